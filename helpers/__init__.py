@@ -1,0 +1,74 @@
+"""The notebooks' whole vocabulary; names load on first use, so `import helpers` is quick and needs no GPU."""
+
+from __future__ import annotations
+
+import importlib
+
+_HOMES = {
+    "helpers.errors": ("UserError",),
+    "helpers.compiler.arch": ("ARCHS", "GpuArch", "get_arch"),
+    "helpers.compiler.kernel_spec": ("KernelRef", "KernelSpec"),
+    "helpers.compiler.toolchain": ("Toolchain", "installed_ptxas", "installed_tritons"),
+    "helpers.compiler.compile": ("CompileRequest", "compile_kernel", "compile_matrix"),
+    "helpers.compiler.report": ("CompileReport",),
+    "helpers.inspection.ptx": (
+        "count_instructions",
+        "instructions_by_source_line",
+        "ptx_header",
+        "register_declarations",
+        "wide_operands",
+    ),
+    "helpers.inspection.ptxas": ("parse_ptxas_log",),
+    "helpers.inspection.occupancy": ("occupancy",),
+    "helpers.attention.shapes": ("GEMMA4_31B_GLOBAL", "GEMMA4_31B_SLIDING", "AttentionShape"),
+    "helpers.attention.tiles": ("TILE_ROWS", "TileConfig", "choose_tile", "tile_row"),
+    "helpers.attention.spec": ("INCIDENT", "LEAN", "Ingredients", "build_spec"),
+    "helpers.attention.requests": ("Choice", "product"),
+    "helpers.attention.incident": (
+        "GEMMA4_LAYERS",
+        "INCIDENT_CHOICE",
+        "gemma4_choices",
+        "incident_rows",
+        "inside_ptxas_choices",
+        "tile_chooser_choices",
+    ),
+    "helpers.reporting.records": ("compile_choices", "compile_one", "provenance", "read_rows"),
+    "helpers.reporting.tables": (
+        "against_reference",
+        "branch_table",
+        "chooser_table",
+        "cost_table",
+        "layer_table",
+        "line_table",
+        "ptx_facts",
+        "reports_table",
+        "spill_grid",
+        "wide_operand_table",
+    ),
+    "helpers.reporting.plots": (
+        "plot_before_after",
+        "plot_cost",
+        "plot_ptx_landscape",
+        "plot_registers",
+        "plot_spill_grid",
+        "use_house_style",
+    ),
+    "helpers.reporting.source_view": ("kernel_source", "show_kernel"),
+    "helpers.reporting.verdict": ("workbook_verdict",),
+    "helpers.reporting.widgets": ("explorer",),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+__all__ = sorted(_HOME_OF)
+
+
+def __getattr__(name: str):
+    home = _HOME_OF.get(name)
+    if home is None:
+        raise AttributeError(f"module 'helpers' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

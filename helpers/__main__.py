@@ -1,0 +1,263 @@
+"""The command line: `python -m helpers …`, a thin skin over the functions the notebooks call."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import click
+
+from helpers.attention.requests import Choice, product
+from helpers.attention.spec import CHOICES
+from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request
+from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
+from helpers.errors import UserError
+
+
+class _Values(click.ParamType):
+    """Comma-separated values of one kind; `none` where nothing is a value."""
+
+    name = "value[,value…]"
+
+    def __init__(self, kind: type, *, allow_none: bool = False, many: bool = True) -> None:
+        self.kind, self.allow_none, self.many = kind, allow_none, many
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, (list, type(None))):
+            return value
+        words = [w.strip() for w in str(value).split(",")]
+        if not self.many and len(words) != 1:
+            self.fail(f"{value!r}: one value is expected here; `matrix` takes several", param, ctx)
+        return [self._one(word, param, ctx) for word in words]
+
+    def _one(self, word, param, ctx):
+        if self.allow_none and word.lower() in ("none", "off"):
+            return None
+        try:
+            if self.kind is int and len(word) > 12:
+                raise ValueError
+            return self.kind(word)
+        except ValueError:
+            kind = {int: "a whole number", float: "a number"}.get(self.kind, "a value")
+            self.fail(f"{word[:40]!r} is not {kind}{' or none' if self.allow_none else ''}", param, ctx)
+
+
+_HELP = {
+    "arch": "sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_103a, sm_120a or sm_121a",
+    "head_dim": "query/key head dimension",
+    "v_head_dim": "value head dimension, if another",
+    "q_dtype": "bf16 or fp16",
+    "kv_dtype": "dtype of the KV cache: bf16, fp16, fp8_e4m3, fp8_e5m2",
+    "window": "the model's sliding window in tokens (the kernel gets one less), or none",
+    "tile": "BLOCK_MxBLOCK_N, or auto, hopper, sm100 (from the tile tables)",
+    "num_warps": "warps per CTA (default: as the engine's launcher)",
+    "num_stages": "software pipelining depth (default 1)",
+    "maxnreg": "cap on registers per thread, written into the PTX",
+    "num_q_heads": "query heads",
+    "num_kv_heads": "KV heads",
+    "logit_cap": "soft cap on logits, 0 for none",
+    "triton": "Triton version, or `environment`",
+    "ptxas": "ptxas version, or `bundled` (the one that Triton itself would use)",
+}
+_FLAGS = {"num_q_heads": "--heads", "num_kv_heads": "--kv-heads"}
+_KINDS = {"head_dim": int, "v_head_dim": int, "window": int, "num_warps": int, "num_stages": int, "maxnreg": int,
+          "num_q_heads": int, "num_kv_heads": int, "logit_cap": float}  # fmt: skip
+_NULLABLE = ("v_head_dim", "window", "num_warps", "num_stages", "maxnreg")
+
+
+def _choice_options(many: bool):
+    """Options for every field of Choice; with `many`, each takes several values."""
+
+    def decorate(command):
+        defaults = vars(Choice())
+        for name in reversed([*_HELP, *CHOICES]):
+            help_text = _HELP.get(name) or f"ingredient: {' | '.join(CHOICES[name])}"
+            kind = _Values(_KINDS.get(name, str), allow_none=name in _NULLABLE, many=many)
+            flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+            command = click.option(flag, name, type=kind, default=None, metavar="VALUE" + (",…" if many else ""),
+                                   help=f"{help_text} [{defaults[name]}]")(command)  # fmt: skip
+        for name, help_text in (("mask", "custom mask"), ("sinks", "attention sinks"),
+                                ("ptxas_for_codegen", "the named ptxas also sets the PTX .version")):  # fmt: skip
+            command = click.option("--" + name.replace("_", "-"), name, is_flag=True, help=help_text)(command)
+        command = click.option("--non-causal", is_flag=True, help="no causal mask")(command)
+        command = click.option("--ptxas-flag", "ptxas_flags", multiple=True, metavar="FLAG",
+                               help="one more flag for ptxas, for example -O1 (repeatable)")(command)  # fmt: skip
+        return click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True,
+                            help="seconds each stage of one compile may take")(command)  # fmt: skip
+
+    return decorate
+
+
+def _choices(options: dict) -> list[Choice]:
+    """The configurations the options spell out."""
+    fixed = {name: options[name] for name in ("mask", "sinks", "ptxas_for_codegen", "timeout_s")}
+    base = Choice(**fixed, causal=not options["non_causal"], ptxas_flags=tuple(options["ptxas_flags"]))
+    axes = {name: options[name] for name in (*_HELP, *CHOICES) if options[name] is not None}
+    return product(axes, base)
+
+
+def _echo_json(value) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Register Cliff: look inside Triton kernels that die in ptxas, on a machine with or without a GPU."""
+
+
+@cli.command("compile")
+@_choice_options(many=False)
+@click.option("--json", "as_json", is_flag=True, help="print the whole CompileReport as JSON")
+def compile_command(as_json: bool, **options) -> None:
+    """Compile one configuration of the extend kernel and print its CompileReport. Defaults: the incident."""
+    (choice,) = _choices(options)
+    report = compile_request(choice.request())
+    if as_json:
+        _echo_json(report.to_dict())
+    elif report.status != "toolchain_missing":
+        click.echo(format_report(report))
+    if report.status == "toolchain_missing":
+        raise UserError(report.message)
+
+
+def format_report(report: CompileReport) -> str:
+    """A report as aligned lines of text."""
+    lines = {
+        "spec": report.label,
+        "arch": report.arch,
+        "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or '(not reached)'}",
+        "status": f"{report.status}: {EXPLANATIONS[report.status]}",
+    }
+    if report.compiled or report.status.startswith("out_of"):
+        lines["registers"] = f"{report.regs_per_thread} per thread (cap 255)"
+        lines["spills"] = f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, {report.stack_frame_bytes} B stack frame"
+    if report.smem_bytes is not None:
+        lines["memory"] = f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"
+    if report.instructions:
+        lines["tensor cores"] = report.tensor_core_path
+    if report.message:
+        lines["message"] = report.message.strip().replace("\n", "\n" + " " * 14)
+    if report.ptxas_command:
+        lines["command"] = report.ptxas_command
+    for stage in ("ptx", "ttgir", "cubin", "log"):
+        if path := getattr(report, f"{stage}_path"):
+            lines[stage.upper() if stage in ("ptx", "ttgir") else stage] = path
+    lines["time"] = f"{report.wall_s:.2f} s{' (from the cache)' if report.cached else ''}"
+    return "\n".join(f"{name + ':':<14}{text}" for name, text in lines.items())
+
+
+@cli.command("matrix")
+@_choice_options(many=True)
+@click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="also write all columns to this CSV file")
+@click.option("--json", "as_json", is_flag=True, help="print the CompileReports as JSON")
+@click.option("--quiet", is_flag=True, help="no progress bar")
+def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options) -> None:
+    """Compile every combination of the values given (comma-separated) and print a table."""
+    requests = [choice.request() for choice in _choices(options)]
+    reports = run_with_progress(requests, quiet=quiet)
+    from helpers.reporting.tables import reports_table
+
+    if csv_path is not None:
+        from helpers.compiler.paths import write_text_atomically
+
+        try:
+            write_text_atomically(csv_path, reports_table(reports, columns=None).to_csv(index=False))
+        except OSError as exc:
+            raise UserError(f"cannot write {csv_path}: {exc.strerror or exc}") from exc
+    if as_json:
+        _echo_json([r.to_dict() for r in reports])
+    else:
+        click.echo(reports_table(reports).fillna("").to_string(index=False))
+    missing = [r for r in reports if r.status == "toolchain_missing"]
+    if missing and len(missing) == len(reports):
+        raise UserError(missing[0].message)
+
+
+def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) -> list[CompileReport]:
+    """`compile_matrix` with a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=False) as bar:
+        task = bar.add_task("compiling", total=len(requests))
+        return compile_matrix(requests, progress=lambda _done, _total, _report: bar.advance(task))
+
+
+@cli.group("toolchains", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+@click.pass_context
+def toolchains_command(ctx: click.Context, as_json: bool) -> None:
+    """List the Tritons and ptxas releases on this machine, or install more (`toolchains install 3.5.1`)."""
+    if ctx.invoked_subcommand:
+        return
+    from helpers.compiler import toolchain as tc
+
+    here = tc.environment_triton()
+    tritons = tc.installed_tritons()
+    ptxas = tc.installed_ptxas()
+    listing = {
+        "folder": str(tc.toolchains_root()),
+        "environment_triton": here[0] if here else None,
+        "triton": [{"version": v, "path": str(tc.resolve_triton(v)[1])} for v in tritons],
+        "ptxas": [{"version": v, "path": str(p)} for v, p in ptxas.items()],
+        "known_triton": list(tc.KNOWN_TRITONS),
+        "known_ptxas": list(tc.KNOWN_PTXAS),
+    }
+    if as_json:
+        _echo_json(listing)
+        return
+    click.echo(f"toolchain folder: {listing['folder']}")
+    click.echo(f"Triton on hand:   {', '.join(v + (' (environment)' if here and v == here[0] else '') for v in tritons) or 'none'}")
+    click.echo(f"ptxas on hand:    {', '.join(ptxas) or 'none'}")
+    click.echo(f"can be fetched:   Triton {', '.join(v for v in tc.KNOWN_TRITONS if v not in tritons)}")
+    click.echo(f"                  ptxas {', '.join(v for v in tc.KNOWN_PTXAS if v not in ptxas)}")
+    click.echo("fetch with:       python -m helpers toolchains install 3.5.1 ptxas==12.9.86")
+
+
+@toolchains_command.command("install")
+@click.argument("versions", nargs=-1, required=True)
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def install_command(versions: tuple[str, ...], as_json: bool) -> None:
+    """Fetch Triton (`3.5.1`) or ptxas (`ptxas==12.9.86`) releases through pip into the cache folder."""
+    from helpers.compiler import toolchain as tc
+
+    for version in versions:  # all readable before any is fetched
+        tc.parse_request(version)
+    done = []
+    for version in versions:
+        kind, number = tc.parse_request(version)
+        there = tc.is_installed(kind, number)
+        if not as_json:
+            click.echo(f"{kind} {number}: {'already installed' if there else 'fetching'}", err=True)
+        done.append({"kind": kind, "version": number, "path": str(tc.install(version, quiet=as_json)), "fetched": not there})
+    if as_json:
+        _echo_json(done)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; exit code 0 when it did its job, 2 on bad input with one line on stderr."""
+    try:
+        cli.main(args=argv, prog_name="python -m helpers", standalone_mode=False)
+        return 0
+    except click.exceptions.NoArgsIsHelpError as exc:
+        click.echo(exc.format_message())
+        return 2
+    except click.ClickException as exc:
+        click.echo(f"error: {' '.join(exc.format_message().split())}", err=True)
+        return 2
+    except UserError as exc:
+        click.echo(f"error: {' '.join(str(exc).split())}", err=True)
+        return 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; what was finished is in the cache", err=True)
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

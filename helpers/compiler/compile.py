@@ -1,0 +1,337 @@
+"""compile_kernel: a spec, an arch and a toolchain in, a CompileReport out; compile_matrix: many of them at once."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path
+
+from helpers.compiler import cache
+from helpers.compiler.arch import GpuArch, get_arch
+from helpers.compiler.assemble import run_ptxas
+from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.pool import POOL, WorkerDied, WorkerTimeout
+from helpers.compiler.report import CompileReport
+from helpers.compiler.source import source_closure
+from helpers.compiler.toolchain import (
+    BUNDLED,
+    Toolchain,
+    ToolchainMissing,
+    ptxas_version,
+    resolve_ptxas,
+    resolve_triton,
+)
+from helpers.inspection.ptx import count_instructions, is_trap_stub
+from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+
+DEFAULT_TIMEOUT_S = 300.0
+_TARGET_REFUSED = re.compile(
+    r"sm_?\d+\w*.{0,60}(not (?:supported|recognized|defined)|unsupported)|unsupported (?:target|architecture|arch)",
+    re.IGNORECASE,
+)
+_STAGE_FILES = {"ttir": "kernel.ttir", "ttgir": "kernel.ttgir", "llir": "kernel.llir", "ptx": "kernel.ptx"}
+
+
+@dataclass(frozen=True)
+class CompileRequest:
+    """One cell of a matrix: what to compile, for what, by what, and for how long at most (seconds, per stage)."""
+
+    spec: KernelSpec
+    arch: str
+    toolchain: Toolchain = Toolchain()
+    ptxas_flags: tuple[str, ...] = ()
+    timeout_s: float = DEFAULT_TIMEOUT_S
+
+
+def compile_kernel(
+    spec: KernelSpec,
+    arch: str | GpuArch,
+    toolchain: Toolchain | None = None,
+    *,
+    ptxas_flags: Sequence[str] = (),
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> CompileReport:
+    """The report of compiling `spec` for `arch`; from the cache when the same content was compiled before.
+
+    Failures of the compiler are reports, not exceptions. Raises UserError for an unknown arch or an unreadable
+    kernel file. `ptxas_flags` are added to those Triton itself passes.
+    """
+    target = get_arch(arch)
+    toolchain = toolchain or Toolchain()
+    try:
+        return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s)
+    except ToolchainMissing as exc:
+        return CompileReport(
+            status="toolchain_missing",
+            arch=target.name,
+            triton_version=None if toolchain.triton == "environment" else toolchain.triton,
+            ptxas_version=None if toolchain.ptxas == BUNDLED else toolchain.ptxas,
+            label=spec.label,
+            num_warps=spec.num_warps,
+            message=str(exc),
+        )
+
+
+def compile_request(request: CompileRequest) -> CompileReport:
+    """`compile_kernel` for one request; a module-level function, so that any executor can ship it."""
+    return compile_kernel(
+        request.spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
+    )
+
+
+def compile_matrix(
+    requests: Iterable[CompileRequest],
+    *,
+    executor: concurrent.futures.Executor | None = None,
+    progress: Callable[[int, int, CompileReport], None] | None = None,
+) -> list[CompileReport]:
+    """The reports of `requests`, in their order, compiled as many at once as there are cores.
+
+    `executor` is any concurrent.futures executor; by default threads, each with a worker process of its own.
+    `progress` is called after each compile with (done, total, report). An interrupt cancels what has not begun.
+    """
+    todo = list(requests)
+    own = None
+    if executor is None:
+        own = executor = concurrent.futures.ThreadPoolExecutor(max_workers=usable_cores())
+    try:
+        futures = [executor.submit(compile_request, request) for request in todo]
+        try:
+            for done, future in enumerate(concurrent.futures.as_completed(futures), start=1):
+                if progress is not None:
+                    progress(done, len(futures), future.result())
+            return [future.result() for future in futures]
+        except BaseException:
+            for future in futures:
+                future.cancel()
+            raise
+    finally:
+        if own is not None:
+            own.shutdown(wait=True)
+
+
+def usable_cores() -> int:
+    """Cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+# --- the two stages ---------------------------------------------------------------------------------------
+
+
+@lru_cache(maxsize=8192)
+def _spec_key(spec: KernelSpec, _stamp: tuple) -> str:
+    return spec.content_key()
+
+
+def _stamped_spec_key(spec: KernelSpec) -> tuple[str, list[Path]]:
+    """The spec's content key, recomputed only when one of its source files changed."""
+    root = spec.kernel.import_root
+    files = source_closure(Path(spec.kernel.path), Path(root) if root else None)
+    stamp = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
+    return _spec_key(spec, stamp), files
+
+
+def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: float) -> tuple[dict, bool, str]:
+    """(cache entry of the PTX and the stages before it, whether cached, spec key)."""
+    spec_key, files = _stamped_spec_key(spec)
+    version, _site = resolve_triton(toolchain.triton)
+    cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
+    key = cache.content_key(spec=spec_key, capability=arch.capability, triton=version, codegen_cuda=cuda)
+
+    def make() -> tuple[dict, dict[str, bytes], bool]:
+        request = {
+            "capability": arch.capability,
+            "codegen_cuda_version": cuda,
+            "spec": {
+                "kernel": {
+                    "path": str(Path(spec.kernel.path).resolve()),
+                    "name": spec.kernel.name,
+                    "import_root": spec.kernel.import_root and str(Path(spec.kernel.import_root).resolve()),
+                    "source_hash": spec.kernel.source_hash(),
+                    "files": [str(f) for f in files],
+                },
+                "signature": spec.signature,
+                "constexprs": spec.constexprs,
+                "divisible_by_16": spec.divisible_by_16,
+                "options": spec.options,
+            },
+        }
+        keep = True
+        try:
+            with POOL.borrow(toolchain.triton) as worker:
+                answer = worker.ask(request, timeout_s)
+        except WorkerTimeout as exc:
+            answer, keep = {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
+        except WorkerDied as exc:
+            answer, keep = {"stage": "died", "error": str(exc), "stages": {}, "seconds": {"total": 0.0}}, False
+        stages = answer.pop("stages")
+        files_out = {_STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in _STAGE_FILES}
+        ptx = stages.get("ptx", "")
+        meta = {
+            **answer,
+            "triton_version": version,
+            "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
+            "instructions": count_instructions(ptx) if ptx else {},
+            "trap_stub": bool(ptx) and is_trap_stub(ptx),
+            "ptx_lines": ptx.count("\n") if ptx else None,
+            "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest() if ptx else None,
+            "ptx_version": (found := re.search(r"^\.version\s+(\S+)", ptx, re.MULTILINE)) and found.group(1),
+        }
+        return meta, files_out, keep
+
+    entry, hit = cache.get_or_make("codegen", key, make)
+    return entry, hit, spec_key
+
+
+def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: str, timeout_s: float) -> tuple[dict, bool]:
+    """(cache entry of the assembled PTX, whether cached)."""
+    version = ptxas_version(ptxas)
+    key = cache.content_key(ptx=ptx_entry["ptx_sha256"], ptxas=version, flags=flags, gpu=gpu_name)
+
+    def make() -> tuple[dict, dict[str, bytes], bool]:
+        content = (ptx_entry["folder"] / "kernel.ptx").read_bytes()
+        if hashlib.sha256(content).hexdigest() != ptx_entry["ptx_sha256"]:
+            raise _DamagedPtx
+        done = run_ptxas(ptxas, content.decode(), gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
+        log = parse_ptxas_log(done.log)
+        status = classify_failure(log, done.returncode, timed_out=done.timed_out)
+        entry = log.entry
+        meta = {
+            "status": status,
+            "ptxas_version": version,
+            "command": done.command,
+            "wall_s": done.wall_s,
+            "code": log.codes[0] if log.codes else None,
+            "register_count_asked": log.register_count_asked,
+            "message": "; ".join(log.fatal) or (done.log.strip()[-2000:] if status != "ok" else ""),
+            "returncode": done.returncode,
+        }
+        if entry is not None and status == "ok":
+            for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes", "barriers"):
+                meta[name] = getattr(entry, name)
+            meta["static_smem_bytes"] = entry.smem_bytes
+        files = {"ptxas.log": done.log.encode()}
+        if done.cubin is not None:
+            files["kernel.cubin"] = done.cubin
+        return meta, files, status not in ("timeout", "ptxas_signal")
+
+    return cache.get_or_make("assembly", key, make)
+
+
+class _DamagedPtx(Exception):
+    """The cached PTX is not what was written."""
+
+
+def _compile(
+    spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, ptxas_flags: tuple[str, ...], timeout_s: float
+) -> CompileReport:
+    # Before the front end runs: a missing ptxas must not cost a compile first.
+    named_ptxas = None if toolchain.ptxas == BUNDLED else resolve_ptxas(toolchain.ptxas)
+    for attempt in (1, 2):
+        built, built_hit, spec_key = _codegen(spec, arch, toolchain, timeout_s)
+        report = CompileReport(
+            status="frontend_error",
+            arch=arch.name,
+            triton_version=built["triton_version"],
+            ptxas_version=None,
+            label=spec.label,
+            kernel_name=built.get("kernel_name") or spec.kernel.name,
+            num_warps=built.get("num_warps") or spec.num_warps,
+            smem_bytes=built.get("smem_bytes"),
+            tmem_columns=built.get("tmem_columns"),
+            instructions=built["instructions"],
+            wall_s=built["seconds"]["total"],
+            cached=built_hit,
+            ptx_version=built["ptx_version"],
+            ptx_lines=built["ptx_lines"],
+            ptx_sha256=built["ptx_sha256"],
+            spec_key=spec_key,
+            **{
+                f"{stage}_path": str(built["folder"] / name)
+                for stage, name in _STAGE_FILES.items()
+                if name in built["files"]
+            },
+        )
+        if built["stage"] != "done":
+            return _frontend_failure(report, built)
+        _version, site = resolve_triton(toolchain.triton)
+        ptxas = named_ptxas or site / "triton" / "backends" / "nvidia" / "bin" / built["ptxas_program"]
+        flags, gpu_name = _flags(built["ptxas_flags"], ptxas_flags, ptxas)
+        try:
+            assembled, assembled_hit = _assembly(built, ptxas, flags, gpu_name, timeout_s)
+            break
+        except _DamagedPtx:
+            cache.discard_folder(built["folder"])
+            if attempt == 2:
+                raise
+    report = replace(
+        report,
+        ptxas_version=assembled["ptxas_version"],
+        ptxas_command=assembled["command"],
+        ptxas_code=assembled["code"],
+        register_count_asked=assembled["register_count_asked"],
+        message=assembled["message"],
+        status=assembled["status"],
+        wall_s=report.wall_s + assembled["wall_s"],
+        cached=built_hit and assembled_hit,
+        log_path=str(assembled["folder"] / "ptxas.log"),
+    )
+    if report.status != "ok":
+        return replace(report, failed_stage="ptxas")
+    report = replace(
+        report,
+        cubin_path=str(assembled["folder"] / "kernel.cubin"),
+        **{
+            name: assembled.get(name)
+            for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes", "barriers")
+        },
+    )
+    return _judge(report, arch, bool(built["trap_stub"]))
+
+
+def _flags(triton_flags: Sequence[str], extra: tuple[str, ...], ptxas: Path) -> tuple[tuple[str, ...], str]:
+    """(flags without the arch, the arch's name for ptxas) for this ptxas.
+
+    Triton >= 3.7 passes --regAllocOptLevel to work around a 13.x fault; a ptxas without that option would refuse
+    the whole command, which says nothing about the kernel.
+    """
+    gpu_name = next((w.partition("=")[2] for w in triton_flags if w.startswith("--gpu-name=")), "")
+    words = [w for w in triton_flags if not w.startswith("--gpu-name")]
+    return tuple(words) + extra, gpu_name
+
+
+def _frontend_failure(report: CompileReport, built: dict) -> CompileReport:
+    """The report of a compile that ended before there was PTX."""
+    message = str(built.get("error", ""))
+    if built["stage"] == "timeout":
+        status = "timeout"
+    elif "out of resource: tensor memory" in message.lower():
+        status = "out_of_tensor_memory"
+    elif "out of resource: shared memory" in message.lower():
+        status = "out_of_shared_memory"
+    elif _TARGET_REFUSED.search(message) and built["stage"] != "frontend":
+        status = "unsupported_target"
+    else:
+        status = "frontend_error"
+    return replace(report, status=status, message=message, failed_stage=built["stage"])
+
+
+def _judge(report: CompileReport, arch: GpuArch, trap_stub: bool) -> CompileReport:
+    """The verdict on a compile that ptxas let pass."""
+    if trap_stub:
+        note = "the kernel collapsed to a bare trap instruction; register and spill counts mean nothing"
+        return replace(report, status="trapped", message=note)
+    if (report.tmem_columns or 0) > arch.tmem_columns:
+        note = f"needs {report.tmem_columns} tensor-memory columns, {arch.name} has {arch.tmem_columns}"
+        return replace(report, status="out_of_tensor_memory", message=note)
+    if (report.smem_bytes or 0) > arch.smem_per_block_max_bytes:
+        note = f"needs {report.smem_bytes} bytes of shared memory per CTA, {arch.name} has {arch.smem_per_block_max_bytes}"
+        return replace(report, status="out_of_shared_memory", message=note)
+    if report.spill_store_bytes or report.spill_load_bytes:
+        return replace(report, status="spills")
+    return report

@@ -1,0 +1,120 @@
+"""KernelSpec: everything Triton needs to compile one kernel ahead of time, as plain data with JSON both ways."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from helpers.compiler.source import source_closure_hash
+from helpers.errors import UserError
+
+Scalar = bool | int | float | str | None
+
+
+@dataclass(frozen=True)
+class KernelRef:
+    """A `@triton.jit` function `name` in the Python file `path`; `import_root` goes on the worker's sys.path."""
+
+    path: str
+    name: str
+    import_root: str | None = None
+
+    def source_hash(self) -> str:
+        """sha256 over the file and every local module it imports, so that an edited helper misses the cache."""
+        return source_closure_hash(Path(self.path), Path(self.import_root) if self.import_root else None)
+
+
+@dataclass(frozen=True)
+class KernelSpec:
+    """One specialisation of one kernel.
+
+    `signature` gives every parameter in order: a Triton type (`*bf16`, `i32`, `fp32`) or `constexpr`;
+    `constexprs` the value of each of the latter; `divisible_by_16` the pointers and integers Triton may assume
+    aligned; `options` what a launch passes beside the arguments (num_warps, num_stages, maxnreg, …).
+    Equal content means equal `content_key()`, wherever the file lies on disk.
+    """
+
+    kernel: KernelRef
+    signature: tuple[tuple[str, str], ...]
+    constexprs: tuple[tuple[str, Scalar], ...]
+    divisible_by_16: tuple[str, ...]
+    options: tuple[tuple[str, Any], ...] = ()
+    label: str = field(default="", compare=False)
+
+    def __post_init__(self) -> None:
+        names = [name for name, _ in self.signature]
+        if len(set(names)) != len(names):
+            raise UserError(f"signature of {self.kernel.name} names a parameter twice: {', '.join(names)}")
+        constexpr_names = {name for name, kind in self.signature if kind == "constexpr"}
+        given = {name for name, _ in self.constexprs}
+        if constexpr_names != given:
+            raise UserError(
+                f"{self.kernel.name}: constexpr parameters are {', '.join(sorted(constexpr_names)) or 'none'}, "
+                f"values were given for {', '.join(sorted(given)) or 'none'}; each needs exactly one value"
+            )
+        stray = set(self.divisible_by_16) - set(names) | set(self.divisible_by_16) & constexpr_names
+        if stray:
+            raise UserError(f"{self.kernel.name}: divisible_by_16 names {', '.join(sorted(stray))}, not a runtime parameter")
+
+    @property
+    def option(self) -> dict[str, Any]:
+        """The launch options as a dictionary."""
+        return dict(self.options)
+
+    @property
+    def num_warps(self) -> int:
+        """Warps per CTA (Triton's default, 4, when the options do not say)."""
+        return int(self.option.get("num_warps", 4))
+
+    def with_constexprs(self, **values: Scalar) -> KernelSpec:
+        """This spec with some constexprs replaced; raises UserError for a name the kernel does not have."""
+        current = dict(self.constexprs)
+        for name in values:
+            if name not in current:
+                raise UserError(f"{self.kernel.name} has no constexpr {name!r}; it has {', '.join(current)}")
+        return replace(self, constexprs=tuple({**current, **values}.items()))
+
+    def with_options(self, **values: Any) -> KernelSpec:
+        """This spec with some launch options replaced; a value of None removes the option."""
+        merged = {**self.option, **values}
+        return replace(self, options=tuple((k, v) for k, v in merged.items() if v is not None))
+
+    def content_key(self) -> str:
+        """sha256 of kernel source (with its imports) and specialisation; independent of file locations."""
+        body = {
+            "source": self.kernel.source_hash(),
+            "name": self.kernel.name,
+            "signature": self.signature,
+            "constexprs": sorted(self.constexprs),
+            "divisible_by_16": sorted(self.divisible_by_16),
+            "options": sorted(self.options),
+        }
+        return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
+
+    def to_json(self) -> str:
+        """The spec as JSON text, readable by `from_json`."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> KernelSpec:
+        """The spec in `text`; raises UserError naming what is missing or malformed."""
+        try:
+            raw = json.loads(text)
+            return cls(
+                kernel=KernelRef(**raw["kernel"]),
+                signature=tuple((str(n), str(t)) for n, t in raw["signature"]),
+                constexprs=tuple((str(n), v) for n, v in raw["constexprs"]),
+                divisible_by_16=tuple(str(n) for n in raw["divisible_by_16"]),
+                options=tuple((str(n), v) for n, v in raw.get("options", ())),
+                label=str(raw.get("label", "")),
+            )
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError) as exc:
+            raise UserError(
+                f"not a KernelSpec: {type(exc).__name__}: {exc}. Expected JSON with kernel (path, name), signature, "
+                "constexprs, divisible_by_16 and options, as written by KernelSpec.to_json()"
+            ) from exc

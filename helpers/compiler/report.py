@@ -1,0 +1,113 @@
+"""CompileReport: what one compile left behind, failed or not."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+
+STATUSES = (
+    "ok",
+    "spills",
+    "register_exhausted",
+    "out_of_shared_memory",
+    "out_of_tensor_memory",
+    "trapped",
+    "ptxas_error",
+    "frontend_error",
+    "unsupported_target",
+    "unsupported_ptx_version",
+    "ptxas_signal",
+    "timeout",
+    "toolchain_missing",
+)
+# A launchable binary came out of it (whether it is fast is another question).
+COMPILED = ("ok", "spills")
+EXPLANATIONS = {
+    "ok": "compiled, nothing spilled",
+    "spills": "compiled, but registers spilled to local memory",
+    "register_exhausted": "ptxas could not allocate registers and gave up",
+    "out_of_shared_memory": "compiled, but needs more shared memory per CTA than the arch has: the launch would fail",
+    "out_of_tensor_memory": "needs more tensor-memory columns than the arch has",
+    "trapped": "ptxas accepted an empty kernel that only traps: not a pass",
+    "ptxas_error": "ptxas refused the PTX",
+    "frontend_error": "Triton failed before there was PTX",
+    "unsupported_target": "this toolchain cannot target this arch",
+    "unsupported_ptx_version": "this ptxas is too old for the PTX version",
+    "ptxas_signal": "ptxas was killed by a signal",
+    "timeout": "stopped at the time limit",
+    "toolchain_missing": "the toolchain is not on this machine",
+}
+
+
+@dataclass(frozen=True)
+class CompileReport:
+    """One compile of one spec for one arch by one toolchain.
+
+    Numbers are ptxas's own (`-v`), per thread or per CTA as named, and None where the compile did not get that far.
+    `wall_s` is what this compile took when it was run, also when this report came out of the cache (`cached`).
+    Paths are of the kept stages; a failed compile keeps all up to the stage that failed.
+    """
+
+    status: str
+    arch: str
+    triton_version: str | None
+    ptxas_version: str | None
+    label: str = ""
+    kernel_name: str | None = None
+    num_warps: int | None = None
+    regs_per_thread: int | None = None
+    spill_store_bytes: int | None = None
+    spill_load_bytes: int | None = None
+    stack_frame_bytes: int | None = None
+    smem_bytes: int | None = None
+    tmem_columns: int | None = None
+    barriers: int | None = None
+    instructions: dict[str, int] = field(default_factory=dict)
+    ptxas_code: str | None = None
+    register_count_asked: int | None = None
+    message: str = ""
+    failed_stage: str | None = None
+    wall_s: float = 0.0
+    cached: bool = False
+    ptx_version: str | None = None
+    ptx_lines: int | None = None
+    ptx_sha256: str | None = None
+    ptxas_command: str | None = None
+    spec_key: str | None = None
+    ptx_path: str | None = None
+    ttir_path: str | None = None
+    ttgir_path: str | None = None
+    llir_path: str | None = None
+    cubin_path: str | None = None
+    log_path: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"unknown status {self.status!r}")
+
+    @property
+    def compiled(self) -> bool:
+        """Whether a launchable binary came out."""
+        return self.status in COMPILED
+
+    @property
+    def crashed(self) -> bool:
+        """Whether ptxas ran out of registers: the failure this workbook is about."""
+        return self.status == "register_exhausted"
+
+    @property
+    def tensor_core_path(self) -> str:
+        """The tensor-core instructions the PTX uses: tcgen05, wgmma, mma.sync or none."""
+        for key, name in (("tcgen05_mma", "tcgen05"), ("wgmma", "wgmma"), ("mma_sync", "mma.sync")):
+            if self.instructions.get(key):
+                return name
+        return "none"
+
+    def verdict(self) -> str:
+        """One short phrase with the telling numbers: `255 registers, 700 B spill stores` or `C7600 …`."""
+        if self.compiled:
+            return f"{self.regs_per_thread} registers, {self.spill_store_bytes} B spill stores"
+        return f"{self.status}{f' ({self.ptxas_code})' if self.ptxas_code else ''}"
+
+    def to_dict(self) -> dict:
+        """All fields and `verdict`, ready for JSON."""
+        return {**asdict(self), "tensor_core_path": self.tensor_core_path, "verdict": self.verdict()}

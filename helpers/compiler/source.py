@@ -1,0 +1,84 @@
+"""The source of a kernel and of the local modules it imports, found without running any of it."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from helpers.errors import UserError
+
+MAX_SOURCE_BYTES = 4_000_000
+
+
+@lru_cache(maxsize=4096)
+def _read_with_stamp(path: str, _mtime_ns: int, _size: int) -> bytes:
+    return Path(path).read_bytes()
+
+
+def _read(path: Path) -> bytes:
+    try:
+        stat = path.stat()
+        if stat.st_size > MAX_SOURCE_BYTES:
+            raise UserError(f"kernel source {path} has {stat.st_size} bytes; at most {MAX_SOURCE_BYTES} are read")
+        return _read_with_stamp(str(path), stat.st_mtime_ns, stat.st_size)
+    except OSError as exc:
+        raise UserError(f"cannot read kernel source {path}: {exc.strerror or exc}") from exc
+
+
+@lru_cache(maxsize=4096)
+def _imported_names(source: bytes) -> tuple[tuple[int, str], ...]:
+    """(relative level, dotted module) of every import statement; nothing for text that does not parse."""
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError):
+        return ()
+    found: list[tuple[int, str]] = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(0, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            found.append((node.level, base))
+            # `from package import module` may name a file as well as an attribute.
+            found += [(node.level, f"{base}.{alias.name}".lstrip(".")) for alias in node.names]
+    return tuple(found)
+
+
+def _module_file(root: Path, dotted: str) -> Path | None:
+    base = root.joinpath(*dotted.split(".")) if dotted else root
+    candidates = [base / "__init__.py"] + ([base.with_suffix(".py")] if dotted else [])
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    return None
+
+
+def source_closure(path: Path, import_root: Path | None = None) -> list[Path]:
+    """`path` and every file below `import_root` (default: its folder) that it imports, directly or not, sorted."""
+    root = (import_root or path.parent).resolve()
+    todo, seen = [path.resolve()], set()
+    while todo:
+        current = todo.pop()
+        if current in seen:
+            continue
+        seen.add(current)
+        for level, dotted in _imported_names(_read(current)):
+            base = current.parents[level - 1] if level else root
+            found = _module_file(base, dotted)
+            if found is not None and found.resolve().is_relative_to(root):
+                todo.append(found.resolve())
+    return sorted(seen)
+
+
+def source_closure_hash(path: Path, import_root: Path | None = None) -> str:
+    """sha256 over names (relative to the root) and contents of `source_closure`; raises UserError if unreadable."""
+    root = (import_root or path.parent).resolve()
+    digest = hashlib.sha256()
+    for file in source_closure(path, import_root):
+        name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
+        content = _read(file)
+        digest.update(f"{name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()

@@ -1,0 +1,243 @@
+"""Toolchains: which Triton generates the PTX and which ptxas assembles it; found, installed side by side, listed.
+
+Triton wheels go into one folder each (`pip install --no-deps --target`), ptxas comes out of NVIDIA's own
+`nvidia-cuda-nvcc` wheels, through whatever index the user's pip is set up with. Nothing here needs a GPU.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+from helpers.compiler.paths import cache_root, staged_folder
+from helpers.errors import UserError
+
+INCIDENT_TRITON = "3.5.1"
+INCIDENT_PTXAS = "12.8.93"
+KNOWN_TRITONS = ("3.4.0", "3.5.0", "3.5.1", "3.6.0", "3.7.0", "3.7.1", "3.8.0", "3.9.0")
+KNOWN_PTXAS = (
+    "12.8.61", "12.8.93", "12.9.41", "12.9.86",
+    "13.0.48", "13.0.88", "13.1.80", "13.1.115", "13.2.51", "13.2.78", "13.2.86", "13.3.33", "13.3.73",
+    "13.4.59", "13.4.92", "13.5.37",
+)  # fmt: skip
+ENVIRONMENT = "environment"
+BUNDLED = "bundled"
+_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
+
+
+@dataclass(frozen=True)
+class Toolchain:
+    """A Triton release and the ptxas release that assembles its PTX.
+
+    `triton` is a version or `environment` (the one `import triton` finds here). `ptxas` is a version or `bundled`:
+    the one that Triton itself would use for the arch at hand. With `ptxas_for_codegen` the ptxas also sets the
+    PTX `.version` Triton generates, as it does when a user overrides it; otherwise identical PTX is re-assembled.
+    """
+
+    triton: str = INCIDENT_TRITON
+    ptxas: str = BUNDLED
+    ptxas_for_codegen: bool = False
+
+    def __post_init__(self) -> None:
+        for what, value, word in (("triton", self.triton, ENVIRONMENT), ("ptxas", self.ptxas, BUNDLED)):
+            if value != word and not _VERSION.fullmatch(value):
+                raise UserError(f"{what} version {value!r} is not of the form 3.5.1; give a version or {word!r}")
+        if self.ptxas_for_codegen and self.ptxas == BUNDLED:
+            raise UserError("ptxas_for_codegen needs a ptxas version, for example ptxas='13.1.80'")
+
+
+class ToolchainMissing(UserError):
+    """Raised when a Triton or ptxas is not on this machine; the sentence names the command that fetches it."""
+
+
+def _install_hint(what: str) -> str:
+    return f"fetch it with: python -m helpers toolchains install {what}"
+
+
+def toolchains_root() -> Path:
+    """The folder that holds the installed Tritons and ptxas releases; may not exist yet."""
+    return cache_root() / "toolchains"
+
+
+def _python_tag() -> str:
+    # A Triton wheel holds one extension module per CPython, so 3.11's cannot serve 3.12.
+    return f"cp{sys.version_info.major}{sys.version_info.minor}"
+
+
+def triton_folder(version: str) -> Path:
+    """Where Triton `version` for this Python lives, or would live."""
+    return toolchains_root() / f"triton-{version}-{_python_tag()}"
+
+
+def ptxas_folder(version: str) -> Path:
+    """Where ptxas `version` lives, or would live."""
+    return toolchains_root() / f"ptxas-{version}"
+
+
+@lru_cache(maxsize=1)
+def environment_triton() -> tuple[str, Path] | None:
+    """(version, site folder) of the Triton that `import triton` finds, found without importing it; None if absent."""
+    spec = importlib.util.find_spec("triton")
+    if spec is None or not spec.origin:
+        return None
+    site = Path(spec.origin).parents[1]
+    try:
+        return importlib.metadata.version("triton"), site
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def resolve_triton(version: str) -> tuple[str, Path]:
+    """(version, folder to put on sys.path) for a Triton version or `environment`; raises ToolchainMissing."""
+    here = environment_triton()
+    if version == ENVIRONMENT:
+        if here is None:
+            raise ToolchainMissing(
+                f"no Triton in this Python environment; name an installed one, or {_install_hint(INCIDENT_TRITON)}"
+            )
+        return here
+    folder = triton_folder(version)
+    if (folder / "triton" / "__init__.py").is_file():
+        return version, folder
+    if here is not None and here[0] == version:
+        return here
+    installed = ", ".join(installed_tritons()) or "none"
+    raise ToolchainMissing(f"Triton {version} is not installed (installed: {installed}); {_install_hint(version)}")
+
+
+@lru_cache(maxsize=256)
+def _ptxas_version(path: str, _mtime_ns: int) -> str:
+    out = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
+    found = re.search(r"\bV(\d+\.\d+\.\d+)", out)
+    if found is None:
+        raise UserError(f"{Path(path).name} --version does not name a version: {out[:200]!r}")
+    return found.group(1)
+
+
+def ptxas_version(path: Path) -> str:
+    """The release of the ptxas at `path` (`12.8.93`), asked of the program itself; raises ToolchainMissing."""
+    try:
+        return _ptxas_version(str(path), path.stat().st_mtime_ns)
+    except (OSError, subprocess.SubprocessError) as exc:
+        raise ToolchainMissing(f"cannot run the ptxas at {path}: {exc}") from exc
+
+
+def resolve_ptxas(version: str) -> Path:
+    """The ptxas program of an installed release; raises ToolchainMissing. (`bundled` depends on Triton and arch.)"""
+    own = ptxas_folder(version) / "bin" / "ptxas"
+    if own.is_file():
+        return own
+    for site in _triton_sites():
+        for program in sorted((site / "triton" / "backends" / "nvidia" / "bin").glob("ptxas*")):
+            if ptxas_version(program) == version:
+                return program
+    raise ToolchainMissing(f"ptxas {version} is not installed; {_install_hint('ptxas==' + version)}")
+
+
+def _triton_sites() -> list[Path]:
+    sites = [triton_folder(v) for v in installed_tritons(include_environment=False)]
+    here = environment_triton()
+    return sites + ([here[1]] if here else [])
+
+
+def installed_tritons(*, include_environment: bool = True) -> list[str]:
+    """Versions of Triton ready to use with this Python, oldest first."""
+    suffix = f"-{_python_tag()}"
+    found = {
+        p.name.removeprefix("triton-").removesuffix(suffix)
+        for p in toolchains_root().glob(f"triton-*{suffix}")
+        if (p / "triton" / "__init__.py").is_file()
+    }
+    here = environment_triton() if include_environment else None
+    if here:
+        found.add(here[0])
+    return sorted(found, key=version_key)
+
+
+def installed_ptxas() -> dict[str, Path]:
+    """Every ptxas on hand, version to program: own downloads and those that came with a Triton."""
+    found: dict[str, Path] = {}
+    for site in _triton_sites():
+        for program in sorted((site / "triton" / "backends" / "nvidia" / "bin").glob("ptxas*")):
+            found.setdefault(ptxas_version(program), program)
+    for folder in toolchains_root().glob("ptxas-*"):
+        program = folder / "bin" / "ptxas"
+        if program.is_file():
+            found[folder.name.removeprefix("ptxas-")] = program
+    return dict(sorted(found.items(), key=lambda item: version_key(item[0])))
+
+
+def version_key(version: str) -> tuple[int, ...]:
+    """A sort key that puts 3.10.0 after 3.9.0."""
+    return tuple(int(n) for n in re.findall(r"\d+", version)[:4])
+
+
+def parse_request(text: str) -> tuple[str, str]:
+    """('triton' | 'ptxas', version) for `3.5.1`, `triton==3.5.1`, `ptxas==13.1.80` or `12.9.86`; raises UserError."""
+    found = re.fullmatch(r"(?:(triton|ptxas)(?:==|-))?(\d{1,4}\.\d{1,4}\.\d{1,4})", text.strip())
+    if found is None:
+        raise UserError(f"cannot read {text[:80]!r}: give a Triton version such as 3.5.1 or a ptxas such as ptxas==12.9.86")
+    kind, version = found.groups()
+    # Bare versions: Triton is at 3.x, CUDA's ptxas at 12.x and 13.x, and the two will not meet soon.
+    return kind or ("triton" if version_key(version)[0] < 10 else "ptxas"), version
+
+
+def _pip_install(requirement: str, target: Path, *, quiet: bool) -> None:
+    # An argument list and a fixed requirement form: nothing a user types reaches a shell.
+    command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--no-compile"]
+    command += ["--disable-pip-version-check", "--no-warn-script-location", "--target", str(target)]
+    command += ["--quiet"] if quiet else ["--progress-bar", "on"]
+    done = subprocess.run([*command, requirement], check=False)
+    if done.returncode != 0:
+        raise ToolchainMissing(
+            f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above). "
+            "Without a network only what is installed works: python -m helpers toolchains lists it"
+        )
+
+
+def install(request: str, *, quiet: bool = False) -> Path:
+    """Fetch one toolchain part through pip into the cache, atomically; returns its folder, at once if it is there.
+
+    Raises UserError for a malformed request and ToolchainMissing when pip cannot fetch it.
+    """
+    kind, version = parse_request(request)
+    folder = triton_folder(version) if kind == "triton" else ptxas_folder(version)
+    if folder.is_dir():
+        return folder
+    try:
+        with staged_folder(folder) as scratch:
+            if kind == "triton":
+                _pip_install(f"triton=={version}", scratch, quiet=quiet)
+                if not (scratch / "triton" / "__init__.py").is_file():
+                    raise ToolchainMissing(f"the wheel triton=={version} holds no package called triton")
+            else:
+                package = "nvidia-cuda-nvcc-cu12" if version_key(version)[0] == 12 else "nvidia-cuda-nvcc"
+                unpacked = scratch / "wheel"
+                _pip_install(f"{package}=={version}", unpacked, quiet=quiet)
+                programs = list(unpacked.glob("nvidia/**/bin/ptxas"))
+                if not programs:
+                    raise ToolchainMissing(f"the wheel {package}=={version} holds no ptxas")
+                (scratch / "bin").mkdir()
+                shutil.move(programs[0], scratch / "bin" / "ptxas")
+                (scratch / "bin" / "ptxas").chmod(0o755)
+                shutil.rmtree(unpacked)
+            for program in scratch.glob("triton/backends/nvidia/bin/*"):
+                program.chmod(0o755)
+    except OSError as exc:
+        raise UserError(
+            f"cannot write the toolchain folder {folder.parent}: {exc.strerror or exc}; "
+            "set REGISTER_CLIFF_CACHE to a writable folder"
+        ) from exc
+    return folder
+
+
+def is_installed(kind: str, version: str) -> bool:
+    """Whether `install` would have nothing to do for this ('triton' | 'ptxas', version)."""
+    return (triton_folder(version) if kind == "triton" else ptxas_folder(version)).is_dir()

@@ -1,0 +1,116 @@
+"""Recorded rows in `data/` with their provenance, and compiles that fall back on them where a toolchain is missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.attention.requests import Choice
+from helpers.compiler.compile import compile_matrix
+from helpers.compiler.report import CompileReport
+from helpers.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATA = Path(__file__).resolve().parents[2] / "data"
+LIVE = "live, compiled on this machine (no GPU involved)"
+COMPILE_ROWS = "compile_rows"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A report and where it comes from: compiled in this run (or its cache), or read from data/."""
+
+    report: CompileReport
+    source: str
+
+    @property
+    def live(self) -> bool:
+        """Whether this machine compiled it."""
+        return self.source == LIVE
+
+
+def read_rows(name: str) -> pd.DataFrame:
+    """The rows of data/<name>.csv, with `attrs['provenance']` from the file's own leading `#` lines.
+
+    Raises UserError for a name that is not there, listing what is.
+    """
+    import pandas as pd
+
+    path = DATA / f"{name}.csv"
+    if not name.replace("_", "").isalnum() or not path.is_file():
+        there = ", ".join(sorted(p.stem for p in DATA.glob("*.csv"))) or "nothing"
+        raise UserError(f"no recorded rows called {name!r}; data/ holds {there}")
+    table = pd.read_csv(path, comment="#", keep_default_na=True)
+    head = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
+    table.attrs["provenance"] = " ".join(head)
+    return table
+
+
+def provenance(table: pd.DataFrame) -> str:
+    """One sentence: where the rows come from."""
+    return f"recorded: {table.attrs.get('provenance', 'provenance not given')}"
+
+
+@lru_cache(maxsize=1)
+def _recorded_reports() -> dict[tuple, tuple[CompileReport, str]]:
+    path = DATA / f"{COMPILE_ROWS}.csv"
+    if not path.is_file():
+        return {}
+    table = read_rows(COMPILE_ROWS)
+    found = {}
+    names = {f.name for f in fields(CompileReport)} - {"instructions"}
+    for raw in table.to_dict("records"):
+        row = {k: (None if v != v else v) for k, v in raw.items()}
+        counts = {k[2:]: int(v) for k, v in row.items() if k.startswith("n_") and v is not None}
+        values = {k: v for k, v in row.items() if k in names and v is not None}
+        for k, v in values.items():
+            if isinstance(v, float) and k != "wall_s":
+                values[k] = int(v)
+        for k in ("ptx_version", "triton_version", "ptxas_version"):
+            if k in values:
+                values[k] = str(values[k])
+        report = CompileReport(**values, instructions=counts)
+        found[_key(report.label, report.arch, report.triton_version)] = (report, table.attrs["provenance"])
+    return found
+
+
+def _key(label: str, arch: str, triton: str | None) -> tuple:
+    return (label, arch, triton)
+
+
+def compile_choices(
+    choices: Iterable[Choice], *, progress: Callable[[int, int, CompileReport], None] | None = None
+) -> list[Evidence]:
+    """Compile the choices; where the toolchain is missing, the recorded row of the same configuration stands in.
+
+    A stand-in says so in `Evidence.source`; a configuration that is neither here nor recorded keeps its
+    `toolchain_missing` report. Recorded rows answer for bundled ptxas without extra flags only.
+    """
+    requests = [(choice, choice.request()) for choice in choices]
+    reports = compile_matrix([request for _, request in requests], progress=progress)
+    evidence = []
+    for (choice, request), report in zip(requests, reports, strict=True):
+        recorded = None
+        if report.status == "toolchain_missing" and choice.ptxas == "bundled" and not choice.ptxas_flags:
+            recorded = _recorded_reports().get(_key(request.spec.label, request.arch, choice.triton))
+        evidence.append(Evidence(recorded[0], f"recorded: {recorded[1]}") if recorded else Evidence(report, LIVE))
+    return evidence
+
+
+def compile_one(choice: Choice) -> Evidence:
+    """`compile_choices` for a single configuration."""
+    return compile_choices([choice])[0]
+
+
+def evidence_line(evidence: Sequence[Evidence]) -> str:
+    """What to print under a table or figure: how many rows are live, how many recorded and by whom."""
+    recorded = [e for e in evidence if not e.live]
+    if not recorded:
+        return f"Evidence: all {len(evidence)} rows {LIVE}."
+    sources = "; ".join(sorted({e.source for e in recorded}))
+    return f"Evidence: {len(evidence) - len(recorded)} rows live, {len(recorded)} {sources}."

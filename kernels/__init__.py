@@ -1,0 +1,1 @@
+"""Device code. Every module here imports with Triton alone: no torch, no `helpers`."""
