@@ -27,12 +27,13 @@ _HOMES = {
     "helpers.attention.incident": (
         "GEMMA4_LAYERS",
         "INCIDENT_CHOICE",
+        "PTXAS_FLAGS_TRIED",
         "gemma4_choices",
         "incident_rows",
         "inside_ptxas_choices",
         "tile_chooser_choices",
     ),
-    "helpers.reporting.records": ("compile_choices", "compile_one", "provenance", "read_rows"),
+    "helpers.reporting.records": ("compile_choices", "compile_one", "provenance", "ptx_of", "read_rows"),
     "helpers.reporting.tables": (
         "against_reference",
         "branch_table",
@@ -53,7 +54,7 @@ _HOMES = {
         "plot_spill_grid",
         "use_house_style",
     ),
-    "helpers.reporting.source_view": ("kernel_source", "show_kernel"),
+    "helpers.reporting.source_view": ("compiler_log", "find_lines", "kernel_source", "report_summary", "say", "show_kernel"),
     "helpers.reporting.verdict": ("workbook_verdict",),
     "helpers.reporting.widgets": ("explorer",),
 }

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
+import warnings
 from pathlib import Path
 
 import click
@@ -156,9 +159,15 @@ def format_report(report: CompileReport) -> str:
 def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options) -> None:
     """Compile every combination of the values given (comma-separated) and print a table."""
     requests = [choice.request() for choice in _choices(options)]
+    if csv_path is not None:
+        _check_writable(csv_path)  # before the compiles, not after
     reports = run_with_progress(requests, quiet=quiet)
     from helpers.reporting.tables import reports_table
 
+    if as_json:
+        _echo_json([r.to_dict() for r in reports])
+    else:
+        click.echo(reports_table(reports).astype(object).fillna("").to_string(index=False))
     if csv_path is not None:
         from helpers.compiler.paths import write_text_atomically
 
@@ -166,13 +175,18 @@ def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options)
             write_text_atomically(csv_path, reports_table(reports, columns=None).to_csv(index=False))
         except OSError as exc:
             raise UserError(f"cannot write {csv_path}: {exc.strerror or exc}") from exc
-    if as_json:
-        _echo_json([r.to_dict() for r in reports])
-    else:
-        click.echo(reports_table(reports).fillna("").to_string(index=False))
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing and len(missing) == len(reports):
         raise UserError(missing[0].message)
+
+
+def _check_writable(path: Path) -> None:
+    """Raise UserError unless a file can be made beside `path`."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent):
+            pass
+    except (OSError, ValueError) as exc:
+        raise UserError(f"cannot write {path}: {getattr(exc, 'strerror', None) or exc}; name a file in a writable folder") from exc
 
 
 def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) -> list[CompileReport]:
@@ -239,8 +253,11 @@ def install_command(versions: tuple[str, ...], as_json: bool) -> None:
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; exit code 0 when it did its job, 2 on bad input with one line on stderr."""
+    # A warning is a sentence for the reader, not a place in our source.
+    warnings.showwarning = lambda message, *_rest, **_more: click.echo(f"warning: {message}", err=True)
     try:
         cli.main(args=argv, prog_name="python -m helpers", standalone_mode=False)
+        sys.stdout.flush()
         return 0
     except click.exceptions.NoArgsIsHelpError as exc:
         click.echo(exc.format_message())
@@ -255,7 +272,8 @@ def main(argv: list[str] | None = None) -> int:
         click.echo("interrupted; what was finished is in the cache", err=True)
         return 130
     except BrokenPipeError:
-        sys.stderr.close()
+        # `… | head` has seen enough. What Python still holds back must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 
 

@@ -16,6 +16,8 @@ from helpers.attention.shapes import (
 from helpers.compiler.arch import ARCHS
 
 INCIDENT_CHOICE = Choice()
+# What people try first on the command line of ptxas, and the optimisation levels.
+PTXAS_FLAGS_TRIED = ("--maxrregcount=255", "--maxrregcount=168", "-O2", "-O1", "-O0")
 
 
 @dataclass(frozen=True)

@@ -67,8 +67,8 @@ class AttentionShape:
             )
         if self.model_window is not None and self.model_window < 1:
             raise UserError(f"window {self.model_window} must be at least 1 token, or none at all")
-        if self.logit_cap < 0:
-            raise UserError(f"logit cap {self.logit_cap} must be positive, or 0 for none")
+        if not 0 <= self.logit_cap < float("inf"):
+            raise UserError(f"logit cap {self.logit_cap} must be a positive number, or 0 for none")
         if len(self.prefix_len) != len(self.extend_len):
             raise UserError(
                 f"{len(self.prefix_len)} prefix lengths for {len(self.extend_len)} extend lengths: one of each per sequence"

@@ -145,7 +145,7 @@ def build_spec(
         constexprs=tuple(constexprs.items()),
         divisible_by_16=tuple(divisible),
         options=tuple((k, v) for k, v in options.items() if v is not None),
-        label=describe(shape, tile, ingredients),
+        label=describe(shape, tile, ingredients) + (f" maxnreg {maxnreg}" if maxnreg else ""),
     )
 
 
@@ -155,6 +155,8 @@ def describe(shape: AttentionShape, tile: TileConfig, ingredients: Ingredients =
     words = [dims, shape.kv_dtype, f"window {shape.model_window}" if shape.model_window else "no window"]
     words += [name for name, on in (("mask", shape.custom_mask), ("sinks", shape.sinks), ("cap", shape.logit_cap)) if on]
     words += [] if shape.causal else ["non-causal"]
+    words += [] if shape.q_dtype == "bf16" else [f"{shape.q_dtype} queries"]
+    words += [] if (shape.num_q_heads, shape.num_kv_heads) == (32, 16) else [f"{shape.num_q_heads}/{shape.num_kv_heads} heads"]
     words += [str(tile), f"w{tile.num_warps}", f"s{tile.num_stages}"]
     words += [f"{name}={value}" for name, value in INCIDENT.difference(ingredients).items()]
     return " ".join(words)

@@ -7,6 +7,7 @@ and the 1 KiB the system reserves in each); PTX ISA, "Tensor Memory" (512 column
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from helpers.errors import UserError
@@ -65,9 +66,9 @@ def get_arch(name: str | int | GpuArch) -> GpuArch:
     """The architecture called `sm_100a`, `sm_100`, `100`, `10.0` or 100; raises UserError for any other."""
     if isinstance(name, GpuArch):
         return name
-    text = str(name).strip().lower()
-    digits = text.removeprefix("sm_").removeprefix("sm").rstrip("af").replace(".", "")
-    for arch in ARCHS.values():
-        if digits == str(arch.capability):
-            return arch
-    raise UserError(f"unknown arch {str(name)!r}: choose one of {', '.join(ARCHS)}")
+    text = str(name).strip()
+    if found := re.fullmatch(r"(?:sm_?)?([0-9]{1,2})\.?([0-9])[af]?", text, re.IGNORECASE):
+        for arch in ARCHS.values():
+            if "".join(found.groups()) == str(arch.capability):
+                return arch
+    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}")

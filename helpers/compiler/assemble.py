@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import tempfile
+import threading
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 
 MAX_LOG_CHARS = 2_000_000
+# Runs under way and the thread that waits for each, so that an interrupt can end them (see stop_runs).
+_running: dict[subprocess.Popen, int] = {}
 
 
 @dataclass(frozen=True)
@@ -46,14 +51,15 @@ def run_ptxas(
                 argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
             timed_out = False
+            _running[process] = threading.get_ident()
             try:
                 process.wait(timeout=timeout_s)
             except subprocess.TimeoutExpired:
                 timed_out = True
             finally:
-                if process.poll() is None:
-                    os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
+                _kill(process)
+                process.wait()
+                del _running[process]
         wall_s = time.perf_counter() - started
         with open(folder / "log", "rb") as log:
             text = log.read(MAX_LOG_CHARS).decode(errors="replace")
@@ -63,3 +69,24 @@ def run_ptxas(
         return Assembly(
             None if timed_out else process.returncode, text, cubin.read_bytes() if ok else None, wall_s, timed_out, command
         )
+
+
+def _kill(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def stop_runs(threads: Container[int]) -> None:
+    """Kill the ptxas runs that these threads wait for; each of them then sees a death by signal."""
+    for process, thread in list(_running.items()):
+        if thread in threads:
+            _kill(process)
+
+
+def signal_name(returncode: int) -> str:
+    """`SIGSEGV` for -11: the signal that a negative exit code stands for."""
+    try:
+        return signal.Signals(-returncode).name
+    except ValueError:
+        return f"signal {-returncode}"

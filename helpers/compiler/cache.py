@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+import warnings
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import discard_folder, staged_folder, writable_cache_root
+from helpers.compiler.paths import CACHE_ENV, discard_folder, staged_folder, writable_cache_root
 
 # Part of every key: raise it when what is stored changes its meaning.
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 META = "meta.json"
 
 
@@ -34,50 +37,75 @@ def _sha256(content: bytes) -> str:
 
 
 def read(kind: str, key: str) -> dict | None:
-    """The meta data of an entry whose files are all there in the size they had; None for a miss or a damaged entry."""
+    """The meta data of an entry that reads back as it was written; None for a miss or a damaged entry.
+
+    Every file is compared with its sha256 (a few milliseconds an entry): the PTX of a crash is an exhibit.
+    """
     folder = entry_folder(kind, key)
-    try:
-        meta = json.loads((folder / META).read_bytes())
-        intact = isinstance(meta, dict) and all(
-            (folder / name).stat().st_size == size for name, size in meta["files"].items()
-        )
-    except FileNotFoundError:
-        if folder.is_dir():
+    # Whole or absent, but it may appear between two looks, so a file found missing is looked for once more.
+    for last_look in (False, True):
+        try:
+            return _read_intact(folder)
+        except FileNotFoundError:
+            if not folder.is_dir():
+                return None
+            if last_look:
+                discard_folder(folder)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             discard_folder(folder)
-        return None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        intact = False
-    if not intact:
-        discard_folder(folder)
-        return None
+            return None
+    return None
+
+
+def _read_intact(folder: Path) -> dict:
+    text = (folder / META).read_bytes()
+    digest, _, body = text.partition(b"\n")
+    if digest.decode() != _sha256(body):
+        raise ValueError("meta data are not what was written")
+    meta = json.loads(body)
+    for name, digest in meta["sha256"].items():
+        if _sha256((folder / name).read_bytes()) != digest:
+            raise ValueError(f"{name} is not what was written")
     return {**meta, "folder": folder}
 
 
-def read_verified(kind: str, key: str) -> dict | None:
-    """Like `read`, and every file's sha256 is checked as well: for content that is about to be built upon."""
-    meta = read(kind, key)
-    if meta is None:
-        return None
-    for name, digest in meta["sha256"].items():
-        if _sha256((meta["folder"] / name).read_bytes()) != digest:
-            discard_folder(meta["folder"])
-            return None
-    return meta
-
-
 def write(kind: str, key: str, meta: Mapping, files: Mapping[str, bytes]) -> dict:
-    """Store an entry atomically and return its meta data as `read` would."""
+    """Store an entry atomically and return its meta data as `read` would.
+
+    Where the cache cannot be written (a full disk, a folder of somebody else's), the entry goes to a temporary
+    folder of this process, with a warning: a compile that is done is not lost.
+    """
     folder = entry_folder(kind, key)
     body = {
         **meta,
         "files": {name: len(content) for name, content in files.items()},
         "sha256": {name: _sha256(content) for name, content in files.items()},
     }
+    text = json.dumps(body, indent=1).encode()
+    content = {**files, META: _sha256(text).encode() + b"\n" + text}
+    try:
+        _store(folder, content)
+    except OSError as exc:
+        folder = _substitute_root(str(exc.strerror or exc)) / kind / key[:2] / key
+        _store(folder, content)
+    return {**json.loads(text), "folder": folder}
+
+
+def _store(folder: Path, content: Mapping[str, bytes]) -> None:
     with staged_folder(folder) as scratch:
-        for name, content in files.items():
-            (scratch / name).write_bytes(content)
-        (scratch / META).write_text(json.dumps(body, indent=1))
-    return {**body, "folder": folder}
+        for name, data in content.items():
+            (scratch / name).write_bytes(data)
+
+
+@lru_cache(maxsize=16)
+def _substitute_root(reason: str) -> Path:
+    substitute = Path(tempfile.mkdtemp(prefix="register-cliff-"))
+    warnings.warn(
+        f"cannot write to the cache folder {writable_cache_root()} ({reason}); what could not be stored there goes to "
+        f"{substitute} and is not reused. Set {CACHE_ENV} to a writable folder to keep results.",
+        stacklevel=2,
+    )
+    return substitute
 
 
 def get_or_make(kind: str, key: str, make: Callable[[], tuple[dict, dict[str, bytes], bool]]) -> tuple[dict, bool]:

@@ -6,16 +6,16 @@ import concurrent.futures
 import hashlib
 import os
 import re
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler import cache
 from helpers.compiler.arch import GpuArch, get_arch
-from helpers.compiler.assemble import run_ptxas
+from helpers.compiler.assemble import Assembly, run_ptxas, signal_name, stop_runs
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.pool import POOL, WorkerDied, WorkerTimeout
+from helpers.compiler.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.compiler.report import CompileReport
 from helpers.compiler.source import source_closure
 from helpers.compiler.toolchain import (
@@ -93,12 +93,15 @@ def compile_matrix(
     """The reports of `requests`, in their order, compiled as many at once as there are cores.
 
     `executor` is any concurrent.futures executor; by default threads, each with a worker process of its own.
-    `progress` is called after each compile with (done, total, report). An interrupt cancels what has not begun.
+    `progress` is called after each compile with (done, total, report). An interrupt (or an exception out of
+    `progress`) ends what runs on the default threads and cancels what has not begun; what is done is in the cache.
     """
     todo = list(requests)
-    own = None
+    own, threads = None, set()
     if executor is None:
-        own = executor = concurrent.futures.ThreadPoolExecutor(max_workers=usable_cores())
+        own = executor = concurrent.futures.ThreadPoolExecutor(
+            max_workers=usable_cores(), initializer=lambda: threads.add(threading.get_ident())
+        )
     try:
         futures = [executor.submit(compile_request, request) for request in todo]
         try:
@@ -109,6 +112,9 @@ def compile_matrix(
         except BaseException:
             for future in futures:
                 future.cancel()
+            # What is under way is ended as well: a ptxas that hangs must not hold an interrupt back.
+            POOL.stop(threads)
+            stop_runs(threads)
             raise
     finally:
         if own is not None:
@@ -123,22 +129,9 @@ def usable_cores() -> int:
 # --- the two stages ---------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=8192)
-def _spec_key(spec: KernelSpec, _stamp: tuple) -> str:
-    return spec.content_key()
-
-
-def _stamped_spec_key(spec: KernelSpec) -> tuple[str, list[Path]]:
-    """The spec's content key, recomputed only when one of its source files changed."""
-    root = spec.kernel.import_root
-    files = source_closure(Path(spec.kernel.path), Path(root) if root else None)
-    stamp = tuple((str(f), f.stat().st_mtime_ns, f.stat().st_size) for f in files)
-    return _spec_key(spec, stamp), files
-
-
 def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: float) -> tuple[dict, bool, str]:
     """(cache entry of the PTX and the stages before it, whether cached, spec key)."""
-    spec_key, files = _stamped_spec_key(spec)
+    spec_key = spec.content_key()
     version, _site = resolve_triton(toolchain.triton)
     cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
     key = cache.content_key(spec=spec_key, capability=arch.capability, triton=version, codegen_cuda=cuda)
@@ -151,9 +144,9 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
                 "kernel": {
                     "path": str(Path(spec.kernel.path).resolve()),
                     "name": spec.kernel.name,
-                    "import_root": spec.kernel.import_root and str(Path(spec.kernel.import_root).resolve()),
+                    "import_root": str(spec.kernel.root.resolve()),
                     "source_hash": spec.kernel.source_hash(),
-                    "files": [str(f) for f in files],
+                    "files": [str(f) for f in source_closure(Path(spec.kernel.path), spec.kernel.root)],
                 },
                 "signature": spec.signature,
                 "constexprs": spec.constexprs,
@@ -169,6 +162,8 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
             answer, keep = {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
         except WorkerDied as exc:
             answer, keep = {"stage": "died", "error": str(exc), "stages": {}, "seconds": {"total": 0.0}}, False
+        except WorkerUnusable as exc:
+            raise ToolchainMissing(f"Triton {version} does not start with this Python: {exc}") from exc
         stages = answer.pop("stages")
         files_out = {_STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in _STAGE_FILES}
         ptx = stages.get("ptx", "")
@@ -194,13 +189,21 @@ def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: st
     key = cache.content_key(ptx=ptx_entry["ptx_sha256"], ptxas=version, flags=flags, gpu=gpu_name)
 
     def make() -> tuple[dict, dict[str, bytes], bool]:
-        content = (ptx_entry["folder"] / "kernel.ptx").read_bytes()
+        try:
+            content = (ptx_entry["folder"] / "kernel.ptx").read_bytes()
+        except OSError as exc:
+            raise _DamagedPtx from exc
         if hashlib.sha256(content).hexdigest() != ptx_entry["ptx_sha256"]:
             raise _DamagedPtx
-        done = run_ptxas(ptxas, content.decode(), gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
+        try:
+            done = run_ptxas(ptxas, content.decode(), gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
+        except PermissionError as exc:
+            raise ToolchainMissing(f"cannot run the ptxas at {ptxas}: {exc.strerror}") from exc
         log = parse_ptxas_log(done.log)
         status = classify_failure(log, done.returncode, timed_out=done.timed_out)
         entry = log.entry
+        if status == "ok" and (done.cubin is None or entry is None):
+            status = "ptxas_error"  # exit code 0 without a kernel (a flag such as --version, or not a ptxas at all)
         meta = {
             "status": status,
             "ptxas_version": version,
@@ -208,7 +211,7 @@ def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: st
             "wall_s": done.wall_s,
             "code": log.codes[0] if log.codes else None,
             "register_count_asked": log.register_count_asked,
-            "message": "; ".join(log.fatal) or (done.log.strip()[-2000:] if status != "ok" else ""),
+            "message": _complaint(status, log.fatal, done),
             "returncode": done.returncode,
         }
         if entry is not None and status == "ok":
@@ -221,6 +224,18 @@ def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: st
         return meta, files, status not in ("timeout", "ptxas_signal")
 
     return cache.get_or_make("assembly", key, make)
+
+
+def _complaint(status: str, fatal: Sequence[str], done: Assembly) -> str:
+    """What to say of a ptxas run that failed: its own words, else how it ended; nothing for one that did not."""
+    if status == "ok":
+        return ""
+    words = "; ".join(fatal) or "".join(c if c.isprintable() or c == "\n" else "." for c in done.log.strip()[-2000:])
+    if status == "timeout":
+        return f"ptxas had not finished after {done.wall_s:.1f} s and was stopped" + (f"; it said: {words}" if words else "")
+    if status == "ptxas_signal" and done.returncode is not None and done.returncode < 0:
+        return f"ptxas was ended by {signal_name(done.returncode)}" + (f"; it said: {words}" if words else "")
+    return words or f"ptxas ended with exit code {done.returncode} and made no kernel, without a word"
 
 
 class _DamagedPtx(Exception):
@@ -295,11 +310,7 @@ def _compile(
 
 
 def _flags(triton_flags: Sequence[str], extra: tuple[str, ...], ptxas: Path) -> tuple[tuple[str, ...], str]:
-    """(flags without the arch, the arch's name for ptxas) for this ptxas.
-
-    Triton >= 3.7 passes --regAllocOptLevel to work around a 13.x fault; a ptxas without that option would refuse
-    the whole command, which says nothing about the kernel.
-    """
+    """(flags without the arch, the arch's name for ptxas): Triton's own, then the caller's."""
     gpu_name = next((w.partition("=")[2] for w in triton_flags if w.startswith("--gpu-name=")), "")
     words = [w for w in triton_flags if not w.startswith("--gpu-name")]
     return tuple(words) + extra, gpu_name

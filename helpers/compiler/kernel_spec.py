@@ -14,6 +14,10 @@ from helpers.errors import UserError
 Scalar = bool | int | float | str | None
 
 
+def _is_scalars(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(v, Scalar) for v in value)
+
+
 @dataclass(frozen=True)
 class KernelRef:
     """A `@triton.jit` function `name` in the Python file `path`; `import_root` goes on the worker's sys.path."""
@@ -22,9 +26,19 @@ class KernelRef:
     name: str
     import_root: str | None = None
 
+    def __post_init__(self) -> None:
+        for what, value in (("path", self.path), ("name", self.name), ("import_root", self.import_root or ".")):
+            if not isinstance(value, str) or not value or "\0" in value:
+                raise UserError(f"kernel {what} {str(value)[:80]!r} is not a {'name' if what == 'name' else 'path'}")
+
+    @property
+    def root(self) -> Path:
+        """The folder its imports are resolved from: `import_root`, else the file's own."""
+        return Path(self.import_root) if self.import_root else Path(self.path).parent
+
     def source_hash(self) -> str:
         """sha256 over the file and every local module it imports, so that an edited helper misses the cache."""
-        return source_closure_hash(Path(self.path), Path(self.import_root) if self.import_root else None)
+        return source_closure_hash(Path(self.path), self.root)
 
 
 @dataclass(frozen=True)
@@ -45,6 +59,7 @@ class KernelSpec:
     label: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
+        self._check_values()
         names = [name for name, _ in self.signature]
         if len(set(names)) != len(names):
             raise UserError(f"signature of {self.kernel.name} names a parameter twice: {', '.join(names)}")
@@ -58,6 +73,18 @@ class KernelSpec:
         stray = set(self.divisible_by_16) - set(names) | set(self.divisible_by_16) & constexpr_names
         if stray:
             raise UserError(f"{self.kernel.name}: divisible_by_16 names {', '.join(sorted(stray))}, not a runtime parameter")
+
+    def _check_values(self) -> None:
+        """Raise UserError for what cannot be hashed, sorted or sent to a worker."""
+        for what, pairs in (("constexpr", self.constexprs), ("option", self.options)):
+            for name, value in pairs:
+                if not isinstance(value, Scalar) and not (what == "option" and _is_scalars(value)):
+                    raise UserError(f"{self.kernel.name}: {what} {name} is {str(value)[:40]!r}, not a plain value")
+            if len({name for name, _ in pairs}) != len(pairs):
+                raise UserError(f"{self.kernel.name}: {what} values name a parameter twice")
+        warps = self.option.get("num_warps", 4)
+        if type(warps) is not int or not 1 <= warps <= 32:
+            raise UserError(f"{self.kernel.name}: num_warps {str(warps)[:40]!r} must be a whole number from 1 to 32")
 
     @property
     def option(self) -> dict[str, Any]:
@@ -84,6 +111,7 @@ class KernelSpec:
 
     def content_key(self) -> str:
         """sha256 of kernel source (with its imports) and specialisation; independent of file locations."""
+        # JSON tells True, 1 and 1.0 apart, which as constexprs are three things; Python's == does not.
         body = {
             "source": self.kernel.source_hash(),
             "name": self.kernel.name,
@@ -108,12 +136,12 @@ class KernelSpec:
                 signature=tuple((str(n), str(t)) for n, t in raw["signature"]),
                 constexprs=tuple((str(n), v) for n, v in raw["constexprs"]),
                 divisible_by_16=tuple(str(n) for n in raw["divisible_by_16"]),
-                options=tuple((str(n), v) for n, v in raw.get("options", ())),
+                options=tuple((str(n), tuple(v) if isinstance(v, list) else v) for n, v in raw.get("options", ())),
                 label=str(raw.get("label", "")),
             )
         except UserError:
             raise
-        except (KeyError, TypeError, ValueError) as exc:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as exc:
             raise UserError(
                 f"not a KernelSpec: {type(exc).__name__}: {exc}. Expected JSON with kernel (path, name), signature, "
                 "constexprs, divisible_by_16 and options, as written by KernelSpec.to_json()"

@@ -14,14 +14,21 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
+from helpers.compiler.assemble import signal_name
 from helpers.compiler.toolchain import resolve_triton
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 START_TIMEOUT_S = 120.0
 LOG_TAIL_CHARS = 4_000
+# What changes Triton's or LLVM's code generation, or the worker's Python, from the outside (triton/knobs.py and
+# Triton's C++ side, 3.4 to 3.9: DISABLE_LLVM_OPT, DISABLE_PTXAS_OPT, PTXAS_OPTIONS, NVPTX_ENABLE_DUMP, …).
+_FOREIGN_SETTINGS = (
+    "TRITON_", "MLIR_", "LLVM_", "NVPTX_", "AMDGCN_", "PTXAS_", "DISABLE_", "ENABLE_", "USE_IR_LOC",
+    "ALLOW_LHS_TMEM_", "STORE_TMEM_", "PYTHON",
+)  # fmt: skip
 
 
 class WorkerDied(RuntimeError):
@@ -29,12 +36,13 @@ class WorkerDied(RuntimeError):
 
     def __init__(self, returncode: int | None, log: str) -> None:
         self.returncode = returncode
-        self.signal_name = None
-        if returncode is not None and returncode < 0:
-            with contextlib.suppress(ValueError):
-                self.signal_name = signal.Signals(-returncode).name
+        self.signal_name = signal_name(returncode) if returncode is not None and returncode < 0 else None
         self.log = log
         super().__init__(f"the Triton worker ended ({self.signal_name or f'exit code {returncode}'}): {log.strip()[-400:]}")
+
+
+class WorkerUnusable(RuntimeError):
+    """A worker that cannot start at all: the Triton it was given does not import."""
 
 
 class WorkerTimeout(RuntimeError):
@@ -44,10 +52,10 @@ class WorkerTimeout(RuntimeError):
 def worker_environment(site: Path) -> dict[str, str]:
     """The environment of a worker: this one, minus what would change Triton's code generation, plus its Triton.
 
-    TRITON_* variables override ptxas, the cache or the optimiser; a verdict must not depend on the shell it
+    Such variables override ptxas, the cache or the optimiser; a verdict must not depend on the shell it
     was asked from.
     """
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("TRITON_", "MLIR_", "LLVM_", "PYTHONPATH"))}
+    env = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_SETTINGS)}
     env["PYTHONPATH"] = str(site)
     env["PYTHONUNBUFFERED"] = "1"
     env["CUDA_VISIBLE_DEVICES"] = ""
@@ -57,8 +65,8 @@ def worker_environment(site: Path) -> dict[str, str]:
 class Worker:
     """One worker process; `ask` sends a request and waits for its answer, within a time limit."""
 
-    def __init__(self, triton: str) -> None:
-        self.version, site = resolve_triton(triton)
+    def __init__(self, version: str, site: Path) -> None:
+        self.version = version
         self._log = tempfile.TemporaryFile()
         # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
         self.process = subprocess.Popen(
@@ -71,10 +79,18 @@ class Worker:
             start_new_session=True,
         )
         self._buffer = b""
-        ready = self._read(START_TIMEOUT_S)
-        if ready.get("triton_version") != self.version:
+        try:
+            ready = self._read(START_TIMEOUT_S)
+        except (WorkerDied, WorkerTimeout) as exc:
+            self.kill()
+            raise WorkerUnusable(str(exc)) from exc
+        except BaseException:
+            self.kill()
+            raise
+        # A local version (3.7.1+git…) may show in only one of the package's metadata and its __version__.
+        if str(ready.get("triton_version")).partition("+")[0] != self.version.partition("+")[0]:
             self.close()
-            raise RuntimeError(f"asked for Triton {self.version}, the worker runs {ready.get('triton_version')}")
+            raise WorkerUnusable(f"asked for Triton {self.version}, the worker runs {ready.get('triton_version')}")
 
     def _read_log(self) -> str:
         self._log.seek(0, os.SEEK_END)
@@ -91,35 +107,67 @@ class Worker:
             while b"\n" not in chunks[-1]:
                 left = deadline - time.monotonic()
                 if left <= 0 or not selector.select(left):
-                    self.kill()
                     raise WorkerTimeout(f"no answer from the Triton {self.version} worker within {timeout_s:g} s")
                 chunk = os.read(fd, 1 << 20)
                 if not chunk:
-                    returncode = self.process.wait()
-                    raise WorkerDied(returncode, self._read_log())
+                    raise self._died()
                 chunks.append(chunk)
         line, _, self._buffer = b"".join(chunks).partition(b"\n")
-        return json.loads(line)
+        try:
+            answer = json.loads(line)
+        except (ValueError, RecursionError):
+            answer = None
+        if not isinstance(answer, dict):  # a kernel file that writes to every descriptor it finds
+            raise WorkerDied(None, f"its answer was not one: {line[:200]!r}")
+        return answer
+
+    def _died(self) -> WorkerDied:
+        # Its end of the pipe is closed, so it is gone or going; one that merely closed the pipe is ended here.
+        try:
+            returncode = self.process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            returncode = None
+        return WorkerDied(returncode, self._read_log())
 
     def ask(self, request: dict, timeout_s: float) -> dict:
-        """The answer to one request; raises WorkerDied or WorkerTimeout, after either of which it is gone."""
+        """The answer to one request; raises WorkerDied or WorkerTimeout.
+
+        Whatever it raises, an interrupt included, the process is ended: an answer that comes later would be read
+        as the answer to the next request.
+        """
         try:
-            self.process.stdin.write(json.dumps(request).encode() + b"\n")
-            self.process.stdin.flush()
-        except (BrokenPipeError, OSError) as exc:
-            raise WorkerDied(self.process.wait(), self._read_log()) from exc
-        return self._read(timeout_s)
+            try:
+                self.process.stdin.write(json.dumps(request).encode() + b"\n")
+                self.process.stdin.flush()
+            except OSError as exc:
+                raise self._died() from exc
+            return self._read(timeout_s)
+        except BaseException:
+            self.kill()
+            raise
 
     @property
     def alive(self) -> bool:
         """Whether the process still runs."""
         return self.process.poll() is None
 
+    def signal_group(self) -> None:
+        """SIGKILL to the process and its children, without waiting for it."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if self.process.poll() is None:
+                os.killpg(self.process.pid, signal.SIGKILL)
+
     def kill(self) -> None:
         """End the process and its children at once."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+        self.signal_group()
         self.process.wait()
+        self._release()
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError):  # unsent words to a process that is gone
+            self.process.stdin.close()
+        self.process.stdout.close()
+        self._log.close()
 
     def close(self) -> None:
         """End the process in an orderly way: it stops at the end of its input."""
@@ -129,31 +177,54 @@ class Worker:
             self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
             self.kill()
-        self.process.stdout.close()
-        self._log.close()
+        self._release()
 
 
 class WorkerPool:
     """Workers by Triton version, started when first needed, kept for the next request, closed at exit."""
 
     def __init__(self) -> None:
-        self._idle: dict[str, collections.deque[Worker]] = collections.defaultdict(collections.deque)
-        self._lock = threading.Lock()
+        self.forget()
 
     @contextlib.contextmanager
     def borrow(self, triton: str) -> Iterator[Worker]:
         """A worker for the caller alone; it goes back unless it died meanwhile."""
+        version, site = resolve_triton(triton)
+        home = version, site.resolve()  # `environment` and its version are one Triton, a link and its target one folder
+        worker = self._take(home) or Worker(*home)
+        thread = threading.get_ident()
         with self._lock:
-            idle = self._idle[triton]
-            worker = idle.pop() if idle else None
-        if worker is None or not worker.alive:
-            worker = Worker(triton)
+            self._busy[worker] = thread
         try:
             yield worker
         finally:
-            if worker.alive:
-                with self._lock:
-                    self._idle[triton].append(worker)
+            with self._lock:
+                del self._busy[worker]
+                if worker.alive:
+                    self._idle[home].append(worker)
+
+    def _take(self, home: tuple[str, Path]) -> Worker | None:
+        with self._lock:
+            idle = self._idle[home]
+            while idle:
+                worker = idle.pop()
+                if worker.alive:
+                    return worker
+                worker.close()
+        return None
+
+    def stop(self, threads: Container[int]) -> None:
+        """End the workers that these threads wait for; each of them then gets WorkerDied."""
+        with self._lock:
+            for worker, thread in self._busy.items():
+                if thread in threads:
+                    worker.signal_group()
+
+    def forget(self) -> None:
+        """Start anew without ending anybody: for a forked child, whose workers are its parent's."""
+        self._idle: dict[tuple[str, Path], collections.deque[Worker]] = collections.defaultdict(collections.deque)
+        self._busy: dict[Worker, int] = {}
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """End every idle worker."""
@@ -167,4 +238,4 @@ class WorkerPool:
 POOL = WorkerPool()
 atexit.register(POOL.close)
 # A forked child must not talk through its parent's pipes.
-os.register_at_fork(after_in_child=lambda: POOL._idle.clear())
+os.register_at_fork(after_in_child=POOL.forget)

@@ -23,8 +23,8 @@ def _read(path: Path) -> bytes:
         if stat.st_size > MAX_SOURCE_BYTES:
             raise UserError(f"kernel source {path} has {stat.st_size} bytes; at most {MAX_SOURCE_BYTES} are read")
         return _read_with_stamp(str(path), stat.st_mtime_ns, stat.st_size)
-    except OSError as exc:
-        raise UserError(f"cannot read kernel source {path}: {exc.strerror or exc}") from exc
+    except (OSError, ValueError) as exc:  # ValueError: a path with a NUL in it
+        raise UserError(f"cannot read kernel source {path}: {getattr(exc, 'strerror', None) or exc}") from exc
 
 
 @lru_cache(maxsize=4096)
@@ -32,7 +32,7 @@ def _imported_names(source: bytes) -> tuple[tuple[int, str], ...]:
     """(relative level, dotted module) of every import statement; nothing for text that does not parse."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError, RecursionError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     found: list[tuple[int, str]] = []
     for node in ast.walk(tree):
@@ -46,29 +46,34 @@ def _imported_names(source: bytes) -> tuple[tuple[int, str], ...]:
     return tuple(found)
 
 
-def _module_file(root: Path, dotted: str) -> Path | None:
-    base = root.joinpath(*dotted.split(".")) if dotted else root
-    candidates = [base / "__init__.py"] + ([base.with_suffix(".py")] if dotted else [])
-    for candidate in candidates:
-        if candidate.is_file():
-            return candidate
-    return None
+def _module_files(base: Path, dotted: str) -> list[Path]:
+    """The files an import of `dotted` below `base` runs: every package's __init__.py on the way, and the module."""
+    found, folder = [], base
+    for part in [None, *dotted.split(".")] if dotted else [None]:
+        if part is not None:
+            found.append(folder / f"{part}.py")
+            folder = folder / part
+        found.append(folder / "__init__.py")
+    return [file for file in found if file.is_file()]
 
 
 def source_closure(path: Path, import_root: Path | None = None) -> list[Path]:
     """`path` and every file below `import_root` (default: its folder) that it imports, directly or not, sorted."""
-    root = (import_root or path.parent).resolve()
-    todo, seen = [path.resolve()], set()
+    try:
+        root, start = (import_root or path.parent).resolve(), path.resolve()
+    except (OSError, ValueError, RuntimeError) as exc:  # a NUL in the path, or links in a circle
+        raise UserError(f"cannot read kernel source {path}: {exc}") from exc
+    todo, seen = [start], set()
     while todo:
         current = todo.pop()
         if current in seen:
             continue
         seen.add(current)
         for level, dotted in _imported_names(_read(current)):
+            if level > len(current.parents):
+                continue
             base = current.parents[level - 1] if level else root
-            found = _module_file(base, dotted)
-            if found is not None and found.resolve().is_relative_to(root):
-                todo.append(found.resolve())
+            todo += [f for found in _module_files(base, dotted) if (f := found.resolve()).is_relative_to(root)]
     return sorted(seen)
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import cache_root, staged_folder
+from helpers.compiler.paths import cache_root, discard_folder, staged_folder
 from helpers.errors import UserError
 
 INCIDENT_TRITON = "3.5.1"
@@ -29,7 +29,8 @@ KNOWN_PTXAS = (
 )  # fmt: skip
 ENVIRONMENT = "environment"
 BUNDLED = "bundled"
-_VERSION = re.compile(r"\d{1,4}\.\d{1,4}\.\d{1,4}")
+VERSION_TIMEOUT_S = 30.0
+_VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class Toolchain:
 
     def __post_init__(self) -> None:
         for what, value, word in (("triton", self.triton, ENVIRONMENT), ("ptxas", self.ptxas, BUNDLED)):
-            if value != word and not _VERSION.fullmatch(value):
-                raise UserError(f"{what} version {value!r} is not of the form 3.5.1; give a version or {word!r}")
+            if value != word and not (isinstance(value, str) and _VERSION.fullmatch(value)):
+                raise UserError(f"{what} version {str(value)[:80]!r} is not of the form 3.5.1; give a version or {word!r}")
         if self.ptxas_for_codegen and self.ptxas == BUNDLED:
             raise UserError("ptxas_for_codegen needs a ptxas version, for example ptxas='13.1.80'")
 
@@ -114,10 +115,13 @@ def resolve_triton(version: str) -> tuple[str, Path]:
 
 @lru_cache(maxsize=256)
 def _ptxas_version(path: str, _mtime_ns: int) -> str:
-    out = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=30, check=True).stdout
-    found = re.search(r"\bV(\d+\.\d+\.\d+)", out)
+    run = subprocess.run(
+        [path, "--version"], capture_output=True, stdin=subprocess.DEVNULL, timeout=VERSION_TIMEOUT_S, check=True
+    )
+    out = run.stdout[:10_000].decode(errors="replace")
+    found = re.search(r"\bV([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})\b", out)
     if found is None:
-        raise UserError(f"{Path(path).name} --version does not name a version: {out[:200]!r}")
+        raise ToolchainMissing(f"the program at {path} is no ptxas: --version answers {out[:200]!r}")
     return found.group(1)
 
 
@@ -136,9 +140,17 @@ def resolve_ptxas(version: str) -> Path:
         return own
     for site in _triton_sites():
         for program in sorted((site / "triton" / "backends" / "nvidia" / "bin").glob("ptxas*")):
-            if ptxas_version(program) == version:
+            if _version_or_none(program) == version:
                 return program
     raise ToolchainMissing(f"ptxas {version} is not installed; {_install_hint('ptxas==' + version)}")
+
+
+def _version_or_none(program: Path) -> str | None:
+    """The release of a ptxas; None for one that does not run, which must not hide those that do."""
+    try:
+        return ptxas_version(program)
+    except ToolchainMissing:
+        return None
 
 
 def _triton_sites() -> list[Path]:
@@ -155,6 +167,7 @@ def installed_tritons(*, include_environment: bool = True) -> list[str]:
         for p in toolchains_root().glob(f"triton-*{suffix}")
         if (p / "triton" / "__init__.py").is_file()
     }
+    found = {version for version in found if _VERSION.fullmatch(version)}
     here = environment_triton() if include_environment else None
     if here:
         found.add(here[0])
@@ -166,11 +179,12 @@ def installed_ptxas() -> dict[str, Path]:
     found: dict[str, Path] = {}
     for site in _triton_sites():
         for program in sorted((site / "triton" / "backends" / "nvidia" / "bin").glob("ptxas*")):
-            found.setdefault(ptxas_version(program), program)
+            if version := _version_or_none(program):
+                found.setdefault(version, program)
     for folder in toolchains_root().glob("ptxas-*"):
         program = folder / "bin" / "ptxas"
-        if program.is_file():
-            found[folder.name.removeprefix("ptxas-")] = program
+        if program.is_file() and _VERSION.fullmatch(version := folder.name.removeprefix("ptxas-")):
+            found[version] = program
     return dict(sorted(found.items(), key=lambda item: version_key(item[0])))
 
 
@@ -181,7 +195,7 @@ def version_key(version: str) -> tuple[int, ...]:
 
 def parse_request(text: str) -> tuple[str, str]:
     """('triton' | 'ptxas', version) for `3.5.1`, `triton==3.5.1`, `ptxas==13.1.80` or `12.9.86`; raises UserError."""
-    found = re.fullmatch(r"(?:(triton|ptxas)(?:==|-))?(\d{1,4}\.\d{1,4}\.\d{1,4})", text.strip())
+    found = re.fullmatch(r"(?:(triton|ptxas)(?:==|-))?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})", text.strip())
     if found is None:
         raise UserError(f"cannot read {text[:80]!r}: give a Triton version such as 3.5.1 or a ptxas such as ptxas==12.9.86")
     kind, version = found.groups()
@@ -209,9 +223,11 @@ def install(request: str, *, quiet: bool = False) -> Path:
     """
     kind, version = parse_request(request)
     folder = triton_folder(version) if kind == "triton" else ptxas_folder(version)
-    if folder.is_dir():
+    if is_installed(kind, version):
         return folder
     try:
+        if folder.is_dir():  # half of one, made by something else: it would only be in the way
+            discard_folder(folder)
         with staged_folder(folder) as scratch:
             if kind == "triton":
                 _pip_install(f"triton=={version}", scratch, quiet=quiet)
@@ -240,4 +256,6 @@ def install(request: str, *, quiet: bool = False) -> Path:
 
 def is_installed(kind: str, version: str) -> bool:
     """Whether `install` would have nothing to do for this ('triton' | 'ptxas', version)."""
-    return (triton_folder(version) if kind == "triton" else ptxas_folder(version)).is_dir()
+    if kind == "triton":
+        return (triton_folder(version) / "triton" / "__init__.py").is_file()
+    return (ptxas_folder(version) / "bin" / "ptxas").is_file()

@@ -10,9 +10,11 @@ import importlib.util
 import json
 import os
 import re
+import signal
 import subprocess as _REAL_SUBPROCESS
 import sys
 import tempfile
+import threading
 import time
 import traceback
 import types
@@ -30,21 +32,33 @@ def _load_kernel(kernel):
     """The JITFunction called `name` in the file `path`; each file is executed once per source hash."""
     key = (kernel["path"], kernel["source_hash"])
     if key not in _load_kernel.modules:
-        root = kernel.get("import_root")
-        if root and root not in sys.path:
-            sys.path.insert(0, root)
-        ours = {os.path.realpath(file) for file in kernel["files"]}
-        for name in [n for n, m in sys.modules.items() if os.path.realpath(getattr(m, "__file__", None) or "") in ours]:
-            del sys.modules[name]  # an imported helper may have been edited as well
+        root = kernel["import_root"]
+        # Only this kernel's root, and none of the modules an earlier kernel brought: `import common` means the file
+        # beside this kernel, as it is now, also when another folder has a common.py or this one was edited.
+        sys.path[:] = [root, *(p for p in sys.path if p not in _load_kernel.roots)]
+        _load_kernel.roots.add(root)
+        _load_kernel.files.update(os.path.realpath(file) for file in kernel["files"])
+        for name in [n for n, m in sys.modules.items() if _is_local(m)]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
         import linecache
 
         linecache.checkcache()
-        # Named as Python itself would import it: Triton writes module names into symbol names and hashes.
+        # Named as Python itself would import it: Triton writes module names into symbol names and hashes. A name
+        # that is taken (a kernel in a file called json.py) would break what comes later in this process.
         name = _module_name(kernel["path"], root)
+        if name in sys.modules or name in sys.stdlib_module_names or name == "triton":
+            name = f"kernel_file_{name}"
         spec = importlib.util.spec_from_file_location(name, kernel["path"])
+        if spec is None:
+            raise ImportError(f"{os.path.basename(kernel['path'])} is not a Python file: its name must end in .py")
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
-        spec.loader.exec_module(module)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
         _load_kernel.modules[key] = module
     fn = getattr(_load_kernel.modules[key], kernel["name"], None)
     if fn is None:
@@ -59,7 +73,12 @@ def _load_kernel(kernel):
     return fn
 
 
-_load_kernel.modules = {}
+_load_kernel.modules, _load_kernel.roots, _load_kernel.files = {}, set(), set()
+
+
+def _is_local(module):
+    file = getattr(module, "__file__", None)
+    return isinstance(file, str) and os.path.realpath(file) in _load_kernel.files
 
 
 def _module_name(path, root):
@@ -194,11 +213,19 @@ def _describe(exc):
     return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(parts)) or "no message"
 
 
+def _end_with_parent(parent):
+    """End this process group once `parent` is gone: the end of stdin is only seen between two requests."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
+
+
 def main():
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # Whatever Triton, LLVM or a kernel file prints goes to stderr, which the caller keeps as the log.
     os.dup2(2, 1)
     sys.stdout = sys.stderr
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     import triton
 
     # Triton builds a C launcher only when a driver is active; cross-compiling never needs one.

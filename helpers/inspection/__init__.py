@@ -1,1 +1,1 @@
-"""What came out of the compiler: pure functions over text and bytes, which know nothing of how or why it was built."""
+"""What came out of the compiler: pure functions over text and bytes that know nothing of how it was built."""

@@ -1,14 +1,15 @@
 """How many CTAs of a kernel fit on one SM, and which resource says so.
 
-The rules are the ones NVIDIA publishes in ``cuda_occupancy.h`` (read in CUDA 13.0's, which knows compute capabilities
-up to 12.1; its cases for 8.x to 12.x agree in everything used here):
+The rules are the ones NVIDIA publishes in ``cuda_occupancy.h`` (read in CUDA 13.0's, which knows compute
+capabilities up to 12.1; its cases for 8.x to 12.x agree in everything used here):
 
-* registers are given to warps, ``regs_per_thread * 32`` rounded up to 256, and each of an SM's four sub-partitions
-  hands out a quarter of the register file: a warp cannot straddle two of them;
+* registers are given to warps, ``regs_per_thread * 32`` rounded up to 256, and each of an SM's four
+  sub-partitions hands out a quarter of the register file: a warp cannot straddle two of them;
 * a launch is checked as if its warps came in multiples of four;
 * shared memory is the kernel's plus what the driver reserves per CTA, rounded up to 128 bytes;
-* tensor memory is not in that header. The PTX ISA (``tcgen05.alloc``) hands it out in powers of two, 32 columns at
-  least, 512 columns to an SM; a CTA that finds none free waits, so for residency it limits like the others.
+* tensor memory is not in that header. The PTX ISA (``tcgen05.alloc``) hands it out in powers of two, 32
+  columns at least, 512 columns to an SM; a CTA that finds none free waits, so for residency it limits like
+  the others.
 
 The largest shared-memory carve-out is assumed, as CUDA chooses for a kernel that asks for it.
 """
@@ -45,8 +46,9 @@ class SmLimits(Protocol):
 class Occupancy:
     """CTAs per SM (0: cannot be launched), the resource that limits them, and the warps that makes resident.
 
-    `limited_by` is one of registers, shared_memory, tensor_memory, warps, ctas; of several equal limits the first in
-    that order. `ctas_by_resource` has the CTAs each of them would allow alone (a resource not used is left out).
+    `limited_by` is one of registers, shared_memory, tensor_memory, warps, ctas; of several equal limits the
+    first in that order. `ctas_by_resource` has the CTAs each of them would allow alone (a resource not used
+    is left out).
     """
 
     ctas_per_sm: int
@@ -60,9 +62,9 @@ def occupancy(
 ) -> Occupancy:
     """The `Occupancy` of a kernel on one SM of `limits`.
 
-    Registers per thread as ptxas reports them, shared memory in bytes per CTA (static and dynamic together, without
-    the driver's share), warps per CTA, tensor-memory columns per CTA. Raises UserError for a count below its minimum
-    or a CTA of more than 32 warps.
+    Registers per thread as ptxas reports them, shared memory in bytes per CTA (static and dynamic together,
+    without the driver's share), warps per CTA, tensor-memory columns per CTA. Raises UserError for a count
+    below its minimum or a CTA of more than 32 warps.
     """
     _check("regs_per_thread", regs_per_thread, 1)
     _check("smem_bytes", smem_bytes, 0)
@@ -70,7 +72,8 @@ def occupancy(
     _check("tmem_columns", tmem_columns, 0)
     if num_warps > MAX_WARPS_PER_CTA:
         raise UserError(
-            f"num_warps is {num_warps}: a CTA holds at most {MAX_WARPS_PER_CTA} warps (1,024 threads). Use fewer warps."
+            f"num_warps is {num_warps}: a CTA holds at most {MAX_WARPS_PER_CTA} warps (1,024 threads). "
+            "Use fewer warps."
         )
 
     allowed = {

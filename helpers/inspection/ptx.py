@@ -1,8 +1,9 @@
-"""What Triton handed to ptxas: instructions, register declarations, wide operands and source lines of a PTX text.
+"""What Triton handed to ptxas: instructions, register declarations, wide operands, source lines of a PTX.
 
-One scanner reads the text once, line by line, and knows just enough PTX for that: comments, directives, labels,
-predicates, scopes, and statements that run over several lines. It is no assembler: text that is not PTX gives empty
-answers, never an exception, and everything is linear in the length of the text (a line of megabytes included).
+One scanner reads the text once, line by line, and knows just enough PTX for that: comments, directives,
+labels, predicates, scopes, and statements that run over several lines. It is no assembler: text that is not
+PTX gives empty answers, never an exception, and everything is linear in the length of the text (a line of
+megabytes included).
 
 Line numbers count from 1, by newline characters alone, as ptxas counts when it names a line of the PTX.
 """
@@ -26,8 +27,8 @@ __all__ = [
     "wide_operands",
 ]
 
-# Class name -> the beginnings of its opcodes (whole words, compared with "opcode."), and a part they must also have.
-# No opcode is in two classes, so that the counts of a kernel add up.
+# Class name -> the beginnings of its opcodes (whole words, compared with "opcode."), and a part they must
+# also have. No opcode is in two classes, so that the counts of a kernel add up.
 _CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
     "mma_sync": (("mma.sync.", "mma.sp."), ""),
     "wgmma": (("wgmma.mma_async.",), ""),
@@ -48,10 +49,15 @@ _CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
     "ex2": (("ex2.",), ""),
     "branches": (("bra.", "brx."), ""),
 }
-# Bookkeeping around bulk copies, and fetches that go no further than the cache: nothing is copied to shared memory.
+# Bookkeeping around bulk copies, and fetches that go no further than the cache: nothing is copied to shared
+# memory.
 _NOT_A_COPY = ("cp.async.bulk.commit_group.", "cp.async.bulk.wait_group.", "cp.async.bulk.prefetch.")
 # The longest real opcode has about 80 characters; only this much of one is looked at (and kept by the cache).
 _MAX_OPCODE_CHARS = 160
+# First words of opcodes after which the next instruction may not be reached ("trap" itself when predicated).
+_LEADS_ELSEWHERE = frozenset({"bra", "brx", "call", "ret", "exit", "trap"})
+# Families of opcodes whose first word says too little.
+_FAMILIES = frozenset({"wgmma", "tcgen05", "cp"})
 
 INSTRUCTION_CLASSES: tuple[str, ...] = tuple(_CLASSES)
 """The keys of `count_instructions`, without "total"."""
@@ -59,7 +65,9 @@ INSTRUCTION_CLASSES: tuple[str, ...] = tuple(_CLASSES)
 # Linear on any text: matched at one position, and none has two ways to read the same characters.
 _SKIP = re.compile(r"[\s{})]*")
 _LABEL = re.compile(r"[A-Za-z_$%][\w$]*[ \t]*:(?!:)", re.ASCII)
-_INSTRUCTION = re.compile(r"(@[!%\w$]+[ \t]+)?([a-z][a-z0-9_]*(?:[.:][\w.:]*)?)(?=[\s\[{(%;,!\"-]|$)", re.ASCII)
+_INSTRUCTION = re.compile(
+    r"(@[!%\w$]+[ \t]+)?([a-z][a-z0-9_]*(?:[.:][\w.:]*)?)(?=[\s\[{(%;,!\"-]|$)", re.ASCII
+)
 _LOC = re.compile(r"\.loc\s+([0-9]{1,9})\s+([0-9]{1,9})")
 _FILE = re.compile(r'^[ \t]*\.file[ \t]+([0-9]{1,9})[ \t]+"([^"\n]*)"(?:[ \t]+"([^"\n]*)")?', re.MULTILINE)
 _REG = re.compile(r"\.reg\s+(?:\.v[0-9]\s+)?\.([a-z][a-z0-9]*)\b(.*)", re.ASCII | re.DOTALL)
@@ -69,7 +77,7 @@ _NUMBERS = re.compile(r"[0-9]{1,9}")
 
 
 class _Event(NamedTuple):
-    """A statement of the PTX: a directive (`opcode` starts with a dot, `text` is all of it) or an instruction."""
+    """A statement: a directive (`opcode` starts with a dot, `text` is all of it) or an instruction."""
 
     line_no: int
     opcode: str
@@ -81,8 +89,9 @@ class _Event(NamedTuple):
 class PtxHeader:
     """What the PTX says of itself; None or empty where it does not say.
 
-    `version` such as "8.7", `target` such as "sm_100a" (without options), the names of the entries in order; of the
-    first entry the number of parameters, the register cap (`.maxnreg`) and the threads per CTA (`.reqntid`, multiplied).
+    `version` such as "8.7", `target` such as "sm_100a" (without options), the names of the entries in order;
+    of the first entry the number of parameters, the register cap (`.maxnreg`) and the threads per CTA
+    (`.reqntid`, multiplied).
     """
 
     version: str | None = None
@@ -97,8 +106,8 @@ class PtxHeader:
 class WideOperand:
     """An instruction that reads or writes `registers` registers as one operand, all of them live at once.
 
-    `line_no` is the line of the PTX; `source_file` and `source_line` the Python line it came from (`.loc`), None
-    before the first.
+    `line_no` is the line of the PTX; `source_file` and `source_line` the Python line it came from (`.loc`),
+    None before the first.
     """
 
     line_no: int
@@ -109,7 +118,7 @@ class WideOperand:
 
 
 def count_instructions(ptx: str) -> dict[str, int]:
-    """How many instructions of each class the PTX has: every key of `INSTRUCTION_CLASSES`, and "total" for all.
+    """How many instructions of each class the PTX has: every key of `INSTRUCTION_CLASSES`, and "total".
 
     Static counts over all functions of the text: a loop's body counts once, a predicated instruction counts.
     """
@@ -128,8 +137,9 @@ def count_instructions(ptx: str) -> dict[str, int]:
 def register_declarations(ptx: str) -> dict[str, int]:
     """Virtual registers declared, by type: {"b32": 3718, "pred": 995, …}.
 
-    ``%r<3718>`` declares 3,718 names; what inline assembly declares in a scope of its own is added each time. Virtual
-    registers are not demand: ptxas maps any number of them to at most 255, and only those live at once count.
+    ``%r<3718>`` declares 3,718 names; what inline assembly declares in a scope of its own is added each time.
+    Virtual registers are not demand: ptxas maps any number of them to at most 255, and only those live at
+    once count.
     """
     declared: Counter[str] = Counter()
     for event in _scan(ptx):
@@ -170,8 +180,8 @@ def ptx_header(ptx: str) -> PtxHeader:
 def wide_operands(ptx: str, min_registers: int = 32) -> list[WideOperand]:
     """Instructions with a braced operand of at least `min_registers` registers, in the order of the text.
 
-    These are the accumulators of wgmma and the ``tcgen05.ld``/``.st`` of up to x128: the registers of one operand
-    have to be free, and for some instructions adjacent, at the same moment.
+    These are the accumulators of wgmma and the ``tcgen05.ld``/``.st`` of up to x128: the registers of one
+    operand have to be free, and for some instructions adjacent, at the same moment.
     """
     files = _files(ptx)
     found = []
@@ -190,10 +200,10 @@ def wide_operands(ptx: str, min_registers: int = 32) -> list[WideOperand]:
 def instructions_by_source_line(ptx: str) -> dict[tuple[str, int], Counter[str]]:
     """Instructions by the source line they came from: (file, line) -> counts by class.
 
-    The file is what `.file` says ("" before the first `.loc`, with line 0); line 0 of a file is code the compiler made
-    up. An inlined function's instructions count for the function's own line. Classes are those of
-    `INSTRUCTION_CLASSES`, and for other instructions the first word of the opcode ("mov", "selp"), so that all counts
-    together are the "total" of `count_instructions`.
+    The file is what `.file` says ("" before the first `.loc`, with line 0); line 0 of a file is code the
+    compiler made up. An inlined function's instructions count for the function's own line. Classes are those
+    of `INSTRUCTION_CLASSES`, and for other instructions the first word of the opcode ("mov", "tcgen05.wait"),
+    so that all counts together are the "total" of `count_instructions`.
     """
     files = _files(ptx)
     by_line: dict[tuple[str, int], Counter[str]] = {}
@@ -207,12 +217,12 @@ def instructions_by_source_line(ptx: str) -> dict[tuple[str, int], Counter[str]]
 
 
 def is_trap_stub(ptx: str) -> bool:
-    """True when a kernel of the text does nothing but trap: whoever launches it gets an error, whatever ptxas says.
+    """True when a kernel of the text does nothing but trap: a launch is an error, whatever ptxas says.
 
-    Triton writes a bare ``trap;`` for a kernel whose tiles need more than the 512 columns of tensor memory (seen on
-    3.4.0 to 3.7.1), and ptxas assembles that in 4 registers without a spill. The test is that control cannot get past
-    an unconditional ``trap`` from the kernel's first instruction on, with no branch, call or return before it; a trap
-    under a predicate, or behind a branch as in an assertion, is not meant.
+    Triton writes a bare ``trap;`` for a kernel whose tiles need more than the 512 columns of tensor memory
+    (seen on 3.4.0 to 3.9.0), and ptxas assembles that in 4 registers without a spill. The test is that
+    control cannot get past an unconditional ``trap`` from the kernel's first instruction on, with no branch,
+    call or return before it; a trap under a predicate, or behind a branch as in an assertion, is not meant.
     """
     undecided = False  # in a kernel, and nothing so far that leads elsewhere
     for event in _scan(ptx):
@@ -224,7 +234,7 @@ def is_trap_stub(ptx: str) -> bool:
         elif undecided:
             if event.opcode == "trap" and not event.predicated:
                 return True
-            if event.opcode == "trap" or event.opcode.partition(".")[0] in ("bra", "brx", "call", "ret", "exit"):
+            if event.opcode.partition(".")[0] in _LEADS_ELSEWHERE:
                 undecided = False
     return False
 
@@ -237,7 +247,8 @@ def _scan(ptx: str) -> Iterator[_Event]:
         comment = line.find("//")
         if comment >= 0:
             line = line[:comment]
-        # A directive needs no ";" and a scope may end without one: neither can be the rest of an open instruction.
+        # A directive needs no ";" and a scope may end without one: neither can be the rest of an open
+        # instruction.
         bare = line.strip()
         if not bare:
             continue
@@ -254,8 +265,8 @@ def _scan(ptx: str) -> Iterator[_Event]:
                     yield _Event(open_at, opcode, " ".join(parts), predicated)
                     open_at = 0
                 continue
-            # Scopes and labels may stand before the statement. One position moves on: a hostile line of a million
-            # labels must not be copied a million times.
+            # Scopes and labels may stand before the statement. One position moves on: a hostile line of a
+            # million labels must not be copied a million times.
             at = _SKIP.match(piece).end()
             while label := _LABEL.match(piece, at):
                 at = _SKIP.match(piece, label.end()).end()
@@ -289,7 +300,7 @@ def _without_block_comments(ptx: str) -> str:
 
 
 def _classify(opcode: str) -> str:
-    """The class of an opcode, or its first word when it has none."""
+    """The class of an opcode; without one its first word, or first two in a family such as "tcgen05.wait"."""
     return _classify_bounded(opcode[:_MAX_OPCODE_CHARS])
 
 
@@ -300,12 +311,17 @@ def _classify_bounded(opcode: str) -> str:
         for name, (beginnings, part) in _CLASSES.items():
             if whole.startswith(beginnings) and part in opcode:
                 return name
-    return opcode.partition(".")[0]
+    words = opcode.split(".")
+    # The fences and waits of a family are named in full: a bare "wgmma" would count as the class of that
+    # name.
+    return ".".join(words[:2]) if words[0] in _FAMILIES else words[0]
 
 
 def _entry_of(event: _Event) -> str | None:
     """The name when the directive begins an entry function: .entry, .visible .entry, .weak .entry."""
-    if event.opcode in (".entry", ".visible", ".weak", ".extern") and (m := _ENTRY.search(event.text[:4_000])):
+    if event.opcode in (".entry", ".visible", ".weak", ".extern") and (
+        m := _ENTRY.search(event.text[:4_000])
+    ):
         return m[1]
     return None
 

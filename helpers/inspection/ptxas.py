@@ -1,11 +1,12 @@
 """What ptxas said: its verbose log as numbers, and what a failure means.
 
-ptxas speaks in lines such as ``ptxas info    : Used 255 registers, used 1 barriers``. The program's name varies
-(Triton ships a second copy called ``ptxas-blackwell``), and a complaint about one place in the PTX puts the place
-between the name and the severity: ``ptxas some.ptx, line 5; fatal   : Unsupported .version 9.9``.
+ptxas speaks in lines such as ``ptxas info    : Used 255 registers, used 1 barriers``. The program's name
+varies (Triton ships a second copy called ``ptxas-blackwell``), and a complaint about one place in the PTX
+puts the place between the name and the severity: ``ptxas some.ptx, line 5; fatal   : Unsupported .version
+9.9``.
 
-A log is somebody else's output: it may be megabytes long, binary, or cut off. Nothing here raises on any text, every
-line is cut to a bounded length before a pattern sees it, and the patterns are linear.
+A log is somebody else's output: it may be megabytes long, binary, or cut off. Nothing here raises on any
+text, every line is cut to a bounded length before a pattern sees it, and the patterns are linear.
 """
 
 import re
@@ -22,7 +23,9 @@ _SEVERITY = re.compile(r"(?:^ptxas[\w.+-]* +|; *)(info|warning|error|fatal) *: ?
 _PLACE = re.compile(r", line ([0-9]{1,9})$")
 _ENTRY = re.compile(r"Compiling entry function '([^']*)' for '([^']*)'")
 _PROPERTIES = re.compile(r"Function properties for (\S+)")
-_STACK = re.compile(rf"{_NUMBER} bytes stack frame, {_NUMBER} bytes spill stores, {_NUMBER} bytes spill loads")
+_STACK = re.compile(
+    rf"{_NUMBER} bytes stack frame, {_NUMBER} bytes spill stores, {_NUMBER} bytes spill loads"
+)
 _REGISTERS = re.compile(rf"Used {_NUMBER} registers")
 _BARRIERS = re.compile(rf"used {_NUMBER} barriers")
 _SHARED = re.compile(rf"{_NUMBER}(?:\+[0-9]{{1,12}})? bytes smem")
@@ -45,10 +48,10 @@ _REGISTER_CODES = frozenset({"C7600", "C7602"})
 
 @dataclass(frozen=True)
 class PtxasFunction:
-    """One function of the log. Counts are None where ptxas said nothing, as for the registers of a called function.
+    """One function of the log; None where ptxas said nothing, as for the registers of a called function.
 
-    Units: registers per thread, bytes per thread (spills, stack), bytes per CTA (`smem_bytes`, static only: Triton's
-    shared memory is dynamic and never shows here), bytes per constant bank.
+    Units: registers per thread, bytes per thread (spills, stack), bytes per CTA (`smem_bytes`, static only:
+    Triton's shared memory is dynamic and never shows here), bytes per constant bank.
     """
 
     name: str
@@ -68,9 +71,10 @@ class PtxasLog:
     """The whole log: functions in ptxas's order, and what it complained of.
 
     `codes` holds every C-code once, advice such as C7511 (a slow wgmma) included: a code alone is no failure.
-    `fatal` holds the messages of severity error and fatal in order, the place in front ("line 5: …"), the file's path
-    removed. `register_count_asked` is the register count an allocation failed at, `register_count_needed` the one
-    ptxas asks for instead (C7602 only), `ptx_line` the line of the PTX that the first complaint names.
+    `fatal` holds the messages of severity error and fatal in order, the place in front ("line 5: …"), the
+    file's path removed. `register_count_asked` is the register count an allocation failed at,
+    `register_count_needed` the one ptxas asks for instead (C7602 only), `ptx_line` the line of the PTX that
+    the first complaint names.
     """
 
     functions: tuple[PtxasFunction, ...] = ()
@@ -90,9 +94,9 @@ class PtxasLog:
 def parse_ptxas_log(text: str, *, max_chars: int = 4_000_000) -> PtxasLog:
     """The log of one ``ptxas -v`` run as a `PtxasLog`; empty for text in which ptxas does not speak.
 
-    `text` is ptxas's stderr, with or without what surrounds it (Triton prints the PTX too). Of a text longer than
-    `max_chars` the first and the last half of that many characters are read: kernels are named at the front, and the
-    reason of a failure stands at the end. Never raises on any text.
+    `text` is ptxas's stderr, with or without what surrounds it (Triton prints the PTX too). Of a text longer
+    than `max_chars` the first and the last half of that many characters are read: kernels are named at the
+    front, and the reason of a failure stands at the end. Never raises on any text.
     """
     if len(text) > max_chars:
         half = max_chars // 2
@@ -153,11 +157,11 @@ def parse_ptxas_log(text: str, *, max_chars: int = 4_000_000) -> PtxasLog:
 def classify_failure(log: PtxasLog, returncode: int | None, *, timed_out: bool = False) -> str:
     """One word for how a ptxas run ended.
 
-    ok | register_exhausted (C7600, C7602) | unsupported_target | unsupported_ptx_version | ptxas_signal | timeout |
-    ptxas_error (anything else ptxas refused, such as an illegal instruction).
+    ok | register_exhausted (C7600, C7602) | unsupported_target | unsupported_ptx_version | ptxas_signal |
+    timeout | ptxas_error (anything else ptxas refused, such as an illegal instruction).
 
-    `returncode` is the process's: negative, or 129–192 when a shell stood between, for a death by signal; None when it
-    is not known (a recorded log), where a compiled kernel and no complaint counts as ok.
+    `returncode` is the process's: negative, or 129–192 when a shell stood between, for a death by signal;
+    None when it is not known (a recorded log), where a compiled kernel and no complaint counts as ok.
     """
     if timed_out:
         return "timeout"
@@ -177,7 +181,7 @@ def classify_failure(log: PtxasLog, returncode: int | None, *, timed_out: bool =
 
 
 def _usage(message: str, *, registers: int) -> dict:
-    """The fields of a "Used … registers" line. What it does not mention is zero there, ptxas leaves zeros out."""
+    """The fields of a "Used … registers" line. What it does not mention is zero: ptxas leaves zeros out."""
     barriers = _BARRIERS.search(message)
     shared = _SHARED.search(message)
     return {

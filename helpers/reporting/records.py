@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -75,12 +76,9 @@ def _recorded_reports() -> dict[tuple, tuple[CompileReport, str]]:
             if k in values:
                 values[k] = str(values[k])
         report = CompileReport(**values, instructions=counts)
-        found[_key(report.label, report.arch, report.triton_version)] = (report, table.attrs["provenance"])
+        flags = str(row.get("ptxas_flags") or "")
+        found[report.label, report.arch, report.triton_version, flags] = (report, table.attrs["provenance"])
     return found
-
-
-def _key(label: str, arch: str, triton: str | None) -> tuple:
-    return (label, arch, triton)
 
 
 def compile_choices(
@@ -89,15 +87,16 @@ def compile_choices(
     """Compile the choices; where the toolchain is missing, the recorded row of the same configuration stands in.
 
     A stand-in says so in `Evidence.source`; a configuration that is neither here nor recorded keeps its
-    `toolchain_missing` report. Recorded rows answer for bundled ptxas without extra flags only.
+    `toolchain_missing` report. Recorded rows answer for bundled ptxas only.
     """
     requests = [(choice, choice.request()) for choice in choices]
     reports = compile_matrix([request for _, request in requests], progress=progress)
     evidence = []
     for (choice, request), report in zip(requests, reports, strict=True):
         recorded = None
-        if report.status == "toolchain_missing" and choice.ptxas == "bundled" and not choice.ptxas_flags:
-            recorded = _recorded_reports().get(_key(request.spec.label, request.arch, choice.triton))
+        if report.status == "toolchain_missing" and choice.ptxas == "bundled":
+            key = (request.spec.label, request.arch, choice.triton, " ".join(choice.ptxas_flags))
+            recorded = _recorded_reports().get(key)
         evidence.append(Evidence(recorded[0], f"recorded: {recorded[1]}") if recorded else Evidence(report, LIVE))
     return evidence
 
@@ -105,6 +104,22 @@ def compile_choices(
 def compile_one(choice: Choice) -> Evidence:
     """`compile_choices` for a single configuration."""
     return compile_choices([choice])[0]
+
+
+def ptx_of(evidence: Evidence) -> str:
+    """The PTX of a compile; for the incident itself the recorded one where its toolchain is not on this machine.
+
+    Raises UserError where neither is at hand.
+    """
+    if evidence.report.ptx_path:
+        return Path(evidence.report.ptx_path).read_text()
+    recorded = DATA / "incident.ptx.gz"
+    if evidence.report.label == Choice().request().spec.label and recorded.is_file():
+        return gzip.decompress(recorded.read_bytes()).decode()
+    raise UserError(
+        f"no PTX of {evidence.report.label!r} at hand: {evidence.report.message or evidence.source}. "
+        "Fetch its toolchain to compile it: python -m helpers toolchains install 3.5.1"
+    )
 
 
 def evidence_line(evidence: Sequence[Evidence]) -> str:

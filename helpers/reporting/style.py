@@ -1,0 +1,58 @@
+"""One look for every figure: colours by meaning (safe for the colour-blind, apart in greyscale), sizes, limit lines."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+# Okabe & Ito's palette, one colour per meaning everywhere. Lightness differs as well as hue.
+STATUS_COLOURS = {
+    "ok": "#0072B2",
+    "spills": "#E69F00",
+    "register_exhausted": "#8B1A1A",
+}
+OTHER_FAILURE_COLOUR = "#7F7F7F"
+BEFORE_COLOUR = "#D55E00"
+AFTER_COLOUR = "#0072B2"
+LIMIT_COLOUR = "#222222"
+FAILED_MARK = "✕"
+
+
+def status_colour(status: str) -> str:
+    """The colour of a report's status; every failure that is not register exhaustion shares one grey."""
+    return STATUS_COLOURS.get(status, OTHER_FAILURE_COLOUR)
+
+
+def use_house_style() -> None:
+    """Set matplotlib's defaults for this session: size, fonts, a quiet grid, titles to the left."""
+    import matplotlib as mpl
+
+    mpl.rcParams.update(
+        {
+            "figure.figsize": (8.5, 4.0),
+            "figure.dpi": 110,
+            "savefig.dpi": 110,
+            "figure.constrained_layout.use": True,
+            "font.size": 10,
+            "axes.titlesize": 12,
+            "axes.titleweight": "bold",
+            "axes.titlelocation": "left",
+            "axes.spines.top": False,
+            "axes.spines.right": False,
+            "axes.grid": True,
+            "axes.grid.axis": "x",
+            "axes.axisbelow": True,
+            "grid.color": "#DDDDDD",
+            "legend.frameon": False,
+            "figure.facecolor": "white",
+        }
+    )
+
+
+def claim(ax: Axes, title: str, subtitle: str) -> None:
+    """Put the claim as the title and the conditions (arch, dtype, versions, evidence) under it."""
+    lines = subtitle.count("\n") + 1
+    ax.set_title(title, pad=8 + 13 * lines)
+    ax.text(0, 1.02, subtitle, transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")

@@ -1,0 +1,146 @@
+"""Running ptxas: one that hangs, dies, babbles or cannot be started is a report, and leaves no process behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers.compiler import assemble
+from helpers.compiler.compile import compile_kernel
+from helpers.compiler.toolchain import Toolchain, resolve_ptxas
+
+pytestmark = pytest.mark.usefixtures("toolchain_351")
+C7600 = (Path(__file__).parents[1] / "fixtures" / "logs" / "c7600.log").read_text()
+
+
+def compile_with(spec, ptxas, **options):
+    return compile_kernel(spec, "sm_90a", Toolchain("3.5.1", ptxas), **options)
+
+
+def test_a_real_ptxas_leaves_log_cubin_and_command(write_kernel, own_cache):
+    report = compile_kernel(write_kernel(), "sm_90a", Toolchain("3.5.1"))
+    assert report.status == "ok"
+    ptx = Path(report.ptx_path).read_text()
+    program = Path(own_cache / "toolchains").glob("triton-3.5.1-*/triton/backends/nvidia/bin/ptxas")
+    done = assemble.run_ptxas(next(iter(program)), ptx, gpu_name="sm_90a", flags=("-lineinfo", "--gpu-name=sm_80"))
+    assert done.returncode == 0 and not done.timed_out
+    assert done.cubin == Path(report.cubin_path).read_bytes()
+    assert "Used " in done.log  # -v was added
+    assert done.command == "ptxas -lineinfo -v --gpu-name=sm_90a kernel.ptx -o kernel.cubin"
+
+
+def test_a_hang_is_stopped_with_its_children_at_the_limit(write_kernel, fake_ptxas, processes_of):
+    version = fake_ptxas("sleep 987654 &\nsleep 987654")
+    started = time.monotonic()
+    report = compile_with(write_kernel(), version, timeout_s=3)
+    assert report.status == "timeout" and report.failed_stage == "ptxas"
+    assert time.monotonic() - started < 30
+    assert "had not finished after 3." in report.message
+    assert processes_of("987654") == []
+    assert Path(report.ptx_path).is_file()
+
+
+def test_what_is_no_fact_about_the_kernel_is_not_kept(write_kernel, fake_ptxas, own_cache):
+    spec, version = write_kernel(), fake_ptxas("kill -SEGV $$")
+    first, second = compile_with(spec, version), compile_with(spec, version)
+    assert [first.status, second.status] == ["ptxas_signal"] * 2
+    assert not second.cached
+
+
+@pytest.mark.parametrize("name", ["SEGV", "KILL", "ABRT"])
+def test_death_by_signal_names_the_signal(write_kernel, fake_ptxas, name):
+    report = compile_with(write_kernel(), fake_ptxas(f"echo so far so good >&2; kill -{name} $$"))
+    assert report.status == "ptxas_signal"
+    assert f"SIG{name}" in report.message and "so far so good" in report.message
+
+
+def test_garbage_with_exit_code_zero_is_not_ok(write_kernel, fake_ptxas):
+    report = compile_with(write_kernel(), fake_ptxas("head -c 20000 /dev/urandom"))
+    assert report.status == "ptxas_error" and not report.compiled
+    assert report.regs_per_thread is None and report.cubin_path is None
+
+
+def test_a_cubin_without_a_word_is_not_ok(write_kernel, fake_ptxas):
+    report = compile_with(write_kernel(), fake_ptxas("echo x > kernel.cubin"))
+    assert report.status == "ptxas_error"
+    assert "made no kernel" in report.message
+
+
+def test_the_crash_text_is_register_exhausted(write_kernel, fake_ptxas):
+    version = fake_ptxas(f"cat >&2 <<'LOG'\n{C7600}\nLOG\nexit 255")
+    report = compile_with(write_kernel(), version)
+    assert report.crashed and report.ptxas_code == "C7600" and report.register_count_asked == 255
+    assert Path(report.log_path).read_text().strip() == C7600.strip()
+
+
+def test_silent_failure_says_at_least_the_exit_code(write_kernel, fake_ptxas):
+    report = compile_with(write_kernel(), fake_ptxas("exit 7"))
+    assert report.status == "ptxas_error" and "exit code 7" in report.message
+
+
+@pytest.mark.parametrize("answer", ["I am something else", "V", "V1.2", ""])
+def test_a_program_that_is_no_ptxas_is_toolchain_missing(write_kernel, own_cache, answer, fake_ptxas):
+    fake_ptxas("exit 0", version_answer=answer)
+    report = compile_with(write_kernel(), "1.2.3")
+    assert report.status == "toolchain_missing"
+    assert "is no ptxas" in report.message
+
+
+def test_a_ptxas_without_exec_permission_is_toolchain_missing(write_kernel, fake_ptxas):
+    version = fake_ptxas("exit 0")
+    resolve_ptxas(version).chmod(0o644)
+    report = compile_with(write_kernel(), version)
+    assert report.status == "toolchain_missing" and "Permission denied" in report.message
+
+
+def test_permission_taken_away_between_two_compiles(write_kernel, fake_ptxas):
+    version = fake_ptxas("exit 7")
+    assert compile_with(write_kernel(), version).status == "ptxas_error"
+    resolve_ptxas(version).chmod(0o644)  # mtime stays, so its version is still remembered
+    other = write_kernel().with_constexprs(BLOCK=256)
+    assert compile_with(other, version).status == "toolchain_missing"
+
+
+def test_a_flag_that_makes_ptxas_do_nothing_is_no_pass(write_kernel, own_cache):
+    report = compile_kernel(write_kernel(), "sm_90a", Toolchain("3.5.1"), ptxas_flags=["--version"])
+    assert report.status == "ptxas_error"
+
+
+def test_an_unknown_flag_is_ptxas_error_in_its_own_words(write_kernel, own_cache):
+    report = compile_kernel(write_kernel(), "sm_90a", Toolchain("3.5.1"), ptxas_flags=["--no-such; touch x"])
+    assert report.status == "ptxas_error" and "no-such" in report.message
+
+
+def test_stop_runs_ends_only_the_runs_of_the_threads_named(tmp_path):
+    program = tmp_path / "ptxas"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o755)
+    ended: dict[str, int | None] = {}
+
+    def wait(name):
+        ended[name] = assemble.run_ptxas(program, "", gpu_name="sm_90a", timeout_s=4).returncode
+
+    threads = {name: threading.Thread(target=wait, args=(name,)) for name in ("stopped", "left")}
+    for thread in threads.values():
+        thread.start()
+    deadline = time.monotonic() + 10
+    while len(assemble._running) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assemble.stop_runs({threads["stopped"].ident})
+    threads["stopped"].join(2)
+    assert ended == {"stopped": -9}
+    threads["left"].join(10)
+    assert ended["left"] is None  # its own time limit
+    assert assemble._running == {}
+
+
+def test_scratch_folders_are_gone(write_kernel, fake_ptxas, tmp_path, monkeypatch):
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+    compile_with(write_kernel(), fake_ptxas("kill -KILL $$"))
+    assert [p for p in os.listdir(scratch) if "ptxas" in p] == []

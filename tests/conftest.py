@@ -1,0 +1,84 @@
+"""Shared fixtures: an isolated cache, the incident's toolchain, and the gpu marker.
+
+What is missing on this machine skips with a reason. Under CI=true (.ci/run) a missing toolchain fails
+instead, with the command that fetches it: there, `make test` was meant to have fetched it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+CACHE_ENV = "REGISTER_CLIFF_CACHE"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--isolated-cache",
+        action="store_true",
+        help="compile results go to a fresh folder for this run (toolchains are still the user's)",
+    )
+
+
+def _isolate(folder: Path) -> Path:
+    """An empty cache in `folder` that sees the toolchains already fetched (hundreds of megabytes)."""
+    from helpers.compiler.paths import cache_root
+
+    toolchains = cache_root() / "toolchains"
+    folder.mkdir(parents=True, exist_ok=True)
+    if toolchains.is_dir():
+        (folder / "toolchains").symlink_to(toolchains.resolve(), target_is_directory=True)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cache_option(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
+    if not request.config.getoption("--isolated-cache"):
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(CACHE_ENV, str(_isolate(tmp_path_factory.mktemp("cache"))))
+        yield
+
+
+@pytest.fixture
+def isolated_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache folder of this test's own: no compile results, the user's toolchains."""
+    folder = _isolate(tmp_path / "cache")
+    monkeypatch.setenv(CACHE_ENV, str(folder))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def toolchain_351():
+    """The incident's toolchain: Triton 3.5.1 with the ptxas it bundles (12.8.93)."""
+    from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
+
+    try:
+        resolve_triton("3.5.1")
+    except ToolchainMissing as exc:
+        if os.environ.get("CI") == "true":
+            pytest.fail(str(exc))
+        pytest.skip(str(exc))
+    return Toolchain(triton="3.5.1", ptxas="bundled")
+
+
+def _why_no_gpu() -> str:
+    try:
+        import torch
+    except ImportError:
+        return "needs torch, which is not installed"
+    if torch.cuda.is_available():
+        return ""
+    build = "a CPU build" if torch.version.cuda is None else f"built for CUDA {torch.version.cuda}"
+    return f"needs a CUDA device, and torch {torch.__version__} ({build}) sees none"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    on_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    reason = _why_no_gpu() if on_gpu else ""  # torch takes seconds to import: only when something asks
+    if reason:
+        for item in on_gpu:
+            item.add_marker(pytest.mark.skip(reason=reason))

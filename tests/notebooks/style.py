@@ -1,0 +1,218 @@
+"""What the notebooks' style asks for and a script can check; `--fix` mends what needs no judgement.
+
+    python tests/notebooks/style.py [--fix] [--execute] [notebook ...]
+
+`--execute` runs each notebook first and keeps the outputs of that run; one that fails stays as it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+
+import nbformat
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT))
+
+from helpers.reporting.pages import WIDGET_VIEW, without_widget_views  # noqa: E402
+
+FOLDER = ROOT / "notebooks"
+FEWEST_NOTEBOOKS = 3
+MAX_CODE_LINES = 12
+MAX_BYTES = 3_000_000
+KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
+KEPT_METADATA = {"kernelspec", "language_info"}
+FIRST_CELL_SAYS = ("question", "answer", "gpu", "run time")
+_FORBIDDEN_CODE = {
+    "defines a function (put it into helpers)": re.compile(r"^\s*(?:async\s+)?def\s", re.MULTILINE),
+    "imports re (put the parsing into helpers)": re.compile(
+        r"^\s*(?:import\s+re\b|from\s+re\s+import)", re.MULTILINE
+    ),
+    "calls pip or the shell (the environment is pyproject.toml's)": re.compile(
+        r"^\s*(?:!|%%?(?:pip|conda|bash|sh)\b)", re.MULTILINE
+    ),
+}
+_MACHINE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|work|Users|mnt)/[^\s\"'<>)]{0,60}")
+_MATH = re.compile(r"\$\$|(?<![\\$\w`])\$[^\s$`][^$\n`]*\$(?!\w)")
+
+
+def notebooks(folder: Path = FOLDER) -> list[Path]:
+    """The notebooks of a folder in reading order."""
+    return sorted(p for p in folder.glob("*.ipynb") if not p.name.startswith("."))
+
+
+def name_problems(paths: list[Path]) -> list[str]:
+    """What is wrong with the set as a whole: too few, not numbered in a row."""
+    found = []
+    if len(paths) < FEWEST_NOTEBOOKS:
+        found.append(f"{len(paths)} notebooks where at least {FEWEST_NOTEBOOKS} are expected")
+    numbers = [int(p.name[:2]) for p in paths if re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", p.name)]
+    found += [
+        f"{p.name}: not named like 01_one_question.ipynb"
+        for p in paths
+        if not re.fullmatch(r"\d\d_[a-z0-9_]+\.ipynb", p.name)
+    ]
+    first = numbers[0] if numbers else 1
+    if first > 1 or numbers != list(range(first, first + len(numbers))):
+        found.append(f"numbers {numbers} do not run on from 00 or 01 without a gap")
+    return found
+
+
+def _texts(output: nbformat.NotebookNode) -> list[str]:
+    """An output's readable texts; pictures are left out, because base64 holds slashes of its own."""
+    if output.output_type == "stream":
+        return [output.text]
+    if output.output_type == "error":
+        return [*output.traceback, output.evalue]
+    return [
+        value if isinstance(value, str) else json.dumps(value)
+        for mime, value in output.get("data", {}).items()
+        if not mime.startswith(("image/", "application/pdf")) or mime == "image/svg+xml"
+    ]
+
+
+def _without_pictures(text: str) -> str:
+    return re.sub(r"data:[\w/+.-]{1,40};base64,[A-Za-z0-9+/=\s]+", "", text)
+
+
+def _code_problems(cell: nbformat.NotebookNode) -> list[str]:
+    found = []
+    lines = len(cell.source.strip().splitlines())
+    if lines > MAX_CODE_LINES:
+        found.append(f"{lines} lines of code where at most {MAX_CODE_LINES} are wanted")
+    found += [what for what, pattern in _FORBIDDEN_CODE.items() if pattern.search(cell.source)]
+    for output in cell.outputs:
+        if output.output_type == "error":
+            found.append(f"shows an error: {output.ename}")
+        if WIDGET_VIEW in output.get("data", {}):
+            found.append("keeps a widget view, dead without its kernel (--fix)")
+        for text in _texts(output):
+            path = _MACHINE_PATH.search(_without_pictures(text))
+            if path:
+                found.append(f"shows a path of the machine it ran on: {path.group()}")
+    return found
+
+
+def _markdown_problems(cell: nbformat.NotebookNode) -> list[str]:
+    found = []
+    if "data:image" in cell.source or cell.get("attachments"):
+        found.append("holds a picture as text (draw it in a code cell)")
+    prose = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
+    if _MATH.search(prose):
+        found.append("holds TeX, which the offline pages cannot typeset (write it in words, Unicode or code)")
+    return found
+
+
+def problems(path: Path) -> list[str]:
+    """Everything in one notebook that the style forbids, one sentence each; [] for a clean one."""
+    found = []
+    size = path.stat().st_size
+    if size >= MAX_BYTES:
+        found.append(f"{size / 1e6:.1f} MB where less than {MAX_BYTES / 1e6:.0f} MB is wanted")
+    notebook = nbformat.read(path, as_version=4)
+    if set(notebook.metadata) - KEPT_METADATA:
+        found.append(
+            f"metadata of no use: {', '.join(sorted(set(notebook.metadata) - KEPT_METADATA))} (--fix)"
+        )
+    first = notebook.cells[0] if notebook.cells else None
+    if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
+        found.append("cell 0: must be markdown and begin with a # heading")
+    else:
+        missing = [word for word in FIRST_CELL_SAYS if word not in first.source.lower()]
+        if missing or "?" not in first.source:
+            found.append(f"cell 0: must state {', '.join(missing) or 'the question, with its question mark'}")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    if not code:
+        found.append("no code cell: nothing is shown to be true")
+    counts = [cell.execution_count for cell in code]
+    if counts != list(range(1, len(code) + 1)):
+        found.append(
+            f"execution counts {counts} are not 1..{len(code)}: keep the outputs of one clean run (--execute)"
+        )
+    for index, cell in enumerate(notebook.cells):
+        of_cell = {"code": _code_problems, "markdown": _markdown_problems}.get(cell.cell_type, lambda _: [])(
+            cell
+        )
+        if set(cell.metadata) - {"tags"}:
+            of_cell.append(f"metadata of no use: {', '.join(sorted(set(cell.metadata) - {'tags'}))} (--fix)")
+        found += [f"cell {index}: {what}" for what in of_cell]
+    return found
+
+
+def fixed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
+    """A copy without needless metadata and widget state, its execution counts closed up.
+
+    Counts are renumbered only where they already rise: cells that ran in another order have to run again.
+    """
+    clean = without_widget_views(copy.deepcopy(notebook))
+    language = clean.metadata.get("language_info", {})
+    clean.metadata = nbformat.NotebookNode(kernelspec=KERNEL)
+    if language:
+        # The patch version of whoever ran it last would change in every diff.
+        clean.metadata["language_info"] = {
+            k: language[k] for k in ("file_extension", "name") if k in language
+        }
+    code = [cell for cell in clean.cells if cell.cell_type == "code"]
+    counts = [cell.execution_count for cell in code]
+    rising = all(a is not None for a in counts) and all(a < b for a, b in itertools.pairwise(counts))
+    for number, cell in enumerate(code, start=1):
+        if rising:
+            cell.execution_count = number
+            for output in cell.outputs:
+                if output.output_type == "execute_result":
+                    output.execution_count = number
+    for cell in clean.cells:
+        cell.metadata = nbformat.NotebookNode({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+    return clean
+
+
+def _write(path: Path, notebook: nbformat.NotebookNode) -> bool:
+    from helpers.compiler.paths import write_text_atomically
+
+    text = nbformat.writes(notebook).rstrip("\n") + "\n"
+    changed = text != path.read_text(encoding="utf-8")
+    if changed:
+        write_text_atomically(path, text)
+    return changed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The command line; the exit code: 0 when every notebook is clean (after `--fix`, where asked)."""
+    parser = argparse.ArgumentParser(description="check the notebooks' style")
+    parser.add_argument(
+        "--fix", action="store_true", help="strip metadata and widget state, close up execution counts"
+    )
+    parser.add_argument(
+        "--execute", action="store_true", help="run each first and keep its outputs; implies --fix"
+    )
+    parser.add_argument("notebook", nargs="*", type=Path, help="default: all in notebooks/")
+    chosen = parser.parse_args(arguments)
+    paths = chosen.notebook or notebooks()
+    found = [] if chosen.notebook else name_problems(paths)
+    for path in paths:
+        if chosen.execute:
+            from helpers.workbook import execute_notebook
+
+            run = execute_notebook(path)
+            print(f"{path.name}: {'ran' if run.ok else 'FAILED'}, {run.seconds:.1f} s")
+            if not run.ok:
+                found.append(run.failure_report())
+                continue
+            _write(path, fixed(run.notebook))
+        elif chosen.fix and _write(path, fixed(nbformat.read(path, as_version=4))):
+            print(f"{path.name}: mended")
+        found += [f"{path.name}: {what}" for what in problems(path)]
+    for what in found:
+        print(what, file=sys.stderr)
+    print(f"{len(paths)} notebooks, {len(found)} problems")
+    return 1 if found else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
