@@ -1,10 +1,10 @@
-"""Record the kernel's numbers on this machine: the option matrix, the fp8 study, the tile study, one CSV row each.
+"""Record the kernel's numbers on this machine: option matrix, fp8 study, tile study, one CSV row each.
 
     python benchmarks/record_numerics.py --out data/numerics_h200.csv
 
-Needs torch, Triton and, for `--backend cuda`, a GPU; about two minutes on an H200, most of it compiling. A case that
-fails is a row with its message and does not end the run. Rows are written as they come. Exit code 0 when rows were
-recorded, 2 on bad input; whether they are all ok is in the counts it prints.
+Needs torch, Triton and, for `--backend cuda`, a GPU; about two minutes on an H200, most of it compiling. A
+case that fails is a row with its message and does not end the run. Rows are written as they come. Exit code 0
+when rows were recorded, 2 on bad input; whether they are all ok is in the counts it prints.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.cases import gpu_cases, interpreter_cases  # noqa: E402
-from helpers.attention.interpreter import KernelProcesses, default_workers  # noqa: E402
-from helpers.attention.numerics import (  # noqa: E402
+from helpers.attention.cases import gpu_cases, interpreter_cases
+from helpers.attention.interpreter import KernelProcesses, default_workers
+from helpers.attention.numerics import (
     NumericsRow,
     resolve_backend,
     run_cases,
     summarise,
     write_rows,
 )
-from helpers.attention.studies import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes  # noqa: E402
-from helpers.errors import UserError  # noqa: E402
+from helpers.attention.studies import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes
+from helpers.errors import UserError
 
 
 def main(argv: list[str] | None = None) -> int:

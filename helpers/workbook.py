@@ -8,8 +8,10 @@ The committed notebooks are read and never written. Pages appear under their nam
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -33,12 +35,14 @@ from helpers.reporting.pages import (
 )
 
 if TYPE_CHECKING:
+    from nbclient import NotebookClient
     from nbformat import NotebookNode
     from rich.progress import Progress
 
 CELL_TIMEOUT_S = 900
 AT_ONCE = 2
 _ROOT = Path(__file__).resolve().parents[1]
+_live: set[NotebookClient] = set()
 
 
 @dataclass(frozen=True)
@@ -125,6 +129,7 @@ async def _execute(path: Path, folder: Path, on_cell: Callable[[int, int], objec
     # What the kernel process itself prints is noise, except where it dies: then it is the reason.
     with tempfile.TemporaryFile() as kernel_log:
         try:
+            _live.add(client)
             environment = {**os.environ, "PYTHONPATH": python_path}
             await client.async_execute(env=environment, stdout=kernel_log, stderr=kernel_log)
         except CellExecutionError as exc:
@@ -136,6 +141,8 @@ async def _execute(path: Path, folder: Path, on_cell: Callable[[int, int], objec
             last_words = kernel_log.read().decode(errors="replace")[-2000:].strip()
             message = "the kernel died (a crash of the interpreter, or out of memory)"
             message += f"; it said: {last_words}" if last_words else ""
+        finally:
+            _live.discard(client)
     seconds = time.perf_counter() - began
     if not message:
         # Errors that a cell's tags allow are errors all the same: a page may not end in a traceback.
@@ -155,6 +162,15 @@ def execute_notebook(
     return _run_loop(_execute(path, folder or path.parent, on_cell))
 
 
+def _kill_kernels() -> None:
+    """Kill every running kernel with all it started; asking politely waits for the cell and can hang in zmq."""
+    for client in list(_live):
+        group = getattr(getattr(client.km, "provisioner", None), "pgid", None)
+        if group and group != os.getpgrp():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(group, signal.SIGKILL)
+
+
 def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
     """`asyncio.run` in its own thread: on the main one nbclient takes SIGINT, Ctrl-C stops nothing."""
     # The kernel of this environment, not a user-wide one of the same name.
@@ -163,9 +179,8 @@ def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
     outcome: dict[str, Any] = {}
 
     async def guarded() -> None:
-        task = outcome["task"] = asyncio.ensure_future(work)
         try:
-            outcome["value"] = await task
+            outcome["value"] = await work
         except BaseException as exc:
             outcome["error"] = exc
 
@@ -174,9 +189,7 @@ def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
     try:
         thread.join()
     except KeyboardInterrupt:
-        if "task" in outcome:
-            loop.call_soon_threadsafe(outcome["task"].cancel)
-        thread.join(timeout=20)  # the kernels shut down meanwhile
+        _kill_kernels()
         raise
     loop.close()
     if "error" in outcome:
@@ -290,7 +303,8 @@ def main(notebooks: Path, out: Path) -> None:
         code = 2
     except KeyboardInterrupt:
         print(f"stopped; what stands in {out} is complete, what is missing was not made", file=sys.stderr)
-        code = 130
+        sys.stdout.flush()
+        os._exit(130)  # the usual way out would wait for sockets of the kernels just killed
     sys.exit(code)
 
 

@@ -1,4 +1,4 @@
-"""Which launches to check: one Case each, and the pairwise matrices of every option for interpreter and GPU."""
+"""Which launches to check: Case, and the pairwise matrices of every option for interpreter and GPU."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Case:
 def all_pairs(factors: dict[str, Sequence[Any]], *, seed: int = 0) -> list[dict[str, Any]]:
     """A short list of settings in which every two values of every two factors meet at least once.
 
-    Greedy: each new setting starts from a pair not yet met, and takes for every other factor the value that meets
-    most of what is missing. The same factors and seed give the same list.
+    Greedy: each new setting starts from a pair not yet met, and takes for every other factor the value that
+    meets most of what is missing. The same factors and seed give the same list.
     """
     names = list(factors)
     chooser = random.Random(seed)
@@ -53,7 +53,7 @@ def all_pairs(factors: dict[str, Sequence[Any]], *, seed: int = 0) -> list[dict[
                 if name in row:
                     continue
 
-                def gain(value: int, name: str = name, row: dict = row) -> int:
+                def gain(value: int, name: str = name, row: dict = row, missing: set = missing) -> int:
                     return sum(frozenset(((name, value), other)) in missing for other in row.items())
 
                 values = list(range(len(factors[name])))
@@ -67,7 +67,8 @@ def all_pairs(factors: dict[str, Sequence[Any]], *, seed: int = 0) -> list[dict[
     return settings
 
 
-# Ragged on purpose: a sequence without new tokens, one without prefix, one of both zero, lengths off the tile grid.
+# Ragged on purpose: a sequence without new tokens, one without prefix, one of both zero, lengths off the tile
+# grid.
 _SMALL_LENGTHS = (((19, 0, 0, 33), (9, 0, 21, 1)), ((0,), (37,)), ((40,), (16,)), ((7, 50), (30, 3)))
 _LARGE_LENGTHS = (
     ((300, 0, 0, 513, 64), (129, 0, 77, 1, 64)),
@@ -100,12 +101,14 @@ GPU_LARGE_FACTORS = {
     "table": ("hopper", "sm100"),
     "ingredients": ("incident", "lean"),
 }
-# Two tiles with the proportions of the tables (tall, square), small enough to interpret; the real ones take longer.
+# Two tiles with the proportions of the tables (tall, square), small enough to interpret; the real ones take
+# longer.
 SMALL_TILES = {"hopper": TileConfig(32, 16, num_warps=4), "sm100": TileConfig(16, 16, num_warps=4)}
 
 
 def interpreter_cases() -> list[Case]:
-    """The pairwise matrix in small: head dims up to 192, tiles of 16 and 32, and a few cases with real table tiles."""
+    """The pairwise matrix in small, head dims up to 192, tiles of 16 and 32, and a few cases with real
+    tiles."""
     settings = all_pairs({"dims": INTERPRETER_DIMS, **MATRIX_FACTORS})
     cases = [_case(setting, small=True, seed=i) for i, setting in enumerate(settings)]
     real = [

@@ -17,8 +17,8 @@ TORCH_DTYPES = {
     "fp8_e4m3": torch.float8_e4m3fn,
     "fp8_e5m2": torch.float8_e5m2,
 }
-# Rows before and after each packed tensor: NaN for what is read, and for the output a fence that must stay NaN.
-# As many as the tallest tile of the tables has, so that a store without its row mask lands on the fence.
+# Rows before and after each packed tensor: NaN for what is read, and for the output a fence that must stay
+# NaN. As many as the tallest tile of the tables has, so that a store without its row mask lands on the fence.
 GUARD_ROWS = 128
 # 16-bit caches are served with scale 1; a test must not use 1, or a forgotten scale would go unseen.
 DEFAULT_16_BIT_SCALES = (0.75, 1.25)
@@ -29,8 +29,9 @@ MASK_DENSITY = 0.7
 class Problem:
     """Tensors of one extend-attention call, laid out as kernels/extend_attention.py describes.
 
-    Unused slots of the cache and the rows around `q`, `k`, `v` hold NaN. `k_exact` and `v_exact` are, when asked
-    for, the float32 cache entries before they were rounded to the cache's dtype, `[slots, kv_heads, dim]`, unscaled.
+    Unused slots of the cache and the rows around `q`, `k`, `v` hold NaN. `k_exact` and `v_exact` are, when
+    asked for, the float32 cache entries before they were rounded to the cache's dtype, `[slots, kv_heads,
+    dim]`, unscaled.
     """
 
     shape: AttentionShape
@@ -53,7 +54,8 @@ class Problem:
     v_exact: torch.Tensor | None = None
 
     def new_output(self) -> torch.Tensor:
-        """An output of NaN, `[tokens, num_q_heads, v_head_dim]`, fenced by rows that `fence_intact` looks at."""
+        """An output of NaN, `[tokens, num_q_heads, v_head_dim]`, fenced by rows that `fence_intact` looks
+        at."""
         tokens, heads = self.q.shape[0], self.q.shape[1]
         whole = torch.full(
             (tokens + 2 * GUARD_ROWS, heads, self.shape.v_head_dim),
@@ -137,11 +139,11 @@ def make_problem(
 ) -> Problem:
     """The problem of this shape and seed; the same numbers on every device, made on the CPU.
 
-    K, V and q are normal, q with standard deviation `q_gain`, so that logits spread by about `q_gain` and a soft cap
-    of that size bites. Scales left out: for fp8, the largest magnitude of the data over the dtype's largest finite
-    value, as engines calibrate; for 16-bit, something that is not 1. With a custom mask, the first new token of the
-    first sequence that has one sees nothing at all (unless the mask spares the prefix).
-    Raises UserError when the shape has no lengths or a scale is not a positive finite number.
+    K, V and q are normal, q with standard deviation `q_gain`, so that logits spread by about `q_gain` and a
+    soft cap of that size bites. Scales left out: for fp8, the largest magnitude of the data over the dtype's
+    largest finite value, as engines calibrate; for 16-bit, something that is not 1. With a custom mask, the
+    first new token of the first sequence that has one sees nothing at all (unless the mask spares the
+    prefix). Raises UserError when the shape has no lengths or a scale is not a positive finite number.
     """
     if not shape.extend_len:
         raise UserError(

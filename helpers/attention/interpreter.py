@@ -1,10 +1,12 @@
-"""Processes of their own in which kernels run: interpreted on the CPU (TRITON_INTERPRET=1), or compiled for a GPU.
+"""Processes of their own in which kernels run: interpreted (TRITON_INTERPRET=1), or compiled for a GPU.
 
-Triton reads TRITON_INTERPRET when a kernel is decorated, so a process is one or the other for good. The host stays
-as it was: functions and their arguments go to persistent worker processes as pickles and results come back. On a GPU
-the same workers compile in parallel, and a kernel that brings its process down costs that one answer.
+Triton reads TRITON_INTERPRET when a kernel is decorated, so a process is one or the other for good. The host
+stays as it was: functions and their arguments go to persistent worker processes as pickles and results come
+back. On a GPU the same workers compile in parallel, and a kernel that brings its process down costs that one
+answer.
 
-`mend_interpreter` repairs three faults of Triton's interpreter (all of 3.5.1, 3.6.0, 3.7.1; see its docstring).
+`mend_interpreter` repairs three faults of Triton's interpreter (all of 3.5.1, 3.6.0, 3.7.1; see its
+docstring).
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ _LOG_TAIL_CHARS = 2000
 
 
 class WorkerFailed(RuntimeError):
-    """The worker raised, died or ran over its time; the message says which, with the end of what it printed."""
+    """The worker raised, died or ran over its time; the message says which, with the end of what it
+    printed."""
 
 
 class KernelProcesses:
@@ -87,7 +90,8 @@ class KernelProcesses:
         except BaseException:
             process.end()
             raise
-        # A CUDA error poisons the context of its process: anything that raised there gives way to a fresh one.
+        # A CUDA error poisons the context of its process: anything that raised there gives way to a fresh
+        # one.
         if ok or self.interpret:
             with self._lock:
                 self._idle.append(process)
@@ -119,7 +123,7 @@ class _Process:
         self._reader.start()
 
     def ask(self, request: tuple, timeout_s: float) -> tuple[bool, Any]:
-        """(whether it went well, the result or the traceback); raises WorkerFailed when the process is gone."""
+        """(whether it went well, result or traceback); raises WorkerFailed when the process is gone."""
         timer = threading.Timer(timeout_s, self._process.kill)
         timer.start()
         try:
@@ -184,7 +188,8 @@ def serve() -> None:
 
 
 def mend_interpreter() -> None:
-    """Mend three faults of Triton's interpreter in this process, each shown by tests/attention/test_interpreter.py.
+    """Mend three faults of Triton's interpreter in this process (shown by
+    tests/attention/test_interpreter.py).
 
     * bf16 is kept as uint16, and `create_dot` multiplies those integers. Here operands are up-cast first.
     * float32 to bf16 truncates, where the GPU rounds to nearest even. Here torch converts.

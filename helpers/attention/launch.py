@@ -1,7 +1,8 @@
-"""Launch the extend kernel on real tensors, after checking everything that can be checked without running it."""
+"""Launch the extend kernel on real tensors, after checking all that can be checked without running it."""
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _INT32_MAX = 2**31 - 1
 
 @dataclass(frozen=True)
 class Launch:
-    """A checked launch, ready to run as often as wanted: `arguments` by kernel parameter name, in order."""
+    """A checked launch, to run as often as wanted: `arguments` by kernel parameter name, in order."""
 
     kernel: Any
     grid: tuple[int, int, int]
@@ -38,7 +39,8 @@ class Launch:
     ingredients: Ingredients
 
     def run(self) -> Any:
-        """Launch; what Triton returns (on a GPU the compiled kernel), or None when there was nothing to do."""
+        """Launch; what Triton returns (on a GPU the compiled kernel), or None when there was nothing to
+        do."""
         if 0 in self.grid:
             return None
         device = self.arguments["q_ptr"].device
@@ -96,13 +98,15 @@ def prepare_launch(
     check: bool = True,
     kernel: Any = None,
 ) -> Launch:
-    """The launch of the extend kernel on these tensors (layouts: kernels/extend_attention.py), checked, not yet run.
+    """The checked launch of the extend kernel on these tensors (layouts: kernels/extend_attention.py), not
+    yet run.
 
     `model_window` is the model's (Gemma 4: 1024), `window_left` the kernel's (1023): give one or neither.
-    `sm_scale` defaults to 1/sqrt(head_dim). `tile` is a TileConfig, `128x64`, a table's name, or None for the engine's
-    choice on this device. `max_extend_len`, when left out, is read from `qo_indptr`, which waits for the device, and
-    so does `check`, which looks at the contents of the index arrays; `check=False` looks at shapes and dtypes only.
-    `kernel` is another build of the kernel with the same parameters. Raises UserError naming the argument.
+    `sm_scale` defaults to 1/sqrt(head_dim). `tile` is a TileConfig, `128x64`, a table's name, or None for the
+    engine's choice on this device. `max_extend_len`, when left out, is read from `qo_indptr`, which waits for
+    the device, and so does `check`, which looks at the contents of the index arrays; `check=False` looks at
+    shapes and dtypes only. `kernel` is another build of the kernel with the same parameters. Raises UserError
+    naming the argument.
     """
     tensors = {"q": q, "k": k, "v": v, "o": o, "k_buffer": k_buffer, "v_buffer": v_buffer}
     indices = {"qo_indptr": qo_indptr, "kv_indptr": kv_indptr, "kv_indices": kv_indices}
@@ -251,7 +255,8 @@ def _check_layouts(**tensors: torch.Tensor) -> None:
             raise UserError(
                 f"{name} has strides {tuple(tensor.stride())}; they must be from 0 to {_INT32_MAX}"
             )
-        # The kernel computes these offsets in 32 bits; the cache's slots come as 64-bit numbers and may be any.
+        # The kernel computes these offsets in 32 bits; the cache's slots come as 64-bit numbers and may be
+        # any.
         if not name.endswith("buffer") and tensor.shape[0] * tensor.stride(0) > _INT32_MAX:
             raise UserError(
                 f"{name} spans {tensor.shape[0] * tensor.stride(0)} elements, more than the {_INT32_MAX} that 32-bit "
@@ -363,7 +368,7 @@ def _lengths(name: str, offsets: torch.Tensor, total: int, of_what: str, *, exac
     values = offsets.tolist()
     if values[0] != 0:
         raise UserError(f"{name} must start with 0, it starts with {values[0]}")
-    lengths = [b - a for a, b in zip(values, values[1:], strict=False)]
+    lengths = [b - a for a, b in itertools.pairwise(values)]
     if min(lengths, default=0) < 0:
         at = next(i for i, length in enumerate(lengths) if length < 0)
         raise UserError(

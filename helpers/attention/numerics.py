@@ -1,16 +1,18 @@
 """Is the kernel right, and what does each cast cost? Cases in, rows out: errors beside derived tolerances.
 
-**The tolerance.** Both the kernel and a low-precision reference are compared with float64. The reference rounds the
-same operands to the same dtypes (reference.attention_low_precision) and nothing else, so its error is what the data
-path must cost; rounding the output costs one more half-ulp, u = 2**-8 of bf16 or 2**-11 of fp16. The kernel differs
-from that reference in what is not an error of the algorithm: tiles round p against a running maximum instead of the
-final one, and sums go in another order. Twice the two together is what it may have:
+**The tolerance.** Both the kernel and a low-precision reference are compared with float64. The reference
+rounds the same operands to the same dtypes (reference.attention_low_precision) and nothing else, so its error
+is what the data path must cost; rounding the output costs one more half-ulp, u = 2**-8 of bf16 or 2**-11 of
+fp16. The kernel differs from that reference in what is not an error of the algorithm: tiles round p against a
+running maximum instead of the final one, and sums go in another order. Twice the two together is what it may
+have:
 
     error <= 2 * (error of the low-precision reference + u * size of the answer)
 
-That holds twice over, in two measures. `max_abs` is the largest difference of any element. `row_rel` is the worst
-row's (one token, one head) L2 difference over the L2 norm of its answer: a single wrong key in one row shows there
-even when all its values are small. A row whose answer is zero must be zero exactly. A NaN is never within anything.
+That holds twice over, in two measures. `max_abs` is the largest difference of any element. `row_rel` is the
+worst row's (one token, one head) L2 difference over the L2 norm of its answer: a single wrong key in one row
+shows there even when all its values are small. A row whose answer is zero must be zero exactly. A NaN is
+never within anything.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import astuple, dataclass, fields, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -41,7 +43,8 @@ from helpers.attention.spec import INCIDENT, Ingredients
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
 
-# Half the distance from 1 to the next number: the most that rounding to nearest moves a value, relative to it.
+# Half the distance from 1 to the next number: the most that rounding to nearest moves a value, relative to
+# it.
 UNIT_ROUNDOFF = {"bf16": 2.0**-8, "fp16": 2.0**-11}
 TOLERANCE_FACTOR = 2.0
 BACKENDS = ("auto", "cuda", "interpreter")
@@ -49,10 +52,11 @@ BACKENDS = ("auto", "cuda", "interpreter")
 
 @dataclass(frozen=True, kw_only=True)
 class NumericsRow:
-    """One observation, with where it comes from. Errors are against float64; None where the case did not get there.
+    """One observation, with where it comes from. Errors are against float64; None where the case did not get
+    there.
 
-    `status`: ok, too_large, nan, wrote_outside, or failed (compile, launch or process; `message` says).
-    `rel` is the Frobenius norm of the difference over that of the answer; `max_ulps` is `max_abs` in units of the
+    `status`: ok, too_large, nan, wrote_outside, or failed (compile, launch or process; `message` says). `rel`
+    is the Frobenius norm of the difference over that of the answer; `max_ulps` is `max_abs` in units of the
     spacing of the output's dtype at the answer's largest element.
     """
 
@@ -119,7 +123,8 @@ class Errors:
 
 
 def errors_against(result: torch.Tensor, answer: torch.Tensor) -> Errors:
-    """How far `result` is from the float64 `answer`, both `[tokens, heads, dim]`; NaN when the result holds one."""
+    """How far `result` is from the float64 `answer`, both `[tokens, heads, dim]`; NaN when the result holds
+    one."""
     if not answer.numel():
         return Errors(0.0, 0.0, 0.0)
     difference = result.double() - answer
@@ -174,13 +179,15 @@ def run_kernel(
 
 
 def run_each_alone(problem: Problem, *, tile: TileConfig, ingredients: Ingredients) -> torch.Tensor:
-    """The kernel's output when every sequence of the problem is launched by itself, packed as in the batch."""
+    """The kernel's output when every sequence of the problem is launched by itself, packed as in the
+    batch."""
     parts = [problem.sequence(i) for i in range(len(problem.shape.extend_len))]
     return torch.cat([run_kernel(part, tile=tile, ingredients=ingredients) for part in parts])
 
 
 def launchable_device() -> str:
-    """Where this process can launch kernels: `cpu` in an interpreter process or without a GPU, else `cuda`."""
+    """Where this process can launch kernels: `cpu` in an interpreter process or without a GPU, else
+    `cuda`."""
     return "cuda" if torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
 
 
@@ -236,8 +243,9 @@ def run_cases(
 ) -> list[NumericsRow]:
     """The rows of `cases`, in order, run in worker processes on a CUDA GPU or in Triton's interpreter.
 
-    `backend` is auto (a GPU when there is one), cuda or interpreter. `processes` reuses workers that are open.
-    `progress` is called with (done, total, row) as each arrives. Raises UserError for a backend that is not there.
+    `backend` is auto (a GPU when there is one), cuda or interpreter. `processes` reuses workers that are
+    open. `progress` is called with (done, total, row) as each arrives. Raises UserError for a backend that is
+    not there.
     """
     return run_tasks(
         [
@@ -277,7 +285,8 @@ def write_rows(path: str | Path, rows: Iterable[NumericsRow], *, append: bool = 
 
 
 def read_rows(path: str | Path) -> list[NumericsRow]:
-    """The rows of a file that `write_rows` wrote; raises UserError when it is not there or not such a file."""
+    """The rows of a file that `write_rows` wrote; raises UserError when it is not there or not such a
+    file."""
     kinds = {field.name: str(field.type).removesuffix(" | None") for field in fields(NumericsRow)}
     convert = {"int": int, "float": float, "str": str, "bool": lambda text: text == "True"}
     try:
@@ -374,7 +383,7 @@ def blank_row(case: Case, *, study: str, variant: str, device: str = "cpu") -> N
         num_stages=case.tile.num_stages,
         ingredients=named or " ".join(f"{k}={v}" for k, v in differing.items()),
         seed=case.seed,
-        time_utc=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        time_utc=datetime.now(UTC).isoformat(timespec="seconds"),
     )
 
 

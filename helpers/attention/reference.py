@@ -1,7 +1,7 @@
-"""What the answer is: eager float64 attention, and the same in the kernel's dtypes for the size of a fair error.
+"""What the answer is: eager float64 attention; and the same in the kernel's dtypes, for a fair error's size.
 
-Written for reading. It shares no code with the kernel or with launch.py, and takes its meaning from the kernel's
-docstring alone: positions, who sees whom, where the scales go.
+Written for reading. It shares no code with the kernel or with launch.py, and takes its meaning from the
+kernel's docstring alone: positions, who sees whom, where the scales go.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from helpers.errors import UserError
 def attention_float64(problem: Problem, *, exact_cache: bool = False) -> torch.Tensor:
     """The answer in float64, `[tokens, num_q_heads, v_head_dim]`, on the problem's device.
 
-    With `exact_cache` the prefix is read before it was rounded to the cache's dtype: what an ideal cache would give.
-    Raises UserError when the problem was made without `keep_exact`.
+    With `exact_cache` the prefix is read before it was rounded to the cache's dtype: what an ideal cache
+    would give. Raises UserError when the problem was made without `keep_exact`.
     """
     if exact_cache and problem.k_exact is None:
         raise UserError(
@@ -51,9 +51,10 @@ def attention_low_precision(
 ) -> torch.Tensor:
     """The answer with every operand of both dots rounded as the kernel's data path does, float32 otherwise.
 
-    `as_stored` rounds q and p to the cache's dtype for the prefix; `upcast` rounds the cache to q's dtype instead.
-    `q_dtype` and `p_dtype` override one of the two for the prefix ("fp32": not rounded), to tell them apart. No
-    tiles and no online rescaling, and the output is float32: the caller adds the rounding of the output.
+    `as_stored` rounds q and p to the cache's dtype for the prefix; `upcast` rounds the cache to q's dtype
+    instead. `q_dtype` and `p_dtype` override one of the two for the prefix ("fp32": not rounded), to tell
+    them apart. No tiles and no online rescaling, and the output is float32: the caller adds the rounding of
+    the output.
     """
     new_dtype = TORCH_DTYPES[problem.shape.q_dtype]
     cache_dtype = TORCH_DTYPES[problem.shape.kv_dtype] if kv_operands == "as_stored" else new_dtype
@@ -124,7 +125,8 @@ def _rows_and_slots(problem: Problem, seq: int) -> tuple[slice, torch.Tensor]:
 def _softmax_terms(
     problem: Problem, head: int, logits: torch.Tensor, visible: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(numerators, denominators) of the softmax, in the logits' dtype; a row that sees nothing gives (0, 1)."""
+    """(numerators, denominators) of the softmax, in the logits' dtype; a row that sees nothing gives (0,
+    1)."""
     cap = problem.shape.logit_cap
     if cap:
         logits = cap * torch.tanh(logits / cap)

@@ -1,4 +1,4 @@
-"""Two studies of the kernel's numbers: what each fp8 cast costs, and whether the tile or the batch shows in them."""
+"""Two studies: what each fp8 cast costs, and whether the tile or the batch shows in the numbers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ _NO_LIMIT = Errors(math.inf, math.inf, math.inf)
 
 
 def fp8_shapes(size: str = "small") -> list[AttentionShape]:
-    """Shapes of the fp8 study: `small` for the interpreter, `large` for a GPU (Gemma 4's two layers, fp8_e4m3)."""
+    """Shapes of the fp8 study: `small` for the interpreter, `large` for a GPU (Gemma 4's two layers,
+    fp8_e4m3)."""
     if size == "large":
         return [
             replace(GEMMA4_31B_SLIDING, kv_dtype="fp8_e4m3").with_lengths(1024, 4096),
@@ -62,11 +63,12 @@ FP8_VARIANTS = (
 def fp8_rows(shape: AttentionShape, *, seed: int = 0, device: str | None = None) -> list[NumericsRow]:
     """What fp8 costs, source by source, one row each (FP8_VARIANTS); run it where kernels are launchable.
 
-    `cache rounding alone` compares float64 attention over the rounded cache with the same over the exact one: what
-    an fp8 cache costs whatever the kernel does. All others are against float64 over the rounded cache, so they are
-    what the kernel adds: q or p cast to fp8 and float32 for everything else but the new tokens' p (computed by the
-    low-precision reference), then the kernel itself with both casts (as_stored) and with neither (upcast).
-    Only the kernel's rows have a tolerance. Read `rel`; independent errors add up as squares.
+    `cache rounding alone` compares float64 attention over the rounded cache with the same over the exact one:
+    what an fp8 cache costs whatever the kernel does. All others are against float64 over the rounded cache,
+    so they are what the kernel adds: q or p cast to fp8 and float32 for everything else but the new tokens' p
+    (computed by the low-precision reference), then the kernel itself with both casts (as_stored) and with
+    neither (upcast). Only the kernel's rows have a tolerance. Read `rel`; independent errors add up as
+    squares.
     """
     device = device or launchable_device()
     tile = _table_tile("sm100", shape, device)
@@ -111,12 +113,13 @@ TILE_VARIANTS = (
 def tile_rows(shape: AttentionShape, *, seed: int = 0, device: str | None = None) -> list[NumericsRow]:
     """Whether the tile, the ingredients or the rest of the batch show in the numbers; one row per comparison.
 
-    `X against float64` is how far variant X is from the answer, with its tolerance. `X against Hopper tile` compares
-    X with the output of the Hopper tile and the incident's ingredients: `bitwise_equal_fraction` is the share of equal
-    elements, and the differences are within the sum of both tolerances, or the row is not ok. `Hopper tile, again`
-    and `alone against in batch` (each sequence launched by itself) are ok only when every bit is equal.
-    BLOCK_M decides which rows share a CTA and leaves a row's arithmetic alone, and the two tables agree on BLOCK_N: so
-    `other BLOCK_N` is there to show what a tile can change. It sets where p is rounded relative to the maximum so far.
+    `X against float64` is how far variant X is from the answer, with its tolerance. `X against Hopper tile`
+    compares X with the output of the Hopper tile and the incident's ingredients: `bitwise_equal_fraction` is
+    the share of equal elements, and the differences are within the sum of both tolerances, or the row is not
+    ok. `Hopper tile, again` and `alone against in batch` (each sequence launched by itself) are ok only when
+    every bit is equal. BLOCK_M decides which rows share a CTA and leaves a row's arithmetic alone, and the
+    two tables agree on BLOCK_N: so `other BLOCK_N` is there to show what a tile can change. It sets where p
+    is rounded relative to the maximum so far.
     """
     device = device or launchable_device()
     problem = make_problem(shape, seed=seed, device=device)
@@ -182,7 +185,8 @@ def _failure_is_a_row(rows: list[NumericsRow], blank: NumericsRow) -> Iterator[N
 
 
 def _table_tile(table: str, shape: AttentionShape, device: str) -> TileConfig:
-    """The table's own tile on a GPU, its small stand-in in the interpreter; `other_block_n` is Hopper's with another."""
+    """The table's own tile on a GPU, a small stand-in elsewhere; `other_block_n`: Hopper's with another
+    BLOCK_N."""
     if table == "other_block_n":
         hopper = _table_tile("hopper", shape, device)
         return replace(hopper, block_n=hopper.block_n // 2 if hopper.block_n > 16 else 32)

@@ -49,7 +49,7 @@ def say(text: str) -> None:
     """Show a sentence whose numbers were formatted from values, as Markdown."""
     from IPython.display import Markdown, display
 
-    display(Markdown(text))
+    display(Markdown(text.strip()))
 
 
 def compiler_log(evidence: Evidence) -> str:

@@ -26,8 +26,12 @@ def status_colour(status: str) -> str:
 
 
 def use_house_style() -> None:
-    """Set matplotlib's defaults for this session: size, fonts, a quiet grid, titles to the left."""
+    """Set this session's defaults: figure size, fonts, a quiet grid, titles to the left; tables that show whole cells."""
     import matplotlib as mpl
+    import pandas as pd
+
+    pd.set_option("display.max_colwidth", 90)
+    pd.set_option("display.max_rows", 80)
 
     mpl.rcParams.update(
         {

@@ -48,5 +48,6 @@ def workbook_verdict() -> Verdict:
         f"spill stores of those that compiled before go from {spilled} B to "
         f"{sum(a.spill_store_bytes or 0 for _, b, a in fp8 if b.compiled)} B."
     )
-    table = pd.concat([table_before.assign(table="before"), table_after.assign(table="after")], ignore_index=True)
+    table = pd.concat([table_before.assign(tiles="before"), table_after.assign(tiles="after")], ignore_index=True)
+    table = table[["tiles", "layer", "layers", "kv_dtype", "tile", "status", "regs_per_thread", "spill_store_bytes"]]
     return Verdict([first, second], table, report.crashed and incident.live, evidence_line([incident, *before, *after]))

@@ -1,4 +1,4 @@
-"""Worker processes shared by the tests of one session: starting one costs seconds, a case a fraction of one."""
+"""Worker processes shared by the tests of a session: starting one costs seconds, a case a fraction of one."""
 
 import pytest
 

@@ -8,7 +8,13 @@ from helpers.attention.shapes import AttentionShape
 from helpers.errors import UserError
 
 SHAPE = AttentionShape(
-    num_q_heads=4, num_kv_heads=2, head_dim=16, v_head_dim=32, kv_dtype="fp8_e4m3", custom_mask=True, sinks=True
+    num_q_heads=4,
+    num_kv_heads=2,
+    head_dim=16,
+    v_head_dim=32,
+    kv_dtype="fp8_e4m3",
+    custom_mask=True,
+    sinks=True,
 ).with_lengths((5, 0, 7), (3, 4, 0))
 
 
@@ -30,7 +36,9 @@ def test_offsets_fit_the_lengths():
 
 @pytest.mark.parametrize("kv_dtype", ["bf16", "fp16", "fp8_e4m3", "fp8_e5m2"])
 def test_used_slots_hold_numbers_and_all_others_nan(kv_dtype):
-    problem = make_problem(AttentionShape(num_q_heads=1, num_kv_heads=1, head_dim=16, kv_dtype=kv_dtype).with_lengths(9, 1))
+    problem = make_problem(
+        AttentionShape(num_q_heads=1, num_kv_heads=1, head_dim=16, kv_dtype=kv_dtype).with_lengths(9, 1)
+    )
     is_nan = problem.k_buffer.float().isnan()
     used = torch.zeros(problem.k_buffer.shape[0], dtype=torch.bool)
     used[problem.kv_indices] = True

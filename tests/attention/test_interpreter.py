@@ -15,8 +15,8 @@ DOT = """
 
     @triton.jit
     def dot(a, b, out, N: tl.constexpr):
-        rows, columns = tl.arange(0, N)[:, None], tl.arange(0, N)[None, :]
-        tl.store(out + rows * N + columns, tl.dot(tl.load(a + rows * N + columns), tl.load(b + rows * N + columns)))
+        rows, columns = tl.arange(0, N)[:, None], tl.arange(0, N)[None, :] tl.store(out + rows * N + columns,
+        tl.dot(tl.load(a + rows * N + columns), tl.load(b + rows * N + columns)))
 
     @triton.jit
     def cast(x, out, N: tl.constexpr):
@@ -70,7 +70,8 @@ def dot_error(path, mended):
 
 
 def cast_mismatches(path, dtype_name, mended):
-    """How many of many float32 numbers the interpreter casts to another value than torch (nearest even) does."""
+    """How many of many float32 numbers the interpreter casts to another value than torch (nearest even)
+    does."""
     dtype = getattr(torch, dtype_name)
     x = torch.cat([torch.linspace(0.001, 1.999, 4000), -torch.logspace(-9, 2, 96, base=2)])
     out = torch.zeros(4096, dtype=dtype)
@@ -128,7 +129,7 @@ def test_a_worker_that_dies_or_hangs_costs_one_answer():
         processes.timeout_s = 0.5
         import time
 
-        with pytest.raises(WorkerFailed, match="ran over 0.5 s"):
+        with pytest.raises(WorkerFailed, match=r"ran over 0\.5 s"):
             processes.call(time.sleep, 60)
         processes.timeout_s = 20
         assert list(processes.map(abs, [-1, 2])) == [1, 2]

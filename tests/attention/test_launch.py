@@ -19,13 +19,21 @@ TILE = TileConfig(16, 16, num_warps=4)
 
 def prepare(problem, **changes):
     """A launch that is prepared and not run; positional tensors and options alike can be replaced."""
-    arguments = {**problem.tensors(), "o": problem.new_output(), **problem.options(), "tile": TILE, "kernel": object()}
+    arguments = {
+        **problem.tensors(),
+        "o": problem.new_output(),
+        **problem.options(),
+        "tile": TILE,
+        "kernel": object(),
+    }
     return prepare_launch(**{**arguments, **changes})
 
 
 # --- what is refused ----------------------------------------------------------------------------------------
 
-PROBLEM = make_problem(replace(BASE, custom_mask=True, sinks=True, model_window=9).with_lengths((5, 0, 7), (3, 4, 2)))
+PROBLEM = make_problem(
+    replace(BASE, custom_mask=True, sinks=True, model_window=9).with_lengths((5, 0, 7), (3, 4, 2))
+)
 NARROW = PROBLEM.q[:, :, :8]
 
 
@@ -40,12 +48,18 @@ NARROW = PROBLEM.q[:, :, :8]
         ({"o": PROBLEM.new_output()[:8]}, "o has shape [8, 4, 32], expected [9, 4, 32]"),
         ({"k": PROBLEM.k[:, :, :8]}, "k has shape [9, 2, 8], expected [9, 2, 16]"),
         ({"v": PROBLEM.v[:, :1]}, "v has shape [9, 1, 32], expected [9, 2, 32]"),
-        ({"k": PROBLEM.k.transpose(0, 2).contiguous().transpose(0, 2)}, "k must be contiguous along its last dimension"),
+        (
+            {"k": PROBLEM.k.transpose(0, 2).contiguous().transpose(0, 2)},
+            "k must be contiguous along its last dimension",
+        ),
         ({"k_buffer": PROBLEM.k_buffer[:, :1]}, "k_buffer has shape [20, 1, 16], expected [20, 2, 16]"),
         ({"v_buffer": PROBLEM.v_buffer[:9]}, "v_buffer has shape [9, 2, 32], expected [20, 2, 32]"),
         ({"k_buffer": PROBLEM.k_buffer.to(torch.uint8)}, "need .view(torch.float8_e4m3fn)"),
         ({"v_buffer": PROBLEM.v_buffer.half()}, "v_buffer must have k_buffer's dtype torch.bfloat16"),
-        ({"qo_indptr": PROBLEM.qo_indptr.long()}, "qo_indptr must be a contiguous vector of int32, got [4] int64"),
+        (
+            {"qo_indptr": PROBLEM.qo_indptr.long()},
+            "qo_indptr must be a contiguous vector of int32, got [4] int64",
+        ),
         ({"qo_indptr": PROBLEM.qo_indptr[:0]}, "qo_indptr is empty"),
         ({"kv_indptr": PROBLEM.kv_indptr[:3]}, "kv_indptr has 3 entries, expected 4"),
         ({"kv_indices": PROBLEM.kv_indices.int()}, "kv_indices must be a contiguous vector of int64"),
@@ -53,7 +67,10 @@ NARROW = PROBLEM.q[:, :, :8]
         ({"qo_indptr": torch.tensor([0, 3, 7, 8], dtype=torch.int32)}, "qo_indptr ends with 8, expected 9"),
         ({"qo_indptr": torch.tensor([1, 3, 7, 9], dtype=torch.int32)}, "qo_indptr must start with 0"),
         ({"qo_indptr": torch.tensor([0, 7, 3, 9], dtype=torch.int32)}, "qo_indptr[1:3] is 7, 3"),
-        ({"kv_indptr": torch.tensor([0, 5, 5, 13], dtype=torch.int32)}, "kv_indptr ends with 13, expected at most 12"),
+        (
+            {"kv_indptr": torch.tensor([0, 5, 5, 13], dtype=torch.int32)},
+            "kv_indptr ends with 13, expected at most 12",
+        ),
         ({"kv_indices": torch.full((12,), 20)}, "kv_indices holds slot 20, but k_buffer has slots 0 to 19"),
         ({"kv_indices": torch.full((12,), -1)}, "kv_indices holds slot -1"),
         ({"mask": None}, "mask and mask_indptr go together: mask is missing"),
@@ -68,7 +85,10 @@ NARROW = PROBLEM.q[:, :, :8]
         ({"v_scale": torch.ones(1)}, "v_scale must be a finite number"),
         ({"model_window": 0}, "window 0 must be at least 1"),
         ({"tile": "128by64"}, "cannot read tile '128by64'"),
-        ({"q": NARROW, "k": PROBLEM.k[:, :, :8], "k_buffer": PROBLEM.k_buffer[:, :, :8]}, "head_dim 8 is not one"),
+        (
+            {"q": NARROW, "k": PROBLEM.k[:, :, :8], "k_buffer": PROBLEM.k_buffer[:, :, :8]},
+            "head_dim 8 is not one",
+        ),
     ],
     ids=lambda x: x if isinstance(x, str) else " ".join(x),
 )
@@ -80,14 +100,17 @@ def test_bad_arguments_are_named(changes, sentence):
 def test_offsets_past_32_bits_are_refused_before_they_wrap():
     problem = make_problem(BASE.with_lengths(0, 3)).to("meta")
     huge = torch.empty_strided((3, 4, 16), (2**30, 16, 1), dtype=torch.bfloat16, device="meta")
-    with pytest.raises(UserError, match="q spans 3221225472 elements, more than .* split the batch"):
+    with pytest.raises(UserError, match=r"q spans 3221225472 elements, more than .* split the batch"):
         prepare(problem, q=huge)
 
 
 def test_head_counts_must_divide():
     problem = make_problem(BASE.with_lengths(2, 3))
     with pytest.raises(UserError, match="4 query heads cannot share 3 KV heads"):
-        three = {name: getattr(problem, name)[:, :1].expand(-1, 3, -1) for name in ("k", "v", "k_buffer", "v_buffer")}
+        three = {
+            name: getattr(problem, name)[:, :1].expand(-1, 3, -1)
+            for name in ("k", "v", "k_buffer", "v_buffer")
+        }
         prepare(problem, **three)
 
 
@@ -103,7 +126,8 @@ def test_cpu_tensors_in_a_compiling_process_get_a_sentence():
         prepare(PROBLEM, kernel=None)
 
 
-# --- what is passed on ----------------------------------------------------------------------------------------
+# --- what is passed on
+# ----------------------------------------------------------------------------------------
 
 
 def test_window_left_and_model_window_are_one_apart():
@@ -124,7 +148,8 @@ def test_defaults_grid_and_tables():
     assert prepare(PROBLEM, ingredients=LEAN).arguments["ACCUMULATE"] == "fused"
 
 
-# --- right answers at the edges -------------------------------------------------------------------------------
+# --- right answers at the edges
+# -------------------------------------------------------------------------------
 
 EDGES = {
     "no sequences": ((), ()),

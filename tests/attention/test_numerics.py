@@ -44,15 +44,21 @@ NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA de
 CASES = interpreter_cases()
 
 
-# --- the matrix -----------------------------------------------------------------------------------------------
+# --- the matrix
+# -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("factors", [{"dims": INTERPRETER_DIMS, **MATRIX_FACTORS}, {"dims": GPU_DIMS, **MATRIX_FACTORS}])
+@pytest.mark.parametrize(
+    "factors", [{"dims": INTERPRETER_DIMS, **MATRIX_FACTORS}, {"dims": GPU_DIMS, **MATRIX_FACTORS}]
+)
 def test_every_pair_of_options_meets(factors):
     settings = all_pairs(factors)
     met = {frozenset(pair) for s in settings for pair in itertools.combinations(s.items(), 2)}
     wanted = {
-        frozenset(((a, x), (b, y))) for a, b in itertools.combinations(factors, 2) for x in factors[a] for y in factors[b]
+        frozenset(((a, x), (b, y)))
+        for a, b in itertools.combinations(factors, 2)
+        for x in factors[a]
+        for y in factors[b]
     }
     assert wanted <= met
     assert len(settings) < 60
@@ -92,7 +98,8 @@ def test_matrix_on_the_gpu():
     assert summarise(rows) == {"total": len(gpu_cases()), "ok": len(gpu_cases())}
 
 
-# --- the verdict ----------------------------------------------------------------------------------------------
+# --- the verdict
+# ----------------------------------------------------------------------------------------------
 
 ANSWER = torch.tensor([[[3.0, 4.0]], [[0.0, 0.0]], [[0.0, 0.01]]], dtype=torch.float64)
 ALLOWED = Errors(max_abs=0.1, row_rel=0.1, rel=0.1)
@@ -133,7 +140,9 @@ def test_infinite_error_with_infinite_tolerance_is_no_pass():
 
 
 def test_tolerance_follows_what_is_rounded():
-    shape = AttentionShape(num_q_heads=2, num_kv_heads=1, head_dim=64, kv_dtype="fp8_e4m3").with_lengths(64, 16)
+    shape = AttentionShape(num_q_heads=2, num_kv_heads=1, head_dim=64, kv_dtype="fp8_e4m3").with_lengths(
+        64, 16
+    )
     problem = make_problem(shape)
     answer = attention_float64(problem)
     incident, lean = tolerance(problem, answer, INCIDENT), tolerance(problem, answer, LEAN)
@@ -143,7 +152,8 @@ def test_tolerance_follows_what_is_rounded():
     assert lean.row_rel >= 2 * 2.0**-8
 
 
-# --- rows -----------------------------------------------------------------------------------------------------
+# --- rows
+# -----------------------------------------------------------------------------------------------------
 
 
 def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(interpreter, tmp_path):
@@ -154,7 +164,9 @@ def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(interpreter, tmp_path):
     assert "no kernel here" in rows[0].message and rows[0].head_dim == CASES[2].shape.head_dim
     assert summarise(rows) == {"total": 2, "failed": 2}
     seen = []
-    rows = run_cases(CASES[2:3], "interpreter", processes=interpreter, progress=lambda *step: seen.append(step))
+    rows = run_cases(
+        CASES[2:3], "interpreter", processes=interpreter, progress=lambda *step: seen.append(step)
+    )
     assert seen == [(1, 1, rows[0])] and rows[0].ok
 
 
@@ -181,7 +193,8 @@ def test_backends_are_named():
             resolve_backend("cuda")
 
 
-# --- studies --------------------------------------------------------------------------------------------------
+# --- studies
+# --------------------------------------------------------------------------------------------------
 
 
 def test_fp8_study_separates_its_sources(interpreter):

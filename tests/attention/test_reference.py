@@ -13,7 +13,7 @@ BASE = AttentionShape(num_q_heads=4, num_kv_heads=2, head_dim=32, v_head_dim=16)
 
 
 def sdpa(problem, seq):
-    """torch's own attention of one sequence in float64, given the mask as data: [extend, heads, v_head_dim]."""
+    """torch's own attention of one sequence in float64, and the mask it was given as data."""
     rows = slice(*problem.qo_indptr[seq : seq + 2].tolist())
     slots = problem.kv_indices[slice(*problem.kv_indptr[seq : seq + 2].tolist())]
     prefix, extend = problem.shape.prefix_len[seq], problem.shape.extend_len[seq]
@@ -25,7 +25,9 @@ def sdpa(problem, seq):
     if problem.shape.model_window:
         may_see = may_see.triu(prefix - problem.shape.model_window + 1)
     if problem.mask is not None:
-        own = problem.mask[slice(*problem.mask_indptr[seq : seq + 2].tolist())].view(extend, -1).bool().clone()
+        own = (
+            problem.mask[slice(*problem.mask_indptr[seq : seq + 2].tolist())].view(extend, -1).bool().clone()
+        )
         if not problem.shape.mask_prefix:
             own[:, :prefix] = True
         may_see = may_see & own
@@ -67,8 +69,14 @@ def test_a_sink_is_a_key_with_no_value():
     problem = make_problem(replace(BASE, sinks=True, v_head_dim=32).with_lengths(0, 6))
     answer = attention_float64(problem)
     for head in range(4):
-        q, k, v = problem.q[:, head].double(), problem.k[:, head // 2].double(), problem.v[:, head // 2].double()
-        logits = (q @ k.T * problem.sm_scale).masked_fill(~torch.ones(6, 6, dtype=torch.bool).tril(), -torch.inf)
+        q, k, v = (
+            problem.q[:, head].double(),
+            problem.k[:, head // 2].double(),
+            problem.v[:, head // 2].double(),
+        )
+        logits = (q @ k.T * problem.sm_scale).masked_fill(
+            ~torch.ones(6, 6, dtype=torch.bool).tril(), -torch.inf
+        )
         with_sink = torch.cat([logits, problem.sinks[head].double().expand(6, 1)], dim=1).softmax(dim=1)
         torch.testing.assert_close(answer[:, head], with_sink[:, :6] @ v, rtol=1e-12, atol=1e-12)
 
@@ -78,7 +86,9 @@ def test_soft_cap_bounds_the_logits():
     problem = make_problem(shape)
     logits = 2.0 * torch.tanh(problem.q[:, 0].double() @ problem.k[:, 0].double().T * problem.sm_scale / 2.0)
     weights = logits.masked_fill(~torch.ones(5, 5, dtype=torch.bool).tril(), -torch.inf).softmax(dim=1)
-    torch.testing.assert_close(attention_float64(problem)[:, 0], weights @ problem.v[:, 0].double(), rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        attention_float64(problem)[:, 0], weights @ problem.v[:, 0].double(), rtol=1e-12, atol=1e-12
+    )
 
 
 def test_a_row_that_sees_nothing_is_zero():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from helpers.attention.incident import INCIDENT_CHOICE, incident_rows
 from helpers.attention.requests import Choice
 from helpers.compiler.arch import ARCHS
-from helpers.compiler.compile import _frontend_failure, _judge, compile_kernel, compile_matrix
+from helpers.compiler.compile import _frontend_failure, _judge, compile_kernel, compile_matrix, compile_request
 from helpers.compiler.report import EXPLANATIONS, STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
@@ -39,25 +41,21 @@ ABLATIONS = {
 
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory, toolchain_351):
-    """One cache for the whole module, so that a configuration two tests need is compiled once."""
+    """One cache for the run, all its processes included: what two tests need is compiled once."""
     from helpers.compiler.paths import CACHE_ENV, cache_root
 
-    folder = tmp_path_factory.mktemp("cache")
-    (folder / "toolchains").symlink_to((cache_root() / "toolchains").resolve())
+    run = tmp_path_factory.getbasetemp()
+    folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "shared-cache"
+    folder.mkdir(exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        (folder / "toolchains").symlink_to((cache_root() / "toolchains").resolve())
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_ENV, str(folder))
         yield folder
 
 
-@pytest.fixture(scope="module")
-def incident_reports(shared_cache):
-    return compile_matrix([choice.request() for choice in incident_rows()])
-
-
-@pytest.fixture(scope="module")
-def ablations(shared_cache):
-    choices = [replace(INCIDENT_CHOICE, **changes) for changes in ABLATIONS.values()]
-    return dict(zip(ABLATIONS, compile_matrix([c.request() for c in choices]), strict=True))
+def ablation(name: str) -> Choice:
+    return replace(INCIDENT_CHOICE, **ABLATIONS[name])
 
 
 def test_reference_rows_and_choices_are_the_same_configurations():
@@ -68,24 +66,21 @@ def test_reference_rows_and_choices_are_the_same_configurations():
         )  # fmt: skip
 
 
-@pytest.mark.parametrize("index", range(6), ids=[f"hd{r['head_dim']} {r['kv_dtype']} {r['tile']}" for r in REFERENCE])
-def test_verdicts_agree_with_the_incident_s_table(incident_reports, index):
-    report, row = incident_reports[index], REFERENCE[index]
-    assert report.crashed == (row["status"] == "register_exhausted")
-    assert report.triton_version == "3.5.1" and report.ptxas_version == "12.8.93"
-    if not report.crashed:
-        assert report.compiled and report.regs_per_thread is not None
-
-
-def test_the_suspect_spills_hundreds_of_bytes_and_the_branch_tile_nothing(incident_reports):
-    suspect, branch = incident_reports[4:]
+def test_verdicts_agree_with_the_incident_s_table(shared_cache):
+    reports = compile_matrix([choice.request() for choice in incident_rows()])
+    crashed = [report.crashed for report in reports]
+    assert crashed == [row["status"] == "register_exhausted" for row in REFERENCE], [r.verdict() for r in reports]
+    for report in reports:
+        assert report.triton_version == "3.5.1" and report.ptxas_version == "12.8.93"
+        assert report.crashed or (report.compiled and report.regs_per_thread is not None)
+    suspect, branch = reports[4:]
     assert suspect.status == "spills" and 200 <= suspect.spill_store_bytes <= 1_500
     assert branch.status == "ok" and branch.spill_store_bytes == 0 and branch.regs_per_thread < 255
     assert {suspect.tensor_core_path, branch.tensor_core_path} == {"mma.sync"}  # BLOCK_M < 64
 
 
-def test_the_crash_keeps_its_exhibits(ablations):
-    crash = ablations["the incident"]
+def test_the_crash_keeps_its_exhibits_and_is_cached(shared_cache):
+    crash = compile_request(INCIDENT_CHOICE.request())
     assert crash.status == "register_exhausted" and crash.ptxas_code == "C7600"
     assert crash.register_count_asked == 255 and crash.failed_stage == "ptxas" and crash.cubin_path is None
     assert "Register allocation failed with register count of '255'" in crash.message
@@ -95,22 +90,18 @@ def test_the_crash_keeps_its_exhibits(ablations):
     assert "(C7600)" in Path(crash.log_path).read_text()
     for path in (crash.ttir_path, crash.ttgir_path, crash.llir_path):
         assert Path(path).stat().st_size > 10_000
+    again = compile_request(INCIDENT_CHOICE.request())
+    assert again.cached and again.crashed and again.wall_s == crash.wall_s
 
 
-@pytest.mark.parametrize("name", [name for name in ABLATIONS if name != "the incident"])
-def test_taking_one_ingredient_away_compiles(ablations, name):
-    assert ablations[name].compiled, ablations[name].verdict()
-
-
-def test_bounds_and_fused_spill_nothing_on_the_hopper_tile(ablations):
-    report = ablations["bounds and fused"]
-    assert report.status == "ok" and report.spill_store_bytes == report.spill_load_bytes == 0
-    assert " 128x64 " in report.label
-
-
-def test_a_crash_is_read_back_from_the_cache(ablations):
-    again = compile_kernel(INCIDENT_CHOICE.request().spec, "sm_100a", Toolchain("3.5.1"))
-    assert again.cached and again.crashed and again.wall_s == ablations["the incident"].wall_s
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_taking_one_ingredient_away_compiles(shared_cache, name):
+    report = compile_request(ablation(name).request())
+    assert report.crashed == (name == "the incident")
+    assert report.compiled == (name != "the incident"), report.verdict()
+    if name == "bounds and fused":  # the root-cause fix: the Hopper tile itself, nothing spilled
+        assert report.status == "ok" and report.spill_store_bytes == report.spill_load_bytes == 0
+        assert " 128x64 " in report.label
 
 
 # 3.5.1's ptxas knows neither; later Tritons bundle a second one that does.
@@ -161,11 +152,11 @@ def test_a_ptxas_too_old_for_the_ptx_is_reported_so(shared_cache):
 
 
 def test_more_shared_memory_than_the_arch_has(shared_cache):
-    choice = Choice(head_dim=512, kv_dtype="bf16", window=None, tile="128x128", arch="sm_90a")
-    report = compile_kernel(choice.request().spec, "sm_90a", Toolchain("3.5.1"))
-    assert report.status in ("out_of_shared_memory", "register_exhausted", "trapped"), report
-    if report.status == "out_of_shared_memory":
-        assert report.smem_bytes > ARCHS["sm_90a"].smem_per_block_max_bytes and str(report.smem_bytes) in report.message
+    choice = Choice(head_dim=256, kv_dtype="bf16", window=None, tile="64x128", num_stages=3, arch="sm_86")
+    report = compile_request(choice.request())
+    assert report.status == "out_of_shared_memory", report
+    assert report.smem_bytes > ARCHS["sm_86"].smem_per_block_max_bytes and str(report.smem_bytes) in report.message
+    assert not report.compiled and report.regs_per_thread is not None
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,194 @@
+"""Toolchains: what is asked for is read strictly, what is missing says how to fetch it, installs are whole or absent."""
+
+from __future__ import annotations
+
+import stat
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.compiler import toolchain as tc
+from helpers.compiler.paths import CACHE_ENV
+from helpers.errors import UserError
+
+RUBBISH = [
+    "", " ", "3.5", "3.5.1; rm -rf", "3.5.1\n3.6.0", "../x", "/etc/passwd", "triton==../x", "ptxas==", "triton", "v3.5.1",
+    "3.5.1 --index-url=x", "-r x.txt", "pip==1.2.3", "triton>=3.5.1", "٣.٥.١", "3.5.1.0", "3..1", "9" * 100_000, "12345.1.1",
+    "3.5.1\0", "triton==ptxas==1.2.3",
+]  # fmt: skip
+
+
+@pytest.fixture
+def empty_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(CACHE_ENV, str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("3.5.1", ("triton", "3.5.1")),
+        (" triton==3.10.0 ", ("triton", "3.10.0")),
+        ("triton-3.5.1", ("triton", "3.5.1")),
+        ("ptxas==13.1.80", ("ptxas", "13.1.80")),
+        ("12.9.86", ("ptxas", "12.9.86")),
+    ],
+)
+def test_requests_are_read(text, answer):
+    assert tc.parse_request(text) == answer
+
+
+@pytest.mark.parametrize("text", RUBBISH)
+def test_rubbish_is_refused_shortly(text, empty_cache):
+    with pytest.raises(UserError) as refusal:
+        tc.install(text)
+    assert len(str(refusal.value)) < 300 and not isinstance(refusal.value, tc.ToolchainMissing)
+    assert not empty_cache.exists()
+
+
+@pytest.mark.parametrize("value", [*RUBBISH, "bundled", "nonsense", 3.5, None])
+def test_toolchain_takes_versions_only(value):
+    with pytest.raises(UserError) as refusal:
+        tc.Toolchain(triton=value)
+    assert len(str(refusal.value)) < 300
+    if value != "bundled":
+        with pytest.raises(UserError):
+            tc.Toolchain(ptxas=value)
+
+
+def test_codegen_override_needs_a_version():
+    with pytest.raises(UserError, match=r"needs a ptxas version"):
+        tc.Toolchain(ptxas_for_codegen=True)
+
+
+def test_versions_sort_as_numbers():
+    assert sorted(["3.10.0", "3.9.0", "3.9.1"], key=tc.version_key) == ["3.9.0", "3.9.1", "3.10.0"]
+
+
+def test_environment_triton_is_found_without_importing_it():
+    version, site = tc.resolve_triton("environment")
+    assert (site / "triton" / "__init__.py").is_file() and version in tc.installed_tritons()
+    assert version not in tc.installed_tritons(include_environment=False) or tc.is_installed("triton", version)
+
+
+def test_missing_names_what_is_there_and_the_command(empty_cache):
+    here = tc.environment_triton()[0]
+    with pytest.raises(tc.ToolchainMissing, match=rf"installed: {here}.*python -m helpers toolchains install 3\.3\.3"):
+        tc.resolve_triton("3.3.3")
+    with pytest.raises(tc.ToolchainMissing, match=r"install ptxas==13\.9\.9"):
+        tc.resolve_ptxas("13.9.9")
+
+
+def test_the_environment_s_own_version_needs_no_install(empty_cache):
+    version, site = tc.environment_triton()
+    assert tc.resolve_triton(version) == (version, site)
+
+
+def test_bundled_ptxas_are_found_by_version(toolchain_351):
+    assert tc.ptxas_version(tc.resolve_ptxas("12.8.93")) == "12.8.93"
+    assert "12.8.93" in tc.installed_ptxas()
+
+
+def test_a_broken_ptxas_hides_no_other(own_cache, toolchain_351):
+    for number, text in enumerate(["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho hello\n", "not a program"]):
+        program = own_cache / "toolchains" / f"triton-0.0.{number}-{tc._python_tag()}" / "triton/backends/nvidia/bin/ptxas"
+        program.parent.mkdir(parents=True)
+        program.write_text(text)
+        program.chmod(0o755)
+        (program.parents[3] / "__init__.py").touch()
+    assert tc.installed_tritons()[:3] == ["0.0.0", "0.0.1", "0.0.2"]
+    assert "12.8.93" in tc.installed_ptxas()
+    assert tc.resolve_ptxas("12.8.93").is_file()
+
+
+def test_stray_folders_are_not_toolchains(empty_cache):
+    for name in ("triton-junk", "triton-junk-cp311", f"triton-1.1.1-{tc._python_tag()}", "ptxas-new", ".triton-3.5.0-x"):
+        (empty_cache / "toolchains" / name / "bin").mkdir(parents=True)
+    (empty_cache / "toolchains" / "ptxas-new" / "bin" / "ptxas").touch()
+    assert tc.installed_tritons(include_environment=False) == []
+    assert "new" not in tc.installed_ptxas()
+
+
+@pytest.fixture
+def pip_that(monkeypatch, tmp_path):
+    """`pip_that(python_lines)`: replaces `python -m pip` by lines that see the target folder as `target`."""
+
+    def replace(lines):
+        script = tmp_path / "pip.py"
+        head = "import os, pathlib, sys\ntarget = pathlib.Path(sys.argv[sys.argv.index('--target') + 1])\n"
+        script.write_text(head + lines)
+        program = tmp_path / "python"
+        program.write_text(f'#!/bin/sh\nshift 2\nexec {sys.executable} {script} "$@"\n')
+        program.chmod(0o755)
+        monkeypatch.setattr(tc.sys, "executable", str(program))
+
+    return replace
+
+
+WHOLE = "(target / 'triton').mkdir(parents=True)\n(target / 'triton' / '__init__.py').touch()\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "sys.exit(1)",
+        WHOLE + "sys.exit('network gone')",
+        WHOLE + "import signal; os.kill(os.getpid(), signal.SIGKILL)",
+        "target.mkdir(exist_ok=True); (target / 'other').mkdir()",
+    ],
+)
+def test_an_install_that_fails_half_way_leaves_nothing(empty_cache, pip_that, lines):
+    pip_that(lines)
+    with pytest.raises(tc.ToolchainMissing):
+        tc.install("3.5.0", quiet=True)
+    assert list((empty_cache / "toolchains").iterdir()) == []
+    assert not tc.is_installed("triton", "3.5.0")
+
+
+def test_install_is_whole_and_done_once(empty_cache, pip_that):
+    program = "triton/backends/nvidia/bin/ptxas"
+    pip_that(WHOLE + f"p = target / '{program}'; p.parent.mkdir(parents=True); p.touch(0o644)\n")
+    folder = tc.install("3.5.0", quiet=True)
+    assert folder == tc.triton_folder("3.5.0") and tc.is_installed("triton", "3.5.0")
+    assert (folder / program).stat().st_mode & stat.S_IXUSR
+    pip_that("sys.exit('not again')")
+    assert tc.install("3.5.0") == folder
+    assert [p.name for p in folder.parent.iterdir()] == [folder.name]
+
+
+def test_ptxas_is_taken_out_of_its_wheel(empty_cache, pip_that):
+    pip_that(
+        "assert sys.argv[-1] == 'nvidia-cuda-nvcc-cu12==12.9.41', sys.argv\n"
+        "p = target / 'nvidia/cuda_nvcc/bin/ptxas'; p.parent.mkdir(parents=True); p.write_text('#!')\n"
+        "(target / 'nvidia/cuda_nvcc/bin/nvcc').touch()\n"
+    )
+    folder = tc.install("12.9.41", quiet=True)
+    assert [str(p.relative_to(folder)) for p in folder.rglob("*")] == ["bin", "bin/ptxas"]
+    assert tc.resolve_ptxas("12.9.41") == folder / "bin" / "ptxas"
+
+
+def test_half_a_folder_in_the_way_is_replaced(empty_cache, pip_that):
+    (tc.triton_folder("3.5.0") / "triton").mkdir(parents=True)
+    pip_that(WHOLE)
+    assert (tc.install("3.5.0", quiet=True) / "triton" / "__init__.py").is_file()
+
+
+def test_an_unwritable_toolchain_folder_is_a_user_error(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv(CACHE_ENV, str(tmp_path / "file"))
+    with pytest.raises(UserError, match="set REGISTER_CLIFF_CACHE to a writable folder"):
+        tc.install("3.5.0")
+
+
+def test_known_releases_are_readable():
+    for version in tc.KNOWN_TRITONS:
+        assert tc.parse_request(version) == ("triton", version)
+    for version in tc.KNOWN_PTXAS:
+        assert tc.parse_request(version) == ("ptxas", version)
+
+
+def test_python_tag_is_this_python(empty_cache):
+    assert tc.triton_folder("3.5.1") == Path(
+        empty_cache / "toolchains" / f"triton-3.5.1-cp{sys.version_info.major}{sys.version_info.minor}"
+    )
