@@ -60,9 +60,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"{study}: " + ", ".join(f"{n} {name}" for name, n in counts.items()))
     for row in rows:
         if not row.ok:
-            print(
-                f"  {row.status}: {row.study}, {row.variant}, hd{row.head_dim} {row.kv_dtype}: {row.message[:300]}"
-            )
+            what = f"{row.study}, {row.variant}, hd{row.head_dim} {row.kv_dtype}"
+            print(f"  {row.status}: {what}: {row.message[:300]}")
     print(f"{len(rows)} rows in {options.out}, {time.perf_counter() - started:.0f} s")
     return 0 if rows else 1
 

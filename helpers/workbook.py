@@ -163,7 +163,7 @@ def execute_notebook(
 
 
 def _kill_kernels() -> None:
-    """Kill every running kernel with all it started; asking politely waits for the cell and can hang in zmq."""
+    """Kill every running kernel with all it started; asking politely waits for the cell, and can hang."""
     for client in list(_live):
         group = getattr(getattr(client.km, "provisioner", None), "pgid", None)
         if group and group != os.getpgrp():
@@ -233,10 +233,12 @@ async def _run_all(
             progress.console.print(f"{path.name}: {word}, {run.seconds:.1f} s", highlight=False)
         return run, await asyncio.to_thread(_write_page, run, out=out, order=order)
 
-    # The first to raise stops the others' kernels as well, instead of leaving them to run on unseen.
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(path)) for path in paths]
-    return [task.result()[0] for task in tasks], [task.result()[1] for task in tasks]
+    # All run to their end before the first error is told: cancelling a kernel's client half-way hangs in zmq.
+    done = await asyncio.gather(*(one(path) for path in paths), return_exceptions=True)
+    for outcome in done:
+        if isinstance(outcome, BaseException):
+            raise outcome
+    return [run for run, _ in done], [entry for _, entry in done]
 
 
 def build(*, notebooks: Path, out: Path) -> int:
@@ -260,11 +262,7 @@ def build(*, notebooks: Path, out: Path) -> int:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     began = time.perf_counter()
     with Progress(*columns, console=console, transient=True) as progress:
-        try:
-            runs, entries = _run_loop(_run_all(paths, out=out, progress=progress))
-        except BaseExceptionGroup as group:
-            # One cause is what the user can act on; the rest are its echoes in the other notebooks.
-            raise group.exceptions[0] from group
+        runs, entries = _run_loop(_run_all(paths, out=out, progress=progress))
     lines, verdict = _verdict()
     write_text_atomically(out / "verdict.json", json.dumps(verdict, indent=1))
     index = out / "index.html"

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from helpers.attention.shapes import AttentionShape
+from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN, Ingredients
 from helpers.attention.tiles import TileConfig, parse_tile
 
@@ -122,14 +122,34 @@ def interpreter_cases() -> list[Case]:
 
 
 def gpu_cases() -> list[Case]:
-    """The pairwise matrix with real head dims and the tables' own tiles; the slowest to compile come last."""
+    """The pairwise matrix with real head dims and the tables' own tiles, and all of `gemma_cases`.
+
+    The slowest to compile come last.
+    """
     settings = all_pairs({"dims": GPU_DIMS, **MATRIX_FACTORS})
-    large = all_pairs({"dims": GPU_LARGE_DIMS, **GPU_LARGE_FACTORS})
-    cases = [
-        _case(s, small=False, seed=1000 + i)
-        for i, s in enumerate([*settings, *({**_PLAIN, **s} for s in large)])
+    large = [{**_PLAIN, **setting} for setting in all_pairs({"dims": GPU_LARGE_DIMS, **GPU_LARGE_FACTORS})]
+    cases = [_case(setting, small=False, seed=1000 + i) for i, setting in enumerate([*settings, *large])]
+    return sorted([*cases, *gemma_cases()], key=lambda case: case.shape.head_dim)
+
+
+def gemma_cases() -> list[Case]:
+    """Gemma 4 31B's two layers under every choice of KV dtype (bf16, fp8_e4m3), tile table and ingredients.
+
+    The window (1024) ends inside the longest prefix.
+    """
+    return [
+        Case(
+            shape=replace(layer, kv_dtype=kv_dtype).with_lengths((1500, 0, 37), (200, 70, 1)),
+            tile=parse_tile(table, capability=90, head_dim=layer.head_dim),
+            tile_table=table,
+            ingredients=ingredients,
+            seed=2000 + seed,
+        )
+        for seed, layer in enumerate((GEMMA4_31B_SLIDING, GEMMA4_31B_GLOBAL))
+        for kv_dtype in ("bf16", "fp8_e4m3")
+        for table in ("hopper", "sm100")
+        for ingredients in INGREDIENT_SETS.values()
     ]
-    return sorted(cases, key=lambda case: case.shape.head_dim)
 
 
 _PLAIN = {name: values[0] for name, values in MATRIX_FACTORS.items()}

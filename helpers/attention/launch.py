@@ -148,8 +148,8 @@ def prepare_launch(
         longest = _check_contents(q=q, k_buffer=k_buffer, **indices, **optional)
         if max_extend_len is not None and max_extend_len < longest:
             raise UserError(
-                f"max_extend_len is {max_extend_len}, but qo_indptr holds a sequence of {longest} new tokens: "
-                "the tokens past it would stay unwritten"
+                f"max_extend_len is {max_extend_len}, but qo_indptr holds a sequence of {longest} new "
+                "tokens: those past it would stay unwritten"
             )
     if max_extend_len is None:
         max_extend_len = int((qo_indptr[1:] - qo_indptr[:-1]).max()) if qo_indptr.numel() > 1 else 0
@@ -213,8 +213,8 @@ def _default_kernel(device: torch.device) -> Callable:
     interpreted = type(extend_attention_kernel).__name__ == "InterpretedFunction"
     if device.type == "cpu" and not interpreted:
         raise UserError(
-            "q is on the CPU and this process compiles kernels for a GPU: move the tensors to a CUDA device, or run in "
-            "an interpreter process (helpers.attention.interpreter)"
+            "q is on the CPU and this process compiles kernels for a GPU: move the tensors to a CUDA device, "
+            "or run in an interpreter process (helpers.attention.interpreter)"
         )
     return extend_attention_kernel
 
@@ -249,7 +249,8 @@ def _check_layouts(**tensors: torch.Tensor) -> None:
             )
         if tensor.shape[2] > 1 and tensor.stride(2) != 1:
             raise UserError(
-                f"{name} must be contiguous along its last dimension (stride 1), its strides are {tuple(tensor.stride())}"
+                f"{name} must be contiguous along its last dimension (stride 1), "
+                f"its strides are {tuple(tensor.stride())}"
             )
         if min(tensor.stride()) < 0 or max(tensor.stride()[:2]) > _INT32_MAX:
             raise UserError(
@@ -259,8 +260,8 @@ def _check_layouts(**tensors: torch.Tensor) -> None:
         # any.
         if not name.endswith("buffer") and tensor.shape[0] * tensor.stride(0) > _INT32_MAX:
             raise UserError(
-                f"{name} spans {tensor.shape[0] * tensor.stride(0)} elements, more than the {_INT32_MAX} that 32-bit "
-                "offsets reach: split the batch"
+                f"{name} spans {tensor.shape[0] * tensor.stride(0)} elements, more than the {_INT32_MAX} that "
+                "32-bit offsets reach: split the batch"
             )
     q, k, v = tensors["q"], tensors["k"], tensors["v"]
     expected = {
@@ -310,10 +311,9 @@ def _check_index_arrays(*, num_q_heads: int, **arrays: torch.Tensor | None) -> N
         if array is None:
             continue
         if array.dim() != 1 or array.dtype != dtype or not array.is_contiguous():
-            contiguous = "" if array.is_contiguous() else f" with strides {tuple(array.stride())}"
-            raise UserError(
-                f"{name} must be a contiguous vector of {str(dtype).removeprefix('torch.')}, got {_is(array)}{contiguous}"
-            )
+            kind = str(dtype).removeprefix("torch.")
+            strides = "" if array.is_contiguous() else f" with strides {tuple(array.stride())}"
+            raise UserError(f"{name} must be a contiguous vector of {kind}, got {_is(array)}{strides}")
     sequences = arrays["qo_indptr"].numel() - 1
     if sequences < 0:
         raise UserError(
@@ -348,16 +348,17 @@ def _check_contents(
     if used.numel():
         low, high = (int(x) for x in torch.aminmax(used))
         if low < 0 or high >= k_buffer.shape[0]:
+            bad = low if low < 0 else high
             raise UserError(
-                f"kv_indices holds slot {low if low < 0 else high}, but k_buffer has slots 0 to {k_buffer.shape[0] - 1}"
+                f"kv_indices holds slot {bad}, but k_buffer has slots 0 to {k_buffer.shape[0] - 1}"
             )
     if mask is not None:
         starts = mask_indptr.tolist()
         for seq, (start, p, e) in enumerate(zip(starts, prefix, extend, strict=False)):
             if start < 0 or start + e * (p + e) > mask.numel():
                 raise UserError(
-                    f"mask has {mask.numel()} entries; sequence {seq} starts at mask_indptr[{seq}] = {start} and needs "
-                    f"{e} rows of {p + e} (prefix {p} + new {e})"
+                    f"mask has {mask.numel()} entries; sequence {seq} starts at mask_indptr[{seq}] = {start} "
+                    f"and needs {e} rows of {p + e} (prefix {p} + new {e})"
                 )
     if sinks is not None and not bool(torch.isfinite(sinks).all()):
         raise UserError("sinks must be finite: leave sinks out where no head has one")

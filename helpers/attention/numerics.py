@@ -294,7 +294,7 @@ def read_rows(path: str | Path) -> list[NumericsRow]:
             table = list(csv.DictReader(file))
     except OSError as exc:
         raise UserError(
-            f"cannot read {path}: {exc.strerror or exc}; benchmarks/record_numerics.py --out writes such a file"
+            f"cannot read {path}: {exc.strerror or exc}; benchmarks/record_numerics.py --out writes one"
         ) from exc
     if table and set(table[0]) != set(kinds):
         raise UserError(

@@ -1,0 +1,76 @@
+"""Figures show every configuration: a failure is a mark with its code, a spill is named in bytes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+import helpers as rc
+from helpers.reporting.records import LIVE, Evidence
+
+
+@pytest.fixture
+def good(ok) -> Evidence:
+    return Evidence(ok, LIVE)
+
+
+@pytest.fixture
+def dead(crash) -> Evidence:
+    return Evidence(crash, LIVE)
+
+
+@pytest.fixture
+def spill(ok) -> Evidence:
+    return Evidence(replace(ok, status="spills", regs_per_thread=255, spill_store_bytes=464), "recorded: x")
+
+
+def words(figure) -> str:
+    """All text of a figure's first axes."""
+    ax = figure.axes[0]
+    labels = [*ax.texts, *ax.get_xticklabels(), *ax.get_yticklabels(), ax.title, ax._left_title, ax.xaxis.label]
+    return " | ".join(t.get_text() for t in labels)
+
+
+def test_registers_marks_the_crash_names_the_spill_and_labels_the_cap(good, dead, spill):
+    figure = rc.plot_registers([good, dead, spill], "a claim", labels=["x", "y", "z"])
+    text = words(figure)
+    assert "a claim" in text and "fatal C7600" in text and "464 B spilled" in text and "the cap" in text
+    assert "2 live and 1 recorded" in text and "sm_100a" in text
+    widths = sorted(p.get_width() for p in figure.axes[0].patches)
+    assert widths == [200, 255, 255]
+    assert any(line.get_marker() == "x" for line in figure.axes[0].lines)
+
+
+def test_grid_refuses_a_wrong_number_of_cells_and_shows_every_cell(good, dead, spill):
+    with pytest.raises(ValueError, match="do not fill"):
+        rc.plot_spill_grid([good], ["a"], ["b", "c"], "t")
+    figure = rc.plot_spill_grid([good, dead, spill, good], ["a", "b"], ["c", "d"], "t")
+    text = words(figure)
+    assert len(figure.axes[0].patches) == 4 and "C7600" in text and "464 B" in text
+
+
+def test_before_after_keeps_pairs_together(good, dead, spill):
+    figure = rc.plot_before_after([dead, spill], [good, good], ["one", "two"], "t")
+    assert words(figure).count("before") == 2 and len(figure.axes[0].patches) == 4
+    with pytest.raises(ValueError):
+        rc.plot_before_after([dead], [], ["one"], "t")
+
+
+def test_landscape_has_one_row_an_opcode_and_width():
+    text = rc.ptx_of(rc.compile_one(rc.INCIDENT_CHOICE))
+    shown = words(rc.plot_ptx_landscape(text, "t"))
+    assert "tcgen05.ld, 128 registers" in shown and "tcgen05.st, 128 registers" in shown and "line of the PTX" in shown
+
+
+def test_status_colours_differ_in_lightness_as_well():
+    from matplotlib.colors import to_rgb
+
+    from helpers.reporting.style import OTHER_FAILURE_COLOUR, STATUS_COLOURS
+
+    def lightness(colour: str) -> float:
+        r, g, b = to_rgb(colour)
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b
+
+    values = sorted(lightness(c) for c in (*STATUS_COLOURS.values(), OTHER_FAILURE_COLOUR))
+    assert min(b - a for a, b in zip(values, values[1:], strict=False)) > 0.08
