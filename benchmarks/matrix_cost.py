@@ -1,8 +1,8 @@
 """What a compile matrix costs: 60 cold specs through `compile_matrix` against bare `triton.compile` calls.
 
-Both sides compile the same specs with the same Triton, each in processes of its own with empty caches. CPU time
-counts the process and all its children (workers, ptxas); wall time runs from before Triton is imported to the last
-result. CPU time is the robust figure; wall time depends on how busy the machine is.
+Both sides compile the same specs with the same Triton, each in processes of its own with empty caches. CPU
+time counts the process and all its children (workers, ptxas); wall time runs from before Triton is imported
+to the last result. CPU time is the robust figure; wall time depends on how busy the machine is.
 
     python benchmarks/matrix_cost.py                 # about five minutes on two cores; prints a table
     python benchmarks/matrix_cost.py --csv data/compile_benchmark.csv
@@ -166,10 +166,12 @@ def cpu_model() -> str:
     return platform.machine()
 
 
-def figures_row(matrix: dict, bare: dict, triton: str) -> dict:
+def figures_row(matrix: dict, bare: dict, triton: str, load_before: float) -> dict:
     """One row: both sides, the ratios, and what they were measured on."""
     if matrix["failed"] != bare["failed"]:
-        raise SystemExit(f"not the same work: {matrix['failed']} specs failed in the matrix, {bare['failed']} bare")
+        raise SystemExit(
+            f"not the same work: {matrix['failed']} specs failed in the matrix, {bare['failed']} bare"
+        )
     return {
         "date": datetime.date.today().isoformat(),
         "specs": len(benchmark_requests(triton)),
@@ -187,6 +189,7 @@ def figures_row(matrix: dict, bare: dict, triton: str) -> dict:
         "again_share": round(matrix["again_s"] / matrix["wall_s"], 4),
         "failed_compiles": matrix["failed"],
         "cores": usable_cores(),
+        "load_before": load_before,
         "cpu": cpu_model(),
         "python": platform.python_version(),
         "command": "python benchmarks/matrix_cost.py",
@@ -197,8 +200,8 @@ def append_row(path: Path, row: dict) -> None:
     """Add the row to the CSV file at `path`, which keeps its leading `#` lines and earlier rows."""
     old = path.read_text().splitlines() if path.is_file() else []
     notes = [line for line in old if line.startswith("#")] or [
-        "# 60 compiles of the extend kernel for sm_100a, no GPU: compile_matrix against bare triton.compile, cold.",
-        "# A row is one run of benchmarks/matrix_cost.py on the machine it names; CPU time includes children.",
+        "# 60 cold compiles of the extend kernel for sm_100a, no GPU: compile_matrix, bare triton.compile.",
+        "# A row is one run of benchmarks/matrix_cost.py on the machine named; CPU time has all children.",
     ]
     rows = [*csv.DictReader(line for line in old if not line.startswith("#")), row]
     lines = []
@@ -217,7 +220,9 @@ def main() -> None:
     if options.side:
         matrix_side(options.triton, options.side)
         return
-    row = figures_row(run_matrix(options.triton), run_bare(options.triton), options.triton)
+    # What else the machine was doing: with a load above about 0.5 the wall times mean little.
+    load = round(os.getloadavg()[0], 2)
+    row = figures_row(run_matrix(options.triton), run_bare(options.triton), options.triton, load)
     for name, value in row.items():
         print(f"{name + ':':<24}{value}")
     print("targets:                cpu_ratio <= 1.1, wall_ratio >= 1.7 on two cores, again_share < 0.02")

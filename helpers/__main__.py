@@ -15,7 +15,6 @@ from helpers.attention.requests import Choice, product
 from helpers.attention.spec import CHOICES
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
-from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
 from helpers.errors import UserError
 
 
@@ -271,8 +270,8 @@ def main(argv: list[str] | None = None) -> int:
     except (KeyboardInterrupt, click.Abort):
         click.echo("interrupted; what was finished is in the cache", err=True)
         return 130
-    except BrokenPipeError:
-        # `… | head` has seen enough. What Python still holds back must not fail at exit.
+    except (BrokenPipeError, SystemExit):
+        # `… | head` has seen enough (click turns that into an exit of its own). What Python still holds back must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

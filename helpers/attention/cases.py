@@ -67,8 +67,7 @@ def all_pairs(factors: dict[str, Sequence[Any]], *, seed: int = 0) -> list[dict[
     return settings
 
 
-# Ragged on purpose: a sequence without new tokens, one without prefix, one of both zero, lengths off the tile
-# grid.
+# Ragged on purpose: no new tokens, no prefix, neither, and lengths off the tile grid.
 _SMALL_LENGTHS = (((19, 0, 0, 33), (9, 0, 21, 1)), ((0,), (37,)), ((40,), (16,)), ((7, 50), (30, 3)))
 _LARGE_LENGTHS = (
     ((300, 0, 0, 513, 64), (129, 0, 77, 1, 64)),
@@ -101,14 +100,12 @@ GPU_LARGE_FACTORS = {
     "table": ("hopper", "sm100"),
     "ingredients": ("incident", "lean"),
 }
-# Two tiles with the proportions of the tables (tall, square), small enough to interpret; the real ones take
-# longer.
+# Two tiles with the proportions of the tables (tall, square), small enough to interpret.
 SMALL_TILES = {"hopper": TileConfig(32, 16, num_warps=4), "sm100": TileConfig(16, 16, num_warps=4)}
 
 
 def interpreter_cases() -> list[Case]:
-    """The pairwise matrix in small, head dims up to 192, tiles of 16 and 32, and a few cases with real
-    tiles."""
+    """The pairwise matrix in small (head dims up to 192, tiles of 16 and 32), and a few real tiles."""
     settings = all_pairs({"dims": INTERPRETER_DIMS, **MATRIX_FACTORS})
     cases = [_case(setting, small=True, seed=i) for i, setting in enumerate(settings)]
     real = [

@@ -54,8 +54,7 @@ class Problem:
     v_exact: torch.Tensor | None = None
 
     def new_output(self) -> torch.Tensor:
-        """An output of NaN, `[tokens, num_q_heads, v_head_dim]`, fenced by rows that `fence_intact` looks
-        at."""
+        """An output of NaN, `[tokens, num_q_heads, v_head_dim]`, with a fence for `fence_intact`."""
         tokens, heads = self.q.shape[0], self.q.shape[1]
         whole = torch.full(
             (tokens + 2 * GUARD_ROWS, heads, self.shape.v_head_dim),

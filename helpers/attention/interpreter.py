@@ -5,8 +5,7 @@ stays as it was: functions and their arguments go to persistent worker processes
 back. On a GPU the same workers compile in parallel, and a kernel that brings its process down costs that one
 answer.
 
-`mend_interpreter` repairs three faults of Triton's interpreter (all of 3.5.1, 3.6.0, 3.7.1; see its
-docstring).
+`mend_interpreter` repairs faults of Triton's interpreter that would make right kernels look wrong.
 """
 
 from __future__ import annotations
@@ -188,13 +187,16 @@ def serve() -> None:
 
 
 def mend_interpreter() -> None:
-    """Mend three faults of Triton's interpreter in this process (shown by
-    tests/attention/test_interpreter.py).
+    """Mend four faults of Triton's interpreter in this process.
+
+    The first three are in Triton 3.5.1, 3.6.0 and 3.7.1, and tests/attention/test_interpreter.py shows them;
+    the last is gone in 3.7.1.
 
     * bf16 is kept as uint16, and `create_dot` multiplies those integers. Here operands are up-cast first.
     * float32 to bf16 truncates, where the GPU rounds to nearest even. Here torch converts.
     * float32 to fp8 loses the carry when a mantissa rounds up past its last value (1.99 can become 1.0), and
       truncates subnormals. Here torch converts, saturating as the GPU's cvt.satfinite does.
+    * A scalar used as a loop bound is an array of one element, which NumPy 2.4 no longer turns into an int.
     """
     import numpy as np
     import torch
@@ -233,6 +235,13 @@ def mend_interpreter() -> None:
         ]
         return interpreter.TensorHandle(np.matmul(*operands, dtype=d.data.dtype) + d.data, d.dtype.scalar)
 
+    original_patch = interpreter._patch_lang_tensor
+
+    def patch_lang_tensor(tensor: Any, *scope: Any) -> None:
+        original_patch(tensor, *scope)
+        tensor.__index__ = lambda self: int(self.handle.data.item())
+
+    interpreter._patch_lang_tensor = patch_lang_tensor
     interpreter._convert_float = convert
     interpreter.InterpreterBuilder.create_dot = create_dot
 

@@ -39,8 +39,7 @@ class Launch:
     ingredients: Ingredients
 
     def run(self) -> Any:
-        """Launch; what Triton returns (on a GPU the compiled kernel), or None when there was nothing to
-        do."""
+        """Launch; returns what Triton does (on a GPU the compiled kernel), None when the grid is empty."""
         if 0 in self.grid:
             return None
         device = self.arguments["q_ptr"].device
@@ -256,12 +255,11 @@ def _check_layouts(**tensors: torch.Tensor) -> None:
             raise UserError(
                 f"{name} has strides {tuple(tensor.stride())}; they must be from 0 to {_INT32_MAX}"
             )
-        # The kernel computes these offsets in 32 bits; the cache's slots come as 64-bit numbers and may be
-        # any.
+        # The kernel computes these offsets in 32 bits; slots of the cache are 64-bit numbers.
         if not name.endswith("buffer") and tensor.shape[0] * tensor.stride(0) > _INT32_MAX:
             raise UserError(
-                f"{name} spans {tensor.shape[0] * tensor.stride(0)} elements, more than the {_INT32_MAX} that "
-                "32-bit offsets reach: split the batch"
+                f"{name} spans {tensor.shape[0] * tensor.stride(0)} elements, more than the {_INT32_MAX} "
+                "that 32-bit offsets reach: split the batch"
             )
     q, k, v = tensors["q"], tensors["k"], tensors["v"]
     expected = {

@@ -191,6 +191,15 @@ def launchable_device() -> str:
     return "cuda" if torch.cuda.is_available() and os.environ.get("TRITON_INTERPRET") != "1" else "cpu"
 
 
+def raise_if_poisoned(error: Exception, device: str) -> None:
+    """Raise `error` again when the CUDA context did not survive it: only a fresh process can go on."""
+    if device.startswith("cuda"):
+        try:
+            torch.cuda.synchronize()
+        except Exception:
+            raise error from None
+
+
 def check_case(case: Case, kernel_path: str | None = None, device: str | None = None) -> NumericsRow:
     """The row of one case, run in this process, where kernels must be launchable; failures are rows as well.
 
@@ -214,6 +223,7 @@ def check_case(case: Case, kernel_path: str | None = None, device: str | None = 
         allowed = tolerance(problem, answer, case.ingredients)
         status = judge(errors, allowed, fenced=fence_intact(output))
     except Exception as exc:  # a compile that fails is an observation; the row says which
+        raise_if_poisoned(exc, device)
         return replace(
             blank,
             status="failed",

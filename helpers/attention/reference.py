@@ -125,8 +125,7 @@ def _rows_and_slots(problem: Problem, seq: int) -> tuple[slice, torch.Tensor]:
 def _softmax_terms(
     problem: Problem, head: int, logits: torch.Tensor, visible: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(numerators, denominators) of the softmax, in the logits' dtype; a row that sees nothing gives (0,
-    1)."""
+    """(numerators, denominators) of the softmax, in the logits' dtype; (0, 1) for a row that sees nothing."""
     cap = problem.shape.logit_cap
     if cap:
         logits = cap * torch.tanh(logits / cap)

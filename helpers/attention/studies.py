@@ -19,6 +19,7 @@ from helpers.attention.numerics import (
     errors_against,
     judge,
     launchable_device,
+    raise_if_poisoned,
     run_each_alone,
     run_kernel,
     run_tasks,
@@ -179,6 +180,7 @@ def _failure_is_a_row(rows: list[NumericsRow], blank: NumericsRow) -> Iterator[N
     try:
         yield
     except Exception as exc:
+        raise_if_poisoned(exc, "cuda" if blank.backend == "cuda" else "cpu")
         rows.append(replace(blank, status="failed", message=f"{type(exc).__name__}: {exc}"[:600]))
     for i in range(before, len(rows)):
         rows[i] = replace(rows[i], wall_s=time.perf_counter() - started)

@@ -6,6 +6,7 @@ would run is captured, not executed, so that the caller runs ptxas once, with it
 answer is a crash.
 """
 
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -49,9 +50,8 @@ def _load_kernel(kernel):
         name = _module_name(kernel["path"], root)
         if name in sys.modules or name in sys.stdlib_module_names or name == "triton":
             name = f"kernel_file_{name}"
-        spec = importlib.util.spec_from_file_location(name, kernel["path"])
-        if spec is None:
-            raise ImportError(f"{os.path.basename(kernel['path'])} is not a Python file: its name must end in .py")
+        loader = _SourceLoader(name, kernel["path"])
+        spec = importlib.util.spec_from_file_location(name, kernel["path"], loader=loader)
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
@@ -74,6 +74,26 @@ def _load_kernel(kernel):
 
 
 _load_kernel.modules, _load_kernel.roots, _load_kernel.files = {}, set(), set()
+
+
+class _SourceLoader(importlib.machinery.SourceFileLoader):
+    """Runs the source as it is now. Python's .pyc files are told stale by size and whole seconds of mtime only, so a
+    file edited twice within a second would run as the older text, and be cached under the newer one's hash."""
+
+    def get_code(self, fullname):
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class _LocalFinder:
+    """Finds the modules that are part of the kernel's source, for `_SourceLoader` to load; leaves all others."""
+
+    @staticmethod
+    def find_spec(fullname, path=None, target=None):
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or not spec.has_location or os.path.realpath(spec.origin) not in _load_kernel.files:
+            return None
+        spec.loader = _SourceLoader(fullname, spec.origin)
+        return spec
 
 
 def _is_local(module):
@@ -230,6 +250,7 @@ def main():
 
     # Triton builds a C launcher only when a driver is active; cross-compiling never needs one.
     print(json.dumps({"ready": True, "triton_version": triton.__version__}), file=answers, flush=True)
+    sys.meta_path.insert(0, _LocalFinder)
     for line in sys.stdin:
         request = json.loads(line)
         print(json.dumps(_codegen(request)), file=answers, flush=True)

@@ -10,13 +10,13 @@ from helpers.attention.interpreter import KernelProcesses, WorkerFailed
 from helpers.errors import UserError
 
 DOT = """
-    import torch, triton
+    import triton
     import triton.language as tl
 
     @triton.jit
     def dot(a, b, out, N: tl.constexpr):
-        rows, columns = tl.arange(0, N)[:, None], tl.arange(0, N)[None, :] tl.store(out + rows * N + columns,
-        tl.dot(tl.load(a + rows * N + columns), tl.load(b + rows * N + columns)))
+        at = tl.arange(0, N)[:, None] * N + tl.arange(0, N)[None, :]
+        tl.store(out + at, tl.dot(tl.load(a + at), tl.load(b + at)))
 
     @triton.jit
     def cast(x, out, N: tl.constexpr):

@@ -1,5 +1,6 @@
 import itertools
 import math
+import runpy
 from dataclasses import replace
 
 import pytest
@@ -27,7 +28,7 @@ from helpers.attention.numerics import (
 )
 from helpers.attention.reference import attention_float64
 from helpers.attention.shapes import AttentionShape
-from helpers.attention.spec import INCIDENT, LEAN
+from helpers.attention.spec import INCIDENT, LEAN, REPO_ROOT
 from helpers.attention.studies import (
     FP8_VARIANTS,
     TILE_VARIANTS,
@@ -181,6 +182,22 @@ def test_rows_survive_a_csv_file(interpreter, tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UserError, match="other columns"):
         read_rows(tmp_path / "other.csv")
+
+
+def test_the_recording_script_writes_rows_and_counts(tmp_path, capsys):
+    script = runpy.run_path(str(REPO_ROOT / "benchmarks" / "record_numerics.py"))
+    out = tmp_path / "new folder" / "rows.csv"
+    arguments = ["--out", str(out), "--backend", "interpreter", "--parts", "fp8", "--workers", "2"]
+    assert script["main"](arguments) == 0
+    rows = read_rows(out)
+    assert len(rows) == len(FP8_VARIANTS) * len(fp8_shapes("small"))
+    assert all(
+        row.ok and row.command.startswith("python benchmarks/record_numerics.py --out") for row in rows
+    )
+    assert "fp8: 10 total, 10 ok" in capsys.readouterr().out
+    assert script["main"](["--out", str(out), "--parts", "everything"]) == 2
+    assert "unknown part everything" in capsys.readouterr().err
+    assert len(read_rows(out)) == len(rows), "bad input must not empty the file"
 
 
 def test_backends_are_named():

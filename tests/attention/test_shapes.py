@@ -38,14 +38,25 @@ def test_visible_pairs_and_flops_are_the_counted_ones(lengths, window, causal):
 
 def test_gemma4_is_the_incident_s_model():
     sliding, full = GEMMA4_31B_SLIDING, GEMMA4_31B_GLOBAL
-    assert (sliding.head_dim, sliding.model_window, sliding.window_left, sliding.kv_group_num) == (256, 1024, 1023, 2)
+    assert (sliding.head_dim, sliding.model_window, sliding.window_left, sliding.kv_group_num) == (
+        256,
+        1024,
+        1023,
+        2,
+    )
     assert (full.head_dim, full.window_left, full.kv_group_num) == (512, -1, 8)
     assert sliding.v_head_dim == 256
 
 
 @pytest.mark.parametrize(
     ("given", "name"),
-    [("fp8", "fp8_e4m3"), ("torch.float8_e5m2", "fp8_e5m2"), ("BF16", "bf16"), ("half", "fp16"), ("fp8e4nv", "fp8_e4m3")],
+    [
+        ("fp8", "fp8_e4m3"),
+        ("torch.float8_e5m2", "fp8_e5m2"),
+        ("BF16", "bf16"),
+        ("half", "fp16"),
+        ("fp8e4nv", "fp8_e4m3"),
+    ],
 )
 def test_dtypes_have_the_names_people_paste(given, name):
     assert dtype_name(given) == name

@@ -13,7 +13,7 @@ import pytest
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.paths import CACHE_ENV, cache_root
 
-ADD_ONE = '''
+ADD_ONE = """
 import triton
 import triton.language as tl
 
@@ -22,7 +22,7 @@ import triton.language as tl
 def add_one(x_ptr, n, BLOCK: tl.constexpr):
     offsets = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     tl.store(x_ptr + offsets, tl.load(x_ptr + offsets, mask=offsets < n) + 1, mask=offsets < n)
-'''
+"""
 
 
 def spec_of(path: Path, name: str = "add_one", **changes: object) -> KernelSpec:
@@ -53,7 +53,9 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_kernel(tmp_path: Path) -> Callable[..., KernelSpec]:
     """`write_kernel(source, folder="k", file="kernel.py")`: writes a kernel file, returns its spec."""
 
-    def write(source: str = ADD_ONE, *, folder: str = "k", file: str = "kernel.py", **changes: object) -> KernelSpec:
+    def write(
+        source: str = ADD_ONE, *, folder: str = "k", file: str = "kernel.py", **changes: object
+    ) -> KernelSpec:
         path = tmp_path / folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(source))
@@ -64,7 +66,7 @@ def write_kernel(tmp_path: Path) -> Callable[..., KernelSpec]:
 
 @pytest.fixture
 def fake_ptxas(own_cache: Path) -> Callable[..., str]:
-    """`fake_ptxas(shell_lines)`: installs a shell script as ptxas 1.2.3 that names its version; returns `1.2.3`."""
+    """`fake_ptxas(shell_lines)`: installs a script as ptxas 1.2.3 that names its version; returns that."""
 
     def install(lines: str, *, version_answer: str = "Cuda compilation tools, release 1.2, V1.2.3") -> str:
         program = own_cache / "toolchains" / "ptxas-1.2.3" / "bin" / "ptxas"

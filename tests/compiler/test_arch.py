@@ -6,7 +6,9 @@ from helpers.compiler.arch import ARCHS, get_arch
 from helpers.errors import UserError
 
 
-@pytest.mark.parametrize("spelling", ["sm_100a", "sm_100", "SM_100A", "sm100", "100", "10.0", " 100a ", 100, "sm_100f"])
+@pytest.mark.parametrize(
+    "spelling", ["sm_100a", "sm_100", "SM_100A", "sm100", "100", "10.0", " 100a ", 100, "sm_100f"]
+)
 def test_every_spelling_finds_the_arch(spelling):
     assert get_arch(spelling) is ARCHS["sm_100a"]
 
@@ -16,7 +18,22 @@ def test_an_arch_is_its_own_answer():
 
 
 @pytest.mark.parametrize(
-    "spelling", ["", "sm_", "sm_70", "sm_100b", "sm_sm_100a", "1.0.0", "100aa", "b200", "-100", "x" * 10_000, None, True, 1e9]
+    "spelling",
+    [
+        "",
+        "sm_",
+        "sm_70",
+        "sm_100b",
+        "sm_sm_100a",
+        "1.0.0",
+        "100aa",
+        "b200",
+        "-100",
+        "x" * 10_000,
+        None,
+        True,
+        1e9,
+    ],
 )
 def test_anything_else_is_refused_with_the_list(spelling):
     with pytest.raises(UserError) as refusal:

@@ -99,7 +99,15 @@ def test_a_damaged_entry_is_made_again(write_kernel, own_cache, file, how):
 
 @pytest.mark.parametrize(
     "text",
-    [b"[]", b"null", b"{}", b"[" * 100_000, b"\xff\xfe", b'{"files": 3, "sha256": []}', b'{"files": {}, "sha256": {}}'],
+    [
+        b"[]",
+        b"null",
+        b"{}",
+        b"[" * 100_000,
+        b"\xff\xfe",
+        b'{"files": 3, "sha256": []}',
+        b'{"files": {}, "sha256": {}}',
+    ],
 )
 def test_meta_data_of_any_other_kind_are_made_again(write_kernel, own_cache, text):
     spec = write_kernel()
@@ -142,7 +150,11 @@ def test_damage_between_front_end_and_ptxas_is_noticed(write_kernel, own_cache):
 def test_an_unwritable_cache_warns_and_works(write_kernel, tmp_path, monkeypatch, where):
     spec = write_kernel()
     (tmp_path / "file").write_text("not a folder")
-    place = {"a file": tmp_path / "file", "below a file": tmp_path / "file" / "cache", "/proc": Path("/proc/cache")}[where]
+    place = {
+        "a file": tmp_path / "file",
+        "below a file": tmp_path / "file" / "cache",
+        "/proc": Path("/proc/cache"),
+    }[where]
     monkeypatch.setenv(CACHE_ENV, str(place))
     with pytest.warns(UserWarning, match="cannot write to the cache folder"):
         report = compile_kernel(spec, "sm_90a", Toolchain("environment"))
@@ -224,7 +236,9 @@ print("cached", sum(r.cached for r in reports), flush=True)
 
 def run(spec):
     code = textwrap.dedent(SCRIPT).format(root=str(REPO_ROOT), spec=spec.to_json())
-    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
+    return subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
 
 
 def test_two_processes_fill_the_same_cache_at_once(write_kernel, own_cache):
@@ -253,9 +267,23 @@ def test_kill_nine_in_the_middle_leaves_no_half_entry(write_kernel, own_cache):
 
 
 def test_keys_depend_on_every_part_and_on_types():
-    keys = [cache.content_key(a=1), cache.content_key(a=True), cache.content_key(a=1.0), cache.content_key(b=1)]
+    keys = [
+        cache.content_key(a=1),
+        cache.content_key(a=True),
+        cache.content_key(a=1.0),
+        cache.content_key(b=1),
+    ]
     assert len(set(keys)) == 4 and all(len(k) == 64 for k in keys)
 
 
 def test_the_environment_triton_is_there():
     assert resolve_triton("environment")[0]
+
+
+def test_equal_for_python_is_not_equal_for_the_cache(write_kernel, own_cache):
+    spec = write_kernel()
+    assert compile_351(spec).status == "ok"
+    other = spec.with_constexprs(BLOCK=128.0)
+    assert other == spec  # as Python has it
+    report = compile_351(other)
+    assert not report.cached and report.status == "frontend_error"

@@ -1,4 +1,4 @@
-"""KernelSpec: JSON both ways, a content key that follows content only, hostile JSON refused in one sentence."""
+"""KernelSpec: JSON both ways, a key that follows content only, hostile JSON refused in one sentence."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def test_none_removes_an_option(incident):
 
 
 def test_unknown_constexpr_is_named(incident):
-    with pytest.raises(UserError, match="no constexpr 'BLOCK_Q'; it has .*BLOCK_M"):
+    with pytest.raises(UserError, match=r"no constexpr 'BLOCK_Q'; it has .*BLOCK_M"):
         incident.with_constexprs(BLOCK_Q=1)
 
 

@@ -32,8 +32,12 @@ def nonsense(tmp_path, source="import time\ntime.sleep(60)\n"):
     file = tmp_path / "slow.py"
     file.write_text(source)
     kernel = {
-        "path": str(file), "name": "k", "import_root": str(tmp_path), "source_hash": source, "files": [str(file)],
-    }  # fmt: skip
+        "path": str(file),
+        "name": "k",
+        "import_root": str(tmp_path),
+        "source_hash": source,
+        "files": [str(file)],
+    }
     spec = {"kernel": kernel, "signature": [], "constexprs": [], "divisible_by_16": [], "options": []}
     return {"spec": spec, "capability": 90}
 
@@ -111,7 +115,10 @@ def test_environment_and_its_version_are_one_triton(pool):
 
 @pytest.mark.parametrize(
     ("source", "said"),
-    [("raise ImportError('no libtriton for this Python')", "no libtriton"), ("__version__ = '9.9.9'", "runs 9.9.9")],
+    [
+        ("raise ImportError('no libtriton for this Python')", "no libtriton"),
+        ("__version__ = '9.9.9'", "runs 9.9.9"),
+    ],
 )
 def test_a_triton_that_does_not_start_is_unusable(tmp_path, source, said):
     (tmp_path / "triton").mkdir()

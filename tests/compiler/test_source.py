@@ -47,7 +47,14 @@ def test_imports_inside_functions_and_circles(tmp_path):
 
 @pytest.mark.parametrize(
     "source",
-    ["def (", "\0", "from " + "." * 400 + " import x", "x = " + "(" * 5_000 + ")" * 5_000, "x = " + "-" * 100_000 + "1", "é" * 9],
+    [
+        "def (",
+        "\0",
+        "from " + "." * 400 + " import x",
+        "x = " + "(" * 5_000 + ")" * 5_000,
+        "x = " + "-" * 100_000 + "1",
+        "é" * 9,
+    ],
 )
 def test_strange_source_is_hashed_like_any_other(tmp_path, source):
     kernel = make(tmp_path, kernel=source)

@@ -1,4 +1,4 @@
-"""Toolchains: what is asked for is read strictly, what is missing says how to fetch it, installs are whole or absent."""
+"""Toolchains: requests are read strictly, what is missing says how to fetch it, installs are whole."""
 
 from __future__ import annotations
 
@@ -13,10 +13,29 @@ from helpers.compiler.paths import CACHE_ENV
 from helpers.errors import UserError
 
 RUBBISH = [
-    "", " ", "3.5", "3.5.1; rm -rf", "3.5.1\n3.6.0", "../x", "/etc/passwd", "triton==../x", "ptxas==", "triton", "v3.5.1",
-    "3.5.1 --index-url=x", "-r x.txt", "pip==1.2.3", "triton>=3.5.1", "٣.٥.١", "3.5.1.0", "3..1", "9" * 100_000, "12345.1.1",
-    "3.5.1\0", "triton==ptxas==1.2.3",
-]  # fmt: skip
+    "",
+    " ",
+    "3.5",
+    "3.5.1; rm -rf",
+    "3.5.1\n3.6.0",
+    "../x",
+    "/etc/passwd",
+    "triton==../x",
+    "ptxas==",
+    "triton",
+    "v3.5.1",
+    "3.5.1 --index-url=x",
+    "-r x.txt",
+    "pip==1.2.3",
+    "triton>=3.5.1",
+    "\u0663.\u0665.\u0661",
+    "3.5.1.0",
+    "3..1",
+    "9" * 100_000,
+    "12345.1.1",
+    "3.5.1\0",
+    "triton==ptxas==1.2.3",
+]
 
 
 @pytest.fixture
@@ -69,12 +88,16 @@ def test_versions_sort_as_numbers():
 def test_environment_triton_is_found_without_importing_it():
     version, site = tc.resolve_triton("environment")
     assert (site / "triton" / "__init__.py").is_file() and version in tc.installed_tritons()
-    assert version not in tc.installed_tritons(include_environment=False) or tc.is_installed("triton", version)
+    assert version not in tc.installed_tritons(include_environment=False) or tc.is_installed(
+        "triton", version
+    )
 
 
 def test_missing_names_what_is_there_and_the_command(empty_cache):
     here = tc.environment_triton()[0]
-    with pytest.raises(tc.ToolchainMissing, match=rf"installed: {here}.*python -m helpers toolchains install 3\.3\.3"):
+    with pytest.raises(
+        tc.ToolchainMissing, match=rf"installed: {here}.*python -m helpers toolchains install 3\.3\.3"
+    ):
         tc.resolve_triton("3.3.3")
     with pytest.raises(tc.ToolchainMissing, match=r"install ptxas==13\.9\.9"):
         tc.resolve_ptxas("13.9.9")
@@ -92,7 +115,12 @@ def test_bundled_ptxas_are_found_by_version(toolchain_351):
 
 def test_a_broken_ptxas_hides_no_other(own_cache, toolchain_351):
     for number, text in enumerate(["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho hello\n", "not a program"]):
-        program = own_cache / "toolchains" / f"triton-0.0.{number}-{tc._python_tag()}" / "triton/backends/nvidia/bin/ptxas"
+        program = (
+            own_cache
+            / "toolchains"
+            / f"triton-0.0.{number}-{tc._python_tag()}"
+            / "triton/backends/nvidia/bin/ptxas"
+        )
         program.parent.mkdir(parents=True)
         program.write_text(text)
         program.chmod(0o755)
@@ -103,7 +131,13 @@ def test_a_broken_ptxas_hides_no_other(own_cache, toolchain_351):
 
 
 def test_stray_folders_are_not_toolchains(empty_cache):
-    for name in ("triton-junk", "triton-junk-cp311", f"triton-1.1.1-{tc._python_tag()}", "ptxas-new", ".triton-3.5.0-x"):
+    for name in (
+        "triton-junk",
+        "triton-junk-cp311",
+        f"triton-1.1.1-{tc._python_tag()}",
+        "ptxas-new",
+        ".triton-3.5.0-x",
+    ):
         (empty_cache / "toolchains" / name / "bin").mkdir(parents=True)
     (empty_cache / "toolchains" / "ptxas-new" / "bin" / "ptxas").touch()
     assert tc.installed_tritons(include_environment=False) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
@@ -23,7 +24,9 @@ def source(write_kernel):
     return Path(write_kernel().kernel.path).read_text()
 
 
-@pytest.mark.parametrize("lines", ["import os; os.abort()", "import os; os._exit(0)", "import sys; sys.exit('bye')"])
+@pytest.mark.parametrize(
+    "lines", ["import os; os.abort()", "import os; os._exit(0)", "import sys; sys.exit('bye')"]
+)
 def test_a_worker_that_dies_is_a_report_and_the_next_compile_works(write_kernel, source, lines):
     report = compile_351(write_kernel(lines + "\n" + source, file="dies.py"))
     assert report.status == "frontend_error" and report.failed_stage == "died"
@@ -35,7 +38,8 @@ def test_a_worker_that_dies_is_a_report_and_the_next_compile_works(write_kernel,
 
 def test_a_hang_at_import_is_stopped_at_the_limit(write_kernel, source, processes_of):
     spec = write_kernel(
-        "import subprocess, time\nsubprocess.Popen(['sleep', '876543'])\ntime.sleep(1e6)\n" + source, file="hangs.py"
+        "import subprocess, time\nsubprocess.Popen(['sleep', '876543'])\ntime.sleep(1e6)\n" + source,
+        file="hangs.py",
     )
     started = time.monotonic()
     report = compile_351(spec, timeout_s=2)
@@ -95,7 +99,10 @@ def test_wrong_kernel_files(write_kernel, text, name, said):
     ("changes", "said"),
     [
         ({"signature": (("x_ptr", "*fp32"), ("BLOCK", "constexpr"))}, "missing ['n']"),
-        ({"signature": (("x_ptr", "*fp32"), ("n", "i32"), ("m", "i32"), ("BLOCK", "constexpr"))}, "not parameters ['m']"),
+        (
+            {"signature": (("x_ptr", "*fp32"), ("n", "i32"), ("m", "i32"), ("BLOCK", "constexpr"))},
+            "not parameters ['m']",
+        ),
         ({"signature": (("x_ptr", "*fp33"), ("n", "i32"), ("BLOCK", "constexpr"))}, "fp33"),
         ({"constexprs": (("BLOCK", 100),)}, "power of 2"),
         ({"constexprs": (("BLOCK", "wide"),)}, "at "),
@@ -111,13 +118,17 @@ def test_wrong_specialisations_say_what_is_wrong(write_kernel, changes, said):
 
 
 def test_a_helper_beside_the_kernel_is_imported_and_watched(write_kernel, source):
-    kernel = source.replace("+ 1,", "+ STEP,").replace("@triton.jit", "from step import STEP as _STEP\nSTEP = tl.constexpr(_STEP)\n\n\n@triton.jit")
+    kernel = source.replace("+ 1,", "+ STEP,").replace(
+        "@triton.jit", "from step import STEP as _STEP\nSTEP = tl.constexpr(_STEP)\n\n\n@triton.jit"
+    )
     spec = write_kernel(kernel)
     helper = Path(spec.kernel.path).with_name("step.py")
     helper.write_text("STEP = 5\n")
     first = compile_351(spec)
     assert first.status == "ok", first.message
-    helper.write_text("STEP = 6\n")
+    stamp = helper.stat().st_mtime
+    helper.write_text("STEP = 6\n")  # same size, and below the same second: all that a .pyc goes by
+    os.utime(helper, (stamp, int(stamp) + 0.999))
     second = compile_351(spec)
     assert not second.cached
     assert Path(first.ptx_path).read_text() != Path(second.ptx_path).read_text()
@@ -138,16 +149,21 @@ def test_a_kernel_file_with_a_taken_name_harms_nobody(write_kernel):
 
 
 def test_a_file_that_is_not_python_by_name(write_kernel):
-    report = compile_351(write_kernel(file="kernel.txt"))
-    assert report.status == "frontend_error" and "must end in .py" in report.message
+    assert compile_351(write_kernel(file="kernel.txt")).status == "ok"
 
 
 def test_foreign_settings_do_not_reach_the_worker(write_kernel, monkeypatch):
     settings = {
-        "TRITON_PTXAS_PATH": "/bin/false", "DISABLE_LLVM_OPT": "1", "DISABLE_PTXAS_OPT": "1", "PTXAS_OPTIONS": "-O0",
-        "NVPTX_ENABLE_DUMP": "1", "PYTHONPATH": "/nowhere", "PYTHONOPTIMIZE": "2", "MLIR_ENABLE_DUMP": "1",
+        "TRITON_PTXAS_PATH": "/bin/false",
+        "DISABLE_LLVM_OPT": "1",
+        "DISABLE_PTXAS_OPT": "1",
+        "PTXAS_OPTIONS": "-O0",
+        "NVPTX_ENABLE_DUMP": "1",
+        "PYTHONPATH": "/nowhere",
+        "PYTHONOPTIMIZE": "2",
+        "MLIR_ENABLE_DUMP": "1",
         "TRITON_INTERPRET": "1",
-    }  # fmt: skip
+    }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     env = worker_environment(Path("/site"))
