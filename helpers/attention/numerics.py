@@ -336,6 +336,7 @@ def run_tasks(
     progress: Callable[[int, int, NumericsRow], None] | None = None,
     command: str,
 ) -> list[NumericsRow]:
+    """The rows of (function, arguments, row to return should its process fail) tasks, in order; see `run_cases`."""
     interpret = resolve_backend(backend) == "interpreter"
     if processes is not None and processes.interpret != interpret:
         raise UserError(
@@ -350,8 +351,8 @@ def run_tasks(
             try:
                 answer = future.result()
             except WorkerFailed as exc:
-                backend_name = "interpreter" if interpret else "cuda"
-                answer = replace(blank, status="failed", backend=backend_name, message=str(exc)[-600:])
+                where = _environment("cpu" if interpret else "cuda")
+                answer = replace(blank, **where, status="failed", message=str(exc)[-600:])
             rows = [
                 replace(row, command=command) for row in (answer if isinstance(answer, list) else [answer])
             ]

@@ -9,13 +9,14 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler import cache
 from helpers.compiler.arch import GpuArch, get_arch
 from helpers.compiler.assemble import Assembly, run_ptxas, signal_name, stop_runs
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
+from helpers.compiler.pool import POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.compiler.report import CompileReport
 from helpers.compiler.source import source_closure
 from helpers.compiler.toolchain import (
@@ -26,8 +27,10 @@ from helpers.compiler.toolchain import (
     resolve_ptxas,
     resolve_triton,
 )
+from helpers.inspection import ptx as ptx_module
+from helpers.inspection import ptxas as ptxas_module
 from helpers.inspection.ptx import count_instructions, is_trap_stub
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+from helpers.inspection.ptxas import PtxasLog, classify_failure, parse_ptxas_log
 
 DEFAULT_TIMEOUT_S = 300.0
 _TARGET_REFUSED = re.compile(
@@ -126,6 +129,15 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+@lru_cache(maxsize=1)
+def _readers() -> str:
+    """sha256 over the code that turns compiler output into what is cached, so that a mended parser reads anew."""
+    digest = hashlib.sha256()
+    for file in (WORKER_SCRIPT, Path(ptx_module.__file__), Path(ptxas_module.__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
 # --- the two stages ---------------------------------------------------------------------------------------
 
 
@@ -134,7 +146,7 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
     spec_key = spec.content_key()
     version, _site = resolve_triton(toolchain.triton)
     cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
-    key = cache.content_key(spec=spec_key, capability=arch.capability, triton=version, codegen_cuda=cuda)
+    key = cache.content_key(spec=spec_key, capability=arch.capability, triton=version, codegen_cuda=cuda, by=_readers())
 
     def make() -> tuple[dict, dict[str, bytes], bool]:
         request = {
@@ -186,7 +198,7 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
 def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: str, timeout_s: float) -> tuple[dict, bool]:
     """(cache entry of the assembled PTX, whether cached)."""
     version = ptxas_version(ptxas)
-    key = cache.content_key(ptx=ptx_entry["ptx_sha256"], ptxas=version, flags=flags, gpu=gpu_name)
+    key = cache.content_key(ptx=ptx_entry["ptx_sha256"], ptxas=version, flags=flags, gpu=gpu_name, by=_readers())
 
     def make() -> tuple[dict, dict[str, bytes], bool]:
         try:
@@ -209,7 +221,7 @@ def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: st
             "ptxas_version": version,
             "command": done.command,
             "wall_s": done.wall_s,
-            "code": log.codes[0] if log.codes else None,
+            "code": _failure_code(log),
             "register_count_asked": log.register_count_asked,
             "message": _complaint(status, log.fatal, done),
             "returncode": done.returncode,
@@ -224,6 +236,11 @@ def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: st
         return meta, files, status not in ("timeout", "ptxas_signal")
 
     return cache.get_or_make("assembly", key, make)
+
+
+def _failure_code(log: PtxasLog) -> str | None:
+    """The code of the failure itself: advice in the same log has codes of its own."""
+    return next((code for code in log.codes if any(code in words for words in log.fatal)), None)
 
 
 def _complaint(status: str, fatal: Sequence[str], done: Assembly) -> str:
@@ -336,6 +353,8 @@ def _judge(report: CompileReport, arch: GpuArch, trap_stub: bool) -> CompileRepo
     """The verdict on a compile that ptxas let pass."""
     if trap_stub:
         note = "the kernel collapsed to a bare trap instruction; register and spill counts mean nothing"
+        if (report.tmem_columns or 0) > arch.tmem_columns:
+            note += f". It asked for {report.tmem_columns} tensor-memory columns, {arch.name} has {arch.tmem_columns}"
         return replace(report, status="trapped", message=note)
     if (report.tmem_columns or 0) > arch.tmem_columns:
         note = f"needs {report.tmem_columns} tensor-memory columns, {arch.name} has {arch.tmem_columns}"

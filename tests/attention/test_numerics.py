@@ -171,6 +171,16 @@ def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(interpreter, tmp_path):
     assert seen == [(1, 1, rows[0])] and rows[0].ok
 
 
+def test_a_kernel_that_kills_its_process_is_a_row(interpreter, tmp_path):
+    deadly = tmp_path / "deadly.py"
+    deadly.write_text("import os\nos._exit(9)\n")
+    (row,) = run_cases(CASES[:1], "interpreter", processes=interpreter, kernel_path=str(deadly))
+    assert (row.status, row.seed, row.backend) == ("failed", CASES[0].seed, "interpreter")
+    assert "ended with code 9" in row.message
+    (row,) = run_cases(CASES[:1], "interpreter", processes=interpreter)
+    assert row.ok
+
+
 def test_rows_survive_a_csv_file(interpreter, tmp_path):
     rows = run_cases(CASES[4:5], "interpreter", processes=interpreter, command='a "quoted", command')
     failed = replace(rows[0], status="failed", max_abs=None, model_window=None, message="two\nlines")
