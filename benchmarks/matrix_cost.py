@@ -169,9 +169,7 @@ def cpu_model() -> str:
 def figures_row(matrix: dict, bare: dict, triton: str, load_before: float) -> dict:
     """One row: both sides, the ratios, and what they were measured on."""
     if matrix["failed"] != bare["failed"]:
-        raise SystemExit(
-            f"not the same work: {matrix['failed']} specs failed in the matrix, {bare['failed']} bare"
-        )
+        raise SystemExit(f"not the same work: {matrix['failed']} specs failed in the matrix, {bare['failed']} bare")
     return {
         "date": datetime.date.today().isoformat(),
         "specs": len(benchmark_requests(triton)),

@@ -67,7 +67,9 @@ def main() -> int:
     ]
     table = pd.DataFrame(rows).drop_duplicates(["label", "arch", "triton_version", "ptxas_flags"])
     incident = Path(reports[0].ptx_path).read_text()
-    write_bytes_atomically(DATA / "incident.ptx.gz", gzip.compress(without_machine_paths(incident).encode(), 9, mtime=0))
+    write_bytes_atomically(
+        DATA / "incident.ptx.gz", gzip.compress(without_machine_paths(incident).encode(), 9, mtime=0)
+    )
     head = (
         f"# {len(table)} compiles by `python benchmarks/record_compile_rows.py` on {datetime.date.today()}, "
         f"{platform.system()} {platform.machine()}, Python {platform.python_version()}, no GPU; compile-time only.\n"

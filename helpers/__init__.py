@@ -54,7 +54,14 @@ _HOMES = {
         "plot_spill_grid",
         "use_house_style",
     ),
-    "helpers.reporting.source_view": ("compiler_log", "find_lines", "kernel_source", "report_summary", "say", "show_kernel"),
+    "helpers.reporting.source_view": (
+        "compiler_log",
+        "find_lines",
+        "kernel_source",
+        "report_summary",
+        "say",
+        "show_kernel",
+    ),
     "helpers.reporting.verdict": ("workbook_verdict",),
     "helpers.reporting.widgets": ("explorer",),
 }

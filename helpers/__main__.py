@@ -134,9 +134,14 @@ def format_report(report: CompileReport) -> str:
     }
     if report.compiled or report.status.startswith("out_of"):
         lines["registers"] = f"{report.regs_per_thread} per thread (cap 255)"
-        lines["spills"] = f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, {report.stack_frame_bytes} B stack frame"
+        lines["spills"] = (
+            f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, "
+            f"{report.stack_frame_bytes} B stack frame"
+        )
     if report.smem_bytes is not None:
-        lines["memory"] = f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"
+        lines["memory"] = (
+            f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"
+        )
     if report.instructions:
         lines["tensor cores"] = report.tensor_core_path
     if report.message:
@@ -152,7 +157,9 @@ def format_report(report: CompileReport) -> str:
 
 @cli.command("matrix")
 @_choice_options(many=True)
-@click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="also write all columns to this CSV file")
+@click.option(
+    "--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="also write all columns to this CSV file"
+)
 @click.option("--json", "as_json", is_flag=True, help="print the CompileReports as JSON")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options) -> None:
@@ -185,7 +192,9 @@ def _check_writable(path: Path) -> None:
         with tempfile.NamedTemporaryFile(dir=path.parent):
             pass
     except (OSError, ValueError) as exc:
-        raise UserError(f"cannot write {path}: {getattr(exc, 'strerror', None) or exc}; name a file in a writable folder") from exc
+        raise UserError(
+            f"cannot write {path}: {getattr(exc, 'strerror', None) or exc}; name a file in a writable folder"
+        ) from exc
 
 
 def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) -> list[CompileReport]:
@@ -223,7 +232,10 @@ def toolchains_command(ctx: click.Context, as_json: bool) -> None:
         _echo_json(listing)
         return
     click.echo(f"toolchain folder: {listing['folder']}")
-    click.echo(f"Triton on hand:   {', '.join(v + (' (environment)' if here and v == here[0] else '') for v in tritons) or 'none'}")
+    click.echo(
+        "Triton on hand:   "
+        + (", ".join(v + (" (environment)" if here and v == here[0] else "") for v in tritons) or "none")
+    )
     click.echo(f"ptxas on hand:    {', '.join(ptxas) or 'none'}")
     click.echo(f"can be fetched:   Triton {', '.join(v for v in tc.KNOWN_TRITONS if v not in tritons)}")
     click.echo(f"                  ptxas {', '.join(v for v in tc.KNOWN_PTXAS if v not in ptxas)}")
@@ -245,7 +257,9 @@ def install_command(versions: tuple[str, ...], as_json: bool) -> None:
         there = tc.is_installed(kind, number)
         if not as_json:
             click.echo(f"{kind} {number}: {'already installed' if there else 'fetching'}", err=True)
-        done.append({"kind": kind, "version": number, "path": str(tc.install(version, quiet=as_json)), "fetched": not there})
+        done.append(
+            {"kind": kind, "version": number, "path": str(tc.install(version, quiet=as_json)), "fetched": not there}
+        )
     if as_json:
         _echo_json(done)
 
@@ -271,7 +285,8 @@ def main(argv: list[str] | None = None) -> int:
         click.echo("interrupted; what was finished is in the cache", err=True)
         return 130
     except (BrokenPipeError, SystemExit):
-        # `… | head` has seen enough (click turns that into an exit of its own). What Python still holds back must not fail at exit.
+        # `… | head` has seen enough (click turns that into an exit of its own). What Python still holds back
+        # must not fail at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
 

@@ -265,6 +265,4 @@ def extend_attention_kernel(
         row_sum = row_sum * rescale + tl.exp(sink - new_max)
     out = acc / tl.where(row_sum > 0, row_sum, 1.0)[:, None]
     o_rows = o_ptr + (token_start + offs_m)[:, None] * stride_o_token + head * stride_o_head
-    tl.store(
-        o_rows + offs_dv[None, :], out.to(o_ptr.dtype.element_ty), mask=row_ok[:, None] & dv_ok[None, :]
-    )
+    tl.store(o_rows + offs_dv[None, :], out.to(o_ptr.dtype.element_ty), mask=row_ok[:, None] & dv_ok[None, :])

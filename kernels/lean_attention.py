@@ -40,7 +40,7 @@ def _attend(
     WINDOW_LEFT: tl.constexpr, HEAD_DIM: tl.constexpr, V_HEAD_DIM: tl.constexpr, BLOCK_N: tl.constexpr,
     BLOCK_DMODEL: tl.constexpr, BLOCK_DPE: tl.constexpr, BLOCK_DV: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
-    """Online softmax over key blocks start, start + BLOCK_N, … below stop; blocks from `gap_at` on lie gap_len further."""
+    """Online softmax over the key blocks from start to stop; those from `gap_at` on lie `gap_len` further."""
     PAD_QK: tl.constexpr = BLOCK_DMODEL + BLOCK_DPE > HEAD_DIM
     PAD_V: tl.constexpr = BLOCK_DV > V_HEAD_DIM
     offs_n = tl.arange(0, BLOCK_N)

@@ -139,12 +139,7 @@ def test_a_reproduced_crash_is_exit_zero(toolchain_351, capfd):
     assert set(CompileReport.__dataclass_fields__) <= set(report)
     assert main(["compile"]) == 0  # the defaults are the incident; read from the cache
     out, _ = capfd.readouterr()
-    assert (
-        "register_exhausted" in out
-        and "(C7600)" in out
-        and report["ptx_path"] in out
-        and "from the cache" in out
-    )
+    assert "register_exhausted" in out and "(C7600)" in out and report["ptx_path"] in out and "from the cache" in out
 
 
 def test_matrix_is_the_product_in_a_csv_and_cached_the_second_time(isolated_cache, tmp_path, capfd):
@@ -171,9 +166,7 @@ def test_matrix_is_the_product_in_a_csv_and_cached_the_second_time(isolated_cach
         ("sm_90a", False),
         ("sm_90a", False),
     ]
-    assert all(r["spec_key"] and r["wall_s"] for r in rows) and [p.name for p in tmp_path.glob("*.csv")] == [
-        "rows.csv"
-    ]
+    assert all(r["spec_key"] and r["wall_s"] for r in rows) and [p.name for p in tmp_path.glob("*.csv")] == ["rows.csv"]
     assert main([*argv[:-2], "--json", "--quiet"]) == 0
     out, err = capfd.readouterr()
     assert err == "" and [r["cached"] for r in json.loads(out)] == [True] * 4
@@ -264,9 +257,7 @@ def test_import_is_light():
         "import sys, time; t = time.perf_counter(); import helpers; t = time.perf_counter() - t; "
         "print(t, *{'torch', 'pandas', 'matplotlib', 'triton', 'numpy', 'IPython'}.intersection(sys.modules))"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
     seconds, *heavy = done.stdout.split()
     assert heavy == [] and float(seconds) < 1
 
@@ -274,9 +265,7 @@ def test_import_is_light():
 def test_the_command_line_itself_is_light():
     heavy = "{'torch', 'pandas', 'matplotlib', 'triton'}"
     code = f"import sys, helpers.__main__; print(*{heavy}.intersection(sys.modules))"
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == []
 
 

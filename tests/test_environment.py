@@ -75,9 +75,7 @@ def test_import_helpers_is_quick_and_leaves_torch_and_triton_alone():
     heavy = ("torch", "triton", "pandas", "matplotlib")
     code = f"import sys, helpers; print([m for m in {heavy} if m in sys.modules])"
     began = time.perf_counter()
-    out = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    ).stdout
+    out = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True).stdout
     assert out.strip() == "[]"
     assert time.perf_counter() - began < 5  # well under a second alone; the rest is room for a busy machine
 
@@ -109,12 +107,8 @@ def clone(tmp_path: Path) -> Path:
     return folder
 
 
-def _make(
-    folder: Path, *arguments: str, python: str | None = "./python-double"
-) -> subprocess.CompletedProcess:
-    environment = {
-        k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON")
-    }
+def _make(folder: Path, *arguments: str, python: str | None = "./python-double") -> subprocess.CompletedProcess:
+    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON")}
     environment |= {"LOG": str(folder / "log"), "REAL": sys.executable}
     named = [f"PYTHON={python}"] if python else []
     return subprocess.run(

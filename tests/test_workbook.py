@@ -160,9 +160,7 @@ def test_a_failing_notebook_is_told_in_full_and_the_others_still_appear(tmp_path
 
 
 def test_a_kernel_that_dies_is_a_failure_with_its_cell(tmp_path):
-    path = write_notebook(
-        tmp_path / "01_dies.ipynb", ["# Dies?", "import os\nos.write(2, b'last words')\nos._exit(3)"]
-    )
+    path = write_notebook(tmp_path / "01_dies.ipynb", ["# Dies?", "import os\nos.write(2, b'last words')\nos._exit(3)"])
     run = execute_notebook(path)
     assert not run.ok and "kernel died" in run.message and "last words" in run.message
     assert "os._exit(3)" in run.failure_report()
@@ -207,9 +205,7 @@ def test_ctrl_c_stops_the_kernels_and_leaves_no_index(tmp_path):
         "--out",
         tmp_path / "out",
     ]
-    with subprocess.Popen(
-        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
         deadline = time.monotonic() + 60
         while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -45,7 +45,9 @@ def layer_choice(shape: AttentionShape, **fields: object) -> Choice:
     )
 
 
-def gemma4_choices(*, tile: str, kv_dtypes: tuple[str, ...] = ("fp8_e4m3", "bf16"), arch: str = "sm_100a") -> list[Choice]:
+def gemma4_choices(
+    *, tile: str, kv_dtypes: tuple[str, ...] = ("fp8_e4m3", "bf16"), arch: str = "sm_100a"
+) -> list[Choice]:
     """Both kinds of Gemma 4 layer with each KV dtype under one tile table (`hopper`, `sm100`, `auto`)."""
     return [
         layer_choice(layer.shape, tile=tile, kv_dtype=kv_dtype, arch=arch)
@@ -69,7 +71,7 @@ def incident_rows(triton: str = "3.5.1") -> list[Choice]:
 
 
 def inside_ptxas_choices(head_dims: tuple[int, ...] = (64, 128, 256, 512)) -> list[Choice]:
-    """Head dims x tiles x KV dtypes around the incident, without a window unless the head dim is Gemma 4's sliding one."""
+    """Head dims x tiles x KV dtypes around the incident, windowed only at Gemma 4's sliding head dim."""
     return [
         Choice(head_dim=head_dim, kv_dtype=kv_dtype, window=window, tile=tile)
         for head_dim in head_dims
@@ -79,10 +81,14 @@ def inside_ptxas_choices(head_dims: tuple[int, ...] = (64, 128, 256, 512)) -> li
     ]
 
 
-def tile_chooser_choices(archs: tuple[str, ...] = ("sm_103a", "sm_120a", "sm_121a"), triton: str = "3.7.1") -> list[Choice]:
+def tile_chooser_choices(
+    archs: tuple[str, ...] = ("sm_103a", "sm_120a", "sm_121a"), triton: str = "3.7.1"
+) -> list[Choice]:
     """Gemma 4's layers with an fp8 cache under each arch's own tile row, by a Triton that can target all of them."""
     assert set(archs) <= set(ARCHS)
-    return [layer_choice(layer.shape, tile="auto", arch=arch, triton=triton) for arch in archs for layer in GEMMA4_LAYERS]
+    return [
+        layer_choice(layer.shape, tile="auto", arch=arch, triton=triton) for arch in archs for layer in GEMMA4_LAYERS
+    ]
 
 
 def known_head_dims() -> tuple[int, ...]:

@@ -336,7 +336,7 @@ def run_tasks(
     progress: Callable[[int, int, NumericsRow], None] | None = None,
     command: str,
 ) -> list[NumericsRow]:
-    """The rows of (function, arguments, row to return should its process fail) tasks, in order; see `run_cases`."""
+    """The rows of tasks (function, arguments, the row should its process fail), in order; see `run_cases`."""
     interpret = resolve_backend(backend) == "interpreter"
     if processes is not None and processes.interpret != interpret:
         raise UserError(

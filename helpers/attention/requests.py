@@ -90,7 +90,9 @@ class Choice:
             value = getattr(self, name)
             if value == default and name not in ("arch", "head_dim", "kv_dtype", "window", "tile", "triton"):
                 continue
-            flag = {"num_q_heads": "heads", "num_kv_heads": "kv-heads", "timeout_s": "timeout"}.get(name, name).replace("_", "-")
+            flag = {"num_q_heads": "heads", "num_kv_heads": "kv-heads", "timeout_s": "timeout"}.get(name, name).replace(
+                "_", "-"
+            )
             if name == "ptxas_flags":
                 words += [f"--ptxas-flag={word}" for word in value]
             elif name == "causal":
@@ -110,4 +112,7 @@ def product(axes: Mapping[str, Sequence[object]], base: Choice | None = None) ->
     if count > MAX_MATRIX:
         raise UserError(f"this product has {count} configurations; at most {MAX_MATRIX} are compiled in one go")
     names = list(axes)
-    return [replace(base or Choice(), **dict(zip(names, values, strict=True))) for values in itertools.product(*axes.values())]
+    return [
+        replace(base or Choice(), **dict(zip(names, values, strict=True)))
+        for values in itertools.product(*axes.values())
+    ]

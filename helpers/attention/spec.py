@@ -150,13 +150,19 @@ def build_spec(
 
 
 def describe(shape: AttentionShape, tile: TileConfig, ingredients: Ingredients = INCIDENT) -> str:
-    """A short name of a configuration: `hd256 fp8_e4m3 window 1024 128x64 w8 s1`, and what differs from the incident."""
+    """A short name, `hd256 fp8_e4m3 window 1024 128x64 w8 s1`, with what differs from the incident."""
     dims = f"hd{shape.head_dim}" + (f"/{shape.v_head_dim}" if shape.v_head_dim != shape.head_dim else "")
     words = [dims, shape.kv_dtype, f"window {shape.model_window}" if shape.model_window else "no window"]
-    words += [name for name, on in (("mask", shape.custom_mask), ("sinks", shape.sinks), ("cap", shape.logit_cap)) if on]
+    words += [
+        name for name, on in (("mask", shape.custom_mask), ("sinks", shape.sinks), ("cap", shape.logit_cap)) if on
+    ]
     words += [] if shape.causal else ["non-causal"]
     words += [] if shape.q_dtype == "bf16" else [f"{shape.q_dtype} queries"]
-    words += [] if (shape.num_q_heads, shape.num_kv_heads) == (32, 16) else [f"{shape.num_q_heads}/{shape.num_kv_heads} heads"]
+    words += (
+        []
+        if (shape.num_q_heads, shape.num_kv_heads) == (32, 16)
+        else [f"{shape.num_q_heads}/{shape.num_kv_heads} heads"]
+    )
     words += [str(tile), f"w{tile.num_warps}", f"s{tile.num_stages}"]
     words += [f"{name}={value}" for name, value in INCIDENT.difference(ingredients).items()]
     return " ".join(words)

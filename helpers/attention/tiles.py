@@ -100,7 +100,7 @@ def default_num_warps(head_dim: int) -> int:
 
 
 def parse_tile(text: str, *, capability: int, head_dim: int) -> TileConfig:
-    """The tile for `128x64`, or for a table: `hopper`, `sm100`, `auto` (the engine's choice after the fix), or a row's name."""
+    """The tile for `128x64`, or by table: `hopper`, `sm100`, `auto` (the engine's after the fix), or a row's name."""
     aliases = {"hopper": HOPPER_CATCH_ALL, "sm100": SM100_BRANCH, **TILE_ROWS}
     word = text.strip().lower()
     if word == "auto":
@@ -110,8 +110,7 @@ def parse_tile(text: str, *, capability: int, head_dim: int) -> TileConfig:
     first, cross, second = word.partition("x")
     if not cross or not first.isdecimal() or not second.isdecimal() or len(word) > 12:
         raise UserError(
-            f"cannot read tile {text[:40]!r}: give BLOCK_MxBLOCK_N such as 128x64, or one of auto, "
-            f"{', '.join(aliases)}"
+            f"cannot read tile {text[:40]!r}: give BLOCK_MxBLOCK_N such as 128x64, or one of auto, {', '.join(aliases)}"
         )
     return TileConfig(int(first), int(second), num_warps=default_num_warps(head_dim))
 

@@ -67,7 +67,12 @@ def run_ptxas(
         ok = process.returncode == 0 and cubin.is_file()
         command = " ".join([ptxas.name, *words, "kernel.ptx", "-o", "kernel.cubin"])
         return Assembly(
-            None if timed_out else process.returncode, text, cubin.read_bytes() if ok else None, wall_s, timed_out, command
+            None if timed_out else process.returncode,
+            text,
+            cubin.read_bytes() if ok else None,
+            wall_s,
+            timed_out,
+            command,
         )
 
 

@@ -8,7 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -46,7 +46,7 @@ class CompileRequest:
 
     spec: KernelSpec
     arch: str
-    toolchain: Toolchain = Toolchain()
+    toolchain: Toolchain = field(default_factory=Toolchain)
     ptxas_flags: tuple[str, ...] = ()
     timeout_s: float = DEFAULT_TIMEOUT_S
 
@@ -195,7 +195,9 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
     return entry, hit, spec_key
 
 
-def _assembly(ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: str, timeout_s: float) -> tuple[dict, bool]:
+def _assembly(
+    ptx_entry: dict, ptxas: Path, flags: tuple[str, ...], gpu_name: str, timeout_s: float
+) -> tuple[dict, bool]:
     """(cache entry of the assembled PTX, whether cached)."""
     version = ptxas_version(ptxas)
     key = cache.content_key(ptx=ptx_entry["ptx_sha256"], ptxas=version, flags=flags, gpu=gpu_name, by=_readers())
@@ -249,7 +251,9 @@ def _complaint(status: str, fatal: Sequence[str], done: Assembly) -> str:
         return ""
     words = "; ".join(fatal) or "".join(c if c.isprintable() or c == "\n" else "." for c in done.log.strip()[-2000:])
     if status == "timeout":
-        return f"ptxas had not finished after {done.wall_s:.1f} s and was stopped" + (f"; it said: {words}" if words else "")
+        return f"ptxas had not finished after {done.wall_s:.1f} s and was stopped" + (
+            f"; it said: {words}" if words else ""
+        )
     if status == "ptxas_signal" and done.returncode is not None and done.returncode < 0:
         return f"ptxas was ended by {signal_name(done.returncode)}" + (f"; it said: {words}" if words else "")
     return words or f"ptxas ended with exit code {done.returncode} and made no kernel, without a word"
@@ -360,7 +364,9 @@ def _judge(report: CompileReport, arch: GpuArch, trap_stub: bool) -> CompileRepo
         note = f"needs {report.tmem_columns} tensor-memory columns, {arch.name} has {arch.tmem_columns}"
         return replace(report, status="out_of_tensor_memory", message=note)
     if (report.smem_bytes or 0) > arch.smem_per_block_max_bytes:
-        note = f"needs {report.smem_bytes} bytes of shared memory per CTA, {arch.name} has {arch.smem_per_block_max_bytes}"
+        note = (
+            f"needs {report.smem_bytes} bytes of shared memory per CTA, {arch.name} has {arch.smem_per_block_max_bytes}"
+        )
         return replace(report, status="out_of_shared_memory", message=note)
     if report.spill_store_bytes or report.spill_load_bytes:
         return replace(report, status="spills")

@@ -72,7 +72,9 @@ class KernelSpec:
             )
         stray = set(self.divisible_by_16) - set(names) | set(self.divisible_by_16) & constexpr_names
         if stray:
-            raise UserError(f"{self.kernel.name}: divisible_by_16 names {', '.join(sorted(stray))}, not a runtime parameter")
+            raise UserError(
+                f"{self.kernel.name}: divisible_by_16 names {', '.join(sorted(stray))}, not a runtime parameter"
+            )
 
     def _check_values(self) -> None:
         """Raise UserError for what cannot be hashed, sorted or sent to a worker."""

@@ -38,7 +38,9 @@ class WorkerDied(RuntimeError):
         self.returncode = returncode
         self.signal_name = signal_name(returncode) if returncode is not None and returncode < 0 else None
         self.log = log
-        super().__init__(f"the Triton worker ended ({self.signal_name or f'exit code {returncode}'}): {log.strip()[-400:]}")
+        super().__init__(
+            f"the Triton worker ended ({self.signal_name or f'exit code {returncode}'}): {log.strip()[-400:]}"
+        )
 
 
 class WorkerUnusable(RuntimeError):

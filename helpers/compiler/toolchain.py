@@ -49,7 +49,9 @@ class Toolchain:
     def __post_init__(self) -> None:
         for what, value, word in (("triton", self.triton, ENVIRONMENT), ("ptxas", self.ptxas, BUNDLED)):
             if value != word and not (isinstance(value, str) and _VERSION.fullmatch(value)):
-                raise UserError(f"{what} version {str(value)[:80]!r} is not of the form 3.5.1; give a version or {word!r}")
+                raise UserError(
+                    f"{what} version {str(value)[:80]!r} is not of the form 3.5.1; give a version or {word!r}"
+                )
         if self.ptxas_for_codegen and self.ptxas == BUNDLED:
             raise UserError("ptxas_for_codegen needs a ptxas version, for example ptxas='13.1.80'")
 
@@ -197,7 +199,9 @@ def parse_request(text: str) -> tuple[str, str]:
     """('triton' | 'ptxas', version) for `3.5.1`, `triton==3.5.1`, `ptxas==13.1.80` or `12.9.86`; raises UserError."""
     found = re.fullmatch(r"(?:(triton|ptxas)(?:==|-))?([0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4})", text.strip())
     if found is None:
-        raise UserError(f"cannot read {text[:80]!r}: give a Triton version such as 3.5.1 or a ptxas such as ptxas==12.9.86")
+        raise UserError(
+            f"cannot read {text[:80]!r}: give a Triton version such as 3.5.1 or a ptxas such as ptxas==12.9.86"
+        )
     kind, version = found.groups()
     # Bare versions: Triton is at 3.x, CUDA's ptxas at 12.x and 13.x, and the two will not meet soon.
     return kind or ("triton" if version_key(version)[0] < 10 else "ptxas"), version

@@ -72,8 +72,7 @@ def occupancy(
     _check("tmem_columns", tmem_columns, 0)
     if num_warps > MAX_WARPS_PER_CTA:
         raise UserError(
-            f"num_warps is {num_warps}: a CTA holds at most {MAX_WARPS_PER_CTA} warps (1,024 threads). "
-            "Use fewer warps."
+            f"num_warps is {num_warps}: a CTA holds at most {MAX_WARPS_PER_CTA} warps (1,024 threads). Use fewer warps."
         )
 
     allowed = {
@@ -88,9 +87,7 @@ def occupancy(
 
     limited_by = min(allowed, key=allowed.__getitem__)
     ctas = allowed[limited_by]
-    return Occupancy(
-        ctas_per_sm=ctas, limited_by=limited_by, warps_per_sm=ctas * num_warps, ctas_by_resource=allowed
-    )
+    return Occupancy(ctas_per_sm=ctas, limited_by=limited_by, warps_per_sm=ctas * num_warps, ctas_by_resource=allowed)
 
 
 def _by_registers(regs_per_thread: int, num_warps: int, limits: SmLimits) -> int:

@@ -65,9 +65,7 @@ INSTRUCTION_CLASSES: tuple[str, ...] = tuple(_CLASSES)
 # Linear on any text: matched at one position, and none has two ways to read the same characters.
 _SKIP = re.compile(r"[\s{})]*")
 _LABEL = re.compile(r"[A-Za-z_$%][\w$]*[ \t]*:(?!:)", re.ASCII)
-_INSTRUCTION = re.compile(
-    r"(@[!%\w$]+[ \t]+)?([a-z][a-z0-9_]*(?:[.:][\w.:]*)?)(?=[\s\[{(%;,!\"-]|$)", re.ASCII
-)
+_INSTRUCTION = re.compile(r"(@[!%\w$]+[ \t]+)?([a-z][a-z0-9_]*(?:[.:][\w.:]*)?)(?=[\s\[{(%;,!\"-]|$)", re.ASCII)
 _LOC = re.compile(r"\.loc\s+([0-9]{1,9})\s+([0-9]{1,9})")
 _FILE = re.compile(r'^[ \t]*\.file[ \t]+([0-9]{1,9})[ \t]+"([^"\n]*)"(?:[ \t]+"([^"\n]*)")?', re.MULTILINE)
 _REG = re.compile(r"\.reg\s+(?:\.v[0-9]\s+)?\.([a-z][a-z0-9]*)\b(.*)", re.ASCII | re.DOTALL)
@@ -319,9 +317,7 @@ def _classify_bounded(opcode: str) -> str:
 
 def _entry_of(event: _Event) -> str | None:
     """The name when the directive begins an entry function: .entry, .visible .entry, .weak .entry."""
-    if event.opcode in (".entry", ".visible", ".weak", ".extern") and (
-        m := _ENTRY.search(event.text[:4_000])
-    ):
+    if event.opcode in (".entry", ".visible", ".weak", ".extern") and (m := _ENTRY.search(event.text[:4_000])):
         return m[1]
     return None
 

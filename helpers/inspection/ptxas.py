@@ -23,9 +23,7 @@ _SEVERITY = re.compile(r"(?:^ptxas[\w.+-]* +|; *)(info|warning|error|fatal) *: ?
 _PLACE = re.compile(r", line ([0-9]{1,9})$")
 _ENTRY = re.compile(r"Compiling entry function '([^']*)' for '([^']*)'")
 _PROPERTIES = re.compile(r"Function properties for (\S+)")
-_STACK = re.compile(
-    rf"{_NUMBER} bytes stack frame, {_NUMBER} bytes spill stores, {_NUMBER} bytes spill loads"
-)
+_STACK = re.compile(rf"{_NUMBER} bytes stack frame, {_NUMBER} bytes spill stores, {_NUMBER} bytes spill loads")
 _REGISTERS = re.compile(rf"Used {_NUMBER} registers")
 _BARRIERS = re.compile(rf"used {_NUMBER} barriers")
 _SHARED = re.compile(rf"{_NUMBER}(?:\+[0-9]{{1,12}})? bytes smem")
@@ -115,9 +113,7 @@ def parse_ptxas_log(text: str, *, max_chars: int = 4_000_000) -> PtxasLog:
             # The one line without a prefix is the indented one under "Function properties for".
             if described is not None and (m := _STACK.search(line)):
                 stack, stores, loads = (int(n) for n in m.groups())
-                functions[described].update(
-                    stack_frame_bytes=stack, spill_store_bytes=stores, spill_load_bytes=loads
-                )
+                functions[described].update(stack_frame_bytes=stack, spill_store_bytes=stores, spill_load_bytes=loads)
             continue
         said = _SEVERITY.search(line)
         if not said:

@@ -28,7 +28,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_before_after", "plot_cost", "plot_ptx_landscape", "plot_registers", "plot_spill_grid", "use_house_style"]
+__all__ = [
+    "plot_before_after",
+    "plot_cost",
+    "plot_ptx_landscape",
+    "plot_registers",
+    "plot_spill_grid",
+    "use_house_style",
+]
 
 
 def _source_words(evidence: Sequence[Evidence]) -> str:
@@ -100,7 +107,14 @@ def plot_ptx_landscape(ptx: str, title: str, subtitle: str = "") -> Figure:
     fig, ax = plt.subplots(figsize=(8.5, 1.6 + 0.45 * max(1, len(rows))))
     for w in found:
         y = rows.index(_opcode_family(w.opcode, w.registers))
-        ax.plot(w.line_no, y, marker="|", markersize=22, markeredgewidth=2.5, color=AFTER_COLOUR if "ld" in w.opcode else BEFORE_COLOUR)
+        ax.plot(
+            w.line_no,
+            y,
+            marker="|",
+            markersize=22,
+            markeredgewidth=2.5,
+            color=AFTER_COLOUR if "ld" in w.opcode else BEFORE_COLOUR,
+        )
     for y, row in enumerate(rows):
         count = sum(_opcode_family(w.opcode, w.registers) == row for w in found)
         ax.text(ptx.count("\n") * 1.015, y, f"{count}×", va="center", fontsize=9)
@@ -161,7 +175,9 @@ def _failure_words(report: CompileReport) -> str:
     return f"{FAILED_MARK} {words.get(report.status, report.status.replace('_', chr(10)))}"
 
 
-def plot_before_after(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str], title: str) -> Figure:
+def plot_before_after(
+    before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str], title: str
+) -> Figure:
     """Pairs of bars, before over after the fix, one pair a layer and KV dtype."""
     import matplotlib.pyplot as plt
 
@@ -182,7 +198,7 @@ def plot_before_after(before: Sequence[Evidence], after: Sequence[Evidence], nam
 
 
 def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
-    """How often a prefill reads each key and value, before and after, one pair of bars a layer (`cost_table`'s columns)."""
+    """How often a prefill reads each key and value, before and after, one pair of bars a layer; takes a `cost_table`."""
     import matplotlib.pyplot as plt
 
     use_house_style()
@@ -193,7 +209,13 @@ def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
             row = table[(table["layer"] == layer) & (table["when"] == when)].iloc[0]
             y = 2.3 * i + offset
             ax.barh(y, row["kv_reads"], 0.85, color=colour, hatch=None if when == "after" else "///", edgecolor="white")
-            ax.text(row["kv_reads"], y, f"  {row['kv_reads']}×  ({when}: {row['tile']}, {row['tensor_core_path']})", va="center", fontsize=9)
+            ax.text(
+                row["kv_reads"],
+                y,
+                f"  {row['kv_reads']}×  ({when}: {row['tile']}, {row['tensor_core_path']})",
+                va="center",
+                fontsize=9,
+            )
     ax.set_yticks([2.3 * i + 0.5 for i in range(len(layers))], layers, fontsize=9)
     ax.set_ylim(2.3 * len(layers) - 0.6, -0.9)
     ax.set_xlim(0, table["kv_reads"].max() * 1.6)

@@ -40,9 +40,15 @@ def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML
     rows = []
     for number, text in source_lines_of(EXTEND_KERNEL.path).items():
         if first <= number <= last:
-            style = "background:#FBE3C5;color:#222;border-left:4px solid #D55E00" if number in marked else "border-left:4px solid transparent"
+            style = (
+                "background:#FBE3C5;color:#222;border-left:4px solid #D55E00"
+                if number in marked
+                else "border-left:4px solid transparent"
+            )
             rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {html.escape(text)}</div>')
-    return HTML(f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>')
+    return HTML(
+        f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
+    )
 
 
 def say(text: str) -> None:
@@ -66,5 +72,8 @@ def report_summary(evidence: Evidence) -> None:
     print(f"{report.status}: {EXPLANATIONS[report.status]}")
     print(f"  arch {report.arch}, Triton {report.triton_version}, ptxas {report.ptxas_version}")
     print(f"  {report.verdict()}")
-    print(f"  {report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns, tensor cores by {report.tensor_core_path}")
+    print(
+        f"  {report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns, "
+        f"tensor cores by {report.tensor_core_path}"
+    )
     print(f"  {evidence.source}")

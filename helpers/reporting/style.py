@@ -26,7 +26,7 @@ def status_colour(status: str) -> str:
 
 
 def use_house_style() -> None:
-    """Set this session's defaults: figure size, fonts, a quiet grid, titles to the left; tables that show whole cells."""
+    """Set this session's defaults: figure size, fonts, a quiet grid, titles to the left; whole cells in tables."""
     import matplotlib as mpl
     import pandas as pd
 

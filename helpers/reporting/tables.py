@@ -44,7 +44,7 @@ def report_row(report: CompileReport) -> dict:
 
 
 def reports_table(reports: Iterable[CompileReport], columns: Sequence[str] | None = SHORT_COLUMNS) -> pd.DataFrame:
-    """A table, one row a report; all columns when `columns` is None. Whole numbers stay whole where some are missing."""
+    """A table, one row a report; all columns when `columns` is None. Whole numbers stay whole."""
     import pandas as pd
 
     table = pd.DataFrame([report_row(r) for r in reports])
@@ -81,8 +81,12 @@ def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> 
         rows.append(
             {
                 "configuration": report.label,
-                "0.5.10 kernel": "fatal C7600" if crash_there else f"{int(ref['regs_per_thread'])} regs, {spill_there} B",
-                "this kernel": f"fatal {report.ptxas_code}" if report.crashed else f"{report.regs_per_thread} regs, {spill_here} B",
+                "0.5.10 kernel": "fatal C7600"
+                if crash_there
+                else f"{int(ref['regs_per_thread'])} regs, {spill_there} B",
+                "this kernel": f"fatal {report.ptxas_code}"
+                if report.crashed
+                else f"{report.regs_per_thread} regs, {spill_here} B",
                 "spill difference (B)": None if spill_there is None or spill_here is None else spill_here - spill_there,
                 "same_verdict": crash_there == report.crashed,
             }
@@ -171,7 +175,7 @@ def cost_table(
 
 
 def ptx_facts(ptx: str) -> pd.DataFrame:
-    """What a PTX says of itself: version, target, lines, registers declared by type, instructions by class (non-zero)."""
+    """What a PTX says of itself: version, target, lines, registers declared by type, instructions by class."""
     header, counts = ptx_header(ptx), count_instructions(ptx)
     declared = register_declarations(ptx)
     rows = [("PTX version", header.version), ("target", header.target), ("lines", ptx.count("\n")),

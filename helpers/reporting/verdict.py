@@ -33,13 +33,18 @@ def workbook_verdict() -> Verdict:
     report = incident.report
     if report.crashed:
         how = "Crash reproduced" if incident.live else "Crash not run here (its toolchain is missing), but recorded"
-        first = f"{how}: {report.label} on {report.arch}, Triton {report.triton_version}, ptxas {report.ptxas_version}: {report.ptxas_code}."
+        toolchain = f"Triton {report.triton_version}, ptxas {report.ptxas_version}"
+        first = f"{how}: {report.label} on {report.arch}, {toolchain}: {report.ptxas_code}."
     else:
         first = f"Crash NOT reproduced: {report.label} on {report.arch} gave {report.verdict()}: {report.message[:160]}"
     table_before, table_after = layer_table(before, before_choices), layer_table(after, after_choices)
     count = {layer.shape.head_dim: layer.count for layer in GEMMA4_LAYERS}
     total = sum(count.values())
-    fp8 = [(c, b.report, a.report) for c, b, a in zip(before_choices, before, after, strict=True) if c.kv_dtype.startswith("fp8")]
+    fp8 = [
+        (c, b.report, a.report)
+        for c, b, a in zip(before_choices, before, after, strict=True)
+        if c.kv_dtype.startswith("fp8")
+    ]
     died = sum(count[c.head_dim] for c, b, _ in fp8 if b.crashed)
     alive = sum(count[c.head_dim] for c, _, a in fp8 if a.compiled)
     spilled = sum(b.spill_store_bytes or 0 for _, b, _ in fp8)

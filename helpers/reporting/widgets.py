@@ -25,7 +25,20 @@ from helpers.reporting.style import status_colour
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TILES = ("auto", "hopper", "sm100", "16x64", "32x32", "32x64", "64x32", "64x64", "64x128", "128x32", "128x64", "128x128")
+TILES = (
+    "auto",
+    "hopper",
+    "sm100",
+    "16x64",
+    "32x32",
+    "32x64",
+    "64x32",
+    "64x64",
+    "64x128",
+    "128x32",
+    "128x64",
+    "128x128",
+)
 
 
 def _png(figure: Figure) -> bytes:
@@ -47,7 +60,7 @@ def verdict_html(evidence: Evidence, choice: Choice) -> str:
         "memory": _memory_words(report),
         "tensor cores": report.tensor_core_path if report.instructions else None,
         "message": report.message[:400] or None,
-        "evidence": f"{evidence.source}{', from the cache' if report.cached else ''} ({report.wall_s:.1f} s to compile)",
+        "evidence": evidence.source + (", from the cache" if report.cached else "") + f" ({report.wall_s:.1f} s to compile)",
         "command": choice.command(),
     }
     cells = "".join(
@@ -103,7 +116,9 @@ class Explorer(w.HBox):
         same = lambda values: [(str(v), v) for v in values]  # noqa: E731
         tritons = [*installed_tritons()]
         return {
-            "arch": drop("arch", [(f"{a.name} ({a.product.split(' / ')[0]})", a.name) for a in ARCHS.values()], choice.arch),
+            "arch": drop(
+                "arch", [(f"{a.name} ({a.product.split(' / ')[0]})", a.name) for a in ARCHS.values()], choice.arch
+            ),
             "head_dim": drop("head dim", same(HEAD_DIMS), choice.head_dim),
             "kv_dtype": drop("KV dtype", same(KV_DTYPES), choice.kv_dtype),
             "window": drop("window", [("none", None), ("512", 512), ("1024", 1024), ("4096", 4096)], choice.window),
@@ -112,7 +127,10 @@ class Explorer(w.HBox):
             "num_stages": drop("num_stages", [("1 (as the engine)", None), *same((2, 3))], choice.num_stages),
             "triton": drop("Triton", same(tritons), choice.triton),
             "ptxas": drop("ptxas", [("bundled", BUNDLED), *same(installed_ptxas())], choice.ptxas),
-            **{name: drop(name.replace("_", " "), same(values), getattr(choice, name)) for name, values in CHOICES.items()},
+            **{
+                name: drop(name.replace("_", " "), same(values), getattr(choice, name))
+                for name, values in CHOICES.items()
+            },
         }
 
     def _changed(self, _change) -> None:
@@ -128,7 +146,9 @@ class Explorer(w.HBox):
             self._image.layout.display = None
         except UserError as exc:
             self.evidence = None
-            self._text.value = f'<div style="padding:4px 8px"><b>Not a possible configuration:</b> {html.escape(str(exc))}</div>'
+            self._text.value = (
+                f'<div style="padding:4px 8px"><b>Not a possible configuration:</b> {html.escape(str(exc))}</div>'
+            )
             self._image.layout.display = "none"
 
     def _repr_mimebundle_(self, **kwargs):

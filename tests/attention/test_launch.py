@@ -31,9 +31,7 @@ def prepare(problem, **changes):
 
 # --- what is refused ----------------------------------------------------------------------------------------
 
-PROBLEM = make_problem(
-    replace(BASE, custom_mask=True, sinks=True, model_window=9).with_lengths((5, 0, 7), (3, 4, 2))
-)
+PROBLEM = make_problem(replace(BASE, custom_mask=True, sinks=True, model_window=9).with_lengths((5, 0, 7), (3, 4, 2)))
 NARROW = PROBLEM.q[:, :, :8]
 
 
@@ -107,10 +105,7 @@ def test_offsets_past_32_bits_are_refused_before_they_wrap():
 def test_head_counts_must_divide():
     problem = make_problem(BASE.with_lengths(2, 3))
     with pytest.raises(UserError, match="4 query heads cannot share 3 KV heads"):
-        three = {
-            name: getattr(problem, name)[:, :1].expand(-1, 3, -1)
-            for name in ("k", "v", "k_buffer", "v_buffer")
-        }
+        three = {name: getattr(problem, name)[:, :1].expand(-1, 3, -1) for name in ("k", "v", "k_buffer", "v_buffer")}
         prepare(problem, **three)
 
 
@@ -175,9 +170,7 @@ def edge_status(shape, tile, ingredients):
     problem = make_problem(shape, device=launchable_device())
     output = run_kernel(problem, tile=tile, ingredients=ingredients)
     answer = attention_float64(problem)
-    return judge(
-        errors_against(output, answer), tolerance(problem, answer, ingredients), fenced=fence_intact(output)
-    )
+    return judge(errors_against(output, answer), tolerance(problem, answer, ingredients), fenced=fence_intact(output))
 
 
 @pytest.mark.parametrize("lengths", EDGES.values(), ids=EDGES)

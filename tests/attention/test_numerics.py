@@ -141,9 +141,7 @@ def test_infinite_error_with_infinite_tolerance_is_no_pass():
 
 
 def test_tolerance_follows_what_is_rounded():
-    shape = AttentionShape(num_q_heads=2, num_kv_heads=1, head_dim=64, kv_dtype="fp8_e4m3").with_lengths(
-        64, 16
-    )
+    shape = AttentionShape(num_q_heads=2, num_kv_heads=1, head_dim=64, kv_dtype="fp8_e4m3").with_lengths(64, 16)
     problem = make_problem(shape)
     answer = attention_float64(problem)
     incident, lean = tolerance(problem, answer, INCIDENT), tolerance(problem, answer, LEAN)
@@ -165,9 +163,7 @@ def test_a_case_that_fails_is_a_row_and_the_rest_goes_on(interpreter, tmp_path):
     assert "no kernel here" in rows[0].message and rows[0].head_dim == CASES[2].shape.head_dim
     assert summarise(rows) == {"total": 2, "failed": 2}
     seen = []
-    rows = run_cases(
-        CASES[2:3], "interpreter", processes=interpreter, progress=lambda *step: seen.append(step)
-    )
+    rows = run_cases(CASES[2:3], "interpreter", processes=interpreter, progress=lambda *step: seen.append(step))
     assert seen == [(1, 1, rows[0])] and rows[0].ok
 
 
@@ -201,9 +197,7 @@ def test_the_recording_script_writes_rows_and_counts(tmp_path, capsys):
     assert script["main"](arguments) == 0
     rows = read_rows(out)
     assert len(rows) == len(FP8_VARIANTS) * len(fp8_shapes("small"))
-    assert all(
-        row.ok and row.command.startswith("python benchmarks/record_numerics.py --out") for row in rows
-    )
+    assert all(row.ok and row.command.startswith("python benchmarks/record_numerics.py --out") for row in rows)
     assert "fp8: 10 total, 10 ok" in capsys.readouterr().out
     assert script["main"](["--out", str(out), "--parts", "everything"]) == 2
     assert "unknown part everything" in capsys.readouterr().err

@@ -25,9 +25,7 @@ def sdpa(problem, seq):
     if problem.shape.model_window:
         may_see = may_see.triu(prefix - problem.shape.model_window + 1)
     if problem.mask is not None:
-        own = (
-            problem.mask[slice(*problem.mask_indptr[seq : seq + 2].tolist())].view(extend, -1).bool().clone()
-        )
+        own = problem.mask[slice(*problem.mask_indptr[seq : seq + 2].tolist())].view(extend, -1).bool().clone()
         if not problem.shape.mask_prefix:
             own[:, :prefix] = True
         may_see = may_see & own
@@ -74,9 +72,7 @@ def test_a_sink_is_a_key_with_no_value():
             problem.k[:, head // 2].double(),
             problem.v[:, head // 2].double(),
         )
-        logits = (q @ k.T * problem.sm_scale).masked_fill(
-            ~torch.ones(6, 6, dtype=torch.bool).tril(), -torch.inf
-        )
+        logits = (q @ k.T * problem.sm_scale).masked_fill(~torch.ones(6, 6, dtype=torch.bool).tril(), -torch.inf)
         with_sink = torch.cat([logits, problem.sinks[head].double().expand(6, 1)], dim=1).softmax(dim=1)
         torch.testing.assert_close(answer[:, head], with_sink[:, :6] @ v, rtol=1e-12, atol=1e-12)
 

@@ -73,9 +73,7 @@ def test_product_varies_the_last_axis_fastest():
 
 
 def test_a_product_that_is_too_large_is_refused_before_it_is_made():
-    axes = {
-        name: list(range(10_000)) for name in ("head_dim", "num_warps", "num_stages", "window", "maxnreg")
-    }
+    axes = {name: list(range(10_000)) for name in ("head_dim", "num_warps", "num_stages", "window", "maxnreg")}
     with pytest.raises(UserError, match=f"at most {MAX_MATRIX}"):
         product(axes)
 

@@ -19,9 +19,7 @@ def kernel_parameters():
     """(all parameter names, the constexpr ones) as the kernel's source declares them, Triton not imported."""
     tree = ast.parse(Path(EXTEND_KERNEL.path).read_text())
     (function,) = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name == EXTEND_KERNEL.name]
-    constexprs = {
-        a.arg for a in function.args.args if a.annotation and "constexpr" in ast.unparse(a.annotation)
-    }
+    constexprs = {a.arg for a in function.args.args if a.annotation and "constexpr" in ast.unparse(a.annotation)}
     return [a.arg for a in function.args.args], constexprs
 
 
@@ -80,9 +78,7 @@ def test_lengths_and_names_do_not_change_the_content():
 
 @pytest.mark.parametrize("head_dim", HEAD_DIMS)
 def test_every_head_dim_has_a_spec(head_dim):
-    constexprs = dict(
-        build_spec(AttentionShape(num_q_heads=8, num_kv_heads=2, head_dim=head_dim), TILE).constexprs
-    )
+    constexprs = dict(build_spec(AttentionShape(num_q_heads=8, num_kv_heads=2, head_dim=head_dim), TILE).constexprs)
     blocks = [constexprs[n] for n in ("BLOCK_DMODEL", "BLOCK_DPE", "BLOCK_DV")]
     assert all(b & (b - 1) == 0 for b in blocks) and blocks[2] >= head_dim
 
@@ -100,8 +96,6 @@ def test_unknown_choices_are_refused(name):
 def test_labels_say_what_differs():
     assert describe(FP8, TILE) == "hd256 fp8_e4m3 window 1024 128x64 w8 s1"
     assert describe(FP8, TILE, LEAN).endswith("tile_skip=bounds accumulate=fused kv_operands=upcast")
-    shape = AttentionShape(
-        num_q_heads=8, num_kv_heads=8, head_dim=576, v_head_dim=512, sinks=True, causal=False
-    )
+    shape = AttentionShape(num_q_heads=8, num_kv_heads=8, head_dim=576, v_head_dim=512, sinks=True, causal=False)
     assert describe(shape, TILE).startswith("hd576/512 bf16 no window sinks non-causal ")
     assert " 128x64 w8 s1" in describe(shape, TILE)

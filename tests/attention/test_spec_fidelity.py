@@ -23,15 +23,11 @@ SHAPES = {
     "group 2": replace(SMALL, num_kv_heads=2),
     "group 16": AttentionShape(num_q_heads=32, num_kv_heads=2, head_dim=128),
     "head_dim 80": replace(SMALL, head_dim=80, v_head_dim=80, kv_dtype="fp8_e5m2"),
-    "head_dim 16, fp16": AttentionShape(
-        num_q_heads=1, num_kv_heads=1, head_dim=16, q_dtype="fp16", kv_dtype="fp16"
-    ),
+    "head_dim 16, fp16": AttentionShape(num_q_heads=1, num_kv_heads=1, head_dim=16, q_dtype="fp16", kv_dtype="fp16"),
     "mask": replace(SMALL, custom_mask=True),
     "mask, prefix skipped": replace(SMALL, custom_mask=True, mask_prefix=False),
     "sinks": replace(SMALL, sinks=True),
-    "mask, sinks, cap, non-causal": replace(
-        SMALL, custom_mask=True, sinks=True, logit_cap=30.0, causal=False
-    ),
+    "mask, sinks, cap, non-causal": replace(SMALL, custom_mask=True, sinks=True, logit_cap=30.0, causal=False),
     "split 576, values 512": AttentionShape(num_q_heads=16, num_kv_heads=1, head_dim=576, v_head_dim=512),
     "split 192, values 128": AttentionShape(num_q_heads=4, num_kv_heads=4, head_dim=192, v_head_dim=128),
 }
@@ -103,9 +99,7 @@ def test_the_comparison_can_fail():
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
-@pytest.mark.parametrize(
-    "name", ["incident: Gemma 4 sliding, fp8", "mask, sinks, cap, non-causal", "group 16"]
-)
+@pytest.mark.parametrize("name", ["incident: Gemma 4 sliding, fp8", "mask, sinks, cap, non-causal", "group 16"])
 @pytest.mark.parametrize("ingredients", [INCIDENT, LEAN], ids=["incident", "lean"])
 def test_ptx_of_a_launch_equals_the_ahead_of_time_compile(name, ingredients):
     from helpers.compiler.compile import compile_kernel

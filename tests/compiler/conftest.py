@@ -53,9 +53,7 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def write_kernel(tmp_path: Path) -> Callable[..., KernelSpec]:
     """`write_kernel(source, folder="k", file="kernel.py")`: writes a kernel file, returns its spec."""
 
-    def write(
-        source: str = ADD_ONE, *, folder: str = "k", file: str = "kernel.py", **changes: object
-    ) -> KernelSpec:
+    def write(source: str = ADD_ONE, *, folder: str = "k", file: str = "kernel.py", **changes: object) -> KernelSpec:
         path = tmp_path / folder / file
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(textwrap.dedent(source))

@@ -6,9 +6,7 @@ from helpers.compiler.arch import ARCHS, get_arch
 from helpers.errors import UserError
 
 
-@pytest.mark.parametrize(
-    "spelling", ["sm_100a", "sm_100", "SM_100A", "sm100", "100", "10.0", " 100a ", 100, "sm_100f"]
-)
+@pytest.mark.parametrize("spelling", ["sm_100a", "sm_100", "SM_100A", "sm100", "100", "10.0", " 100a ", 100, "sm_100f"])
 def test_every_spelling_finds_the_arch(spelling):
     assert get_arch(spelling) is ARCHS["sm_100a"]
 

@@ -26,9 +26,7 @@ def test_a_real_ptxas_leaves_log_cubin_and_command(write_kernel, own_cache):
     assert report.status == "ok"
     ptx = Path(report.ptx_path).read_text()
     program = Path(own_cache / "toolchains").glob("triton-3.5.1-*/triton/backends/nvidia/bin/ptxas")
-    done = assemble.run_ptxas(
-        next(iter(program)), ptx, gpu_name="sm_90a", flags=("-lineinfo", "--gpu-name=sm_80")
-    )
+    done = assemble.run_ptxas(next(iter(program)), ptx, gpu_name="sm_90a", flags=("-lineinfo", "--gpu-name=sm_80"))
     assert done.returncode == 0 and not done.timed_out
     assert done.cubin == Path(report.cubin_path).read_bytes()
     assert "Used " in done.log  # -v was added

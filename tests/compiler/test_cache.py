@@ -236,9 +236,7 @@ print("cached", sum(r.cached for r in reports), flush=True)
 
 def run(spec):
     code = textwrap.dedent(SCRIPT).format(root=str(REPO_ROOT), spec=spec.to_json())
-    return subprocess.Popen(
-        [sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
+    return subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 def test_two_processes_fill_the_same_cache_at_once(write_kernel, own_cache):

@@ -27,9 +27,7 @@ from helpers.errors import UserError
 REPO_ROOT = Path(__file__).parents[2]
 REFERENCE = list(
     csv.DictReader(
-        line
-        for line in (REPO_ROOT / "data" / "incident_reference.csv").read_text().splitlines()
-        if line[0] != "#"
+        line for line in (REPO_ROOT / "data" / "incident_reference.csv").read_text().splitlines() if line[0] != "#"
     )
 )
 # What each ablation of the incident leaves, on Triton 3.5.1: only the incident itself may crash.
@@ -77,9 +75,7 @@ def test_reference_rows_and_choices_are_the_same_configurations():
 def test_verdicts_agree_with_the_incident_s_table(shared_cache):
     reports = compile_matrix([choice.request() for choice in incident_rows()])
     crashed = [report.crashed for report in reports]
-    assert crashed == [row["status"] == "register_exhausted" for row in REFERENCE], [
-        r.verdict() for r in reports
-    ]
+    assert crashed == [row["status"] == "register_exhausted" for row in REFERENCE], [r.verdict() for r in reports]
     for report in reports:
         assert report.triton_version == "3.5.1" and report.ptxas_version == "12.8.93"
         assert report.crashed or (report.compiled and report.regs_per_thread is not None)
@@ -165,10 +161,7 @@ def test_more_shared_memory_than_the_arch_has(shared_cache):
     choice = Choice(head_dim=256, kv_dtype="bf16", window=None, tile="64x128", num_stages=3, arch="sm_86")
     report = compile_request(choice.request())
     assert report.status == "out_of_shared_memory", report
-    assert (
-        report.smem_bytes > ARCHS["sm_86"].smem_per_block_max_bytes
-        and str(report.smem_bytes) in report.message
-    )
+    assert report.smem_bytes > ARCHS["sm_86"].smem_per_block_max_bytes and str(report.smem_bytes) in report.message
     assert not report.compiled and report.regs_per_thread is not None
 
 
@@ -184,9 +177,7 @@ def test_more_shared_memory_than_the_arch_has(shared_cache):
     ],
 )
 def test_what_ptxas_lets_pass_is_judged(fields, trap, status):
-    report = CompileReport(
-        status="ok", arch="sm_100a", triton_version="3.5.1", ptxas_version="12.8.93", **fields
-    )
+    report = CompileReport(status="ok", arch="sm_100a", triton_version="3.5.1", ptxas_version="12.8.93", **fields)
     judged = _judge(report, ARCHS["sm_100a"], trap)
     assert judged.status == status and bool(judged.message) == (status not in ("ok", "spills"))
 
@@ -203,9 +194,7 @@ def test_what_ptxas_lets_pass_is_judged(fields, trap, status):
     ],
 )
 def test_what_ends_before_ptxas_is_sorted(stage, error, status):
-    report = CompileReport(
-        status="frontend_error", arch="sm_100a", triton_version="3.5.1", ptxas_version=None
-    )
+    report = CompileReport(status="frontend_error", arch="sm_100a", triton_version="3.5.1", ptxas_version=None)
     assert _frontend_failure(report, {"stage": stage, "error": error}).status == status
 
 

@@ -24,9 +24,7 @@ REPO_ROOT = Path(__file__).parents[2]
 
 
 def requests_for(spec, blocks=(64, 128, 256), **fields):
-    return [
-        CompileRequest(spec.with_constexprs(BLOCK=b), "sm_90a", Toolchain("3.5.1"), **fields) for b in blocks
-    ]
+    return [CompileRequest(spec.with_constexprs(BLOCK=b), "sm_90a", Toolchain("3.5.1"), **fields) for b in blocks]
 
 
 def test_reports_come_in_the_order_asked_and_are_cached_the_second_time(write_kernel):

@@ -88,16 +88,12 @@ def test_versions_sort_as_numbers():
 def test_environment_triton_is_found_without_importing_it():
     version, site = tc.resolve_triton("environment")
     assert (site / "triton" / "__init__.py").is_file() and version in tc.installed_tritons()
-    assert version not in tc.installed_tritons(include_environment=False) or tc.is_installed(
-        "triton", version
-    )
+    assert version not in tc.installed_tritons(include_environment=False) or tc.is_installed("triton", version)
 
 
 def test_missing_names_what_is_there_and_the_command(empty_cache):
     here = tc.environment_triton()[0]
-    with pytest.raises(
-        tc.ToolchainMissing, match=rf"installed: {here}.*python -m helpers toolchains install 3\.3\.3"
-    ):
+    with pytest.raises(tc.ToolchainMissing, match=rf"installed: {here}.*python -m helpers toolchains install 3\.3\.3"):
         tc.resolve_triton("3.3.3")
     with pytest.raises(tc.ToolchainMissing, match=r"install ptxas==13\.9\.9"):
         tc.resolve_ptxas("13.9.9")
@@ -116,10 +112,7 @@ def test_bundled_ptxas_are_found_by_version(toolchain_351):
 def test_a_broken_ptxas_hides_no_other(own_cache, toolchain_351):
     for number, text in enumerate(["#!/bin/sh\nexit 1\n", "#!/bin/sh\necho hello\n", "not a program"]):
         program = (
-            own_cache
-            / "toolchains"
-            / f"triton-0.0.{number}-{tc._python_tag()}"
-            / "triton/backends/nvidia/bin/ptxas"
+            own_cache / "toolchains" / f"triton-0.0.{number}-{tc._python_tag()}" / "triton/backends/nvidia/bin/ptxas"
         )
         program.parent.mkdir(parents=True)
         program.write_text(text)

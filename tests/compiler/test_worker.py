@@ -24,9 +24,7 @@ def source(write_kernel):
     return Path(write_kernel().kernel.path).read_text()
 
 
-@pytest.mark.parametrize(
-    "lines", ["import os; os.abort()", "import os; os._exit(0)", "import sys; sys.exit('bye')"]
-)
+@pytest.mark.parametrize("lines", ["import os; os.abort()", "import os; os._exit(0)", "import sys; sys.exit('bye')"])
 def test_a_worker_that_dies_is_a_report_and_the_next_compile_works(write_kernel, source, lines):
     report = compile_351(write_kernel(lines + "\n" + source, file="dies.py"))
     assert report.status == "frontend_error" and report.failed_stage == "died"

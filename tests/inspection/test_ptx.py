@@ -161,9 +161,7 @@ def test_trap_stub_by_shape(body, stub):
 def test_fences_of_a_family_do_not_count_as_its_work():
     counts = instructions_by_source_line("wgmma.fence.sync.aligned;\nwgmma.mma_async.sync %a;")[("", 0)]
     assert counts == {"wgmma.fence": 1, "wgmma": 1}
-    assert (
-        count_instructions("wgmma.commit_group.sync.aligned;\ntcgen05.wait::ld.sync.aligned;")["wgmma"] == 0
-    )
+    assert count_instructions("wgmma.commit_group.sync.aligned;\ntcgen05.wait::ld.sync.aligned;")["wgmma"] == 0
 
 
 def test_statements_over_lines_labels_scopes_and_comments():

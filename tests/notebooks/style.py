@@ -31,9 +31,7 @@ KEPT_METADATA = {"kernelspec", "language_info"}
 FIRST_CELL_SAYS = ("question", "answer", "gpu", "run time")
 _FORBIDDEN_CODE = {
     "defines a function (put it into helpers)": re.compile(r"^\s*(?:async\s+)?def\s", re.MULTILINE),
-    "imports re (put the parsing into helpers)": re.compile(
-        r"^\s*(?:import\s+re\b|from\s+re\s+import)", re.MULTILINE
-    ),
+    "imports re (put the parsing into helpers)": re.compile(r"^\s*(?:import\s+re\b|from\s+re\s+import)", re.MULTILINE),
     "calls pip or the shell (the environment is pyproject.toml's)": re.compile(
         r"^\s*(?:!|%%?(?:pip|conda|bash|sh)\b)", re.MULTILINE
     ),
@@ -117,9 +115,7 @@ def problems(path: Path) -> list[str]:
         found.append(f"{size / 1e6:.1f} MB where less than {MAX_BYTES / 1e6:.0f} MB is wanted")
     notebook = nbformat.read(path, as_version=4)
     if set(notebook.metadata) - KEPT_METADATA:
-        found.append(
-            f"metadata of no use: {', '.join(sorted(set(notebook.metadata) - KEPT_METADATA))} (--fix)"
-        )
+        found.append(f"metadata of no use: {', '.join(sorted(set(notebook.metadata) - KEPT_METADATA))} (--fix)")
     first = notebook.cells[0] if notebook.cells else None
     if first is None or first.cell_type != "markdown" or not first.source.startswith("# "):
         found.append("cell 0: must be markdown and begin with a # heading")
@@ -132,13 +128,9 @@ def problems(path: Path) -> list[str]:
         found.append("no code cell: nothing is shown to be true")
     counts = [cell.execution_count for cell in code]
     if counts != list(range(1, len(code) + 1)):
-        found.append(
-            f"execution counts {counts} are not 1..{len(code)}: keep the outputs of one clean run (--execute)"
-        )
+        found.append(f"execution counts {counts} are not 1..{len(code)}: keep the outputs of one clean run (--execute)")
     for index, cell in enumerate(notebook.cells):
-        of_cell = {"code": _code_problems, "markdown": _markdown_problems}.get(cell.cell_type, lambda _: [])(
-            cell
-        )
+        of_cell = {"code": _code_problems, "markdown": _markdown_problems}.get(cell.cell_type, lambda _: [])(cell)
         if set(cell.metadata) - {"tags"}:
             of_cell.append(f"metadata of no use: {', '.join(sorted(set(cell.metadata) - {'tags'}))} (--fix)")
         found += [f"cell {index}: {what}" for what in of_cell]
@@ -155,9 +147,7 @@ def fixed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     clean.metadata = nbformat.NotebookNode(kernelspec=KERNEL)
     if language:
         # The patch version of whoever ran it last would change in every diff.
-        clean.metadata["language_info"] = {
-            k: language[k] for k in ("file_extension", "name") if k in language
-        }
+        clean.metadata["language_info"] = {k: language[k] for k in ("file_extension", "name") if k in language}
     code = [cell for cell in clean.cells if cell.cell_type == "code"]
     counts = [cell.execution_count for cell in code]
     rising = all(a is not None for a in counts) and all(a < b for a, b in itertools.pairwise(counts))
@@ -185,12 +175,8 @@ def _write(path: Path, notebook: nbformat.NotebookNode) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code: 0 when every notebook is clean (after `--fix`, where asked)."""
     parser = argparse.ArgumentParser(description="check the notebooks' style")
-    parser.add_argument(
-        "--fix", action="store_true", help="strip metadata and widget state, close up execution counts"
-    )
-    parser.add_argument(
-        "--execute", action="store_true", help="run each first and keep its outputs; implies --fix"
-    )
+    parser.add_argument("--fix", action="store_true", help="strip metadata and widget state, close up execution counts")
+    parser.add_argument("--execute", action="store_true", help="run each first and keep its outputs; implies --fix")
     parser.add_argument("notebook", nargs="*", type=Path, help="default: all in notebooks/")
     chosen = parser.parse_args(arguments)
     paths = chosen.notebook or notebooks()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import pytest
@@ -73,4 +74,4 @@ def test_status_colours_differ_in_lightness_as_well():
         return 0.2126 * r + 0.7152 * g + 0.0722 * b
 
     values = sorted(lightness(c) for c in (*STATUS_COLOURS.values(), OTHER_FAILURE_COLOUR))
-    assert min(b - a for a, b in zip(values, values[1:], strict=False)) > 0.08
+    assert min(b - a for a, b in itertools.pairwise(values)) > 0.08

@@ -9,6 +9,7 @@ import pytest
 import helpers as rc
 from helpers.reporting.records import Evidence
 
+
 def test_whole_numbers_stay_whole_beside_a_failure(ok, crash):
     table = rc.reports_table([ok, crash], columns=None)
     assert str(table["regs_per_thread"].dtype) == "Int64" and table["regs_per_thread"].isna().tolist() == [False, True]
@@ -18,13 +19,17 @@ def test_whole_numbers_stay_whole_beside_a_failure(ok, crash):
 def test_against_reference_takes_the_difference_and_compares_crash_with_crash(ok, crash):
     reference = rc.read_rows("incident_reference")
     evidence = [
-        Evidence(replace(crash if i == 0 else replace(ok, spill_store_bytes=10), label=choice.request().spec.label), "test")
+        Evidence(
+            replace(crash if i == 0 else replace(ok, spill_store_bytes=10), label=choice.request().spec.label), "test"
+        )
         for i, choice in enumerate(rc.incident_rows())
     ]
     table = rc.against_reference(evidence, reference)
     assert table["same_verdict"].all() and len(table) == 6
     assert table["spill difference (B)"].tolist()[1:] == [10 - 700, 10 - 164, 10 - 8, 10 - 596, 10 - 0]
-    swapped = [Evidence(replace(e.report, status="ok" if e.report.crashed else e.report.status), "test") for e in evidence]
+    swapped = [
+        Evidence(replace(e.report, status="ok" if e.report.crashed else e.report.status), "test") for e in evidence
+    ]
     assert rc.against_reference(swapped, reference)["same_verdict"].tolist() == [False] + [True] * 5
 
 
