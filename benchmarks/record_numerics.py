@@ -34,15 +34,9 @@ def main(argv: list[str] | None = None) -> int:
     """Run the parts asked for and write their rows; the exit code."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", required=True, type=Path, help="CSV file to write")
-    parser.add_argument(
-        "--backend", default="auto", help="auto, cuda or interpreter (auto: a GPU when there is one)"
-    )
-    parser.add_argument(
-        "--workers", type=int, default=default_workers(), help="processes that compile and run at once"
-    )
-    parser.add_argument(
-        "--parts", default="matrix,fp8,tiles", help="which of matrix, fp8 and tiles, comma-separated"
-    )
+    parser.add_argument("--backend", default="auto", help="auto, cuda or interpreter (auto: a GPU when there is one)")
+    parser.add_argument("--workers", type=int, default=default_workers(), help="processes that compile and run at once")
+    parser.add_argument("--parts", default="matrix,fp8,tiles", help="which of matrix, fp8 and tiles, comma-separated")
     options = parser.parse_args(argv)
     command = "python benchmarks/record_numerics.py " + shlex.join(argv if argv is not None else sys.argv[1:])
     started = time.perf_counter()
@@ -66,9 +60,7 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if rows else 1
 
 
-def _record(
-    options: argparse.Namespace, *, parts: list[str], backend: str, command: str
-) -> list[NumericsRow]:
+def _record(options: argparse.Namespace, *, parts: list[str], backend: str, command: str) -> list[NumericsRow]:
     rows: list[NumericsRow] = []
     size = "large" if backend == "cuda" else "small"
     options.out.parent.mkdir(parents=True, exist_ok=True)

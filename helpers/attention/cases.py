@@ -113,9 +113,7 @@ def interpreter_cases() -> list[Case]:
         for table in ("hopper", "sm100")
         for ingredients in ("incident", "lean")
     ] + [{**_PLAIN, "dims": (576, 512), "kv_dtype": "bf16", "table": "sm100"}]
-    return cases + [
-        _case(setting, small=True, seed=100 + i, real_tile=True) for i, setting in enumerate(real)
-    ]
+    return cases + [_case(setting, small=True, seed=100 + i, real_tile=True) for i, setting in enumerate(real)]
 
 
 def gpu_cases() -> list[Case]:

@@ -112,9 +112,7 @@ class Problem:
         for field in fields(self):
             value = getattr(self, field.name)
             if isinstance(value, torch.Tensor):
-                moved[field.name] = (
-                    _fenced(value.to(device)) if field.name in ("q", "k", "v") else value.to(device)
-                )
+                moved[field.name] = _fenced(value.to(device)) if field.name in ("q", "k", "v") else value.to(device)
         return replace(self, **moved)
 
 
@@ -145,9 +143,7 @@ def make_problem(
     prefix). Raises UserError when the shape has no lengths or a scale is not a positive finite number.
     """
     if not shape.extend_len:
-        raise UserError(
-            "this shape has no sequences: give it lengths with shape.with_lengths(prefix_len, extend_len)"
-        )
+        raise UserError("this shape has no sequences: give it lengths with shape.with_lengths(prefix_len, extend_len)")
     for name, scale in (("k_scale", k_scale), ("v_scale", v_scale)):
         if scale is not None and not (math.isfinite(scale) and scale > 0):
             raise UserError(f"{name} {scale} must be a positive finite number")

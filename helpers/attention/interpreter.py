@@ -38,9 +38,7 @@ class WorkerFailed(RuntimeError):
 class KernelProcesses:
     """Persistent worker processes; a context manager. `call` runs a module-level function in one of them."""
 
-    def __init__(
-        self, *, interpret: bool, workers: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
-    ) -> None:
+    def __init__(self, *, interpret: bool, workers: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
         self.interpret = interpret
         self.workers = workers or default_workers()
         self.timeout_s = timeout_s
@@ -230,8 +228,7 @@ def mend_interpreter() -> None:
 
     def create_dot(self: Any, a: Any, b: Any, d: Any, *_precision: Any) -> Any:
         operands = [
-            as_torch(x.data, x.dtype.scalar).float().numpy() if x.dtype.scalar in formats else x.data
-            for x in (a, b)
+            as_torch(x.data, x.dtype.scalar).float().numpy() if x.dtype.scalar in formats else x.data for x in (a, b)
         ]
         return interpreter.TensorHandle(np.matmul(*operands, dtype=d.data.dtype) + d.data, d.dtype.scalar)
 

@@ -232,9 +232,7 @@ def _check_kinds(required: dict[str, Any], optional: dict[str, Any], q: Any) -> 
         if not isinstance(value, torch.Tensor):
             raise UserError(f"{name} must be a torch tensor, got {type(value).__name__}")
         if value.device != q.device:
-            raise UserError(
-                f"{name} is on {value.device}, but q is on {q.device}: all tensors must be on one device"
-            )
+            raise UserError(f"{name} is on {value.device}, but q is on {q.device}: all tensors must be on one device")
     if (optional["mask"] is None) != (optional["mask_indptr"] is None):
         missing = "mask_indptr" if optional["mask_indptr"] is None else "mask"
         raise UserError(f"mask and mask_indptr go together: {missing} is missing")
@@ -243,18 +241,14 @@ def _check_kinds(required: dict[str, Any], optional: dict[str, Any], q: Any) -> 
 def _check_layouts(**tensors: torch.Tensor) -> None:
     for name, tensor in tensors.items():
         if tensor.dim() != 3:
-            raise UserError(
-                f"{name} must have 3 dimensions (token or slot, head, head_dim), got {_is(tensor)}"
-            )
+            raise UserError(f"{name} must have 3 dimensions (token or slot, head, head_dim), got {_is(tensor)}")
         if tensor.shape[2] > 1 and tensor.stride(2) != 1:
             raise UserError(
                 f"{name} must be contiguous along its last dimension (stride 1), "
                 f"its strides are {tuple(tensor.stride())}"
             )
         if min(tensor.stride()) < 0 or max(tensor.stride()[:2]) > _INT32_MAX:
-            raise UserError(
-                f"{name} has strides {tuple(tensor.stride())}; they must be from 0 to {_INT32_MAX}"
-            )
+            raise UserError(f"{name} has strides {tuple(tensor.stride())}; they must be from 0 to {_INT32_MAX}")
         # The kernel computes these offsets in 32 bits; slots of the cache are 64-bit numbers.
         if not name.endswith("buffer") and tensor.shape[0] * tensor.stride(0) > _INT32_MAX:
             raise UserError(
@@ -290,9 +284,7 @@ def _check_dtypes(**tensors: torch.Tensor) -> None:
             "bytes of an fp8 cache need .view(torch.float8_e4m3fn)"
         )
     if tensors["v_buffer"].dtype != k_buffer.dtype:
-        raise UserError(
-            f"v_buffer must have k_buffer's dtype {k_buffer.dtype}, got {_is(tensors['v_buffer'])}"
-        )
+        raise UserError(f"v_buffer must have k_buffer's dtype {k_buffer.dtype}, got {_is(tensors['v_buffer'])}")
 
 
 def _check_index_arrays(*, num_q_heads: int, **arrays: torch.Tensor | None) -> None:
@@ -314,9 +306,7 @@ def _check_index_arrays(*, num_q_heads: int, **arrays: torch.Tensor | None) -> N
             raise UserError(f"{name} must be a contiguous vector of {kind}, got {_is(array)}{strides}")
     sequences = arrays["qo_indptr"].numel() - 1
     if sequences < 0:
-        raise UserError(
-            "qo_indptr is empty; it must hold one offset per sequence and one more, starting with 0"
-        )
+        raise UserError("qo_indptr is empty; it must hold one offset per sequence and one more, starting with 0")
     for name in ("kv_indptr", "mask_indptr"):
         if arrays[name] is not None and arrays[name].numel() != sequences + 1:
             raise UserError(
@@ -347,9 +337,7 @@ def _check_contents(
         low, high = (int(x) for x in torch.aminmax(used))
         if low < 0 or high >= k_buffer.shape[0]:
             bad = low if low < 0 else high
-            raise UserError(
-                f"kv_indices holds slot {bad}, but k_buffer has slots 0 to {k_buffer.shape[0] - 1}"
-            )
+            raise UserError(f"kv_indices holds slot {bad}, but k_buffer has slots 0 to {k_buffer.shape[0] - 1}")
     if mask is not None:
         starts = mask_indptr.tolist()
         for seq, (start, p, e) in enumerate(zip(starts, prefix, extend, strict=False)):
@@ -370,11 +358,7 @@ def _lengths(name: str, offsets: torch.Tensor, total: int, of_what: str, *, exac
     lengths = [b - a for a, b in itertools.pairwise(values)]
     if min(lengths, default=0) < 0:
         at = next(i for i, length in enumerate(lengths) if length < 0)
-        raise UserError(
-            f"{name} must not decrease, but {name}[{at}:{at + 2}] is {values[at]}, {values[at + 1]}"
-        )
+        raise UserError(f"{name} must not decrease, but {name}[{at}:{at + 2}] is {values[at]}, {values[at + 1]}")
     if values[-1] != total if exact else values[-1] > total:
-        raise UserError(
-            f"{name} ends with {values[-1]}, expected {'' if exact else 'at most '}{total}: {of_what}"
-        )
+        raise UserError(f"{name} ends with {values[-1]}, expected {'' if exact else 'at most '}{total}: {of_what}")
     return lengths

@@ -131,9 +131,7 @@ def errors_against(result: torch.Tensor, answer: torch.Tensor) -> Errors:
     size = answer.norm(dim=-1)
     distance = difference.norm(dim=-1)
     # A row that is zero by definition is wrong by any amount, and right only at zero.
-    rows = torch.where(
-        size > 0, distance / size.clamp_min(1e-300), torch.where(distance > 0, math.inf, distance)
-    )
+    rows = torch.where(size > 0, distance / size.clamp_min(1e-300), torch.where(distance > 0, math.inf, distance))
     whole = float(answer.norm())
     return Errors(
         max_abs=float(difference.abs().max()),
@@ -159,17 +157,13 @@ def judge(errors: Errors, allowed: Errors, *, fenced: bool = True) -> str:
     """The status these errors deserve: ok, too_large, nan or wrote_outside."""
     if not fenced:
         return "wrote_outside"
-    if any(
-        math.isnan(x) for x in (errors.max_abs, errors.row_rel, errors.rel, allowed.max_abs, allowed.row_rel)
-    ):
+    if any(math.isnan(x) for x in (errors.max_abs, errors.row_rel, errors.rel, allowed.max_abs, allowed.row_rel)):
         return "nan"
     within = errors.max_abs <= allowed.max_abs and errors.row_rel <= allowed.row_rel
     return "ok" if within else "too_large"
 
 
-def run_kernel(
-    problem: Problem, *, tile: TileConfig, ingredients: Ingredients, kernel: Any = None
-) -> torch.Tensor:
+def run_kernel(problem: Problem, *, tile: TileConfig, ingredients: Ingredients, kernel: Any = None) -> torch.Tensor:
     """The kernel's output for this problem, on the problem's device, from an output tensor full of NaN."""
     output = problem.new_output()
     prepare_launch(
@@ -209,9 +203,7 @@ def check_case(case: Case, kernel_path: str | None = None, device: str | None = 
     device = device or launchable_device()
     blank = blank_row(case, study="matrix", variant=_option_words(case.shape), device=device)
     try:
-        problem = make_problem(
-            case.shape, seed=case.seed, device=device, k_scale=case.k_scale, v_scale=case.v_scale
-        )
+        problem = make_problem(case.shape, seed=case.seed, device=device, k_scale=case.k_scale, v_scale=case.v_scale)
         output = run_kernel(
             problem,
             tile=case.tile,
@@ -307,13 +299,9 @@ def read_rows(path: str | Path) -> list[NumericsRow]:
             f"cannot read {path}: {exc.strerror or exc}; benchmarks/record_numerics.py --out writes one"
         ) from exc
     if table and set(table[0]) != set(kinds):
-        raise UserError(
-            f"{path} has other columns than a numerics record: write it with benchmarks/record_numerics.py"
-        )
+        raise UserError(f"{path} has other columns than a numerics record: write it with benchmarks/record_numerics.py")
     return [
-        NumericsRow(
-            **{k: None if v == "" and kinds[k] != "str" else convert[kinds[k]](v) for k, v in line.items()}
-        )
+        NumericsRow(**{k: None if v == "" and kinds[k] != "str" else convert[kinds[k]](v) for k, v in line.items()})
         for line in table
     ]
 
@@ -353,9 +341,7 @@ def run_tasks(
             except WorkerFailed as exc:
                 where = _environment("cpu" if interpret else "cuda")
                 answer = replace(blank, **where, status="failed", message=str(exc)[-600:])
-            rows = [
-                replace(row, command=command) for row in (answer if isinstance(answer, list) else [answer])
-            ]
+            rows = [replace(row, command=command) for row in (answer if isinstance(answer, list) else [answer])]
             results.append(rows)
             if progress is not None:
                 for row in rows:

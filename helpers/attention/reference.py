@@ -19,9 +19,7 @@ def attention_float64(problem: Problem, *, exact_cache: bool = False) -> torch.T
     would give. Raises UserError when the problem was made without `keep_exact`.
     """
     if exact_cache and problem.k_exact is None:
-        raise UserError(
-            "this problem does not hold the unrounded cache: make it with make_problem(keep_exact=True)"
-        )
+        raise UserError("this problem does not hold the unrounded cache: make it with make_problem(keep_exact=True)")
     out = problem.q.new_zeros(*problem.q.shape[:2], problem.shape.v_head_dim, dtype=torch.float64)
     for seq in range(len(problem.shape.extend_len)):
         rows, slots = _rows_and_slots(problem, seq)
@@ -78,17 +76,13 @@ def attention_low_precision(
             q = problem.q[rows, head]
             logits = torch.cat(
                 [
-                    rounded(q, prefix_q_dtype)
-                    @ cached_k[:, kv_head].T
-                    * (problem.sm_scale * problem.k_scale),
+                    rounded(q, prefix_q_dtype) @ cached_k[:, kv_head].T * (problem.sm_scale * problem.k_scale),
                     q.float() @ new_k[:, kv_head].T * problem.sm_scale,
                 ],
                 dim=1,
             )
             weights, total = _softmax_terms(problem, head, logits, visible)
-            from_prefix = (
-                rounded(weights[:, :prefix], prefix_p_dtype) @ cached_v[:, kv_head] * problem.v_scale
-            )
+            from_prefix = rounded(weights[:, :prefix], prefix_p_dtype) @ cached_v[:, kv_head] * problem.v_scale
             from_new = rounded(weights[:, prefix:], new_dtype) @ new_v[:, kv_head]
             out[rows, head] = (from_prefix + from_new) / total
     return out

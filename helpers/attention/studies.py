@@ -202,16 +202,12 @@ def tile_shapes(size: str = "small") -> list[AttentionShape]:
     if size == "large":
         lengths = ((1024, 37, 0), (512, 1000, 300))
         return [
-            replace(GEMMA4_31B_SLIDING, kv_dtype=kv_dtype).with_lengths(*lengths)
-            for kv_dtype in ("bf16", "fp8_e4m3")
+            replace(GEMMA4_31B_SLIDING, kv_dtype=kv_dtype).with_lengths(*lengths) for kv_dtype in ("bf16", "fp8_e4m3")
         ] + [replace(GEMMA4_31B_GLOBAL, kv_dtype="fp8_e4m3").with_lengths(*lengths)]
     if size != "small":
         raise UserError(f"unknown size {size!r}: choose small or large")
     base = AttentionShape(num_q_heads=2, num_kv_heads=1, head_dim=64, model_window=40)
-    return [
-        replace(base, kv_dtype=kv_dtype).with_lengths((70, 9, 0), (33, 20, 5))
-        for kv_dtype in ("bf16", "fp8_e4m3")
-    ]
+    return [replace(base, kv_dtype=kv_dtype).with_lengths((70, 9, 0), (33, 20, 5)) for kv_dtype in ("bf16", "fp8_e4m3")]
 
 
 def run_study(

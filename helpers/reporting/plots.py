@@ -198,7 +198,7 @@ def plot_before_after(
 
 
 def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
-    """How often a prefill reads each key and value, before and after, one pair of bars a layer; takes a `cost_table`."""
+    """How often a prefill reads each key and value, before and after, a pair of bars a layer; takes a `cost_table`."""
     import matplotlib.pyplot as plt
 
     use_house_style()

@@ -60,7 +60,7 @@ def verdict_html(evidence: Evidence, choice: Choice) -> str:
         "memory": _memory_words(report),
         "tensor cores": report.tensor_core_path if report.instructions else None,
         "message": report.message[:400] or None,
-        "evidence": evidence.source + (", from the cache" if report.cached else "") + f" ({report.wall_s:.1f} s to compile)",
+        "evidence": evidence.source + (", cached" if report.cached else "") + f" ({report.wall_s:.1f} s to compile)",
         "command": choice.command(),
     }
     cells = "".join(

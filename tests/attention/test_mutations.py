@@ -64,11 +64,7 @@ MUTATIONS = {
     "mask of the prefix not skipped": ("if HAS_MASK and MASK_PREFIX:", "if HAS_MASK:", None),
     "mask row too short": ("* (prefix_len + extend_len) + prefix_len", "* extend_len + prefix_len", None),
     "rotary part ignored": ("qk += tl.dot(q_pe, k_pe)", "qk += 0.0", None),
-    "rows past the end written": (
-        "mask=row_ok[:, None] & dv_ok[None, :]\n    )",
-        "mask=dv_ok[None, :]\n    )",
-        None,
-    ),
+    "rows past the end written": ("mask=row_ok[:, None] & dv_ok[None, :]", "mask=dv_ok[None, :]", None),
 }
 
 
