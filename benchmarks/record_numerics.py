@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=default_workers(), help="processes that compile and run at once")
     parser.add_argument("--parts", default="matrix,fp8,tiles", help="which of matrix, fp8 and tiles, comma-separated")
     options = parser.parse_args(argv)
-    command = "python benchmarks/record_numerics.py " + shlex.join(argv if argv is not None else sys.argv[1:])
+    # The recorded command names the file, not the folder of the machine it was written on.
+    words = [w if w != str(options.out) else options.out.name for w in (argv if argv is not None else sys.argv[1:])]
+    command = "python benchmarks/record_numerics.py " + shlex.join(words)
     started = time.perf_counter()
     try:
         backend = resolve_backend(options.backend)

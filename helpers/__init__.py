@@ -33,6 +33,17 @@ _HOMES = {
         "inside_ptxas_choices",
         "tile_chooser_choices",
     ),
+    "helpers.attention.cases": ("gpu_cases", "interpreter_cases"),
+    "helpers.attention.numerics": ("resolve_backend", "run_cases", "summarise"),
+    "helpers.reporting.numerics_view": (
+        "count_table",
+        "fp8_table",
+        "gpu_numerics",
+        "numerics_table",
+        "plot_error_budget",
+        "plot_fp8_sources",
+        "tile_study_table",
+    ),
     "helpers.reporting.records": ("compile_choices", "compile_one", "provenance", "ptx_of", "read_rows"),
     "helpers.reporting.tables": (
         "against_reference",

@@ -71,7 +71,8 @@ class AttentionShape:
             raise UserError(f"logit cap {self.logit_cap} must be a positive number, or 0 for none")
         if len(self.prefix_len) != len(self.extend_len):
             raise UserError(
-                f"{len(self.prefix_len)} prefix lengths for {len(self.extend_len)} extend lengths: one each a sequence"
+                f"{len(self.prefix_len)} prefix lengths for {len(self.extend_len)} extend lengths: "
+                "one of each per sequence"
             )
         if min(self.prefix_len + self.extend_len, default=0) < 0:
             raise UserError(f"lengths must not be negative: prefix {self.prefix_len}, extend {self.extend_len}")

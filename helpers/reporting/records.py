@@ -54,7 +54,14 @@ def read_rows(name: str) -> pd.DataFrame:
 
 def provenance(table: pd.DataFrame) -> str:
     """One sentence: where the rows come from."""
-    return f"recorded: {table.attrs.get('provenance', 'provenance not given')}"
+    said = table.attrs.get("provenance")
+    if not said and {"device", "torch_version", "triton_version", "time_utc"} <= set(table):
+        first = table.iloc[0]
+        said = (
+            f"{first['device']}, torch {first['torch_version']}, Triton {first['triton_version']}, "
+            f"{str(first['time_utc'])[:10]}, {first['command']}"
+        )
+    return f"recorded: {said or 'provenance not given'}"
 
 
 @lru_cache(maxsize=1)
