@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.cases import gpu_cases, interpreter_cases
+from helpers.attention.cases import gpu_cases, interpreter_cases, lean_cases
 from helpers.attention.interpreter import KernelProcesses, default_workers
 from helpers.attention.numerics import (
     NumericsRow,
@@ -77,7 +77,8 @@ def _record(options: argparse.Namespace, *, parts: list[str], backend: str, comm
     with KernelProcesses(interpret=backend == "interpreter", workers=options.workers) as processes:
         common = {"processes": processes, "progress": keep, "command": command}
         if "matrix" in parts:
-            run_cases(gpu_cases() if backend == "cuda" else interpreter_cases(), backend, **common)
+            cases = gpu_cases() if backend == "cuda" else interpreter_cases()
+            run_cases([*cases, *lean_cases(cases)], backend, **common)
         if "fp8" in parts:
             run_study(fp8_rows, fp8_shapes(size), backend, **common)
         if "tiles" in parts:

@@ -555,7 +555,9 @@ def ceiling_rows(ceilings: Ceilings) -> list[ThroughputRow]:
     ]  # fmt: skip
 
 
-def write_rows(path: Path, rows: Iterable[ThroughputRow], *, append: bool = False, comments: Sequence[str] = ()) -> None:
+def write_rows(
+    path: Path, rows: Iterable[ThroughputRow], *, append: bool = False, comments: Sequence[str] = ()
+) -> None:
     """Write rows as CSV, `# ` comment lines and a header first, or append them; flushed when this returns."""
     with path.open("a" if append else "w", newline="", encoding="utf-8") as out:
         if not append:

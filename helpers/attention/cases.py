@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from helpers.attention.lean import LeanTile, choose_lean_tile
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN, Ingredients
 from helpers.attention.tiles import TileConfig, parse_tile
@@ -17,10 +18,13 @@ INGREDIENT_SETS = {"incident": INCIDENT, "lean": LEAN}
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One launch to check: a shape with lengths, a tile (and the table it came from), ingredients, a seed."""
+    """One launch to check: a shape with lengths, a tile (and the table it came from), ingredients, a seed.
+
+    A LeanTile means the lean kernel, which has no ingredients to choose: it is judged as LEAN.
+    """
 
     shape: AttentionShape
-    tile: TileConfig
+    tile: TileConfig | LeanTile
     tile_table: str = "given"
     ingredients: Ingredients = INCIDENT
     seed: int = 0
@@ -125,6 +129,22 @@ def gpu_cases() -> list[Case]:
     large = [{**_PLAIN, **setting} for setting in all_pairs({"dims": GPU_LARGE_DIMS, **GPU_LARGE_FACTORS})]
     cases = [_case(setting, small=False, seed=1000 + i) for i, setting in enumerate([*settings, *large])]
     return sorted([*cases, *gemma_cases()], key=lambda case: case.shape.head_dim)
+
+
+def lean_cases(cases: Sequence[Case]) -> list[Case]:
+    """The lean kernel on the shapes, lengths and seeds of these cases, once each, with sm_90a's table tile.
+
+    Where the case has a small tile (the interpreter's), so has the lean one; heads of a group are packed two by two.
+    """
+    lean: dict[tuple, Case] = {}
+    for case in cases:
+        small = case.tile.block_m <= 32 and case.shape.head_dim < 256
+        tile = LeanTile(32, 16, 4, 2, 2) if small else choose_lean_tile("sm_90a", case.shape)
+        lean.setdefault(
+            (case.shape, case.seed),
+            replace(case, tile=tile.fitted(case.shape.kv_group_num), tile_table="lean kernel", ingredients=LEAN),
+        )
+    return list(lean.values())
 
 
 def gemma_cases() -> list[Case]:

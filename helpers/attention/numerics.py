@@ -37,6 +37,7 @@ from helpers.attention.cases import INGREDIENT_SETS, Case
 from helpers.attention.inputs import Problem, fence_intact, make_problem
 from helpers.attention.interpreter import KernelProcesses, WorkerFailed
 from helpers.attention.launch import prepare_launch
+from helpers.attention.lean import LeanTile, prepare_lean
 from helpers.attention.reference import attention_float64, attention_low_precision
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT, Ingredients
@@ -163,12 +164,16 @@ def judge(errors: Errors, allowed: Errors, *, fenced: bool = True) -> str:
     return "ok" if within else "too_large"
 
 
-def run_kernel(problem: Problem, *, tile: TileConfig, ingredients: Ingredients, kernel: Any = None) -> torch.Tensor:
-    """The kernel's output for this problem, on the problem's device, from an output tensor full of NaN."""
+def run_kernel(
+    problem: Problem, *, tile: TileConfig | LeanTile, ingredients: Ingredients, kernel: Any = None
+) -> torch.Tensor:
+    """The kernel's output for this problem, on the problem's device, from an output tensor full of NaN.
+
+    A LeanTile launches the lean kernel.
+    """
     output = problem.new_output()
-    prepare_launch(
-        **problem.tensors(), o=output, **problem.options(), tile=tile, ingredients=ingredients, kernel=kernel
-    ).run()
+    prepare = prepare_lean if isinstance(tile, LeanTile) else prepare_launch
+    prepare(**problem.tensors(), o=output, **problem.options(), tile=tile, ingredients=ingredients, kernel=kernel).run()
     return output
 
 

@@ -401,6 +401,8 @@ def dense_kv(problem: Problem, *, quantised: bool = False) -> tuple[torch.Tensor
     """
     import torch
 
+    from helpers.attention.sampled import cached_rows
+
     shape = problem.shape
     results = []
     for buffer, fresh, scale in (
@@ -411,15 +413,13 @@ def dense_kv(problem: Problem, *, quantised: bool = False) -> tuple[torch.Tensor
         for seq, (prefix, extend) in enumerate(zip(shape.prefix_len, shape.extend_len, strict=True)):
             first = sum(shape.prefix_len[:seq])
             start = sum(shape.extend_len[:seq])
-            # Indexing bytes: not every build of torch gathers fp8.
-            slots = problem.kv_indices[first : first + prefix]
-            cached = buffer.view(torch.uint8)[slots].view(buffer.dtype) if buffer.itemsize == 1 else buffer[slots]
+            cached = cached_rows(buffer, problem.kv_indices[first : first + prefix])
             new = fresh[start : start + extend]
             if quantised:
                 parts += [cached, (new.float() / scale).to(buffer.dtype)]
             else:
                 parts += [(cached.float() * scale).to(fresh.dtype), new]
-        # As bytes, for the same reason.
+        # Joined as bytes: not every build of torch concatenates fp8.
         results.append(torch.cat([part.view(torch.uint8) for part in parts]).view(parts[0].dtype))
     return results[0], results[1]
 

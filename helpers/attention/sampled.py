@@ -35,6 +35,11 @@ def packed_rows(problem: Problem, tokens: tuple[tuple[int, ...], ...]) -> torch.
     return torch.tensor(rows, dtype=torch.int64, device=problem.q.device)
 
 
+def cached_rows(buffer: torch.Tensor, slots: torch.Tensor) -> torch.Tensor:
+    """`buffer[slots]` for any dtype: bytes are gathered, because not every build of torch indexes fp8."""
+    return buffer.view(torch.uint8)[slots].view(buffer.dtype)
+
+
 def sampled_attention(problem: Problem, tokens: tuple[tuple[int, ...], ...], *, path: str = "float64") -> torch.Tensor:
     """Attention of the sampled tokens, `[sampled, num_q_heads, v_head_dim]`, float64 or, rounded, float32.
 
@@ -73,7 +78,13 @@ def _sequence(problem: Problem, seq: int, tokens: tuple[int, ...], path: str) ->
         new_k, new_v = new_k.float() / problem.k_scale, new_v.float() / problem.v_scale
         k_back, v_back = problem.k_scale, problem.v_scale
     halves = (
-        (problem.k_buffer[slots], problem.v_buffer[slots], prefix_dtype, problem.k_scale, problem.v_scale),
+        (
+            cached_rows(problem.k_buffer, slots),
+            cached_rows(problem.v_buffer, slots),
+            prefix_dtype,
+            problem.k_scale,
+            problem.v_scale,
+        ),
         (new_k, new_v, fresh_dtype, k_back, v_back),
     )
     group, kv_heads = shape.kv_group_num, shape.num_kv_heads

@@ -124,9 +124,7 @@ def load_from_wheel(archive: Path, member: str, folder: Path, *, truths: dict[st
     would do when installed is not run, and nothing stays in sys.modules.
     """
     closure = import_closure(archive, member)
-    files = {
-        name.removesuffix(".py").replace("/", "."): copy_member(archive, name, folder / name) for name in closure
-    }
+    files = {name.removesuffix(".py").replace("/", "."): copy_member(archive, name, folder / name) for name in closure}
     dotted = member.removesuffix(".py").replace("/", ".")
     roots = {root.partition(".")[0] for name in closure for root in _imports(read_source(archive, name))}
     own = dotted.partition(".")[0]

@@ -1,4 +1,4 @@
-"""Numerics as people read them: rows live on this machine's GPU or recorded, the error budget, where fp8's error comes from."""
+"""Numerics as people read them: rows live or recorded, the error budget, where fp8's error comes from."""
 
 from __future__ import annotations
 
@@ -32,19 +32,20 @@ def numerics_table(rows: Iterable[NumericsRow]) -> pd.DataFrame:
 
 
 def gpu_numerics() -> tuple[pd.DataFrame, str]:
-    """(rows of the option matrix and both studies on a GPU, where they come from): live where there is one, else recorded."""
+    """(rows of the option matrix and both studies on a GPU, their source): live where there is a GPU, else recorded."""
     import torch
 
     if not torch.cuda.is_available():
         table = read_rows("numerics_h200")
         return table, provenance(table)
-    from helpers.attention.cases import gpu_cases
+    from helpers.attention.cases import gpu_cases, lean_cases
     from helpers.attention.interpreter import KernelProcesses
     from helpers.attention.numerics import run_cases
     from helpers.attention.studies import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes
 
     with KernelProcesses(interpret=False) as processes:
-        rows = run_cases(gpu_cases(), "cuda", processes=processes)
+        cases = gpu_cases()
+        rows = run_cases([*cases, *lean_cases(cases)], "cuda", processes=processes)
         rows += run_study(fp8_rows, fp8_shapes("large"), "cuda", processes=processes)
         rows += run_study(tile_rows, tile_shapes("large"), "cuda", processes=processes)
     return numerics_table(rows), f"live on this machine's {rows[0].device}"
@@ -59,7 +60,7 @@ def count_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
-    """Each case's worst row error as a share of its derived tolerance, sorted; a case that failed is a cross at the top."""
+    """Each case's worst row error as a share of its derived tolerance, sorted; a failed case is a cross at the top."""
     import matplotlib.pyplot as plt
 
     use_house_style()
@@ -102,9 +103,19 @@ def plot_fp8_sources(table: pd.DataFrame, title: str, source: str) -> Figure:
     wide = fp8_table(table)
     fig, ax = plt.subplots(figsize=(8.5, 3.9))
     height = 0.8 / len(wide.columns)
-    for n, (column, colour, hatch) in enumerate(zip(wide.columns, (AFTER_COLOUR, BEFORE_COLOUR), ("", "///"), strict=False)):
+    for n, (column, colour, hatch) in enumerate(
+        zip(wide.columns, (AFTER_COLOUR, BEFORE_COLOUR), ("", "///"), strict=False)
+    ):
         for y, value in enumerate(wide[column]):
-            ax.barh(y + (n - 0.5) * height, value, height, color=colour, hatch=hatch, edgecolor="white", label=column if y == 0 else None)
+            ax.barh(
+                y + (n - 0.5) * height,
+                value,
+                height,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=column if y == 0 else None,
+            )
             ax.text(value, y + (n - 0.5) * height, f"  {value:.1e}", va="center", fontsize=8.5)
     ax.set_xscale("log")
     ax.set_xlim(8e-4, wide.max().max() * 4)
