@@ -54,9 +54,7 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--out", required=True, type=Path, help="CSV file to write")
     parser.add_argument("--peers", type=Path, help="folder that benchmarks/fetch_peers.py filled")
     parser.add_argument("--quick", action="store_true", help="only the five cases of the table")
-    parser.add_argument(
-        "--cases", help="cases or groups, comma-separated (table, ragged, prefix_sweep, 'sliding fp8', …)"
-    )
+    parser.add_argument("--cases", help="cases or groups, comma-separated (table, ragged, 'sliding fp8', …)")
     parser.add_argument("--variants", help="only variants whose name contains one of these, comma-separated")
     parser.add_argument("--limit", type=float, default=235.0, help="seconds for the whole run (default 235)")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that compile ahead; 0: none")

@@ -57,7 +57,7 @@ class ThroughputRow:
     """One observation. `status`: ok; wrong (ran, beyond tolerance, time kept); failed; skipped (`reason` says why).
 
     `error_vs_reference` is the Frobenius norm of the difference over that of the answer, on `reference_rows` sampled
-    (token, head) rows. `triton_n_spills` is Triton's own count of spilled bytes' worth of local memory, not ptxas's.
+    (token, head) rows. `triton_n_spills` is Triton's `n_spills` of the loaded binary (local memory), not ptxas's.
     `host_us` is what enqueueing once costs the CPU: a median near it is launch-bound, not a kernel's time.
     """
 
@@ -277,10 +277,9 @@ def host_microseconds(run: Callable[[], Any], *, calls: int = 5) -> float:
 
 def measure_ceilings() -> Ceilings:
     """This GPU's ceilings: an 8192^3 bf16 matmul on random data, and a copy of 4 GiB."""
-    a, b = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda").to(torch.bfloat16) for _ in range(2))
-    c = torch.empty_like(a)
-    matmul = time_call(lambda: torch.mm(a, b, out=c))
-    del a, b, c
+    left, right = (torch.randn(MATMUL_SIZE, MATMUL_SIZE, device="cuda").to(torch.bfloat16) for _ in range(2))
+    product = torch.empty_like(left)
+    matmul = time_call(lambda: torch.mm(left, right, out=product))
     source = torch.empty(COPY_BYTES, dtype=torch.uint8, device="cuda").random_()
     target = torch.empty_like(source)
     copy = time_call(lambda: target.copy_(source))

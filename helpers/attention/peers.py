@@ -94,13 +94,17 @@ def prepare(variant: Variant, problem: Problem, o: torch.Tensor) -> Prepared:
     if isinstance(built, Prepared):
         return built
     if callable(getattr(built, "run", None)):
-        tile, options = getattr(built, "tile", None), getattr(built, "options", {}) or {}
+        arguments, options = getattr(built, "arguments", {}), getattr(built, "options", {})
+        # What is launched, not what was asked for: a builder may have changed the tile.
+        tile = f"{arguments['BLOCK_M']}x{arguments['BLOCK_N']}" if "BLOCK_M" in arguments else ""
+        if arguments.get("GROUP_PACK", 1) > 1:
+            tile += f" pack {arguments['GROUP_PACK']}"
         return Prepared(
             run=built.run,
             compiled=lambda returned: returned,
-            tile="" if tile is None else str(tile),
-            num_warps=options.get("num_warps", getattr(tile, "num_warps", None)),
-            num_stages=options.get("num_stages", getattr(tile, "num_stages", None)),
+            tile=tile,
+            num_warps=options.get("num_warps"),
+            num_stages=options.get("num_stages"),
         )
     return Prepared(run=built, compiled=lambda returned: returned)
 
@@ -447,7 +451,8 @@ def paged_kv(
         for pool, source in zip(pools, (keys, values), strict=True):
             pool.view(torch.uint8)[slots] = source[start : start + length].view(torch.uint8)
         first_page, start = first_page + count, start + length
-    return tuple(pool.view(total, page, *pool.shape[1:]) for pool in pools) + (table,)
+    key_pool, value_pool = (pool.view(total, page, *pool.shape[1:]) for pool in pools)
+    return key_pool, value_pool, table
 
 
 # --- what torch ships ---------------------------------------------------------------------------------------
