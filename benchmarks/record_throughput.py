@@ -31,6 +31,7 @@ from helpers.errors import UserError
 COMPILE_SHARE = 0.5
 CONTEXT_LOST = 75
 MOST_RESTARTS = 6
+PROVENANCE = ("gpu", "driver", "torch", "triton", "cuda", "date_utc")
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -68,20 +69,11 @@ def parse(argv: list[str]) -> argparse.Namespace:
 def chosen(options: argparse.Namespace) -> tuple[list, list]:
     """(cases, variants) that the options ask for; raises UserError for names there are not."""
     from helpers.attention.bench import bench_cases
-    from helpers.attention.peers import default_variants
+    from helpers.attention.peers import select_variants
 
-    if options.peers is not None and not options.peers.is_dir():
-        raise UserError(f"{options.peers} is no folder: run python benchmarks/fetch_peers.py, or leave --peers out")
     names = [name.strip() for name in options.cases.split(",")] if options.cases else None
+    variants = select_variants(options.variants, options.peers)
     cases = bench_cases(names, quick=options.quick)
-    variants = default_variants(options.peers)
-    if options.variants:
-        wanted = [word.strip().lower() for word in options.variants.split(",")]
-        picked = [v for v in variants if any(word in v.name.lower() for word in wanted)]
-        if not picked:
-            known = ", ".join(v.name for v in variants)
-            raise UserError(f"no variant's name contains {options.variants!r}: choose from {known}")
-        variants = picked
     return cases, variants
 
 
@@ -98,12 +90,16 @@ def _record(options: argparse.Namespace, argv: list[str]) -> int:
     if not torch.cuda.is_available():
         raise UserError("this needs a CUDA GPU and torch sees none; recorded rows are in data/")
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    command = "python benchmarks/record_throughput.py " + shlex.join(argv)
+    # The recorded command names the file, not the folder of the machine it was written on.
+    words = [word if word != str(options.out) else options.out.name for word in argv]
+    command = "python benchmarks/record_throughput.py " + shlex.join(words)
     write_rows(options.out, [], comments=[f"Throughput, recorded by `{command}`; columns: helpers/attention/bench.py"])
     with tempfile.TemporaryDirectory(prefix="register-cliff-bench-") as folder:
         environment = {
             **os.environ,
             "TRITON_CACHE_DIR": os.environ.get("TRITON_CACHE_DIR", f"{folder}/triton"),
+            # Each process compiles for itself: a pool of helpers in each would only be in the way.
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
             "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", f"{folder}/inductor"),
         }
         itself = [sys.executable, str(Path(__file__).resolve()), *argv, "--command", command]
@@ -120,8 +116,9 @@ def _record(options: argparse.Namespace, argv: list[str]) -> int:
                 # A worker stops by itself at its deadline, after the pair it is at.
                 return process.wait(timeout=seconds + 45)
             except subprocess.TimeoutExpired:
-                _end(process)
                 return -signal.SIGKILL
+            finally:
+                _end(process)
 
         supervise(
             start, out=options.out, marker=marker, until=started + options.limit, cases=cases, variants=variants,
@@ -143,19 +140,25 @@ def _compile_ahead(itself: list[str], environment: dict, *, jobs: int, until: fl
             )
         )
         log.close()
-    for i, process in enumerate(shards):
-        try:
-            process.wait(timeout=max(1.0, until - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    try:
+        for i, process in enumerate(shards):
+            try:
+                process.wait(timeout=max(0.1, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                print(f"compile process {i} was stopped: out of time", flush=True)
+    finally:
+        for process in shards:
             _end(process)
-            print(f"compile process {i} was stopped: out of time", flush=True)
+    for i in range(jobs):
         for line in (folder / f"shard{i}.log").read_text(errors="replace").splitlines():
             if line.startswith("could not compile"):
                 print(line[:300], flush=True)
 
 
 def _end(process: subprocess.Popen) -> None:
-    """Kill a child of ours and what it started (ptxas runs as a process of its own)."""
+    """Kill a child of ours and what it started (ptxas runs as a process of its own), unless it has ended by itself."""
+    if process.poll() is not None:
+        return
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -180,7 +183,7 @@ def supervise(
     """
     from dataclasses import replace
 
-    from helpers.attention.bench import blank_row, write_rows
+    from helpers.attention.bench import blank_row, read_csv, write_rows
 
     pairs = {(case.name, variant.name): (case, variant) for case in cases for variant in variants}
     for _ in range(MOST_RESTARTS):
@@ -190,14 +193,16 @@ def supervise(
             return
         at = json.loads(marker.read_text()) if marker.is_file() else {}
         pair = pairs.get((at.get("case"), at.get("variant")))
-        if pair is None:
-            print(f"the measuring process ended with code {code} before it measured anything", file=sys.stderr)
+        rows = read_csv(out)
+        if pair is None or (pair[0].name, pair[1].name) in {(row["case"], row["variant"]) for row in rows}:
+            print(f"the measuring process ended with code {code}, outside any variant: see above", file=sys.stderr)
             return
         how = "broke the CUDA context" if code == CONTEXT_LOST else f"ended the measuring process (code {code})"
         reason = f"{how}: {at['reason']}" if at.get("reason") else how
-        write_rows(
-            out, [replace(blank_row(*pair), status="failed", reason=reason, command=command, seed=seed)], append=True
-        )
+        # This process knows no GPU; the rows of the workers do.
+        facts = [{name: row[name] for name in PROVENANCE} for row in rows if row["gpu"]]
+        known = {"status": "failed", "reason": reason, "command": command, "seed": seed, **(facts[-1] if facts else {})}
+        write_rows(out, [replace(blank_row(*pair), **known)], append=True)
         print(f"   failed  {pair[0].name}, {pair[1].name}: {reason}", flush=True)
     print(f"gave up after {MOST_RESTARTS} measuring processes", file=sys.stderr)
 

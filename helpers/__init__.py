@@ -73,6 +73,16 @@ _HOMES = {
         "say",
         "show_kernel",
     ),
+    "helpers.attention.lean": ("LEAN_TABLE", "LeanTile", "build_lean_spec", "choose_lean_tile"),
+    "helpers.reporting.throughput_view": (
+        "case_rows",
+        "plot_roofline",
+        "plot_sweep",
+        "plot_throughput",
+        "ratio_table",
+        "targets_table",
+        "throughput",
+    ),
     "helpers.reporting.verdict": ("workbook_verdict",),
     "helpers.reporting.widgets": ("explorer",),
 }

@@ -35,6 +35,7 @@ from helpers.errors import UserError
 BYTES_PER_ELEMENT = {"bf16": 2, "fp16": 2, "fp8_e4m3": 1, "fp8_e5m2": 1}
 INDEX_BYTES = 8
 WARMUP_MS, REP_MS = 25, 100
+LEAST_REPETITIONS = 7
 SAMPLED_TOKENS = 48
 CACHE_STATE = "do_bench overwrites 256 MB before each repetition"
 MATMUL_SIZE = 8192
@@ -71,6 +72,7 @@ class ThroughputRow:
     median_ms: float | None = None
     p20_ms: float | None = None
     p80_ms: float | None = None
+    repetitions: int | None = None
     tflops: float | None = None
     gbytes_per_s: float | None = None
     error_vs_reference: float | None = None
@@ -129,11 +131,12 @@ class Ceilings:
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds of one call."""
+    """Milliseconds of one call, over so many."""
 
     median_ms: float
     p20_ms: float
     p80_ms: float
+    repetitions: int
 
 
 # --- what is timed ----------------------------------------------------------------------------------------
@@ -160,8 +163,8 @@ def bench_cases(names: Iterable[str] | None = None, *, quick: bool = False) -> l
         BenchCase(name=f"{name} ragged", group="ragged", shape=shape.with_lengths(*ragged))
         for name, shape in (("sliding", sliding), ("global", whole))
     ]
-    prefixes = {"sliding": (0, 4096, 16384), "global": (0, 2048, 32768)}
-    extends = {"sliding": (1024, 2048, 8192), "global": (1024, 4096, 8192)}
+    prefixes = {"sliding": (0, 4096, 16384), "global": (0, 2048, 16384)}
+    extends = {"sliding": (1024, 2048, 8192), "global": (512, 1024, 4096)}
     for name, (shape, prefix, extend) in list(layers.items())[:2]:
         for group, lengths in (
             ("prefix_sweep", [(p, extend) for p in prefixes[name]]),
@@ -256,14 +259,23 @@ def bytes_moved(shape: AttentionShape) -> int:
 
 
 def time_call(run: Callable[[], Any]) -> Timing:
-    """Median, p20 and p80 of `run` by triton.testing.do_bench."""
+    """Median, p20 and p80 of `run` by triton.testing.do_bench, for REP_MS or LEAST_REPETITIONS if that is longer."""
     from triton.testing import do_bench
 
-    median, p20, p80 = do_bench(run, warmup=WARMUP_MS, rep=REP_MS, quantiles=[0.5, 0.2, 0.8])
-    return Timing(median, p20, p80)
+    run()
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    torch.cuda.synchronize()
+    once_ms = (time.perf_counter() - started) * 1e3
+    times = do_bench(run, warmup=WARMUP_MS, rep=max(REP_MS, LEAST_REPETITIONS * once_ms), return_mode="all")
+    p20, median, p80 = (
+        torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.2, 0.5, 0.8]).double()).tolist()
+    )
+    return Timing(median, p20, p80, len(times))
 
 
-def host_microseconds(run: Callable[[], Any], *, calls: int = 5) -> float:
+def host_microseconds(run: Callable[[], Any], *, calls: int = 3) -> float:
     """What enqueueing one call costs the CPU, the GPU idle before: the least of a few."""
     best = math.inf
     for _ in range(calls):
@@ -382,6 +394,12 @@ class ContextLost(RuntimeError):
     """The CUDA context did not survive a variant."""
 
 
+def require_gpu() -> None:
+    """Raise UserError where this process has no CUDA GPU."""
+    if not torch.cuda.is_available():
+        raise UserError("the benchmark needs a CUDA GPU and this process sees none; recorded rows are in data/")
+
+
 def main_rows(
     cases: Sequence[BenchCase] | None = None,
     variants: Sequence[Variant] | None = None,
@@ -400,8 +418,7 @@ def main_rows(
     `starting` hears of each pair before it runs, so that a parent knows what a crash was about. Raises UserError
     without a GPU and ContextLost when a variant broke it.
     """
-    if not torch.cuda.is_available():
-        raise UserError("the benchmark needs a CUDA GPU and this process sees none; recorded rows are in data/")
+    require_gpu()
     cases = bench_cases() if cases is None else list(cases)
     variants = default_variants(peers) if variants is None else list(variants)
     finished, rows = set(done), []
@@ -428,8 +445,15 @@ def main_rows(
                 keep(replace(blank_row(case, variant, ceilings), status="skipped", reason=reason))
                 continue
             if problem is None:
-                problem = bench_problem(case.shape, seed=seed)
-                expected = Expected.of(problem)
+                try:
+                    problem = bench_problem(case.shape, seed=seed)
+                    expected = Expected.of(problem)
+                except torch.OutOfMemoryError as exc:
+                    problem = None
+                    keep(
+                        replace(blank_row(case, variant, ceilings), status="failed", reason=f"inputs: {_one_line(exc)}")
+                    )
+                    continue
             if starting:
                 starting(case, variant)
             keep(measure(case, variant, problem, expected=expected, ceilings=ceilings))

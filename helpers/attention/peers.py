@@ -109,6 +109,20 @@ def prepare(variant: Variant, problem: Problem, o: torch.Tensor) -> Prepared:
     return Prepared(run=built, compiled=lambda returned: returned)
 
 
+def select_variants(words: str | None, peers: Path | None = None) -> list[Variant]:
+    """The variants whose name contains one of the comma-separated words (all for None); raises UserError for none."""
+    if peers is not None and not peers.is_dir():
+        raise UserError(f"{peers} is no folder: run python benchmarks/fetch_peers.py, or leave --peers out")
+    variants = default_variants(peers)
+    if not words:
+        return variants
+    wanted = [word.strip().lower() for word in words.split(",")]
+    picked = [v for v in variants if any(word in v.name.lower() for word in wanted)]
+    if not picked:
+        raise UserError(f"no variant's name contains {words!r}: choose from {', '.join(v.name for v in variants)}")
+    return picked
+
+
 def default_variants(peers: Path | None = None) -> list[Variant]:
     """Everything compared, ours first; `peers` is the folder that fetch_peers.py filled, None for none."""
     return [

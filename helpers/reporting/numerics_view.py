@@ -52,7 +52,7 @@ def gpu_numerics() -> tuple[pd.DataFrame, str]:
 
 
 def count_table(table: pd.DataFrame) -> pd.DataFrame:
-    """How many cases of each tile table and ingredient set ran, passed, and how near the worst came to its tolerance."""
+    """How many cases of each tile table and ingredient set ran, passed, and how near its tolerance the worst came."""
     matrix = table[table["study"] == "matrix"]
     used = (matrix["row_rel"] / matrix["row_rel_tolerance"]).rename("used")
     grouped = matrix.assign(used=used, passed=matrix["status"] == "ok").groupby(["tile_table", "ingredients"])

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -56,7 +57,7 @@ def untouched(x):
 """
 FILES = {
     MEMBER: KERNEL_SOURCE,
-    "fakelang/srt/attention/strides.py": "from fakelang.srt.environ import envs\ndef first_stride(t): return t.stride(0)\n",
+    "fakelang/srt/attention/strides.py": "import fakelang.srt.environ\ndef first_stride(t): return t.stride(0)\n",
     "fakelang/srt/attention/unrelated.py": "raise RuntimeError('must not be imported')\n",
     "fakelang/__init__.py": "raise RuntimeError('the package itself must not run')\n",
     "fakelang/other/extend_attention.py": "def something_else(): pass\n",
@@ -228,14 +229,13 @@ def test_reasons_not_to_run(tmp_path: Path):
 
 
 def test_builders_may_return_a_launch_or_a_callable():
-    class LaunchLike:
-        arguments = {"BLOCK_M": 64, "BLOCK_N": 32, "GROUP_PACK": 8}
-        options = {"num_warps": 8, "num_stages": 2}
-
-        def run(self):
-            return "ran"
-
-    built = prepare(Variant(name="a", kernel="", build=lambda p, o: LaunchLike()), None, None)
+    launch = SimpleNamespace(
+        run=lambda: "ran",
+        tile="64x64, which a builder changed",
+        arguments={"BLOCK_M": 64, "BLOCK_N": 32, "GROUP_PACK": 8},
+        options={"num_warps": 8, "num_stages": 2},
+    )
+    built = prepare(Variant(name="a", kernel="", build=lambda p, o: launch), None, None)
     assert (built.run(), built.tile, built.num_warps, built.num_stages) == ("ran", "64x32 pack 8", 8, 2)
     plain = prepare(Variant(name="a", kernel="", build=lambda p, o: lambda: 5), None, None)
     assert plain.run() == 5 and plain.compiled(None) is None

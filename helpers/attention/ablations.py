@@ -1,0 +1,107 @@
+"""The extend kernel's ladder: its ingredients, its problem and its launch as knobs, by name."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from helpers.attention.requests import Choice
+from helpers.attention.spec import CHOICES, EXTEND_KERNEL
+from helpers.compiler.ablate import Ablation, Limits, ablate
+from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.knobs import Knob, constexpr_knob, generic_knobs, option_knob
+
+KNOB_NAMES = (
+    "kv_dtype", "window", "tile_skip", "accumulate", "v_scale", "kv_operands", "q_cast",
+    "block_m", "block_n", "num_warps", "num_stages",
+)  # fmt: skip
+# `problem` changes what is asked of the kernel (no cure for whoever needs it); the others change how it is done.
+GROUPS = {
+    "kv_dtype": "problem", "window": "problem", "v_scale": "problem",
+    "tile_skip": "kernel", "accumulate": "kernel", "kv_operands": "kernel", "q_cast": "kernel",
+    "block_m": "tile", "block_n": "tile", "num_warps": "launch", "num_stages": "launch",
+}  # fmt: skip
+# A cure at the tile and launch that were asked for.
+KEEP_TILE = ("tile", "launch")
+# The same, and with the problem as it was asked: this cache, this window, this scale.
+KEEP_ALL_BUT_KERNEL = ("tile", "launch", "problem")
+MIN_BLOCK = 16
+_CACHE_POINTERS = ("k_buffer_ptr", "v_buffer_ptr")
+
+
+def is_extend_kernel(spec: KernelSpec) -> bool:
+    """Whether a spec is of this project's extend kernel (by function and parameters, wherever its file lies)."""
+    names = {name for name, _ in spec.signature}
+    return spec.kernel.name == EXTEND_KERNEL.name and {name.upper() for name in CHOICES} | {*_CACHE_POINTERS} <= names
+
+
+def attention_knobs(spec: KernelSpec) -> list[Knob]:
+    """The ladder of an extend-kernel spec: one knob a change; what the spec does not have is not taken away.
+
+    `block_m` goes down to a quarter, `block_n` to half and double, warps to half and double; ingredients go to their
+    alternative, whichever side the spec is on.
+    """
+    values, signature = dict(spec.constexprs), dict(spec.signature)
+    knobs = []
+    if signature[_CACHE_POINTERS[0]] != signature["q_ptr"]:
+        knobs.append(_kv_dtype_knob(signature[_CACHE_POINTERS[0]], signature["q_ptr"]))
+    if values["WINDOW_LEFT"] >= 0:
+        knobs.append(
+            Knob(
+                "window",
+                f"window {values['WINDOW_LEFT'] + 1} → none",
+                lambda s: s.with_constexprs(WINDOW_LEFT=-1),
+                GROUPS["window"],
+            )
+        )
+    for name in ("tile_skip", "accumulate", "v_scale", "kv_operands", "q_cast"):
+        parameter = name.upper()
+        knobs += [
+            constexpr_knob(parameter, values[parameter], other, name=name, group=GROUPS[name])
+            for other in CHOICES[name]
+            if other != values[parameter]
+        ]
+    for name, factors in (("block_m", (0.5, 0.25)), ("block_n", (0.5, 2))):
+        old = values[name.upper()]
+        knobs += [
+            constexpr_knob(name.upper(), old, int(old * f), name=name, group="tile")
+            for f in factors
+            if MIN_BLOCK <= old * f <= 256
+        ]
+    warps, stages = spec.num_warps, spec.option.get("num_stages", 1)
+    knobs += [option_knob("num_warps", warps, n) for n in (warps // 2, warps * 2) if 1 <= n <= 32]
+    knobs.append(option_knob("num_stages", stages, 2 if stages == 1 else 1))
+    return knobs
+
+
+def _kv_dtype_knob(cached: str, wide: str) -> Knob:
+    def apply(spec: KernelSpec) -> KernelSpec:
+        return replace(spec, signature=tuple((n, wide if n in _CACHE_POINTERS else kind) for n, kind in spec.signature))
+
+    return Knob("kv_dtype", f"KV cache {cached.lstrip('*')} → {wide.lstrip('*')}", apply, GROUPS["kv_dtype"])
+
+
+def knobs_for(spec: KernelSpec, arch: str) -> tuple[list[Knob], tuple[str, ...]]:
+    """(knobs, groups to hold in the second search) of any spec: this kernel's own ladder, or the generic knobs."""
+    if is_extend_kernel(spec):
+        return attention_knobs(spec), KEEP_ALL_BUT_KERNEL
+    knobs = generic_knobs(spec, arch)
+    groups = {k.group for k in knobs}
+    return knobs, tuple(g for g in ("launch", "ptxas", "types") if g in groups)
+
+
+def ablate_choice(
+    choice: Choice, *, hold: Sequence[str] = KEEP_ALL_BUT_KERNEL, limits: Limits | None = None
+) -> Ablation:
+    """The ablation of one configuration of the extend kernel by its own ladder."""
+    request = choice.request()
+    return ablate(
+        request.spec,
+        request.arch,
+        request.toolchain,
+        knobs=attention_knobs(request.spec),
+        hold=hold,
+        limits=limits,
+        ptxas_flags=request.ptxas_flags,
+        timeout_s=request.timeout_s,
+    )

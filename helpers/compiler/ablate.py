@@ -1,0 +1,370 @@
+"""Ablation: change one thing at a time in a spec that dies or spills, then search for the smallest cure.
+
+Nothing here knows a kernel: changes come as knobs (`helpers.compiler.knobs`), verdicts from ptxas.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+
+from helpers.compiler.arch import get_arch
+from helpers.compiler.compile import (
+    DEFAULT_TIMEOUT_S,
+    CompileRequest,
+    compile_kernel,
+    compile_matrix,
+    usable_cores,
+)
+from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.knobs import Knob
+from helpers.compiler.report import CompileReport
+from helpers.compiler.toolchain import Toolchain
+from helpers.errors import UserError
+
+COMPILES, NO_SPILLS = "compiles", "no spills"
+# What `necessary` means, by what the baseline is.
+MAKES_IT_COMPILE = "each alone makes it compile"
+ENDS_SPILLS = "each alone ends the spills"
+HALVES_SPILLS = "none alone ends the spills; each alone at least halves their bytes"
+NOTHING_ALONE = "no change alone does"
+NOTHING_WRONG = "it compiles with no spills: nothing to find"
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Where the search for small sets stops: compiles asked for, seconds, changes per set."""
+
+    max_compiles: int = 300
+    max_seconds: float = 300.0
+    max_size: int = 4
+
+    def __post_init__(self) -> None:
+        if self.max_compiles < 1 or self.max_size < 1 or not 0 < self.max_seconds < float("inf"):
+            raise UserError(
+                f"limits {self.max_compiles} compiles, {self.max_seconds} s, {self.max_size} changes: each must be "
+                "at least 1 (seconds: more than 0)"
+            )
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One set of changes (usually one change), what ptxas says of it, and what that is beside the baseline.
+
+    `slower_path`: its tensor-core instructions are of a slower kind than the baseline's, or gone.
+    """
+
+    knobs: tuple[Knob, ...]
+    report: CompileReport
+    effect: str
+    slower_path: bool = False
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the changes."""
+        return tuple(k.name for k in self.knobs)
+
+    @property
+    def description(self) -> str:
+        """The changes in words."""
+        return ", ".join(k.description for k in self.knobs)
+
+    def to_dict(self) -> dict:
+        """A flat row, ready for JSON."""
+        return {
+            "name": " + ".join(self.names),
+            "change": self.description,
+            "group": " + ".join(dict.fromkeys(k.group for k in self.knobs)),
+            "effect": self.effect,
+            "verdict": self.report.verdict(),
+            "status": self.report.status,
+            "ptxas_code": self.report.ptxas_code,
+            "regs_per_thread": self.report.regs_per_thread,
+            "spill_store_bytes": self.report.spill_store_bytes,
+            "spill_load_bytes": self.report.spill_load_bytes,
+            "tensor_core_path": self.report.tensor_core_path,
+            "slower_path": self.slower_path,
+            "message": self.report.message[:300],
+        }
+
+
+@dataclass(frozen=True)
+class Search:
+    """The smallest sets of changes that reach a goal, none of them touching what was `held`; the best come first.
+
+    All sets of that size are here when `complete`; `stopped` says why the search ended otherwise. No set: none of up
+    to `searched_size` changes reaches the goal.
+    """
+
+    goal: str
+    held: tuple[str, ...]
+    sets: tuple[Rung, ...]
+    searched_size: int
+    tried: int
+    complete: bool
+    stopped: str = ""
+
+    def to_dict(self) -> dict:
+        """Ready for JSON; each set as the names of its changes and its row."""
+        return {
+            "goal": self.goal,
+            "held": list(self.held),
+            "sets": [{"names": list(r.names), **r.to_dict()} for r in self.sets],
+            "searched_size": self.searched_size,
+            "tried": self.tried,
+            "complete": self.complete,
+            "stopped": self.stopped,
+        }
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """The ladder of a spec: the baseline, one rung a change, what is necessary (see `criterion`), smallest sets."""
+
+    label: str
+    baseline: CompileReport
+    rungs: tuple[Rung, ...]
+    criterion: str
+    necessary: tuple[str, ...]
+    searches: tuple[Search, ...]
+    compiles: int
+    seconds: float = field(compare=False)
+
+    def smallest(self, goal: str = NO_SPILLS, held: Sequence[str] = ()) -> Search:
+        """The search for `goal` with `held`; raises UserError when it was not made."""
+        for search in self.searches:
+            if search.goal == goal and search.held == tuple(held):
+                return search
+        made = "; ".join(f"{s.goal} holding {', '.join(s.held) or 'nothing'}" for s in self.searches)
+        raise UserError(f"no search for {goal!r} holding {', '.join(held) or 'nothing'} was made; there is: {made}")
+
+    def to_dict(self) -> dict:
+        """Ready for JSON: `rungs`, `necessary` and the rest."""
+        return {
+            "label": self.label,
+            "arch": self.baseline.arch,
+            "triton_version": self.baseline.triton_version,
+            "ptxas_version": self.baseline.ptxas_version,
+            "baseline": Rung((), self.baseline, "baseline").to_dict(),
+            "rungs": [r.to_dict() for r in self.rungs],
+            "criterion": self.criterion,
+            "necessary": list(self.necessary),
+            "smallest": [s.to_dict() for s in self.searches],
+            "compiles": self.compiles,
+            "seconds": round(self.seconds, 1),
+        }
+
+
+def spill_bytes(report: CompileReport) -> int | None:
+    """Spill stores and loads together, in bytes per thread; None where there is no binary."""
+    if not report.compiled:
+        return None
+    return (report.spill_store_bytes or 0) + (report.spill_load_bytes or 0)
+
+
+def reaches(goal: str, report: CompileReport) -> bool:
+    """Whether a report meets `compiles` or `no spills`."""
+    return report.compiled if goal == COMPILES else spill_bytes(report) == 0
+
+
+def effect_of(baseline: CompileReport, report: CompileReport) -> str:
+    """What a change did, in a word or three: compiles, no spills, halves the spills, breaks it, no effect …"""
+    before, after = spill_bytes(baseline), spill_bytes(report)
+    if after is None:
+        if before is not None:
+            return "breaks it"
+        same = (report.status, report.ptxas_code) == (baseline.status, baseline.ptxas_code)
+        return "same failure" if same else "another failure"
+    if before is None:
+        return "no spills" if after == 0 else "compiles"
+    if report.ptx_sha256 == baseline.ptx_sha256 and after == before:
+        return "no effect"
+    if after == 0 < before:
+        return "no spills"
+    if after * 2 <= before and before:
+        return "halves the spills"
+    return "same spills" if after == before else "fewer spills" if after < before else "more spills"
+
+
+def slower_path(baseline: CompileReport, report: CompileReport) -> bool:
+    """Whether a report's tensor-core instructions are of a slower kind than the baseline's; False without PTX."""
+    order = ("tcgen05", "wgmma", "mma.sync", "none")
+    if not report.instructions:
+        return False
+    return order.index(report.tensor_core_path) > order.index(baseline.tensor_core_path)
+
+
+def ablate(
+    spec: KernelSpec,
+    arch: str,
+    toolchain: Toolchain | None = None,
+    *,
+    knobs: Iterable[Knob],
+    hold: Sequence[str] = (),
+    limits: Limits | None = None,
+    ptxas_flags: tuple[str, ...] = (),
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    executor: concurrent.futures.Executor | None = None,
+    progress: Callable[[int, int, CompileReport], None] | None = None,
+) -> Ablation:
+    """The ablation of `spec` by `knobs`: each alone, then the smallest sets that compile and that end the spills.
+
+    `hold` are names or groups of knobs; with it, the searches are made once with everything and once with those held
+    still (a cure that keeps the tile, say). Every compile goes through the cache. Raises UserError for knobs that do
+    not apply, a `hold` that no knob answers to, and a toolchain that is not here.
+    """
+    started = time.monotonic()
+    limits = limits or Limits()
+    knobs = tuple(knobs)
+    _check(knobs, hold)
+    request = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
+    baseline = compile_kernel(
+        spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
+    )
+    if baseline.status == "toolchain_missing":
+        raise UserError(baseline.message)
+    bench = _Bench(request, baseline, limits, started, executor, progress)
+    bench.run([(knob,) for knob in knobs], bounded=False)
+    rungs = tuple(bench.rung((knob,)) for knob in knobs)
+    criterion, necessary = _necessary(baseline, rungs)
+    searches = []
+    if not reaches(NO_SPILLS, baseline):
+        for held in dict.fromkeys([(), tuple(hold)]):
+            free = [r for r in rungs if not {r.knobs[0].name, r.knobs[0].group} & set(held)]
+            goals = [NO_SPILLS] if baseline.compiled else [COMPILES, NO_SPILLS]
+            searches += [_search(bench, free, goal=goal, held=held) for goal in goals]
+    return Ablation(
+        label=spec.label or spec.kernel.name,
+        baseline=baseline,
+        rungs=rungs,
+        criterion=criterion,
+        necessary=necessary,
+        searches=tuple(searches),
+        compiles=len(bench.reports) + 1,
+        seconds=time.monotonic() - started,
+    )
+
+
+def _check(knobs: Sequence[Knob], hold: Sequence[str]) -> None:
+    if not knobs:
+        raise UserError("no change to try was given: an ablation needs at least one knob")
+    keys = [(k.name, k.description) for k in knobs]
+    if len(set(keys)) != len(keys):
+        twice = next(k for k in keys if keys.count(k) > 1)
+        raise UserError(f"the change {twice[1]!r} of {twice[0]!r} is there twice")
+    known = {k.name for k in knobs} | {k.group for k in knobs}
+    for word in hold:
+        if word not in known:
+            raise UserError(f"cannot hold {word!r}: the knobs and groups are {', '.join(sorted(known))}")
+
+
+def _necessary(baseline: CompileReport, rungs: Sequence[Rung]) -> tuple[str, tuple[str, ...]]:
+    """(what `necessary` means here, the names)."""
+
+    def names(of: Callable[[Rung], bool]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(r.knobs[0].name for r in rungs if of(r)))
+
+    if not baseline.compiled:
+        found = names(lambda r: r.report.compiled)
+        return (MAKES_IT_COMPILE if found else NOTHING_ALONE), found
+    if reaches(NO_SPILLS, baseline):
+        return NOTHING_WRONG, ()
+    for criterion, effect in ((ENDS_SPILLS, "no spills"), (HALVES_SPILLS, "halves the spills")):
+        if found := names(lambda r, effect=effect: r.effect == effect):
+            return criterion, found
+    return NOTHING_ALONE, ()
+
+
+class _Bench:
+    """Compiles sets of changes, each once, within the limits."""
+
+    def __init__(
+        self,
+        request: CompileRequest,
+        baseline: CompileReport,
+        limits: Limits,
+        started: float,
+        executor: concurrent.futures.Executor | None,
+        progress: Callable[[int, int, CompileReport], None] | None,
+    ) -> None:
+        self.request, self.baseline, self.limits, self.started = request, baseline, limits, started
+        self.executor, self.progress = executor, progress
+        self.reports: dict[frozenset[tuple[str, str]], CompileReport] = {}
+
+    @staticmethod
+    def _key(knobs: Sequence[Knob]) -> frozenset[tuple[str, str]]:
+        return frozenset((k.name, k.description) for k in knobs)
+
+    def _request(self, knobs: Sequence[Knob]) -> CompileRequest:
+        spec, flags = self.request.spec, self.request.ptxas_flags
+        for knob in knobs:
+            spec, flags = knob.apply(spec), flags + knob.ptxas_flags
+        words = ", ".join(k.description for k in knobs)
+        return replace(
+            self.request, spec=replace(spec, label=f"{self.request.spec.label} [{words}]".strip()), ptxas_flags=flags
+        )
+
+    def rung(self, knobs: tuple[Knob, ...]) -> Rung:
+        """The rung of a set that has been run."""
+        report = self.reports[self._key(knobs)]
+        return Rung(knobs, report, effect_of(self.baseline, report), slower_path(self.baseline, report))
+
+    def stop(self) -> str:
+        """Why no more may be compiled; empty while it may."""
+        if len(self.reports) >= self.limits.max_compiles:
+            return f"{self.limits.max_compiles} compiles"
+        if time.monotonic() - self.started >= self.limits.max_seconds:
+            return f"{self.limits.max_seconds:g} seconds"
+        return ""
+
+    def run(self, sets: Sequence[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
+        """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out."""
+        done, todo = [], []
+        for knobs in sets:
+            if self._key(knobs) in self.reports:
+                done.append(knobs)
+                continue
+            try:
+                todo.append((knobs, self._request(knobs)))
+            except UserError:
+                if not bounded:  # a knob that does not fit this spec at all
+                    raise
+        step = 2 * usable_cores() if self.executor is None else 64
+        for begin in range(0, len(todo), step):
+            reason = self.stop() if bounded else ""
+            if reason:
+                return done, reason
+            part = todo[begin : begin + step]
+            if bounded:
+                part = part[: self.limits.max_compiles - len(self.reports)]
+            reports = compile_matrix([r for _, r in part], executor=self.executor, progress=self.progress)
+            for (knobs, _), report in zip(part, reports, strict=True):
+                self.reports[self._key(knobs)] = report
+                done.append(knobs)
+        left = len(todo) > sum(1 for knobs, _ in todo if self._key(knobs) in self.reports)
+        return done, self.stop() if left else ""
+
+
+def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> Search:
+    """Breadth first over sets by size, the most promising singles first within a size."""
+    # Contradicting knobs never combine; what compiles with few spills alone is likely to help in company.
+    order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
+    tried, reason, size = 0, "", 0
+    for size in range(1, bench.limits.max_size + 1):
+        sets = [
+            tuple(r.knobs[0] for r in chosen)
+            for chosen in itertools.combinations(order, size)
+            if len({r.knobs[0].name for r in chosen}) == size
+        ]
+        if not sets:
+            return Search(goal, held, (), size - 1, tried, True, "no larger sets of changes")
+        done, reason = bench.run(sets)
+        tried += len(done)
+        hits = tuple(r for r in map(bench.rung, done) if reaches(goal, r.report))
+        if hits or reason:
+            ranked = sorted(hits, key=lambda r: (r.slower_path, spill_bytes(r.report), r.report.regs_per_thread or 0))
+            return Search(goal, held, tuple(ranked), size, tried, not reason, reason)
+    return Search(goal, held, (), size, tried, False, f"{bench.limits.max_size} changes a set")

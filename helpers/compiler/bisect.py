@@ -1,0 +1,309 @@
+"""Which toolchain versions a kernel dies on: bisection with few installs, and the whole Triton x ptxas matrix."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from helpers.compiler import toolchain as tc
+from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_kernel
+from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.report import CompileReport
+from helpers.compiler.toolchain import BUNDLED, KNOWN_PTXAS, KNOWN_TRITONS, Toolchain, version_key
+from helpers.errors import UserError
+
+GOOD, BAD, UNKNOWN = "good", "bad", "unknown"
+AXES = {"triton": KNOWN_TRITONS, "ptxas": KNOWN_PTXAS}
+# Not a word about the kernel: the pair of toolchain and arch cannot be asked.
+NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
+MATRIX_TRITONS = ("3.4.0", "3.5.0", "3.5.1", "3.6.0", "3.7.1", "3.8.0", "3.9.0")
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One version tried: `good`, `bad` or `unknown`, with the words of the compile and whether it cost an install."""
+
+    version: str
+    verdict: str
+    words: str
+    installed_for_this: bool = False
+
+
+@dataclass(frozen=True)
+class Change:
+    """Two tried versions between which the verdict changes.
+
+    Between them lie `untried` versions, which could narrow it down, and `undecided` ones, which gave no verdict.
+    """
+
+    before: str
+    after: str
+    verdict: str
+    untried: tuple[str, ...] = ()
+    undecided: tuple[str, ...] = ()
+
+    @property
+    def exact(self) -> bool:
+        """Whether `after` is the first version with this verdict: no other version lies between."""
+        return not (self.untried or self.undecided)
+
+
+@dataclass(frozen=True)
+class Bisection:
+    """Probes in version order and the changes of verdict between them.
+
+    `answer` is the change asked for (None when there is none). Between two tried neighbours of equal verdict nothing
+    else is looked for: a version that breaks and mends within such a gap goes unseen.
+    """
+
+    axis: str
+    find: str
+    since: str | None
+    probes: tuple[Probe, ...]
+    changes: tuple[Change, ...]
+    answer: Change | None
+    installs: int
+
+    def sentence(self) -> str:
+        """The finding in one sentence, with the command that would narrow it down."""
+        name = {"triton": "Triton", "ptxas": "ptxas"}[self.axis]
+        after = f" after {self.since}" if self.since else ""
+        if self.answer is None:
+            return f"no change to {self.find} was found{after} among {', '.join(p.version for p in self.probes)}"
+        first = self.answer
+        if first.exact:
+            return f"the first {self.find} {name}{after} is {first.after}; {first.before} is the one before it"
+        words = f"the first {self.find} {name}{after} lies after {first.before} and is {first.after} at the latest"
+        if first.undecided:
+            words += f"; {', '.join(first.undecided)} between them gave no verdict"
+        if first.untried:
+            prefix = "ptxas==" if self.axis == "ptxas" else ""
+            middle = f"{prefix}{first.untried[len(first.untried) // 2]}"
+            words += (
+                f"; {', '.join(first.untried)} between them: not tried, python -m helpers toolchains install {middle}"
+            )
+        return words
+
+
+def bisect_versions(
+    versions: Iterable[str],
+    probe: Callable[[str], tuple[str, str]],
+    *,
+    is_installed: Callable[[str], bool],
+    find: str = GOOD,
+    since: str | None = None,
+    install: Callable[[str], object] | None = None,
+    axis: str = "triton",
+) -> Bisection:
+    """The first `good` (or `bad`) version after `since`, trying all that is installed before anything is installed.
+
+    `probe` answers (good | bad | unknown, words) for an installed version. What is on hand costs seconds and is
+    tried first; only then are versions installed, by halving the one gap that holds the answer, and none at all
+    without `install`. `since` is where the search begins; by default the oldest version with the opposite verdict.
+    Raises UserError for a `find` or `since` that cannot be.
+    """
+    order = sorted(dict.fromkeys(versions), key=version_key)
+    if find not in (GOOD, BAD):
+        raise UserError(f"find {find!r}: choose {GOOD} or {BAD}")
+    if since is not None and since not in order:
+        raise UserError(f"cannot search after {since}: it is not among {', '.join(order)}")
+    tried: dict[str, Probe] = {}
+    installs = 0
+
+    def attempt(version: str, fetched: bool) -> None:
+        verdict, words = probe(version)
+        tried[version] = Probe(version, verdict, words, fetched)
+
+    def fetch(version: str) -> None:
+        nonlocal installs
+        try:
+            install(version)
+        except tc.ToolchainMissing as exc:
+            tried[version] = Probe(version, UNKNOWN, str(exc))
+            return
+        installs += 1
+        attempt(version, True)
+
+    for version in order:
+        if is_installed(version):
+            attempt(version, False)
+    if since is not None and since not in tried and install is not None:
+        fetch(since)
+    while True:
+        changes = _changes(order, tried)
+        answer = _first(changes, find, since)
+        version = _next_install(order, tried, find=find, since=since, answer=answer)
+        if install is None or version is None:
+            break
+        fetch(version)
+    probes = tuple(sorted(tried.values(), key=lambda p: version_key(p.version)))
+    return Bisection(axis, find, since, probes, tuple(changes), answer, installs)
+
+
+def _decided(order: Sequence[str], tried: dict[str, Probe]) -> list[str]:
+    return [v for v in order if v in tried and tried[v].verdict != UNKNOWN]
+
+
+def _changes(order: Sequence[str], tried: dict[str, Probe]) -> list[Change]:
+    decided = _decided(order, tried)
+    found = []
+    for before, after in itertools.pairwise(decided):
+        if tried[before].verdict != tried[after].verdict:
+            between = order[order.index(before) + 1 : order.index(after)]
+            found.append(
+                Change(
+                    before,
+                    after,
+                    tried[after].verdict,
+                    untried=tuple(v for v in between if v not in tried),
+                    undecided=tuple(v for v in between if v in tried),
+                )
+            )
+    return found
+
+
+def _first(changes: Sequence[Change], find: str, since: str | None) -> Change | None:
+    lowest = version_key(since) if since else ()
+    return next((c for c in changes if c.verdict == find and version_key(c.after) > lowest), None)
+
+
+def _next_install(
+    order: Sequence[str], tried: dict[str, Probe], *, find: str, since: str | None, answer: Change | None
+) -> str | None:
+    """The version whose install says most; None when no install could say more."""
+    if answer is not None:
+        return answer.untried[len(answer.untried) // 2] if answer.untried else None
+    ahead = order[order.index(since) :] if since else list(order)
+    decided = _decided(ahead, tried)
+    untried = [v for v in ahead if v not in tried]
+    if not any(tried[v].verdict != find for v in decided):
+        # Nothing to change from yet: only an end older than all that was tried can be it.
+        return next((v for v in untried if not decided or ahead.index(v) < ahead.index(decided[0])), None)
+    newest = ahead.index(decided[-1])
+    return next((v for v in reversed(untried) if ahead.index(v) > newest), None)
+
+
+def judge(report: CompileReport, max_spill_bytes: int | None = None) -> str:
+    """`good` for a report that compiled (with at most so many bytes of spill stores and loads), `bad`, or `unknown`."""
+    if report.status in NO_VERDICT:
+        return UNKNOWN
+    if not report.compiled:
+        return BAD
+    spilled = (report.spill_store_bytes or 0) + (report.spill_load_bytes or 0)
+    return GOOD if max_spill_bytes is None or spilled <= max_spill_bytes else BAD
+
+
+def is_on_hand(axis: str, version: str) -> bool:
+    """Whether a Triton or ptxas release can be used without fetching anything."""
+    try:
+        tc.resolve_triton(version) if axis == "triton" else tc.resolve_ptxas(version)
+    except tc.ToolchainMissing:
+        return False
+    return True
+
+
+def bisect_kernel(
+    spec: KernelSpec,
+    arch: str,
+    *,
+    axis: str = "triton",
+    versions: Sequence[str] | None = None,
+    toolchain: Toolchain | None = None,
+    find: str = GOOD,
+    since: str | None = None,
+    max_spill_bytes: int | None = None,
+    install: bool = False,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+) -> Bisection:
+    """Bisect releases of Triton (or, for `axis="ptxas"`, of the ptxas that assembles one Triton's PTX) for a spec.
+
+    `versions` defaults to the known releases and those on hand; `toolchain` holds the axis that does not move.
+    With `max_spill_bytes`, a compile that spills more counts as bad. Nothing is fetched without `install`.
+    """
+    if axis not in AXES:
+        raise UserError(f"cannot bisect {axis!r}: choose one of {', '.join(AXES)}")
+    base = toolchain or Toolchain()
+    # The environment's own release is one to be tried, even when it is newer than this list.
+    on_hand = tc.installed_tritons() if axis == "triton" else tc.installed_ptxas()
+    known = versions or sorted({*AXES[axis], *on_hand}, key=version_key)
+
+    def probe(version: str) -> tuple[str, str]:
+        report = compile_kernel(spec, arch, replace(base, **{axis: version}), timeout_s=timeout_s)
+        return judge(report, max_spill_bytes), report.verdict()
+
+    def fetch(version: str) -> Path:
+        return tc.install(f"{axis}=={version}", quiet=True)
+
+    return bisect_versions(
+        known,
+        probe,
+        is_installed=lambda version: is_on_hand(axis, version),
+        find=find,
+        since=since,
+        install=fetch if install else None,
+        axis=axis,
+    )
+
+
+# --- the whole matrix -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One cell of the version matrix: whose PTX, assembled by what.
+
+    With `for_codegen` the Triton writes its PTX for that ptxas (its `.version`) instead of as it would by itself.
+    """
+
+    triton: str
+    ptxas: str = BUNDLED
+    for_codegen: bool = False
+
+
+def version_pairs(tritons: Sequence[str] = MATRIX_TRITONS, ptxas: Sequence[str] = KNOWN_PTXAS) -> list[Pair]:
+    """Every Triton with the ptxas it bundles, then every Triton's PTX under every separate ptxas."""
+    return [Pair(t) for t in tritons] + [Pair(t, p) for t in tritons for p in ptxas]
+
+
+def pair_request(spec: KernelSpec, arch: str, pair: Pair, timeout_s: float = DEFAULT_TIMEOUT_S) -> CompileRequest:
+    """The compile request of one cell; the identical PTX of a Triton goes to every ptxas."""
+    return CompileRequest(spec, arch, Toolchain(pair.triton, pair.ptxas, pair.for_codegen), timeout_s=timeout_s)
+
+
+def readable_pairs(pairs: Sequence[Pair], reports: Sequence[CompileReport]) -> list[Pair]:
+    """Of the pairs whose ptxas is too old for the PTX: the same with PTX written for that ptxas."""
+    return [
+        replace(pair, for_codegen=True)
+        for pair, report in zip(pairs, reports, strict=True)
+        if report.status == "unsupported_ptx_version" and pair.ptxas != BUNDLED and not pair.for_codegen
+    ]
+
+
+def pair_row(pair: Pair, report: CompileReport) -> dict[str, object]:
+    """One cell as a flat row; `reason` says why a pair has no verdict, and is empty where it has one."""
+    reason = ""
+    if report.status in NO_VERDICT:
+        # The first sentence of the compiler or of the tool: without folders, which differ from machine to machine.
+        words = re.sub(r"(?:/[\w.+-]+){2,}/", "", " ".join(report.message.split()))
+        reason = f"{report.status}: {words[:200]}"
+    return {
+        "triton": pair.triton,
+        "ptxas_asked": pair.ptxas,
+        "ptx_written_for": pair.ptxas if pair.for_codegen else "its own",
+        "ptxas_version": report.ptxas_version,
+        "ptx_version": report.ptx_version,
+        "ptx_lines": report.ptx_lines,
+        "ptx_sha256": (report.ptx_sha256 or "")[:12],
+        "status": report.status,
+        "ptxas_code": report.ptxas_code,
+        "regs_per_thread": report.regs_per_thread,
+        "spill_store_bytes": report.spill_store_bytes,
+        "spill_load_bytes": report.spill_load_bytes,
+        "stack_frame_bytes": report.stack_frame_bytes,
+        "tensor_core_path": report.tensor_core_path,
+        "wall_s": round(report.wall_s, 2),
+        "reason": reason,
+    }
