@@ -50,7 +50,8 @@ def main() -> int:
                 tmem_columns=report.tmem_columns or 0, limits=arch,
             ).ctas_per_sm  # fmt: skip
         rows.append(
-            {"arch": arch.name, "head_dim": shape.head_dim, "kv_dtype": shape.kv_dtype, "model_window": shape.model_window,
+            {"arch": arch.name, "head_dim": shape.head_dim, "kv_dtype": shape.kv_dtype,
+             "model_window": shape.model_window,
              "tile": str(row.tile), "num_warps": row.tile.num_warps, "num_stages": row.tile.num_stages,
              "triton": report.triton_version, "ptxas": report.ptxas_version, "status": report.status,
              "regs_per_thread": report.regs_per_thread, "spill_store_bytes": report.spill_store_bytes,
@@ -61,7 +62,8 @@ def main() -> int:
     whole = ["model_window", "regs_per_thread", "spill_store_bytes", "smem_bytes", "tmem_columns", "ctas_per_sm"]
     table[whole] = table[whole].astype("Int64")
     head = (
-        f"# {len(table)} compiles of the lean kernel by `python benchmarks/record_lean_tiles.py` on {datetime.date.today()}, "
+        f"# {len(table)} compiles of the lean kernel by `python benchmarks/record_lean_tiles.py` "
+        f"on {datetime.date.today()}, "
         f"{platform.system()} {platform.machine()}, no GPU; compile-time only.\n"
     )
     write_text_atomically(DATA / "lean_tiles.csv", head + table.to_csv(index=False))

@@ -33,7 +33,7 @@ _HOMES = {
         "inside_ptxas_choices",
         "tile_chooser_choices",
     ),
-    "helpers.attention.cases": ("gpu_cases", "interpreter_cases"),
+    "helpers.attention.cases": ("gpu_cases", "interpreter_cases", "lean_cases"),
     "helpers.attention.numerics": ("resolve_backend", "run_cases", "summarise"),
     "helpers.reporting.numerics_view": (
         "count_table",

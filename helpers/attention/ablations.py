@@ -8,18 +8,20 @@ from dataclasses import replace
 from helpers.attention.requests import Choice
 from helpers.attention.spec import CHOICES, EXTEND_KERNEL
 from helpers.compiler.ablate import Ablation, Limits, ablate
+from helpers.compiler.arch import MAX_REGS_PER_THREAD
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.knobs import Knob, constexpr_knob, generic_knobs, option_knob
 
 KNOB_NAMES = (
     "kv_dtype", "window", "tile_skip", "accumulate", "v_scale", "kv_operands", "q_cast",
-    "block_m", "block_n", "num_warps", "num_stages",
+    "block_m", "block_n", "num_warps", "num_stages", "maxnreg",
 )  # fmt: skip
 # `problem` changes what is asked of the kernel (no cure for whoever needs it); the others change how it is done.
 GROUPS = {
     "kv_dtype": "problem", "window": "problem", "v_scale": "problem",
     "tile_skip": "kernel", "accumulate": "kernel", "kv_operands": "kernel", "q_cast": "kernel",
     "block_m": "tile", "block_n": "tile", "num_warps": "launch", "num_stages": "launch",
+    "maxnreg": "launch",
 }  # fmt: skip
 # A cure at the tile and launch that were asked for.
 KEEP_TILE = ("tile", "launch")
@@ -71,6 +73,10 @@ def attention_knobs(spec: KernelSpec) -> list[Knob]:
     warps, stages = spec.num_warps, spec.option.get("num_stages", 1)
     knobs += [option_knob("num_warps", warps, n) for n in (warps // 2, warps * 2) if 1 <= n <= 32]
     knobs.append(option_knob("num_stages", stages, 2 if stages == 1 else 1))
+    # At the hardware's own limit it should change nothing. It does: Triton, told of a limit, moves tensor memory in
+    # smaller pieces (x64 instead of x128 on 3.5.1), which the same number as a ptxas flag does not bring about.
+    capped = spec.option.get("maxnreg")
+    knobs.append(option_knob("maxnreg", capped, MAX_REGS_PER_THREAD if capped is None else None))
     return knobs
 
 

@@ -213,7 +213,8 @@ def ablate(
     """The ablation of `spec` by `knobs`: each alone, then the smallest sets that compile and that end the spills.
 
     `hold` are names or groups of knobs; with it, the searches are made once with everything and once with those held
-    still (a cure that keeps the tile, say). Every compile goes through the cache. Raises UserError for knobs that do
+    still (a cure that keeps the tile, say). Every compile goes through the cache; `progress` is called as
+    `compile_matrix` does, batch by batch. Raises UserError for knobs that do
     not apply, a `hold` that no knob answers to, and a toolchain that is not here.
     """
     started = time.monotonic()
@@ -312,40 +313,46 @@ class _Bench:
         report = self.reports[self._key(knobs)]
         return Rung(knobs, report, effect_of(self.baseline, report), slower_path(self.baseline, report))
 
-    def stop(self) -> str:
-        """Why no more may be compiled; empty while it may."""
-        if len(self.reports) >= self.limits.max_compiles:
+    def stop(self, pending: int) -> str:
+        """Why no more may be compiled, with so many under way; empty while it may."""
+        if len(self.reports) + pending >= self.limits.max_compiles:
             return f"{self.limits.max_compiles} compiles"
         if time.monotonic() - self.started >= self.limits.max_seconds:
             return f"{self.limits.max_seconds:g} seconds"
         return ""
 
-    def run(self, sets: Sequence[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
-        """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out."""
-        done, todo = [], []
+    def run(self, sets: Iterable[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
+        """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out.
+
+        Sets are drawn as they are needed: of 60 knobs there are half a million sets of four.
+        """
+        done: list[tuple[Knob, ...]] = []
+        pending: list[tuple[tuple[Knob, ...], CompileRequest]] = []
+        batch = 2 * usable_cores() if self.executor is None else 64
+
+        def flush() -> None:
+            reports = compile_matrix([r for _, r in pending], executor=self.executor, progress=self.progress)
+            for (knobs, _), report in zip(pending, reports, strict=True):
+                self.reports[self._key(knobs)] = report
+                done.append(knobs)
+            pending.clear()
+
         for knobs in sets:
             if self._key(knobs) in self.reports:
                 done.append(knobs)
                 continue
+            if bounded and (reason := self.stop(len(pending))):
+                flush()
+                return done, reason
             try:
-                todo.append((knobs, self._request(knobs)))
+                pending.append((knobs, self._request(knobs)))
             except UserError:
                 if not bounded:  # a knob that does not fit this spec at all
                     raise
-        step = 2 * usable_cores() if self.executor is None else 64
-        for begin in range(0, len(todo), step):
-            reason = self.stop() if bounded else ""
-            if reason:
-                return done, reason
-            part = todo[begin : begin + step]
-            if bounded:
-                part = part[: self.limits.max_compiles - len(self.reports)]
-            reports = compile_matrix([r for _, r in part], executor=self.executor, progress=self.progress)
-            for (knobs, _), report in zip(part, reports, strict=True):
-                self.reports[self._key(knobs)] = report
-                done.append(knobs)
-        left = len(todo) > sum(1 for knobs, _ in todo if self._key(knobs) in self.reports)
-        return done, self.stop() if left else ""
+            if len(pending) >= batch:
+                flush()
+        flush()
+        return done, ""
 
 
 def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> Search:
@@ -354,13 +361,13 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
     order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
     tried, reason, size = 0, "", 0
     for size in range(1, bench.limits.max_size + 1):
-        sets = [
+        if size > len({r.knobs[0].name for r in order}):
+            return Search(goal, held, (), size - 1, tried, True, "no larger sets of changes")
+        sets = (
             tuple(r.knobs[0] for r in chosen)
             for chosen in itertools.combinations(order, size)
             if len({r.knobs[0].name for r in chosen}) == size
-        ]
-        if not sets:
-            return Search(goal, held, (), size - 1, tried, True, "no larger sets of changes")
+        )
         done, reason = bench.run(sets)
         tried += len(done)
         hits = tuple(r for r in map(bench.rung, done) if reaches(goal, r.report))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.compiler import toolchain as tc
-from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_kernel
+from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix, compile_request
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import BUNDLED, KNOWN_PTXAS, KNOWN_TRITONS, Toolchain, version_key
@@ -228,10 +228,15 @@ def bisect_kernel(
     base = toolchain or Toolchain()
     # The environment's own release is one to be tried, even when it is newer than this list.
     on_hand = tc.installed_tritons() if axis == "triton" else tc.installed_ptxas()
-    known = versions or sorted({*AXES[axis], *on_hand}, key=version_key)
+    known = tuple(versions or sorted({*AXES[axis], *on_hand}, key=version_key))
+
+    # What is on hand is tried in any case: all of it at once.
+    there = [v for v in known if is_on_hand(axis, v)]
+    requests = {v: CompileRequest(spec, arch, replace(base, **{axis: v}), timeout_s=timeout_s) for v in known}
+    reports = dict(zip(there, compile_matrix([requests[v] for v in there]), strict=True))
 
     def probe(version: str) -> tuple[str, str]:
-        report = compile_kernel(spec, arch, replace(base, **{axis: version}), timeout_s=timeout_s)
+        report = reports.get(version) or compile_request(requests[version])
         return judge(report, max_spill_bytes), report.verdict()
 
     def fetch(version: str) -> Path:

@@ -145,18 +145,18 @@ def measure(
 ) -> list[Measured]:
     """One row a spec and arch: what a baseline holds. Specs are known by their labels.
 
-    Raises UserError for no specs, specs without a label or with the same one, and a toolchain that is not here: a gate
-    that compiled nothing must not pass.
+    Raises UserError for no specs, specs without a printable label or with the same one, and a toolchain that is not
+    here: a gate that compiled nothing must not pass.
     """
     if not specs or not archs:
         raise UserError("the gate was given no specs or no arch: there is nothing to compile, so nothing to pass")
     labels = [spec.label for spec in specs]
     for label in labels:
-        if not label or labels.count(label) > 1:
-            raise UserError(
-                f"the gate knows specs by label, and {label!r} is "
-                + ("empty: give each spec one" if not label else "there twice: give each spec its own")
-            )
+        # The baseline is a CSV file with # comments: what it could not give back must not go in.
+        if not label.strip() or not label.isprintable() or label.startswith("#"):
+            raise UserError(f"the gate knows specs by label, and {label[:80]!r} is no name: give each spec one")
+        if labels.count(label) > 1:
+            raise UserError(f"the gate knows specs by label, and {label[:80]!r} is there twice: give each its own")
     requests = [
         CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), timeout_s=timeout_s)
         for spec in specs

@@ -122,7 +122,7 @@ def search_table(ablation: Ablation) -> pd.DataFrame:
 
 
 def bisect_command_result(request: CompileRequest, **options: object) -> dict:
-    """What `bisect --json` prints; options as `bisect_kernel`: axis, versions, find, since, max_spill_bytes, install."""
+    """What `bisect --json` prints; options as `bisect_kernel` (axis, versions, find, since, max_spill_bytes …)."""
     found = bisect_kernel(
         request.spec, request.arch, toolchain=request.toolchain, timeout_s=request.timeout_s, **options
     )

@@ -37,7 +37,7 @@ def test_every_pair_of_options_in_the_interpreter():
 def test_the_cases_pack_heads_and_split_head_dims():
     cases = lean_cases(interpreter_cases())
     assert any(c.tile.group_pack > 1 for c in cases) and any(c.tile.group_pack == 1 for c in cases)
-    assert any(c.shape.head_dim in (192, 288, 576) for c in cases) and any(c.shape.custom_mask for c in cases)
+    assert any(c.shape.head_dim in (192, 576) for c in cases) and any(c.shape.custom_mask for c in cases)
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda s: f"hd{s.head_dim}")
@@ -65,6 +65,17 @@ def test_no_register_is_spilled_on_sm_100a_with_the_incidents_triton(layer, tool
         )
         assert report.status == "ok", report.verdict()
         assert report.tensor_core_path == ("tcgen05" if shape.head_dim <= 256 else "mma.sync")
+
+
+def test_a_head_dim_that_was_wrong_on_a_gpu_is_refused_everywhere():
+    shape = AttentionShape(num_q_heads=2, num_kv_heads=2, head_dim=288, v_head_dim=256).with_lengths(8, 8)
+    problem = make_problem(shape)
+    with pytest.raises(UserError, match="use the extend kernel"):
+        prepare_lean(**problem.tensors(), o=problem.new_output(), **problem.options(), kernel=object())
+    with pytest.raises(UserError, match="288"):
+        build_lean_spec(shape, LeanTile(64, 32, 8, 1))
+    with pytest.raises(UserError, match="288"):
+        choose_lean_tile("sm_90a", shape)
 
 
 def test_a_row_for_every_arch_and_head_dim():
