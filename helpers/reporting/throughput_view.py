@@ -26,7 +26,13 @@ PEER_COLOUR = "#009E73"
 
 
 def throughput() -> tuple[pd.DataFrame, str]:
-    """(recorded rows, where they come from). `python -m helpers bench` records a GPU of your own into the same form."""
+    """(rows, where they come from): measured now on this machine's GPU where there is one (minutes), else recorded.
+
+    Live rows have the peers that are installed here; `python -m helpers bench` writes the same rows to a file.
+    """
+    live = _live_rows()
+    if live is not None:
+        return live, f"live on this machine's {live['gpu'].iloc[0]}"
     table = read_rows("throughput_h200")
     first = table.dropna(subset=["gpu"]).iloc[0]
     source = (
@@ -34,6 +40,20 @@ def throughput() -> tuple[pd.DataFrame, str]:
         f"{str(first['date_utc'])[:10]}"
     )
     return table, f"{provenance(table)} ({source})" if table.attrs.get("provenance") else f"recorded: {source}"
+
+
+def _live_rows() -> pd.DataFrame | None:
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    from dataclasses import asdict
+
+    import pandas as pd
+
+    from helpers.attention.bench import main_rows
+
+    return pd.DataFrame([asdict(row) for row in main_rows(command="helpers.throughput()")]).fillna({"reason": ""})
 
 
 def case_rows(table: pd.DataFrame, case: str) -> pd.DataFrame:

@@ -86,11 +86,12 @@ def test_packs_and_copies_cost_nothing_in_either_spelling(pack):
 
 
 def test_a_pack_outlives_its_parts_as_the_same_registers():
-    body = """mul.lo.s32 %r1, %r0, %r0; mad.lo.s32 %r2, %r0, %r0, %r0; mov.b64 %rd1, {%r1, %r2};
-    st.shared.b32 [%r0], %r1;
+    # Atomics keep their place: both halves are there before the first store.
+    body = """atom.shared.add.u32 %r1, [%r0], 1; atom.shared.add.u32 %r2, [%r0+4], 1; mov.b64 %rd1, {%r1, %r2};
+    st.shared.b32 [%r0], %r1; // first
     st.shared.b32 [%r0+4], %r2;
     st.shared.b64 [%r0+8], %rd1;"""
-    assert at_line(body, "[%r0],") == 3
+    assert at_line(body, "first") == 3
 
 
 def test_uniform_values_and_parameters_take_no_general_register():
@@ -161,8 +162,8 @@ def test_an_accumulator_scaled_by_zero_is_not_kept_from_before():
     mov.b64 %rd1, 0; mov.b64 %rd2, 0; MMA
     wgmma.wait_group.sync.aligned 0;
     st.shared.v4.b32 [%r0], {%r1, %r2, %r3, %r4};"""
-    assert at_line(body.replace("MMA", mma.replace("SCALE", "0")), "before") == 1
-    assert at_line(body.replace("MMA", mma.replace("SCALE", "1")), "before") == 5
+    assert at_line(body.replace("MMA", mma.replace("SCALE", "0")), "before") == 0
+    assert at_line(body.replace("MMA", mma.replace("SCALE", "1")), "before") == 4
 
 
 def test_operands_of_wgmma_are_pinned_until_the_wait():
@@ -268,7 +269,7 @@ def test_what_is_held_across_the_tile_skip_branch(crash):
 
 
 def test_without_line_info_the_numbers_stay_and_the_lines_go(crash, crash_profile):
-    bare = re.sub(r"(?m)^\s*\.loc .*$", "", crash)
+    bare = re.sub(r"(?m)^\s*\.loc\s.*$", "", crash)
     profile = pressure_profile(bare)
     assert (profile.demand, profile.floor, profile.points) == (
         crash_profile.demand, crash_profile.floor, crash_profile.points,
@@ -339,14 +340,14 @@ def test_text_without_a_kernel_has_no_profile(text):
 @pytest.mark.parametrize(
     "body",
     [
-        "mov.b32 %r1, %r2;\n" * 20_000,
+        "mov.b32 %r1, %r2;\n" * 6_000,
         "@%p1 bra $L;\n" * 4_000 + "$L:",
-        "".join(f"mov.b64 %rd{n + 1}, %rd{n};\n" for n in range(20_000)).replace("%rd", "%q"),
-        "{" * 20_000,
-        "add.s32 %r1, %r1, %r0;\n" * 20_000,
+        "".join(f"mov.b64 %rd{n + 1}, %rd{n};\n" for n in range(6_000)).replace("%rd", "%q"),
+        "{" * 6_000,
+        "add.s32 %r1, %r1, %r0;\n" * 6_000,
     ],
 )
 def test_long_and_odd_code_takes_no_more_than_its_length(body):
     started = time.process_time()
     pressure_profile(kernel(body).replace(".reg .b64 %rd<99>;", ".reg .b64 %rd<99>; .reg .b64 %q<30000>;"))
-    assert time.process_time() - started < 15
+    assert time.process_time() - started < 6
