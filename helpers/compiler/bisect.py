@@ -230,6 +230,7 @@ def bisect_kernel(
     on_hand = tc.installed_tritons() if axis == "triton" else tc.installed_ptxas()
     known = tuple(versions or sorted({*AXES[axis], *on_hand}, key=version_key))
 
+    spec.content_key()  # an unreadable kernel is said before anything is compiled
     # What is on hand is tried in any case: all of it at once.
     there = [v for v in known if is_on_hand(axis, v)]
     requests = {v: CompileRequest(spec, arch, replace(base, **{axis: v}), timeout_s=timeout_s) for v in known}

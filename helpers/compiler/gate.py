@@ -157,6 +157,8 @@ def measure(
             raise UserError(f"the gate knows specs by label, and {label[:80]!r} is no name: give each spec one")
         if labels.count(label) > 1:
             raise UserError(f"the gate knows specs by label, and {label[:80]!r} is there twice: give each its own")
+    for spec in specs:
+        spec.content_key()  # an unreadable kernel is said before anything is compiled
     requests = [
         CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), timeout_s=timeout_s)
         for spec in specs

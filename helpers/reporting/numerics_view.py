@@ -79,7 +79,10 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
     ax.text(0, 1.02, "tolerance", fontsize=9)
     ax.plot([], [], "s", color=BEFORE_COLOUR, label="fp8 cache")
     ax.plot([], [], "o", color=AFTER_COLOUR, label="16-bit cache")
-    ax.legend(loc="upper left", bbox_to_anchor=(0.0, 0.92))
+    failed = matrix["status"].ne("ok").sum()
+    if failed:
+        ax.text(len(matrix) - failed - 1.5, 1.15, f"{failed} failed", ha="right", va="center", fontsize=9, color="#8B1A1A")
+    ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6))
     ax.set_ylim(0, 1.3)
     ax.set_xlabel(f"{len(matrix)} cases, sorted")
     ax.set_ylabel("worst row's error / its tolerance")

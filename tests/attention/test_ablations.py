@@ -75,6 +75,7 @@ def incident(toolchain_351):
     return ablate_choice(INCIDENT_CHOICE)
 
 
+@pytest.mark.slow
 def test_the_four_ingredients_are_found(incident):
     assert incident.baseline.ptxas_code == "C7600" and incident.criterion == MAKES_IT_COMPILE
     assert {"kv_dtype", "kv_operands", "block_m", "tile_skip", "accumulate", "v_scale"} <= set(incident.necessary)
@@ -83,6 +84,7 @@ def test_the_four_ingredients_are_found(incident):
     assert {r.effect for r in incident.rungs if r.names == ("num_stages",)} == {"same failure"}
 
 
+@pytest.mark.slow
 def test_bounds_and_fused_keep_the_hopper_tile_without_spills(incident):
     search = incident.smallest(NO_SPILLS, KEEP_ALL_BUT_KERNEL)
     assert [set(r.names) for r in search.sets] == [{"tile_skip", "accumulate"}] and search.complete
@@ -97,6 +99,7 @@ def test_bounds_and_fused_keep_the_hopper_tile_without_spills(incident):
     assert [r.slower_path for r in free.sets] == [False, True]
 
 
+@pytest.mark.slow
 def test_other_ways_to_the_same_end_change_the_problem(toolchain_351):
     search = ablate_choice(INCIDENT_CHOICE, hold=KEEP_TILE).smallest(NO_SPILLS, KEEP_TILE)
     # The window is what brings the branch, the scale what keeps the accumulator apart: two names for each ingredient.
@@ -105,6 +108,7 @@ def test_other_ways_to_the_same_end_change_the_problem(toolchain_351):
     }
 
 
+@pytest.mark.slow
 def test_tables_and_text(incident):
     table = ladder_table(incident)
     assert len(table) == 1 + len(incident.rungs) and table.iloc[0]["name"] == "baseline"

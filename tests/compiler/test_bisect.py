@@ -178,6 +178,8 @@ def test_a_ptxas_too_old_is_a_reason_and_a_second_pair(toolchain_351):
     assert rows[0]["reason"] == "" and "8.8" in rows[1]["reason"] and "9.9.9 is not installed" in rows[2]["reason"]
     again = readable_pairs(pairs, reports)
     assert again == [Pair("3.6.0", "12.8.93", for_codegen=True)]
+    too_old = replace(reports[1], label="too old")
+    assert readable_pairs([Pair("3.6.0"), *again], [too_old, too_old]) == []  # bundled, and already written for it
     (second,) = compile_matrix([pair_request(request.spec, request.arch, p) for p in again])
     assert second.compiled and second.ptx_version == "8.7"
 

@@ -69,6 +69,7 @@ def test_a_real_spec_passes_against_itself_and_fails_against_a_better_past(toolc
         (WGMMA, replace(WGMMA, tensor_core_path="none", wgmma=0), True, "lost wgmma: now none"),
         (CLEAN, replace(CLEAN, tcgen05_mma=4), False, ""),  # fewer and larger ones
         (CLEAN, replace(CLEAN, tcgen05_mma=4, mma_sync=32), True, "4 of 8 tcgen05 instructions gone, mma.sync in"),
+        (CLEAN, replace(CLEAN, mma_sync=32), False, ""),  # none gone
         (WGMMA, CLEAN, False, ""),  # a faster path is none lost
         (replace(CLEAN, tensor_core_path="none", tcgen05_mma=0), CLEAN, False, ""),
     ],
@@ -93,6 +94,8 @@ def test_spills_that_move_into_a_loop_are_a_regression():
     (row,) = compare([now], [before])
     assert row.failed and "deeper loops" in row.regressions[0]
     assert not compare([before], [now])[0].failed
+    heavier = replace(now, spill_load_bytes=61)  # more bytes, which were allowed: so is what they weigh
+    assert not compare([heavier], [before], more_spills_allowed=1)[0].failed
     assert not compare([now], [SPILLS])[0].failed  # measured without weights then: nothing to compare
 
 
@@ -149,6 +152,9 @@ def test_a_gate_that_compiles_nothing_does_not_pass(write_kernel, tmp_path):
             measure(specs, archs)
     with pytest.raises(UserError, match=r"9\.9\.9 is not installed"):
         measure([spec], ["sm_90a"], Toolchain("9.9.9"))
+    gone = replace(spec, kernel=replace(spec.kernel, path=spec.kernel.path + ".gone"))
+    with pytest.raises(UserError, match="cannot read kernel source"):
+        measure([gone], ["sm_90a"])
     with pytest.raises(UserError, match="cannot read the baseline"):
         read_baseline(tmp_path / "none.csv")
 
