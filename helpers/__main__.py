@@ -15,6 +15,7 @@ from helpers.attention.requests import Choice, product
 from helpers.attention.spec import CHOICES
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
 from helpers.errors import UserError
 
 
@@ -208,6 +209,54 @@ def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) ->
         return compile_matrix(requests, progress=lambda _done, _total, _report: bar.advance(task))
 
 
+@cli.command("ablate")
+@_choice_options(many=False)
+@click.option("--hold", metavar="NAME,…", help="changes the search may not use (default: tile, launch and problem)")
+@click.option("--json", "as_json", is_flag=True, help="print `rungs`, `necessary` and the sets found as JSON")
+def ablate_command(hold: str | None, as_json: bool, **options) -> None:
+    """Take one ingredient away at a time from a failing or spilling configuration; find what is necessary."""
+    from helpers.reporting.ladder import ablate_command_result, format_ablation
+
+    (choice,) = _choices(options)
+    held = None if hold is None else [name.strip() for name in hold.split(",") if name.strip()]
+    result = ablate_command_result(choice.request(), hold=held)
+    click.echo(json.dumps(result, indent=2) if as_json else format_ablation(result))
+
+
+@cli.command("bisect")
+@_choice_options(many=False)
+@click.option("--axis", type=click.Choice(["triton", "ptxas"]), default="triton", show_default=True)
+@click.option("--install", is_flag=True, help="fetch the versions that the search needs")
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def bisect_command(axis: str, install: bool, as_json: bool, **options) -> None:
+    """Find the first Triton (or ptxas) on which a configuration compiles, or stops to, with the fewest installs."""
+    from helpers.reporting.ladder import bisect_command_result, format_bisection
+
+    (choice,) = _choices(options)
+    result = bisect_command_result(choice.request(), axis=axis, install=install)
+    click.echo(json.dumps(result, indent=2) if as_json else format_bisection(result))
+
+
+@cli.command("gate")
+@click.argument("specs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--baseline", required=True, type=click.Path(dir_okay=False, path_type=Path), help="CSV to hold to")
+@click.option("--arch", "archs", default="sm_100a", show_default=True, metavar="ARCH,…")
+@click.option("--triton", default=INCIDENT_TRITON, show_default=True)
+@click.option("--ptxas", default=BUNDLED, show_default=True)
+@click.option("--write", is_flag=True, help="write the baseline instead of comparing with it")
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
+    """Recompile KernelSpecs (JSON files) and exit 1 on a new crash, more spill bytes or a lost tensor-core path."""
+    from helpers.compiler.gate import read_specs
+    from helpers.compiler.toolchain import Toolchain
+    from helpers.reporting.ladder import format_gate, gate_command_result
+
+    names = [name.strip() for name in archs.split(",")]
+    result = gate_command_result(read_specs(specs), names, baseline, toolchain=Toolchain(triton, ptxas), write=write)
+    click.echo(json.dumps(result, indent=2) if as_json else format_gate(result))
+    return int(result["exit_code"])
+
+
 @cli.command("bench")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="throughput.csv", show_default=True,
               help="CSV file; rows are appended when it is there")  # fmt: skip
@@ -310,9 +359,9 @@ def main(argv: list[str] | None = None) -> int:
     # A warning is a sentence for the reader, not a place in our source.
     warnings.showwarning = lambda message, *_rest, **_more: click.echo(f"warning: {message}", err=True)
     try:
-        cli.main(args=argv, prog_name="python -m helpers", standalone_mode=False)
+        code = cli.main(args=argv, prog_name="python -m helpers", standalone_mode=False)
         sys.stdout.flush()
-        return 0
+        return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
         click.echo(exc.format_message())
         return 2

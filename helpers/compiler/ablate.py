@@ -374,4 +374,6 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
         if hits or reason:
             ranked = sorted(hits, key=lambda r: (r.slower_path, spill_bytes(r.report), r.report.regs_per_thread or 0))
             return Search(goal, held, tuple(ranked), size, tried, not reason, reason)
+    if len({r.knobs[0].name for r in order}) <= size:
+        return Search(goal, held, (), size, tried, True, "no larger sets of changes")
     return Search(goal, held, (), size, tried, False, f"{bench.limits.max_size} changes a set")

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import ast
 import hashlib
+import threading
 from functools import lru_cache
 from pathlib import Path
 
 from helpers.errors import UserError
 
 MAX_SOURCE_BYTES = 4_000_000
+# CPython 3.11 counts the recursion depth of ast.parse per interpreter: two threads at once raised "AST constructor
+# recursion depth mismatch".
+_PARSING = threading.Lock()
 
 
 @lru_cache(maxsize=4096)
@@ -31,7 +35,8 @@ def _read(path: Path) -> bytes:
 def _imported_names(source: bytes) -> tuple[tuple[int, str], ...]:
     """(relative level, dotted module) of every import statement; nothing for text that does not parse."""
     try:
-        tree = ast.parse(source)
+        with _PARSING:
+            tree = ast.parse(source)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return ()
     found: list[tuple[int, str]] = []

@@ -59,6 +59,9 @@ def test_what_a_spec_does_not_have_is_not_taken_away():
     assert not [w for w in words if w.startswith(("KV cache", "window", "BLOCK_M"))]
     assert {"TILE_SKIP bounds → branch", "ACCUMULATE fused → separate", "BLOCK_N 16 → 32"} <= set(words)
     assert "maxnreg 128 → unset" in words
+    edge = [k.description for k in attention_knobs(Choice(window=1, tile="32x256").request().spec)]
+    assert {"window 1 → none", "BLOCK_M 32 → 16", "BLOCK_N 256 → 128"} <= set(edge)
+    assert not {"BLOCK_M 32 → 8", "BLOCK_N 256 → 512"} & set(edge)
 
 
 def test_another_kernel_gets_the_generic_knobs(tmp_path):

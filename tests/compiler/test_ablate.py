@@ -142,6 +142,14 @@ def test_limits_end_the_search_and_say_so(toolchain_351, product):
     assert found.smallest().tried == 4 + 5 + 2 and found.smallest().complete and not found.smallest().sets
 
 
+def test_all_sets_tried_is_complete_and_larger_ones_left_is_not(toolchain_351, product):
+    knobs = [constexpr_knob("BLOCK_K", 32, 16), option_knob("num_stages", 1, 2)]
+    spec = product(maxnreg=64)
+    for size, complete in ((1, False), (2, True), (3, True)):
+        found = ablate(spec, "sm_90a", Toolchain("3.5.1"), knobs=knobs, limits=Limits(max_size=size)).smallest()
+        assert (found.sets, found.complete, found.searched_size) == ((), complete, min(size, 2))
+
+
 def test_a_great_many_knobs_are_not_enumerated_beyond_the_limit(toolchain_351, product):
     knobs = [option_knob("maxnreg", 64, None)] + [Knob(f"idle {n}", f"idle {n}", lambda s: s) for n in range(60)]
     started = time.monotonic()

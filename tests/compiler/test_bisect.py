@@ -216,3 +216,6 @@ def test_the_recorded_matrix_says_who_mended_it():
     changed.loc[row, "status"] = "spills"
     assert version_findings(changed)["decided_by"] == "ptxas"
     assert version_findings(changed)["by_ptxas_alone"] == ["3.5.1"]
+    # What dies again later was not mended before.
+    changed.loc[(changed["triton"] == "3.8.0"), "status"] = "register_exhausted"
+    assert version_findings(changed)["first_fixed"] == "3.9.0"
