@@ -18,6 +18,9 @@ from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
 from helpers.errors import UserError
 
+# Triton's largest PTX seen here has half a megabyte.
+MAX_PTX_BYTES = 64_000_000
+
 
 class _Values(click.ParamType):
     """Comma-separated values of one kind; `none` where nothing is a value."""
@@ -255,6 +258,19 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
     result = gate_command_result(read_specs(specs), names, baseline, toolchain=Toolchain(triton, ptxas), write=write)
     click.echo(json.dumps(result, indent=2) if as_json else format_gate(result))
     return int(result["exit_code"])
+
+
+@cli.command("pressure")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def pressure_command(file: Path, as_json: bool) -> None:
+    """Show the demand on registers along any PTX file, by source line where it knows; assembles nothing."""
+    from helpers.reporting.pressure import format_pressure, pressure_report
+
+    if file.stat().st_size > MAX_PTX_BYTES:
+        raise UserError(f"{file} has {file.stat().st_size} bytes; PTX files up to {MAX_PTX_BYTES} bytes are read")
+    report = pressure_report(file.read_text(errors="replace"))
+    click.echo(json.dumps(report, indent=2) if as_json else format_pressure(report))
 
 
 @cli.command("bench")

@@ -96,8 +96,8 @@ def check_supported(shape: AttentionShape) -> None:
     """
     if 0 < head_dim_blocks(shape.head_dim)[1] < 64:
         raise UserError(
-            f"the lean kernel does not take head dim {shape.head_dim}: compiled for a GPU, its narrow rotary part gave wrong "
-            "answers (data/kernel_log.md); use the extend kernel"
+            f"the lean kernel does not take head dim {shape.head_dim}: compiled for a GPU, its narrow rotary part gave "
+            "wrong answers (data/kernel_log.md); use the extend kernel"
         )
 
 

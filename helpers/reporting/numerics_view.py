@@ -81,7 +81,9 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
     ax.plot([], [], "o", color=AFTER_COLOUR, label="16-bit cache")
     failed = matrix["status"].ne("ok").sum()
     if failed:
-        ax.text(len(matrix) - failed - 1.5, 1.15, f"{failed} failed", ha="right", va="center", fontsize=9, color="#8B1A1A")
+        ax.text(
+            len(matrix) - failed - 1.5, 1.15, f"{failed} failed", ha="right", va="center", fontsize=9, color="#8B1A1A"
+        )
     ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6))
     ax.set_ylim(0, 1.3)
     ax.set_xlabel(f"{len(matrix)} cases, sorted")
