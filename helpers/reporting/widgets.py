@@ -64,7 +64,7 @@ def verdict_html(evidence: Evidence, choice: Choice) -> str:
         "command": choice.command(),
     }
     cells = "".join(
-        f'<tr><th style="text-align:left;padding-right:1em;vertical-align:top">{name}</th>'
+        f'<tr><th style="text-align:left;padding-right:1em;vertical-align:top;white-space:nowrap">{name}</th>'
         f'<td style="text-align:left;overflow-wrap:anywhere">{html.escape(str(value))}</td></tr>'
         for name, value in rows.items()
         if value
@@ -111,7 +111,9 @@ class Explorer(w.HBox):
             pairs = [(label, v) for label, v in options]
             if value not in [v for _, v in pairs]:
                 pairs.insert(0, (str(value), value))
-            return w.Dropdown(options=pairs, value=value, description=name, layout=layout, style=style)
+            # By index: a Dropdown takes value=None for "nothing chosen" and would show an empty box.
+            chosen = [v for _, v in pairs].index(value)
+            return w.Dropdown(options=pairs, index=chosen, description=name, layout=layout, style=style)
 
         same = lambda values: [(str(v), v) for v in values]  # noqa: E731
         tritons = [*installed_tritons()]

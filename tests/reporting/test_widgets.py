@@ -24,6 +24,13 @@ def test_it_opens_on_the_incident_with_a_picture_for_pages_without_widgets(explo
     assert "register_exhausted" in explorer._text.value and explorer.evidence.report.crashed
 
 
+def test_every_control_shows_what_is_chosen_also_where_that_is_nothing(explorer):
+    assert all(control.label for control in explorer.controls.values())
+    assert explorer.controls["num_warps"].label == "as the engine"
+    windowless = rc.explorer(replace(rc.INCIDENT_CHOICE, window=None))
+    assert windowless.controls["window"].label == "none" and windowless.choice.window is None
+
+
 def test_every_control_changes_the_choice_and_operating_one_changes_the_view(explorer, toolchain_351):
     before_text, before_image = explorer._text.value, explorer._image.value
     explorer.controls["tile"].value = "64x64"
