@@ -108,7 +108,22 @@ def _echo_json(value) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Command(click.Command):
+    """A command that knows -h by itself: click remembers the help option of whichever parent asked first, or none."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{**kwargs, "context_settings": _HELP_NAMES})
+
+
+_HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+
+class _Group(click.Group):
+    command_class = _Command
+    group_class = type
+
+
+@click.group(cls=_Group, context_settings=_HELP_NAMES)
 def cli() -> None:
     """Register Cliff: look inside Triton kernels that die in ptxas, on a machine with or without a GPU."""
 

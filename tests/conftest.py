@@ -7,6 +7,7 @@ instead, with the command that fetches it: there, `make test` was meant to have 
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,13 @@ def _cache_option(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(CACHE_ENV, str(_isolate(tmp_path_factory.mktemp("cache"))))
         yield
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A shell that starts a job in the background makes it ignore SIGINT, and every child inherits that: the tests of
+    # Ctrl-C would wait for something that cannot come.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
