@@ -18,8 +18,8 @@ from helpers.attention.lean import build_lean_spec, lean_row
 from helpers.attention.shapes import LLAMA_LIKE
 from helpers.compiler.arch import ARCHS
 from helpers.compiler.paths import write_text_atomically
-from helpers.inspection.occupancy import occupancy
 from helpers.reporting.records import DATA
+from helpers.reporting.tables import ctas_per_sm
 
 LAYERS = (rc.GEMMA4_31B_SLIDING, rc.GEMMA4_31B_GLOBAL, LLAMA_LIKE)
 
@@ -43,19 +43,13 @@ def main() -> int:
     reports = rc.compile_matrix([request for *_, request in cells])
     rows = []
     for (arch, shape, row, _request), report in zip(cells, reports, strict=True):
-        fits = None
-        if report.compiled:
-            fits = occupancy(
-                regs_per_thread=report.regs_per_thread, smem_bytes=report.smem_bytes, num_warps=report.num_warps,
-                tmem_columns=report.tmem_columns or 0, limits=arch,
-            ).ctas_per_sm  # fmt: skip
         rows.append(
             {"arch": arch.name, "head_dim": shape.head_dim, "kv_dtype": shape.kv_dtype,
              "model_window": shape.model_window,
              "tile": str(row.tile), "num_warps": row.tile.num_warps, "num_stages": row.tile.num_stages,
              "triton": report.triton_version, "ptxas": report.ptxas_version, "status": report.status,
              "regs_per_thread": report.regs_per_thread, "spill_store_bytes": report.spill_store_bytes,
-             "smem_bytes": report.smem_bytes, "tmem_columns": report.tmem_columns, "ctas_per_sm": fits,
+             "smem_bytes": report.smem_bytes, "tmem_columns": report.tmem_columns, "ctas_per_sm": ctas_per_sm(report),
              "tensor_core_path": report.tensor_core_path, "message": report.message[:120], "chosen_by": row.chosen_by}
         )  # fmt: skip
     table = pd.DataFrame(rows)

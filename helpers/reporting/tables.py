@@ -146,6 +146,19 @@ def branch_table(before: Sequence[Evidence], after: Sequence[Evidence], names: S
     )  # fmt: skip
 
 
+def ctas_per_sm(report: CompileReport) -> int | None:
+    """How many CTAs of a compiled kernel fit one SM of its arch; None where there is no binary."""
+    if not report.compiled:
+        return None
+    return occupancy(
+        regs_per_thread=report.regs_per_thread,
+        smem_bytes=report.smem_bytes,
+        num_warps=report.num_warps,
+        tmem_columns=report.tmem_columns or 0,
+        limits=get_arch(report.arch),
+    ).ctas_per_sm
+
+
 def cost_table(
     before: Sequence[Evidence], after: Sequence[Evidence], choices: Sequence[Choice], extend_len: int = 4096
 ) -> pd.DataFrame:
@@ -160,15 +173,9 @@ def cost_table(
             report, arch = item.report, get_arch(choice.arch)
             tile = choose_tile(arch.capability, choice.head_dim, chooser=chooser)
             blocks = math.ceil(extend_len / tile.block_m)
-            fits = None
-            if report.compiled:
-                fits = occupancy(
-                    regs_per_thread=report.regs_per_thread, smem_bytes=report.smem_bytes, num_warps=report.num_warps,
-                    tmem_columns=report.tmem_columns or 0, limits=arch,
-                ).ctas_per_sm  # fmt: skip
             rows.append(
                 {"layer": f"hd{choice.head_dim} {choice.kv_dtype}", "when": when, "tile": str(tile), "kv_reads": blocks,
-                 "ctas": blocks * choice.num_q_heads, "ctas_per_sm": fits, "tensor_core_path": report.tensor_core_path,
+                 "ctas": blocks * choice.num_q_heads, "ctas_per_sm": ctas_per_sm(report), "tensor_core_path": report.tensor_core_path,
                  "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
             )  # fmt: skip
     return _frame(rows)
