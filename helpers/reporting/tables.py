@@ -175,7 +175,8 @@ def cost_table(
             blocks = math.ceil(extend_len / tile.block_m)
             rows.append(
                 {"layer": f"hd{choice.head_dim} {choice.kv_dtype}", "when": when, "tile": str(tile), "kv_reads": blocks,
-                 "ctas": blocks * choice.num_q_heads, "ctas_per_sm": ctas_per_sm(report), "tensor_core_path": report.tensor_core_path,
+                 "ctas": blocks * choice.num_q_heads, "ctas_per_sm": ctas_per_sm(report),
+                 "tensor_core_path": report.tensor_core_path,
                  "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
             )  # fmt: skip
     return _frame(rows)
