@@ -108,7 +108,9 @@ def clone(tmp_path: Path) -> Path:
 
 
 def _make(folder: Path, *arguments: str, python: str | None = "./python-double") -> subprocess.CompletedProcess:
-    environment = {k: v for k, v in os.environ.items() if k not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "PYTHON")}
+    # What a `make test PYTEST_ARGS=…` around this test exports must not reach the make under test.
+    outer = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "PYTHON", "PYTEST_ARGS", "LAB_ARGS")
+    environment = {k: v for k, v in os.environ.items() if k not in outer}
     environment |= {"LOG": str(folder / "log"), "REAL": sys.executable}
     named = [f"PYTHON={python}"] if python else []
     return subprocess.run(
