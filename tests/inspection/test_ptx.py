@@ -179,7 +179,7 @@ def test_statements_over_lines_labels_scopes_and_comments():
 
 @pytest.mark.parametrize("function", EVERY, ids=lambda f: f.__name__)
 def test_speed_on_the_crash(function, crash):
-    """6,469 lines take 15 to 35 ms of CPU here. The bound only tells linear from quadratic, on a busy machine as well."""
+    """6,469 lines take 15 to 35 ms of CPU here; the bound only tells linear from quadratic."""
     assert min(_seconds(function, crash) for _ in range(5)) < 1
 
 
