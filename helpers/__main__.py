@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -106,6 +107,14 @@ def _choices(options: dict) -> list[Choice]:
 
 def _echo_json(value) -> None:
     click.echo(json.dumps(value, indent=2))
+
+
+def _show(result: dict, as_json: bool, as_text: Callable[[dict], str]) -> None:
+    """Print a verb's result as JSON or as the text made of it."""
+    if as_json:
+        _echo_json(result)
+    else:
+        click.echo(as_text(result))
 
 
 class _Command(click.Command):
@@ -238,7 +247,7 @@ def ablate_command(hold: str | None, as_json: bool, **options) -> None:
     (choice,) = _choices(options)
     held = None if hold is None else [name.strip() for name in hold.split(",") if name.strip()]
     result = ablate_command_result(choice.request(), hold=held)
-    click.echo(json.dumps(result, indent=2) if as_json else format_ablation(result))
+    _show(result, as_json, format_ablation)
 
 
 @cli.command("bisect")
@@ -252,7 +261,7 @@ def bisect_command(axis: str, install: bool, as_json: bool, **options) -> None:
 
     (choice,) = _choices(options)
     result = bisect_command_result(choice.request(), axis=axis, install=install)
-    click.echo(json.dumps(result, indent=2) if as_json else format_bisection(result))
+    _show(result, as_json, format_bisection)
 
 
 @cli.command("gate")
@@ -271,7 +280,7 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 
     names = [name.strip() for name in archs.split(",")]
     result = gate_command_result(read_specs(specs), names, baseline, toolchain=Toolchain(triton, ptxas), write=write)
-    click.echo(json.dumps(result, indent=2) if as_json else format_gate(result))
+    _show(result, as_json, format_gate)
     return int(result["exit_code"])
 
 
@@ -284,8 +293,7 @@ def pressure_command(file: Path, as_json: bool) -> None:
 
     if file.stat().st_size > MAX_PTX_BYTES:
         raise UserError(f"{file} has {file.stat().st_size} bytes; PTX files up to {MAX_PTX_BYTES} bytes are read")
-    report = pressure_report(file.read_text(errors="replace"))
-    click.echo(json.dumps(report, indent=2) if as_json else format_pressure(report))
+    _show(pressure_report(file.read_text(errors="replace")), as_json, format_pressure)
 
 
 @cli.command("bench")

@@ -10,7 +10,6 @@ from helpers.attention.shapes import (
     GEMMA4_31B_GLOBAL_LAYERS,
     GEMMA4_31B_SLIDING,
     GEMMA4_31B_SLIDING_LAYERS,
-    HEAD_DIMS,
     AttentionShape,
 )
 from helpers.compiler.arch import ARCHS
@@ -89,8 +88,3 @@ def tile_chooser_choices(
     return [
         layer_choice(layer.shape, tile="auto", arch=arch, triton=triton) for arch in archs for layer in GEMMA4_LAYERS
     ]
-
-
-def known_head_dims() -> tuple[int, ...]:
-    """The head dimensions the tile tables know."""
-    return HEAD_DIMS

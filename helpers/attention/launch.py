@@ -37,6 +37,7 @@ class Launch:
     shape: AttentionShape
     tile: TileConfig
     ingredients: Ingredients
+    max_extend_len: int
 
     def run(self) -> Any:
         """Launch; returns what Triton does (on a GPU the compiled kernel), None when the grid is empty."""
@@ -191,6 +192,7 @@ def prepare_launch(
         shape=shape,
         tile=chosen,
         ingredients=ingredients,
+        max_extend_len=max_extend_len,
     )
 
 

@@ -155,24 +155,16 @@ def prepare_lean(*tensors: Any, tile: LeanTile | None = None, arch: str | None =
         tile = choose_lean_tile(arch or _device_arch(base.arguments["q_ptr"].device), base.shape)
     tile = tile.fitted(base.shape.kv_group_num)
     sequences, heads, _ = base.grid
+    tokens_per_block = tile.block_m // tile.group_pack
     arguments = {n: v for n, v in base.arguments.items() if n not in _INGREDIENT_NAMES}
     arguments |= {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n, **lean_constexprs(tile)}
-    longest = _longest(base, options)
     return replace(
         base,
         kernel=kernel or _lean_kernel(),
-        grid=(-(-longest // (tile.block_m // tile.group_pack)), heads // tile.group_pack, sequences),
+        grid=(-(-base.max_extend_len // tokens_per_block), heads // tile.group_pack, sequences),
         arguments=arguments,
         options={"num_warps": tile.num_warps, "num_stages": tile.num_stages},
     )
-
-
-def _longest(base: Launch, options: dict[str, Any]) -> int:
-    given = options.get("max_extend_len")
-    if given is not None:
-        return given
-    indptr = base.arguments["qo_indptr"]
-    return int((indptr[1:] - indptr[:-1]).max()) if indptr.numel() > 1 else 0
 
 
 def _device_arch(device: Any) -> str:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT
 from helpers.attention.tiles import parse_tile
-from helpers.attention.wheels import find_definition, load_from_wheel
+from helpers.attention.wheels import copy_bounded, find_definition, load_from_wheel
 from helpers.errors import UserError
 
 if TYPE_CHECKING:
@@ -362,21 +362,12 @@ def _load_library(packed: Path) -> Path:
 
 def unpack_xz(packed: Path, target: Path, *, max_bytes: int) -> Path:
     """`target`, unpacked; raises UserError when the file is no xz, is cut short or unpacks to more than allowed."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
     try:
-        with lzma.open(packed) as source, target.open("wb") as out:
-            while chunk := source.read(2**22):
-                written += len(chunk)
-                if written > max_bytes:
-                    raise UserError(f"{packed.name} unpacks to more than {max_bytes} bytes")
-                out.write(chunk)
+        with lzma.open(packed) as source:
+            copy_bounded(source, target, max_bytes, too_large=f"{packed.name} unpacks to more than {max_bytes} bytes")
     except (OSError, lzma.LZMAError, EOFError) as exc:
         target.unlink(missing_ok=True)
         raise UserError(f"{packed.name} cannot be unpacked: {exc}; run {FETCH} again") from None
-    except UserError:
-        target.unlink(missing_ok=True)
-        raise
     return target
 
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from importlib.abc import Loader, MetaPathFinder
 from pathlib import Path, PurePosixPath
 from types import ModuleType
-from typing import Any
+from typing import IO, Any
 
 from helpers.errors import UserError
 
@@ -52,23 +52,29 @@ def copy_member(archive: Path, member: str, target: Path, *, max_bytes: int = MA
     info = safe_members(archive).get(member)
     if info is None:
         raise UserError(f"{archive.name} has no {member}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    written = 0
     try:
-        with zipfile.ZipFile(archive) as wheel, wheel.open(info) as source, target.open("wb") as out:
-            while chunk := source.read(_CHUNK):
-                written += len(chunk)
-                # The size in the directory is only a claim.
-                if written > max_bytes:
-                    raise UserError(f"{member} in {archive.name} is larger than {max_bytes} bytes")
-                out.write(chunk)
+        with zipfile.ZipFile(archive) as wheel, wheel.open(info) as source:
+            # The size in the directory is only a claim.
+            copy_bounded(
+                source, target, max_bytes, too_large=f"{member} in {archive.name} is larger than {max_bytes} bytes"
+            )
     except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as exc:
         target.unlink(missing_ok=True)
         raise UserError(f"{member} in {archive.name} cannot be read: {exc}; fetch the wheel again") from None
-    except UserError:
-        target.unlink(missing_ok=True)
-        raise
     return target
+
+
+def copy_bounded(source: IO[bytes], target: Path, max_bytes: int, *, too_large: str) -> None:
+    """Write a stream to `target`; past `max_bytes` what was written is removed and UserError(too_large) raised."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    written = 0
+    with target.open("wb") as out:
+        while chunk := source.read(_CHUNK):
+            written += len(chunk)
+            if written > max_bytes:
+                target.unlink()
+                raise UserError(too_large)
+            out.write(chunk)
 
 
 def read_source(archive: Path, member: str) -> str:
