@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-import json
+import importlib
 import os
 import sys
-import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import click
 
-from helpers.attention.requests import Choice, product
-from helpers.attention.spec import CHOICES
-from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request
+from helpers.commands import VERBS
+from helpers.commands.common import (
+    HELP_NAMES,
+    Verb,
+    check_writable,
+    choice_options,
+    choices_of,
+    echo_json,
+    run_with_progress,
+    show_result,
+)
+from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
 from helpers.errors import UserError
@@ -23,129 +30,35 @@ from helpers.errors import UserError
 MAX_PTX_BYTES = 64_000_000
 
 
-class _Values(click.ParamType):
-    """Comma-separated values of one kind; `none` where nothing is a value."""
-
-    name = "value[,value…]"
-
-    def __init__(self, kind: type, *, allow_none: bool = False, many: bool = True) -> None:
-        self.kind, self.allow_none, self.many = kind, allow_none, many
-
-    def convert(self, value, param, ctx):
-        if isinstance(value, (list, type(None))):
-            return value
-        words = [w.strip() for w in str(value).split(",")]
-        if not self.many and len(words) != 1:
-            self.fail(f"{value!r}: one value is expected here; `matrix` takes several", param, ctx)
-        return [self._one(word, param, ctx) for word in words]
-
-    def _one(self, word, param, ctx):
-        if self.allow_none and word.lower() in ("none", "off"):
-            return None
-        try:
-            if self.kind is int and len(word) > 12:
-                raise ValueError
-            return self.kind(word)
-        except ValueError:
-            kind = {int: "a whole number", float: "a number"}.get(self.kind, "a value")
-            self.fail(f"{word[:40]!r} is not {kind}{' or none' if self.allow_none else ''}", param, ctx)
-
-
-_HELP = {
-    "arch": "sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_103a, sm_120a or sm_121a",
-    "head_dim": "query/key head dimension",
-    "v_head_dim": "value head dimension, if another",
-    "q_dtype": "bf16 or fp16",
-    "kv_dtype": "dtype of the KV cache: bf16, fp16, fp8_e4m3, fp8_e5m2",
-    "window": "the model's sliding window in tokens (the kernel gets one less), or none",
-    "tile": "BLOCK_MxBLOCK_N, or auto, hopper, sm100 (from the tile tables)",
-    "num_warps": "warps per CTA (default: as the engine's launcher)",
-    "num_stages": "software pipelining depth (default 1)",
-    "maxnreg": "cap on registers per thread, written into the PTX",
-    "num_q_heads": "query heads",
-    "num_kv_heads": "KV heads",
-    "logit_cap": "soft cap on logits, 0 for none",
-    "triton": "Triton version, or `environment`",
-    "ptxas": "ptxas version, or `bundled` (the one that Triton itself would use)",
-}
-_FLAGS = {"num_q_heads": "--heads", "num_kv_heads": "--kv-heads"}
-_KINDS = {"head_dim": int, "v_head_dim": int, "window": int, "num_warps": int, "num_stages": int, "maxnreg": int,
-          "num_q_heads": int, "num_kv_heads": int, "logit_cap": float}  # fmt: skip
-_NULLABLE = ("v_head_dim", "window", "num_warps", "num_stages", "maxnreg")
-
-
-def _choice_options(many: bool):
-    """Options for every field of Choice; with `many`, each takes several values."""
-
-    def decorate(command):
-        defaults = vars(Choice())
-        for name in reversed([*_HELP, *CHOICES]):
-            help_text = _HELP.get(name) or f"ingredient: {' | '.join(CHOICES[name])}"
-            kind = _Values(_KINDS.get(name, str), allow_none=name in _NULLABLE, many=many)
-            flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
-            command = click.option(flag, name, type=kind, default=None, metavar="VALUE" + (",…" if many else ""),
-                                   help=f"{help_text} [{defaults[name]}]")(command)  # fmt: skip
-        for name, help_text in (("mask", "custom mask"), ("sinks", "attention sinks"),
-                                ("ptxas_for_codegen", "the named ptxas also sets the PTX .version")):  # fmt: skip
-            command = click.option("--" + name.replace("_", "-"), name, is_flag=True, help=help_text)(command)
-        command = click.option("--non-causal", is_flag=True, help="no causal mask")(command)
-        command = click.option("--ptxas-flag", "ptxas_flags", multiple=True, metavar="FLAG",
-                               help="one more flag for ptxas, for example -O1 (repeatable)")(command)  # fmt: skip
-        return click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True,
-                            help="seconds each stage of one compile may take")(command)  # fmt: skip
-
-    return decorate
-
-
-def _choices(options: dict) -> list[Choice]:
-    """The configurations the options spell out."""
-    fixed = {name: options[name] for name in ("mask", "sinks", "ptxas_for_codegen", "timeout_s")}
-    base = Choice(**fixed, causal=not options["non_causal"], ptxas_flags=tuple(options["ptxas_flags"]))
-    axes = {name: options[name] for name in (*_HELP, *CHOICES) if options[name] is not None}
-    return product(axes, base)
-
-
-def _echo_json(value) -> None:
-    click.echo(json.dumps(value, indent=2))
-
-
-def _show(result: dict, as_json: bool, as_text: Callable[[dict], str]) -> None:
-    """Print a verb's result as JSON or as the text made of it."""
-    if as_json:
-        _echo_json(result)
-    else:
-        click.echo(as_text(result))
-
-
-class _Command(click.Command):
-    """A command that knows -h by itself: click remembers the help option of whichever parent asked first, or none."""
-
-    def __init__(self, *args, **kwargs) -> None:
-        super().__init__(*args, **{**kwargs, "context_settings": _HELP_NAMES})
-
-
-_HELP_NAMES = {"help_option_names": ["-h", "--help"]}
-
-
 class _Group(click.Group):
-    command_class = _Command
+    """Verbs defined here, and those of helpers.commands, each loaded when it is asked for."""
+
+    command_class = Verb
     group_class = type
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *VERBS})
 
-@click.group(cls=_Group, context_settings=_HELP_NAMES)
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if home := VERBS.get(name):
+            return getattr(importlib.import_module(home), f"{name}_command")
+        return super().get_command(ctx, name)
+
+
+@click.group(cls=_Group, context_settings=HELP_NAMES)
 def cli() -> None:
     """Register Cliff: look inside Triton kernels that die in ptxas, on a machine with or without a GPU."""
 
 
 @cli.command("compile")
-@_choice_options(many=False)
+@choice_options(many=False)
 @click.option("--json", "as_json", is_flag=True, help="print the whole CompileReport as JSON")
 def compile_command(as_json: bool, **options) -> None:
     """Compile one configuration of the extend kernel and print its CompileReport. Defaults: the incident."""
-    (choice,) = _choices(options)
+    (choice,) = choices_of(options)
     report = compile_request(choice.request())
     if as_json:
-        _echo_json(report.to_dict())
+        echo_json(report.to_dict())
     elif report.status != "toolchain_missing":
         click.echo(format_report(report))
     if report.status == "toolchain_missing":
@@ -184,7 +97,7 @@ def format_report(report: CompileReport) -> str:
 
 
 @cli.command("matrix")
-@_choice_options(many=True)
+@choice_options(many=True)
 @click.option(
     "--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="also write all columns to this CSV file"
 )
@@ -192,14 +105,14 @@ def format_report(report: CompileReport) -> str:
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options) -> None:
     """Compile every combination of the values given (comma-separated) and print a table."""
-    requests = [choice.request() for choice in _choices(options)]
+    requests = [choice.request() for choice in choices_of(options)]
     if csv_path is not None:
-        _check_writable(csv_path)  # before the compiles, not after
+        check_writable(csv_path)  # before the compiles, not after
     reports = run_with_progress(requests, quiet=quiet)
     from helpers.reporting.tables import reports_table
 
     if as_json:
-        _echo_json([r.to_dict() for r in reports])
+        echo_json([r.to_dict() for r in reports])
     else:
         click.echo(reports_table(reports).astype(object).fillna("").to_string(index=False))
     if csv_path is not None:
@@ -214,44 +127,22 @@ def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options)
         raise UserError(missing[0].message)
 
 
-def _check_writable(path: Path) -> None:
-    """Raise UserError unless a file can be made beside `path`."""
-    try:
-        with tempfile.NamedTemporaryFile(dir=path.parent):
-            pass
-    except (OSError, ValueError) as exc:
-        raise UserError(
-            f"cannot write {path}: {getattr(exc, 'strerror', None) or exc}; name a file in a writable folder"
-        ) from exc
-
-
-def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) -> list[CompileReport]:
-    """`compile_matrix` with a progress bar on stderr."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=False) as bar:
-        task = bar.add_task("compiling", total=len(requests))
-        return compile_matrix(requests, progress=lambda _done, _total, _report: bar.advance(task))
-
-
 @cli.command("ablate")
-@_choice_options(many=False)
+@choice_options(many=False)
 @click.option("--hold", metavar="NAME,…", help="changes the search may not use (default: tile, launch and problem)")
 @click.option("--json", "as_json", is_flag=True, help="print `rungs`, `necessary` and the sets found as JSON")
 def ablate_command(hold: str | None, as_json: bool, **options) -> None:
     """Take one ingredient away at a time from a failing or spilling configuration; find what is necessary."""
     from helpers.reporting.ladder import ablate_command_result, format_ablation
 
-    (choice,) = _choices(options)
+    (choice,) = choices_of(options)
     held = None if hold is None else [name.strip() for name in hold.split(",") if name.strip()]
     result = ablate_command_result(choice.request(), hold=held)
-    _show(result, as_json, format_ablation)
+    show_result(result, as_json, format_ablation)
 
 
 @cli.command("bisect")
-@_choice_options(many=False)
+@choice_options(many=False)
 @click.option("--axis", type=click.Choice(["triton", "ptxas"]), default="triton", show_default=True)
 @click.option("--install", is_flag=True, help="fetch the versions that the search needs")
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
@@ -259,9 +150,9 @@ def bisect_command(axis: str, install: bool, as_json: bool, **options) -> None:
     """Find the first Triton (or ptxas) on which a configuration compiles, or stops to, with the fewest installs."""
     from helpers.reporting.ladder import bisect_command_result, format_bisection
 
-    (choice,) = _choices(options)
+    (choice,) = choices_of(options)
     result = bisect_command_result(choice.request(), axis=axis, install=install)
-    _show(result, as_json, format_bisection)
+    show_result(result, as_json, format_bisection)
 
 
 @cli.command("gate")
@@ -280,7 +171,7 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 
     names = [name.strip() for name in archs.split(",")]
     result = gate_command_result(read_specs(specs), names, baseline, toolchain=Toolchain(triton, ptxas), write=write)
-    _show(result, as_json, format_gate)
+    show_result(result, as_json, format_gate)
     return int(result["exit_code"])
 
 
@@ -293,7 +184,7 @@ def pressure_command(file: Path, as_json: bool) -> None:
 
     if file.stat().st_size > MAX_PTX_BYTES:
         raise UserError(f"{file} has {file.stat().st_size} bytes; PTX files up to {MAX_PTX_BYTES} bytes are read")
-    _show(pressure_report(file.read_text(errors="replace")), as_json, format_pressure)
+    show_result(pressure_report(file.read_text(errors="replace")), as_json, format_pressure)
 
 
 @cli.command("bench")
@@ -320,7 +211,7 @@ def bench_command(
 
     wanted = [name.strip() for name in cases.split(",")] if cases else None
     chosen_cases, chosen_variants = bench.bench_cases(wanted, quick=quick), select_variants(variants, peers)
-    _check_writable(out)
+    check_writable(out)
     bench.require_gpu()
     if not out.is_file():
         bench.write_rows(out, [], comments=["Throughput, recorded by `python -m helpers bench`"])
@@ -334,7 +225,7 @@ def bench_command(
     words = f"python -m helpers bench --out {out.name}" + (" --quick" if quick else "")
     rows = bench.main_rows(chosen_cases, chosen_variants, peers=peers, command=words, emit=keep)
     if as_json:
-        _echo_json([asdict(row) for row in rows])
+        echo_json([asdict(row) for row in rows])
 
 
 @cli.group("toolchains", invoke_without_command=True)
@@ -358,7 +249,7 @@ def toolchains_command(ctx: click.Context, as_json: bool) -> None:
         "known_ptxas": list(tc.KNOWN_PTXAS),
     }
     if as_json:
-        _echo_json(listing)
+        echo_json(listing)
         return
     click.echo(f"toolchain folder: {listing['folder']}")
     click.echo(
@@ -390,7 +281,7 @@ def install_command(versions: tuple[str, ...], as_json: bool) -> None:
             {"kind": kind, "version": number, "path": str(tc.install(version, quiet=as_json)), "fetched": not there}
         )
     if as_json:
-        _echo_json(done)
+        echo_json(done)
 
 
 def main(argv: list[str] | None = None) -> int:

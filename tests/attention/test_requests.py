@@ -4,7 +4,7 @@ import shlex
 
 import pytest
 
-from helpers.__main__ import _choices, cli
+from helpers.__main__ import cli
 from helpers.attention.incident import (
     INCIDENT_CHOICE,
     gemma4_choices,
@@ -15,6 +15,7 @@ from helpers.attention.requests import MAX_MATRIX, Choice, product
 from helpers.attention.shapes import GEMMA4_31B_SLIDING
 from helpers.attention.spec import build_spec
 from helpers.attention.tiles import TileConfig
+from helpers.commands.common import choices_of
 from helpers.errors import UserError
 
 
@@ -42,7 +43,7 @@ def parse(command):
     assert words[:3] == ["python", "-m", "helpers"]
     context = cli.commands["compile"].make_context("compile", words[4:])
     context.params.pop("as_json")
-    (choice,) = _choices(context.params)
+    (choice,) = choices_of(context.params)
     return choice
 
 

@@ -1,0 +1,4 @@
+"""The verbs beside the first ones: one module each, `<verb>_command` in it, loaded when the verb is asked for."""
+
+# verb -> the module that defines its `<verb>_command`.
+VERBS: dict[str, str] = {}

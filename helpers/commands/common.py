@@ -1,0 +1,142 @@
+"""What the verbs share: options that spell out configurations, JSON or text, a progress bar, checks of output files."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+
+from helpers.attention.requests import Choice, product
+from helpers.attention.spec import CHOICES
+from helpers.compiler.compile import CompileRequest, compile_matrix
+from helpers.compiler.report import CompileReport
+from helpers.errors import UserError
+
+
+class _Values(click.ParamType):
+    """Comma-separated values of one kind; `none` where nothing is a value."""
+
+    name = "value[,value…]"
+
+    def __init__(self, kind: type, *, allow_none: bool = False, many: bool = True) -> None:
+        self.kind, self.allow_none, self.many = kind, allow_none, many
+
+    def convert(self, value, param, ctx):
+        if isinstance(value, (list, type(None))):
+            return value
+        words = [w.strip() for w in str(value).split(",")]
+        if not self.many and len(words) != 1:
+            self.fail(f"{value!r}: one value is expected here; `matrix` takes several", param, ctx)
+        return [self._one(word, param, ctx) for word in words]
+
+    def _one(self, word, param, ctx):
+        if self.allow_none and word.lower() in ("none", "off"):
+            return None
+        try:
+            if self.kind is int and len(word) > 12:
+                raise ValueError
+            return self.kind(word)
+        except ValueError:
+            kind = {int: "a whole number", float: "a number"}.get(self.kind, "a value")
+            self.fail(f"{word[:40]!r} is not {kind}{' or none' if self.allow_none else ''}", param, ctx)
+
+
+_HELP = {
+    "arch": "sm_80, sm_86, sm_89, sm_90a, sm_100a, sm_103a, sm_120a or sm_121a",
+    "head_dim": "query/key head dimension",
+    "v_head_dim": "value head dimension, if another",
+    "q_dtype": "bf16 or fp16",
+    "kv_dtype": "dtype of the KV cache: bf16, fp16, fp8_e4m3, fp8_e5m2",
+    "window": "the model's sliding window in tokens (the kernel gets one less), or none",
+    "tile": "BLOCK_MxBLOCK_N, or auto, hopper, sm100 (from the tile tables)",
+    "num_warps": "warps per CTA (default: as the engine's launcher)",
+    "num_stages": "software pipelining depth (default 1)",
+    "maxnreg": "cap on registers per thread, written into the PTX",
+    "num_q_heads": "query heads",
+    "num_kv_heads": "KV heads",
+    "logit_cap": "soft cap on logits, 0 for none",
+    "triton": "Triton version, or `environment`",
+    "ptxas": "ptxas version, or `bundled` (the one that Triton itself would use)",
+}
+_FLAGS = {"num_q_heads": "--heads", "num_kv_heads": "--kv-heads"}
+_KINDS = {"head_dim": int, "v_head_dim": int, "window": int, "num_warps": int, "num_stages": int, "maxnreg": int,
+          "num_q_heads": int, "num_kv_heads": int, "logit_cap": float}  # fmt: skip
+_NULLABLE = ("v_head_dim", "window", "num_warps", "num_stages", "maxnreg")
+
+
+def choice_options(many: bool):
+    """Options for every field of Choice; with `many`, each takes several values."""
+
+    def decorate(command):
+        defaults = vars(Choice())
+        for name in reversed([*_HELP, *CHOICES]):
+            help_text = _HELP.get(name) or f"ingredient: {' | '.join(CHOICES[name])}"
+            kind = _Values(_KINDS.get(name, str), allow_none=name in _NULLABLE, many=many)
+            flag = _FLAGS.get(name, "--" + name.replace("_", "-"))
+            command = click.option(flag, name, type=kind, default=None, metavar="VALUE" + (",…" if many else ""),
+                                   help=f"{help_text} [{defaults[name]}]")(command)  # fmt: skip
+        for name, help_text in (("mask", "custom mask"), ("sinks", "attention sinks"),
+                                ("ptxas_for_codegen", "the named ptxas also sets the PTX .version")):  # fmt: skip
+            command = click.option("--" + name.replace("_", "-"), name, is_flag=True, help=help_text)(command)
+        command = click.option("--non-causal", is_flag=True, help="no causal mask")(command)
+        command = click.option("--ptxas-flag", "ptxas_flags", multiple=True, metavar="FLAG",
+                               help="one more flag for ptxas, for example -O1 (repeatable)")(command)  # fmt: skip
+        return click.option("--timeout", "timeout_s", type=float, default=300.0, show_default=True,
+                            help="seconds each stage of one compile may take")(command)  # fmt: skip
+
+    return decorate
+
+
+def choices_of(options: dict) -> list[Choice]:
+    """The configurations the options spell out."""
+    fixed = {name: options[name] for name in ("mask", "sinks", "ptxas_for_codegen", "timeout_s")}
+    base = Choice(**fixed, causal=not options["non_causal"], ptxas_flags=tuple(options["ptxas_flags"]))
+    axes = {name: options[name] for name in (*_HELP, *CHOICES) if options[name] is not None}
+    return product(axes, base)
+
+
+def echo_json(value) -> None:
+    click.echo(json.dumps(value, indent=2))
+
+
+def show_result(result: dict, as_json: bool, as_text: Callable[[dict], str]) -> None:
+    """Print a verb's result as JSON or as the text made of it."""
+    if as_json:
+        echo_json(result)
+    else:
+        click.echo(as_text(result))
+
+
+class Verb(click.Command):
+    """A command that knows -h by itself: click remembers the help option of whichever parent asked first, or none."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        super().__init__(*args, **{**kwargs, "context_settings": HELP_NAMES})
+
+
+HELP_NAMES = {"help_option_names": ["-h", "--help"]}
+
+
+def check_writable(path: Path) -> None:
+    """Raise UserError unless a file can be made beside `path`."""
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent):
+            pass
+    except (OSError, ValueError) as exc:
+        raise UserError(
+            f"cannot write {path}: {getattr(exc, 'strerror', None) or exc}; name a file in a writable folder"
+        ) from exc
+
+
+def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) -> list[CompileReport]:
+    """`compile_matrix` with a progress bar on stderr."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=False) as bar:
+        task = bar.add_task("compiling", total=len(requests))
+        return compile_matrix(requests, progress=lambda _done, _total, _report: bar.advance(task))
