@@ -41,7 +41,8 @@ def _attend(
     BLOCK_DMODEL: tl.constexpr, BLOCK_DPE: tl.constexpr, BLOCK_DV: tl.constexpr, STAGES: tl.constexpr,
 ):  # fmt: skip
     """Online softmax over the key blocks from start to stop; those from `gap_at` on lie `gap_len` further."""
-    PAD_QK: tl.constexpr = BLOCK_DMODEL + BLOCK_DPE > HEAD_DIM
+    PAD_QK: tl.constexpr = BLOCK_DMODEL > HEAD_DIM
+    PAD_PE: tl.constexpr = BLOCK_DMODEL + BLOCK_DPE > HEAD_DIM
     PAD_V: tl.constexpr = BLOCK_DV > V_HEAD_DIM
     offs_n = tl.arange(0, BLOCK_N)
     offs_d = tl.arange(0, BLOCK_DMODEL)
@@ -64,7 +65,7 @@ def _attend(
         qk = tl.dot(q, k.T)
         if BLOCK_DPE > 0:
             offs_pe = BLOCK_DMODEL + tl.arange(0, BLOCK_DPE)
-            k_pe = _load_rows(k_base, row * k_stride, valid, offs_pe, False, HEAD_DIM, MASKED).to(q.dtype)
+            k_pe = _load_rows(k_base, row * k_stride, valid, offs_pe, PAD_PE, HEAD_DIM, MASKED).to(q.dtype)
             qk += tl.dot(q_pe, k_pe.T)
         if logit_cap > 0:
             capped = logit_cap * (2 * tl.sigmoid(2 * qk * score_scale / logit_cap) - 1)
@@ -145,7 +146,8 @@ def lean_attention_kernel(
     HAS_MASK: tl.constexpr = mask_ptr is not None
     HAS_WINDOW: tl.constexpr = WINDOW_LEFT >= 0
     TOKENS: tl.constexpr = BLOCK_M // GROUP_PACK
-    PAD_QK: tl.constexpr = BLOCK_DMODEL + BLOCK_DPE > HEAD_DIM
+    PAD_QK: tl.constexpr = BLOCK_DMODEL > HEAD_DIM
+    PAD_PE: tl.constexpr = BLOCK_DMODEL + BLOCK_DPE > HEAD_DIM
 
     block = tl.program_id(0)
     if REVERSE_BLOCKS:
@@ -174,7 +176,7 @@ def lean_attention_kernel(
     q = _load_rows(q_ptr, q_rows, row_ok, offs_d, PAD_QK, HEAD_DIM, True)
     q_pe = q
     if BLOCK_DPE > 0:
-        q_pe = _load_rows(q_ptr, q_rows, row_ok, BLOCK_DMODEL + tl.arange(0, BLOCK_DPE), False, HEAD_DIM, True)
+        q_pe = _load_rows(q_ptr, q_rows, row_ok, BLOCK_DMODEL + tl.arange(0, BLOCK_DPE), PAD_PE, HEAD_DIM, True)
 
     acc = tl.zeros([BLOCK_M, BLOCK_DV], dtype=tl.float32)
     row_sum = tl.zeros([BLOCK_M], dtype=tl.float32)

@@ -132,14 +132,12 @@ def gpu_cases() -> list[Case]:
 
 
 def lean_cases(cases: Sequence[Case]) -> list[Case]:
-    """The lean kernel on the shapes it takes, lengths and seeds of these cases, once each, with sm_90a's table tile.
+    """The lean kernel on the shapes, lengths and seeds of these cases, once each, with sm_90a's table tile.
 
     Where the case has a small tile (the interpreter's), so has the lean one; heads of a group are packed two by two.
     """
     lean: dict[tuple, Case] = {}
     for case in cases:
-        if case.shape.head_dim == 288:
-            continue  # refused: see lean.check_supported
         small = case.tile.block_m <= 32 and case.shape.head_dim < 256
         tile = LeanTile(32, 16, 4, 2, 2) if small else choose_lean_tile("sm_90a", case.shape)
         lean.setdefault(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import CHOICES, LEAN, REPO_ROOT, build_spec
-from helpers.attention.tiles import TileConfig, head_dim_blocks
+from helpers.attention.tiles import TileConfig
 from helpers.compiler.arch import get_arch
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
 from helpers.errors import UserError
@@ -87,23 +87,13 @@ LEAN_TABLE: tuple[LeanRow, ...] = (
 )
 
 
-def check_supported(shape: AttentionShape) -> None:
-    """Raise UserError for a shape on which the lean kernel is known not to be right.
-
-    Head dim 288 (256 + a rotary part of 32) is right in the interpreter and wrong or faulting on an H200 with Triton
-    3.6.0, in all five cases of data/numerics_h200.csv; 192 and 576, with rotary parts of 64, are right there.
-    Much like triton-lang/triton issue #11366 (several dots, one 32 wide, on Hopper).
-    """
-    if 0 < head_dim_blocks(shape.head_dim)[1] < 64:
-        raise UserError(
-            f"the lean kernel does not take head dim {shape.head_dim}: compiled for a GPU, its narrow rotary part gave "
-            "wrong answers (data/kernel_log.md); use the extend kernel"
-        )
+# Narrowest rotary part: with 32 columns (head dim 288) five of five cases were wrong or faulted on an H200 with Triton
+# 3.6.0 (data/kernel_log.md), much like triton-lang/triton issue #11366; the part is padded with zeros to this width.
+MIN_BLOCK_DPE = 64
 
 
 def lean_row(arch: str, shape: AttentionShape) -> LeanRow:
     """The table's row for a shape on an arch."""
-    check_supported(shape)
     name = get_arch(arch).name
     bits = 8 if shape.kv_dtype.startswith("fp8") else 16
     widest = max(shape.head_dim, shape.v_head_dim)
@@ -123,9 +113,13 @@ def lean_constexprs(tile: LeanTile) -> dict[str, Scalar]:
     return {"GROUP_PACK": tile.group_pack, "REVERSE_BLOCKS": True, "STAGES": tile.num_stages}
 
 
+def widened(name: str, value: Any) -> Any:
+    """A shape constexpr as the lean kernel takes it: a narrow rotary part becomes MIN_BLOCK_DPE columns."""
+    return max(value, MIN_BLOCK_DPE) if name == "BLOCK_DPE" and value else value
+
+
 def build_lean_spec(shape: AttentionShape, tile: LeanTile) -> KernelSpec:
     """The KernelSpec of launching the lean kernel on contiguous, aligned tensors of this shape."""
-    check_supported(shape)
     tile = tile.fitted(shape.kv_group_num)
     base = build_spec(shape, TileConfig(tile.block_m, tile.block_n, tile.num_warps, tile.num_stages), LEAN)
     extra = lean_constexprs(tile)
@@ -133,7 +127,8 @@ def build_lean_spec(shape: AttentionShape, tile: LeanTile) -> KernelSpec:
         kernel=LEAN_KERNEL,
         signature=tuple((n, t) for n, t in base.signature if n not in _INGREDIENT_NAMES)
         + tuple((n, "constexpr") for n in extra),
-        constexprs=tuple((n, v) for n, v in base.constexprs if n not in _INGREDIENT_NAMES) + tuple(extra.items()),
+        constexprs=tuple((n, widened(n, v)) for n, v in base.constexprs if n not in _INGREDIENT_NAMES)
+        + tuple(extra.items()),
         divisible_by_16=base.divisible_by_16,
         options=base.options,
         label=f"lean hd{shape.head_dim} {shape.kv_dtype} {tile} w{tile.num_warps} s{tile.num_stages}",
@@ -150,13 +145,12 @@ def prepare_lean(*tensors: Any, tile: LeanTile | None = None, arch: str | None =
     options.pop("ingredients", None)
     kernel = options.pop("kernel", None)
     base = prepare_launch(*tensors, tile=TileConfig(64, 64), ingredients=LEAN, kernel=kernel, **options)
-    check_supported(base.shape)
     if tile is None:
         tile = choose_lean_tile(arch or _device_arch(base.arguments["q_ptr"].device), base.shape)
     tile = tile.fitted(base.shape.kv_group_num)
     sequences, heads, _ = base.grid
     tokens_per_block = tile.block_m // tile.group_pack
-    arguments = {n: v for n, v in base.arguments.items() if n not in _INGREDIENT_NAMES}
+    arguments = {n: widened(n, v) for n, v in base.arguments.items() if n not in _INGREDIENT_NAMES}
     arguments |= {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n, **lean_constexprs(tile)}
     return replace(
         base,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.attention.cases import interpreter_cases, lean_cases
+from helpers.attention.cases import Case, interpreter_cases, lean_cases
 from helpers.attention.inputs import make_problem
 from helpers.attention.lean import (
     LEAN_TABLE,
@@ -18,6 +18,7 @@ from helpers.attention.lean import (
 )
 from helpers.attention.numerics import run_cases
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, LLAMA_LIKE, AttentionShape
+from helpers.attention.spec import LEAN
 from helpers.compiler.arch import ARCHS
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
@@ -67,20 +68,36 @@ def test_no_register_is_spilled_on_sm_100a_with_the_incidents_triton(layer, tool
         assert report.tensor_core_path == ("tcgen05" if shape.head_dim <= 256 else "mma.sync")
 
 
-def test_a_head_dim_that_was_wrong_on_a_gpu_is_refused_everywhere():
+def test_a_narrow_rotary_part_is_padded_in_launch_and_spec_alike():
+    # 32 columns of their own were wrong on a GPU (data/kernel_log.md).
     shape = AttentionShape(num_q_heads=2, num_kv_heads=2, head_dim=288, v_head_dim=256).with_lengths(8, 8)
-    problem = make_problem(shape)
-    with pytest.raises(UserError, match="use the extend kernel"):
-        prepare_lean(**problem.tensors(), o=problem.new_output(), **problem.options(), kernel=object())
-    with pytest.raises(UserError, match="288"):
-        build_lean_spec(shape, LeanTile(64, 32, 8, 1))
-    with pytest.raises(UserError, match="288"):
-        choose_lean_tile("sm_90a", shape)
+    problem, tile = make_problem(shape), LeanTile(64, 32, 8, 1)
+    launch = prepare_lean(**problem.tensors(), o=problem.new_output(), **problem.options(), tile=tile, kernel=object())
+    constexprs = dict(build_lean_spec(shape, tile).constexprs)
+    assert launch.arguments["BLOCK_DPE"] == constexprs["BLOCK_DPE"] == 64
+    assert launch.arguments["BLOCK_DMODEL"] == constexprs["BLOCK_DMODEL"] == 256
+    wide = dict(build_lean_spec(replace(shape, head_dim=192, v_head_dim=128), tile).constexprs)
+    assert (wide["BLOCK_DMODEL"], wide["BLOCK_DPE"]) == (128, 64)
+    assert dict(build_lean_spec(replace(shape, head_dim=256), tile).constexprs)["BLOCK_DPE"] == 0
+
+
+@pytest.mark.parametrize("kv_dtype", ["bf16", "fp8_e4m3"])
+def test_a_padded_rotary_part_is_right_in_the_interpreter(kv_dtype):
+    shape = AttentionShape(num_q_heads=2, num_kv_heads=1, head_dim=288, v_head_dim=256, kv_dtype=kv_dtype)
+    case = Case(
+        shape=shape.with_lengths((20, 0), (17, 9)),
+        tile=LeanTile(32, 16, 4, 1, 2),
+        tile_table="lean kernel",
+        ingredients=LEAN,
+        seed=288,
+    )
+    (row,) = run_cases([case], "interpreter")
+    assert row.ok, row.message
 
 
 def test_a_row_for_every_arch_and_head_dim():
     for arch in ARCHS:
-        for head_dim in (64, 96, 128, 192, 256, 512, 576):
+        for head_dim in (64, 96, 128, 192, 256, 288, 512, 576):
             for kv_dtype in ("bf16", "fp8_e5m2"):
                 shape = AttentionShape(num_q_heads=8, num_kv_heads=2, head_dim=head_dim, kv_dtype=kv_dtype)
                 assert lean_row(arch, shape) in LEAN_TABLE
