@@ -11,15 +11,17 @@ from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 
-import platformdirs
-
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 
 
 def cache_root() -> Path:
     """The cache folder: $REGISTER_CLIFF_CACHE, else the platform's user cache folder. Not created here."""
-    override = os.environ.get(CACHE_ENV)
-    return Path(override).expanduser().absolute() if override else Path(platformdirs.user_cache_dir("register-cliff"))
+    if override := os.environ.get(CACHE_ENV):
+        return Path(override).expanduser().absolute()
+    # Imported here: a bare machine that sets the variable (benchmarks/record_audit.py) does without it.
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("register-cliff"))
 
 
 @lru_cache(maxsize=16)

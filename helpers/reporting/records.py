@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import gzip
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, fields
@@ -36,12 +37,13 @@ class Evidence:
 
 
 def read_rows(name: str) -> pd.DataFrame:
-    """The rows of data/<name>.csv, with `attrs['provenance']` from the file's own leading `#` lines.
+    """The rows of data/<name>.csv (the suffix may be given), `attrs['provenance']` from its own leading `#` lines.
 
     Raises UserError for a name that is not there, listing what is.
     """
     import pandas as pd
 
+    name = name.removesuffix(".csv")
     path = DATA / f"{name}.csv"
     if not name.replace("_", "").isalnum() or not path.is_file():
         there = ", ".join(sorted(p.stem for p in DATA.glob("*.csv"))) or "nothing"
@@ -89,15 +91,18 @@ def _recorded_reports() -> dict[tuple, tuple[CompileReport, str]]:
 
 
 def compile_choices(
-    choices: Iterable[Choice], *, progress: Callable[[int, int, CompileReport], None] | None = None
+    choices: Iterable[Choice],
+    *,
+    executor: concurrent.futures.Executor | None = None,
+    progress: Callable[[int, int, CompileReport], None] | None = None,
 ) -> list[Evidence]:
     """Compile the choices; where the toolchain is missing, the recorded row of the same configuration stands in.
 
     A stand-in says so in `Evidence.source`; a configuration that is neither here nor recorded keeps its
-    `toolchain_missing` report. Recorded rows answer for bundled ptxas only.
+    `toolchain_missing` report. Recorded rows answer for bundled ptxas only. `executor` as in `compile_matrix`.
     """
     requests = [(choice, choice.request()) for choice in choices]
-    reports = compile_matrix([request for _, request in requests], progress=progress)
+    reports = compile_matrix([request for _, request in requests], executor=executor, progress=progress)
     evidence = []
     for (choice, request), report in zip(requests, reports, strict=True):
         recorded = None
