@@ -6,12 +6,12 @@ raises; what is not PTX gives no functions.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from helpers.inspection.ptx import _ENTRY, _RANGE, _REG, _files, _scan, _source, _without_block_comments
 
-__all__ = ["Block", "Function", "Instruction", "read_functions"]
+__all__ = ["Block", "Function", "Instruction", "read_functions", "split_operands", "written_operands"]
 
 _LABEL = re.compile(r"[A-Za-z_$%][\w$]*(?=[ \t]*:(?!:))", re.ASCII)
 _GUARD = re.compile(r"@[ \t]*(!?)[ \t]*([%\w$]+)", re.ASCII)
@@ -236,26 +236,14 @@ class _Builder:
         return tuple(number for number in found if number is not None)
 
     def _instruction(self, line_no: int, opcode: str, text: str) -> None:
-        operands = tuple(_split(text))
+        operands = tuple(split_operands(text))
         guard_text, self.guard = self.guard, None
         guard = self._registers(guard_text)[:1] if guard_text else ()
         first = opcode.partition(".")[0]
         parts = [self._registers(op) for op in operands]
-        writes = 1
-        if (first in _NO_RESULT and not opcode.startswith(_WITH_RESULT)) or opcode.startswith(_MBARRIER_NO_RESULT):
-            writes = 0
-        elif operands and operands[0].startswith("["):
-            writes = 0
+        writes, reads_from = written_operands(opcode, operands)
         defs = parts[0] if writes and parts else ()
-        uses = [number for part in parts[writes:] for number in part]
-        if opcode.startswith("wgmma.mma_async") and parts:
-            # The accumulator is read and written, unless the scale of what was in it (the operand after both
-            # matrices) is zero.
-            defs = parts[0]
-            fresh = len(operands) > 3 and operands[3] == "0"
-            uses = [number for part in parts[1 if fresh else 0 :] for number in part]
-        if first == "call" and operands and operands[0].startswith("("):
-            defs = parts[0]
+        uses = [number for part in parts[reads_from:] for number in part]
         groups = tuple(part for op, part in zip(operands, parts, strict=True) if op.startswith("{") and len(part) > 1)
         self.instructions.append(
             Instruction(
@@ -267,7 +255,23 @@ class _Builder:
             self.jumps.append((len(self.instructions) - 1, operands[0].split()[0], self.scope_ids))
 
 
-def _split(text: str) -> Iterator[str]:
+def written_operands(opcode: str, operands: Sequence[str]) -> tuple[int, int]:
+    """(how many operands at the front are written: 0 or 1; the first operand that is read)."""
+    first = opcode.partition(".")[0]
+    if opcode.startswith("wgmma.mma_async"):
+        # The accumulator is read and written, unless the scale of what was in it (the operand after both matrices)
+        # is zero.
+        return 1, 1 if len(operands) > 3 and operands[3] == "0" else 0
+    if first == "call" and operands and operands[0].startswith("("):
+        return 1, 0
+    if (first in _NO_RESULT and not opcode.startswith(_WITH_RESULT)) or opcode.startswith(_MBARRIER_NO_RESULT):
+        return 0, 0
+    if operands and operands[0].startswith("["):
+        return 0, 0
+    return 1, 1
+
+
+def split_operands(text: str) -> Iterator[str]:
     """The operands of an instruction: split at commas outside of braces, brackets and parentheses."""
     if "{" not in text and "[" not in text and "(" not in text:
         for piece in text.split(","):
