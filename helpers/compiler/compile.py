@@ -16,9 +16,8 @@ from helpers.compiler import cache
 from helpers.compiler.arch import GpuArch, get_arch
 from helpers.compiler.assemble import Assembly, run_ptxas, signal_name, stop_runs
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.pool import POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
+from helpers.compiler.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.compiler.report import CompileReport
-from helpers.compiler.source import source_closure
 from helpers.compiler.toolchain import (
     BUNDLED,
     Toolchain,
@@ -129,11 +128,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-@lru_cache(maxsize=1)
-def _readers() -> str:
+@lru_cache(maxsize=2)
+def _readers(foreign: bool = False) -> str:
     """sha256 over the code that turns compiler output into what is cached, so that a mended parser reads anew."""
     digest = hashlib.sha256()
-    for file in (WORKER_SCRIPT, Path(ptx_module.__file__), Path(ptxas_module.__file__)):
+    scripts = (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()))
+    for file in (*scripts, Path(ptx_module.__file__), Path(ptxas_module.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -144,9 +144,12 @@ def _readers() -> str:
 def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: float) -> tuple[dict, bool, str]:
     """(cache entry of the PTX and the stages before it, whether cached, spec key)."""
     spec_key = spec.content_key()
+    foreign = spec.kernel.stub_imports
     version, _site = resolve_triton(toolchain.triton)
     cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
-    key = cache.content_key(spec=spec_key, capability=arch.capability, triton=version, codegen_cuda=cuda, by=_readers())
+    key = cache.content_key(
+        spec=spec_key, capability=arch.capability, triton=version, codegen_cuda=cuda, by=_readers(foreign)
+    )
 
     def make() -> tuple[dict, dict[str, bytes], bool]:
         request = {
@@ -158,7 +161,7 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
                     "name": spec.kernel.name,
                     "import_root": str(spec.kernel.root.resolve()),
                     "source_hash": spec.kernel.source_hash(),
-                    "files": [str(f) for f in source_closure(Path(spec.kernel.path), spec.kernel.root)],
+                    "files": [str(f) for f in spec.kernel.source_files()],
                 },
                 "signature": spec.signature,
                 "constexprs": spec.constexprs,
@@ -168,7 +171,7 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
         }
         keep = True
         try:
-            with POOL.borrow(toolchain.triton) as worker:
+            with POOL.borrow(toolchain.triton, foreign=foreign) as worker:
                 answer = worker.ask(request, timeout_s)
         except WorkerTimeout as exc:
             answer, keep = {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False

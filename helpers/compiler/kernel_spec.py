@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from helpers.compiler.source import source_closure_hash
+from helpers.compiler.source import source_closure, source_closure_hash
 from helpers.errors import UserError
 
 Scalar = bool | int | float | str | None
@@ -20,16 +20,23 @@ def _is_scalars(value: object) -> bool:
 
 @dataclass(frozen=True)
 class KernelRef:
-    """A `@triton.jit` function `name` in the Python file `path`; `import_root` goes on the worker's sys.path."""
+    """A `@triton.jit` function `name` in the Python file `path`; `import_root` goes on the worker's sys.path.
+
+    With `stub_imports`, what the file imports and this machine lacks is replaced by stand-ins, and of a large package
+    only its device code is loaded: for kernels cut out of an engine that is not installed.
+    """
 
     path: str
     name: str
     import_root: str | None = None
+    stub_imports: bool = False
 
     def __post_init__(self) -> None:
         for what, value in (("path", self.path), ("name", self.name), ("import_root", self.import_root or ".")):
             if not isinstance(value, str) or not value or "\0" in value:
                 raise UserError(f"kernel {what} {str(value)[:80]!r} is not a {'name' if what == 'name' else 'path'}")
+        if not isinstance(self.stub_imports, bool):
+            raise UserError(f"kernel stub_imports {str(self.stub_imports)[:80]!r} must be true or false")
 
     @property
     def root(self) -> Path:
@@ -38,7 +45,11 @@ class KernelRef:
 
     def source_hash(self) -> str:
         """sha256 over the file and every local module it imports, so that an edited helper misses the cache."""
-        return source_closure_hash(Path(self.path), self.root)
+        return source_closure_hash(Path(self.path), self.root, kernels_only=self.stub_imports)
+
+    def source_files(self) -> list[Path]:
+        """The file and every local module whose code becomes part of the kernel."""
+        return source_closure(Path(self.path), self.root, kernels_only=self.stub_imports)
 
 
 @dataclass(frozen=True)
@@ -122,6 +133,8 @@ class KernelSpec:
             "divisible_by_16": sorted(self.divisible_by_16),
             "options": sorted(self.options),
         }
+        if self.kernel.stub_imports:
+            body["stub_imports"] = True
         return hashlib.sha256(json.dumps(body, sort_keys=True, default=str).encode()).hexdigest()
 
     def to_json(self) -> str:

@@ -21,6 +21,9 @@ from helpers.compiler.assemble import signal_name
 from helpers.compiler.toolchain import resolve_triton
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
+# The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
+FOREIGN_SCRIPT = Path(__file__).with_name("foreign_worker.py")
+FOREIGN_SCRIPTS = (FOREIGN_SCRIPT, Path(__file__).with_name("stubs.py"))
 START_TIMEOUT_S = 120.0
 LOG_TAIL_CHARS = 4_000
 # What changes Triton's or LLVM's code generation, or the worker's Python, from the outside (triton/knobs.py and
@@ -67,12 +70,12 @@ def worker_environment(site: Path) -> dict[str, str]:
 class Worker:
     """One worker process; `ask` sends a request and waits for its answer, within a time limit."""
 
-    def __init__(self, version: str, site: Path) -> None:
+    def __init__(self, version: str, site: Path, *, foreign: bool = False) -> None:
         self.version = version
         self._log = tempfile.TemporaryFile()
         # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(WORKER_SCRIPT)],
+            [sys.executable, "-P", str(FOREIGN_SCRIPT if foreign else WORKER_SCRIPT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
@@ -189,11 +192,12 @@ class WorkerPool:
         self.forget()
 
     @contextlib.contextmanager
-    def borrow(self, triton: str) -> Iterator[Worker]:
-        """A worker for the caller alone; it goes back unless it died meanwhile."""
+    def borrow(self, triton: str, *, foreign: bool = False) -> Iterator[Worker]:
+        """A worker for the caller alone; it goes back unless it died meanwhile. `foreign`: one that stubs imports."""
         version, site = resolve_triton(triton)
-        home = version, site.resolve()  # `environment` and its version are one Triton, a link and its target one folder
-        worker = self._take(home) or Worker(*home)
+        # `environment` and its version are one Triton, a link and its target one folder.
+        home = version, site.resolve(), foreign
+        worker = self._take(home) or Worker(*home[:2], foreign=foreign)
         thread = threading.get_ident()
         with self._lock:
             self._busy[worker] = thread
@@ -205,7 +209,7 @@ class WorkerPool:
                 if worker.alive:
                     self._idle[home].append(worker)
 
-    def _take(self, home: tuple[str, Path]) -> Worker | None:
+    def _take(self, home: tuple[str, Path, bool]) -> Worker | None:
         with self._lock:
             idle = self._idle[home]
             while idle:
@@ -224,7 +228,7 @@ class WorkerPool:
 
     def forget(self) -> None:
         """Start anew without ending anybody: for a forked child, whose workers are its parent's."""
-        self._idle: dict[tuple[str, Path], collections.deque[Worker]] = collections.defaultdict(collections.deque)
+        self._idle: dict[tuple[str, Path, bool], collections.deque[Worker]] = collections.defaultdict(collections.deque)
         self._busy: dict[Worker, int] = {}
         self._lock = threading.Lock()
 

@@ -11,6 +11,8 @@ from pathlib import Path
 from helpers.errors import UserError
 
 MAX_SOURCE_BYTES = 4_000_000
+MAX_FILES = 2_000
+_DEVICE_CODE = (b"triton.jit", b"tl.constexpr")
 # CPython 3.11 counts the recursion depth of ast.parse per interpreter: two threads at once raised "AST constructor
 # recursion depth mismatch".
 _PARSING = threading.Lock()
@@ -62,18 +64,27 @@ def _module_files(base: Path, dotted: str) -> list[Path]:
     return [file for file in found if file.is_file()]
 
 
-def source_closure(path: Path, import_root: Path | None = None) -> list[Path]:
-    """`path` and every file below `import_root` (default: its folder) that it imports, directly or not, sorted."""
+def source_closure(path: Path, import_root: Path | None = None, *, kernels_only: bool = False) -> list[Path]:
+    """`path` and every file below `import_root` (default: its folder) that it imports, directly or not, sorted.
+
+    With `kernels_only`, of the files in other folders only those that hold Triton code: the rest of a large package
+    is not needed to compile a kernel of it. Raises UserError for what cannot be read, or more than 2000 files.
+    """
     try:
         root, start = (import_root or path.parent).resolve(), path.resolve()
     except (OSError, ValueError, RuntimeError) as exc:  # a NUL in the path, or links in a circle
         raise UserError(f"cannot read kernel source {path}: {exc}") from exc
-    todo, seen = [start], set()
+    todo, seen, passed_over = [start], set(), set()
     while todo:
         current = todo.pop()
-        if current in seen:
+        if current in seen or current in passed_over:
+            continue
+        if kernels_only and current != start and not _belongs(current, start):
+            passed_over.add(current)
             continue
         seen.add(current)
+        if len(seen) > MAX_FILES:
+            raise UserError(f"{path} imports more than {MAX_FILES} files of its own: that is not one kernel's source")
         for level, dotted in _imported_names(_read(current)):
             if level > len(current.parents):
                 continue
@@ -82,13 +93,31 @@ def source_closure(path: Path, import_root: Path | None = None) -> list[Path]:
     return sorted(seen)
 
 
-def source_closure_hash(path: Path, import_root: Path | None = None) -> str:
+def _belongs(file: Path, start: Path) -> bool:
+    """Whether a kernel in `start` may need `file`: it lies beside it, or holds device code."""
+    if file.parent == start.parent and file.name != "__init__.py":
+        return True
+    try:
+        return any(word in _read(file) for word in _DEVICE_CODE)
+    except UserError:
+        return False
+
+
+def source_closure_hash(path: Path, import_root: Path | None = None, *, kernels_only: bool = False) -> str:
     """sha256 over names (relative to the root) and contents of `source_closure`; raises UserError if unreadable."""
     root = (import_root or path.parent).resolve()
     digest = hashlib.sha256()
-    for file in source_closure(path, import_root):
+    for file in source_closure(path, import_root, kernels_only=kernels_only):
         name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
         content = _read(file)
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def guess_import_root(path: Path) -> Path:
+    """The folder from which `path` is imported: the first one upwards that is no package."""
+    folder = path.resolve().parent
+    while (folder / "__init__.py").is_file() and folder.parent != folder:
+        folder = folder.parent
+    return folder
