@@ -425,7 +425,9 @@ def dense_kv(problem: Problem, *, quantised: bool = False) -> tuple[torch.Tensor
             cached = cached_rows(buffer, problem.kv_indices[first : first + prefix])
             new = fresh[start : start + extend]
             if quantised:
-                parts += [cached, (new.float() / scale).to(buffer.dtype)]
+                # Saturated, as an engine's quantiser does: torch makes NaN of what lies beyond fp8's largest value.
+                most = torch.finfo(buffer.dtype).max
+                parts += [cached, (new.float() / scale).clamp(-most, most).to(buffer.dtype)]
             else:
                 parts += [(cached.float() * scale).to(fresh.dtype), new]
         # Joined as bytes: not every build of torch concatenates fp8.
