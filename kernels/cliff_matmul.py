@@ -1,4 +1,4 @@
-"""A plain matrix product, C = A B, with nothing special in it: notebook 07 pushes it over the cliff by its launch alone.
+"""A plain matrix product, C = A B, with nothing special in it: notebook 07 pushes it over the cliff by its launch.
 
 Device code only, importable with Triton alone. Every run-time integer is a stride or an extent in elements.
 """

@@ -1,4 +1,4 @@
-"""The plain product of notebook 07: where its cliff is, and that its arithmetic is a matrix product."""
+"""The plain product of notebook 07: where its cliff is, on which side of it the neighbours are, what is refused."""
 
 from __future__ import annotations
 
@@ -25,5 +25,5 @@ def test_half_the_warps_spill_and_half_the_rows_fit(toolchain_351, block_m, warp
     "bad", [{"dtype": "fp4"}, {"block_m": 96}, {"block_n": 0}, {"block_k": True}, {"maxnreg": 5}, {"num_warps": 64}]
 )
 def test_what_cannot_be_is_refused_with_a_sentence(bad):
-    with pytest.raises(UserError, match="choose|must be"):
+    with pytest.raises(UserError, match=r"choose|must be"):
         matmul_spec(**bad)
