@@ -17,7 +17,7 @@ from helpers.attention.tiles import CHOOSERS, TILE_ROWS, default_num_warps, tile
 from helpers.compiler.arch import ARCHS, get_arch
 from helpers.compiler.compile import CompileRequest, compile_request, usable_cores
 from helpers.compiler.report import CompileReport
-from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON, Toolchain, resolve_triton, version_key
+from helpers.compiler.toolchain import INCIDENT_TRITON, Toolchain, resolve_triton, version_key
 from helpers.errors import UserError
 from helpers.inspection.liveness import CAP, OFFSET, SLOPE, pressure_profile
 
@@ -40,9 +40,7 @@ WHAT_IF = {"sm_120a": ("sm100_branch",)}
 NEWER_ARCHS, NEWER_PTXAS, FIRST_TRITON_WITH_IT = ("sm_103a", "sm_121a"), "12.9.86", "3.6.0"
 # BLOCK_M x BLOCK_N from large to small; of two as large the one with more rows, which reads each key less often.
 CANDIDATE_TILES = tuple(
-    sorted(
-        ((m, n) for m in (16, 32, 64, 128) for n in (32, 64, 128)), key=lambda tile: (-tile[0] * tile[1], -tile[0])
-    )
+    sorted(((m, n) for m in (16, 32, 64, 128) for n in (32, 64, 128)), key=lambda tile: (-tile[0] * tile[1], -tile[0]))
 )
 SEARCH = "search"
 ESTIMATE_RULE = f"min({CAP}, {SLOPE} x demand + overflow + {OFFSET})"
@@ -80,7 +78,7 @@ def audit_tables(arch: str) -> dict[str, tuple[str, ...]]:
 
 
 def audit_toolchain(arch: str, triton: str = INCIDENT_TRITON) -> Toolchain:
-    """What compiles for `arch` with this Triton: the bundled ptxas, or a newer one where that does not know the arch."""
+    """What compiles for `arch` with this Triton: its bundled ptxas, or a newer one where that does not know the arch."""
     version = resolve_triton(triton)[0] if triton == "environment" else triton
     if arch in NEWER_ARCHS and version_key(version) < version_key(FIRST_TRITON_WITH_IT):
         return Toolchain(triton, NEWER_PTXAS, True)
@@ -152,7 +150,9 @@ def audit_requests(
         if (not kv_dtypes or kv_dtype in kv_dtypes) and (not options or option in options)
     ]  # fmt: skip
     if not cells:
-        raise UserError("these filters leave nothing to audit; fp8_e4m3 needs sm_89 or later, older archs have fp8_e5m2")
+        raise UserError(
+            "these filters leave nothing to audit; fp8_e4m3 needs sm_89 or later, older archs have fp8_e5m2"
+        )
     return cells
 
 
@@ -232,7 +232,7 @@ def is_spill_free(row: Mapping) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class SpillFree:
-    """The largest tile that compiles with 0 spills under every option, None if no candidate does; all that was tried."""
+    """The largest tile that compiles with 0 spills under every option (None: no candidate does), and what was tried."""
 
     arch: str
     head_dim: int
@@ -266,9 +266,7 @@ def spill_free_tile(
         if tile[0] * tile[1] > largest:
             continue
         for option in options:
-            cell = audit_cell(
-                arch=arch, head_dim=head_dim, kv_dtype=kv_dtype, option=option, tile=tile, triton=triton
-            )
+            cell = audit_cell(arch=arch, head_dim=head_dim, kv_dtype=kv_dtype, option=option, tile=tile, triton=triton)
             rows.append(run(cell))
             if not is_spill_free(rows[-1]):
                 break
