@@ -85,7 +85,8 @@ _HOMES = {
         "throughput",
     ),
     "helpers.reporting.verdict": ("workbook_verdict",),
-    "helpers.reporting.widgets": ("explorer",),
+    "helpers.reporting.explorers.basket": ("basket", "report_basket"),
+    "helpers.reporting.explorers.compile_explorer": ("explorer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -1,0 +1,42 @@
+"""The compile explorer: pick a configuration, see its verdict and its registers against the cap."""
+
+from __future__ import annotations
+
+from helpers.attention.incident import INCIDENT_CHOICE
+from helpers.attention.requests import Choice
+from helpers.reporting.explorers.choices import (
+    INGREDIENTS,
+    choice_controls,
+    choice_of,
+    is_final,
+    one_line,
+    verdict_html,
+)
+from helpers.reporting.explorers.frame import ExplorerFrame, View, png_of
+from helpers.reporting.explorers.work import Work
+from helpers.reporting.plots import plot_registers
+
+FIELDS = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "num_stages", "triton", "ptxas", *INGREDIENTS)
+
+
+def compile_view(base: Choice, state: dict, work: Work) -> View:
+    """The view of one configuration: compiled, or recorded where its toolchain is missing."""
+    choice = choice_of(base, state)
+    evidence = work.compile_one(choice)
+    report = evidence.report
+    return View(
+        verdict=verdict_html(evidence),
+        title=one_line(report),
+        command=choice.command(),
+        png=png_of(lambda: plot_registers([evidence], report.verdict(), labels=[report.arch])),
+        choice=choice,
+        data=evidence,
+        final=is_final([evidence]),
+    )
+
+
+def explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
+    """An explorer of single compiles that starts at `choice` (default: the incident); `view.data` is the Evidence."""
+    return ExplorerFrame(
+        "compile", choice_controls(choice, FIELDS), lambda state, work: compile_view(choice, state, work)
+    )
