@@ -1,0 +1,97 @@
+"""Compile the incident under everything people try against it and write data/remedies.csv, what `diagnose` cites.
+
+    python benchmarks/record_remedies.py
+
+One remedy a row, every release of the family that dies of it (3.5.0, 3.5.1, 3.6.0) and, for the remedy "a newer
+Triton", the others. Needs those Tritons; about four minutes cold on two cores. Compile-time only.
+"""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import sys
+from dataclasses import replace
+
+import helpers as rc
+from helpers.compiler.paths import write_text_atomically
+from helpers.reporting.records import DATA
+
+DYING = ("3.5.0", "3.5.1", "3.6.0")
+OTHERS = ("3.4.0", "3.7.1", "3.8.0", "3.9.0")
+# remedy -> what it changes in the incident's Choice
+REMEDIES: dict[str, dict[str, object]] = {
+    "nothing": {},
+    "tile 64x64": {"tile": "64x64"},
+    "tile 128x32": {"tile": "128x32"},
+    "tile 64x128": {"tile": "64x128"},
+    "num_warps 4": {"num_warps": 4},
+    "num_warps 16": {"num_warps": 16},
+    "num_stages 2": {"num_stages": 2},
+    "bf16 KV cache": {"kv_dtype": "bf16"},
+    "loop bounds instead of the tile-skip branch": {"tile_skip": "bounds"},
+    "accumulate inside the dot": {"accumulate": "fused"},
+    "bounds and fused": {"tile_skip": "bounds", "accumulate": "fused"},
+    "fp8 up-cast before the dots": {"kv_operands": "upcast"},
+    "maxnreg=255 as a launch option": {"maxnreg": 255},
+    "maxnreg=250 as a launch option": {"maxnreg": 250},
+    "maxnreg=248 as a launch option": {"maxnreg": 248},
+    "maxnreg=168 as a launch option": {"maxnreg": 168},
+    "maxnreg=128 as a launch option": {"maxnreg": 128},
+    "--maxrregcount=255": {"ptxas_flags": ("--maxrregcount=255",)},
+    "--maxrregcount=250": {"ptxas_flags": ("--maxrregcount=250",)},
+    "--maxrregcount=168": {"ptxas_flags": ("--maxrregcount=168",)},
+    "--maxrregcount=128": {"ptxas_flags": ("--maxrregcount=128",)},
+    "-O2": {"ptxas_flags": ("-O2",)},
+    "-O1": {"ptxas_flags": ("-O1",)},
+    "-O0": {"ptxas_flags": ("-O0",)},
+    "--regAllocOptLevel=2": {"ptxas_flags": ("--regAllocOptLevel=2",)},
+}
+
+
+def main() -> int:
+    """Write the rows; 1 when a toolchain was missing, for then the record would hold a gap."""
+    import pandas as pd
+
+    plan = [
+        (remedy, replace(rc.INCIDENT_CHOICE, triton=triton, **fields))
+        for remedy, fields in REMEDIES.items()
+        for triton in (DYING if remedy != "nothing" else (*DYING, *OTHERS))
+    ]
+    reports = rc.compile_matrix([choice.request() for _, choice in plan])
+    missing = [r for r in reports if r.status == "toolchain_missing"]
+    if missing:
+        print(f"not recorded: {missing[0].message}", file=sys.stderr)
+        return 1
+    rows = [
+        {
+            "remedy": remedy,
+            "arch": report.arch,
+            "triton": report.triton_version,
+            "ptxas": report.ptxas_version,
+            "status": report.status,
+            "ptxas_code": report.ptxas_code,
+            "register_count_asked": report.register_count_asked,
+            "regs_per_thread": report.regs_per_thread,
+            "spill_store_bytes": report.spill_store_bytes,
+            "tensor_core_path": report.tensor_core_path,
+            "message": report.message[:160],
+            "command": choice.command(),
+        }
+        for (remedy, choice), report in zip(plan, reports, strict=True)
+    ]
+    table = pd.DataFrame(rows)
+    counts = ["register_count_asked", "regs_per_thread", "spill_store_bytes"]
+    table[counts] = table[counts].astype("Int64")
+    head = (
+        f"# {len(table)} compiles by `python benchmarks/record_remedies.py` on {datetime.date.today()}: the incident "
+        f"({rc.INCIDENT_CHOICE.request().spec.label}, sm_100a) with one thing changed, {platform.system()} "
+        f"{platform.machine()}, Python {platform.python_version()}, no GPU; compile-time only.\n"
+    )
+    write_text_atomically(DATA / "remedies.csv", head + table.to_csv(index=False))
+    print(f"{len(table)} rows: {table['status'].value_counts().to_dict()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,217 @@
+"""Facts a log gives about the toolchain that failed: versions, arch, launch, each with the text it came from.
+
+`stated` means the log says it, `derived` that it follows from a number in the log and a table here, `hint` that it is
+only likely. Nothing is guessed: what does not fit is None, or several candidates.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+__all__ = ["Fact", "Frame", "TritonEvidence", "find_frames", "ptx_version_of_cuda", "triton_evidence", "version_facts"]
+
+MAX_FRAMES = 300
+MAX_EXCERPT = 200
+# Version hints stand at the ends of a log: in its header or in a report's environment section.
+EDGE_CHARS = 2_000_000
+STATED, DERIVED, HINT = "stated", "derived", "hint"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One extracted value: what it is, how it is known (stated, derived, hint) and the text it came from."""
+
+    name: str
+    value: str
+    how: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One line of a traceback: the file as written there (never opened), line, function, and its code if given."""
+
+    file: str
+    line: int
+    function: str
+    code: str = ""
+
+
+@dataclass(frozen=True)
+class TritonEvidence:
+    """Which Triton it can have been.
+
+    `candidates`: the releases of the table that fit everything seen, () when nothing tells or nothing fits.
+    `stated` is a version the log itself names. `contradictions` are sentences about evidence that fits no release or
+    not the others.
+    """
+
+    candidates: tuple[str, ...] = ()
+    stated: str | None = None
+    contradictions: tuple[str, ...] = ()
+    facts: tuple[Fact, ...] = ()
+
+    def words(self) -> str:
+        """`3.5.1`, `3.5.0 or 3.5.1 (of the releases read: …)` or `not known`."""
+        if self.stated:
+            return self.stated
+        if not self.candidates:
+            return "not known"
+        return f"{' or '.join(self.candidates)} (of the releases read: {', '.join(triton_lines()['releases'])})"
+
+
+@lru_cache(maxsize=1)
+def triton_lines() -> dict:
+    """The table of line numbers by release, made by benchmarks/record_triton_lines.py from the wheels."""
+    return json.loads(Path(__file__).with_name("triton_lines.json").read_text())
+
+
+def ptx_version_of_cuda(release: str) -> str:
+    """The PTX ISA version a CUDA release such as `12.8.93` brings, as Triton counts it; `12.8` -> `8.7`."""
+    major, minor = (int(n) for n in release.split(".")[:2])
+    if major >= 13:
+        return f"{9 + major - 13}.{minor}"
+    return f"8.{minor if minor < 6 else minor - 1}"
+
+
+# --- frames -----------------------------------------------------------------------------------------------
+
+_FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:, in ([^\s(]{1,120}))?([^\n]{0,400})')
+_CARETS = re.compile(r"[\^~]{2,}")
+
+
+def find_frames(text: str) -> tuple[Frame, ...]:
+    """The first frames of the tracebacks in a cleaned text, in its order."""
+    frames = []
+    for m in _FRAME.finditer(text):
+        code = m[4].strip()
+        if not code:
+            below = text[m.end() + 1 : m.end() + 400].split("\n", 1)[0].strip()
+            code = "" if below.startswith("File ") else below
+        frames.append(Frame(m[1], int(m[2]), m[3] or "", _CARETS.split(code, maxsplit=1)[0].strip()[:MAX_EXCERPT]))
+        if len(frames) == MAX_FRAMES:
+            break
+    return tuple(frames)
+
+
+# --- which Triton -----------------------------------------------------------------------------------------
+
+_TRITON_SAID = re.compile(
+    r"(?<![\w/.\\])(?:pytorch[-_])?triton(?:[ _]version)?[ :=]{1,40}v?([0-9]{1,2}\.[0-9]{1,2}\.[0-9]{1,2}[\w.+]{0,40})",
+    re.IGNORECASE,
+)
+_TRITON_WHEEL = re.compile(r"(?<![a-z0-9])triton-([0-9]{1,2}\.[0-9]{1,2}\.[0-9]{1,2})[\w.+]{0,40}(?:\.dist-info|-cp3)")
+_OWN_PTXAS = re.compile(r"triton[/\\]backends[/\\]nvidia[/\\]bin[/\\](ptxas(?:-blackwell)?)(?![\w-])")
+
+
+def _key(path: str) -> str | None:
+    """The table's name of a traceback's file, or None for one it does not know."""
+    path = path.replace("\\", "/")
+    return next((name for name in triton_lines()["lines"] if path.endswith("/" + name)), None)
+
+
+def triton_evidence(
+    text: str, frames: Iterable[Frame], *, arch: str | None, ptx_version: str | None, flags: Iterable[str]
+) -> TritonEvidence:
+    """What a cleaned log tells about its Triton: the version it names, else what its line numbers and paths leave.
+
+    `ptx_version` is that of a PTX module in the log, `flags` those of the ptxas command.
+    """
+    table = triton_lines()
+    releases = table["releases"]
+    facts: list[Fact] = []
+    contradictions: list[str] = []
+    edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
+    said = _TRITON_SAID.search(edges) or _TRITON_WHEEL.search(edges)
+    stated = said[1].rstrip(".") if said else None
+    if said:
+        facts.append(Fact("triton_version", stated, STATED, said[0][:MAX_EXCERPT]))
+
+    sets: list[set[str]] = []
+
+    def narrow(fits: set[str], words: str, excerpt: str) -> None:
+        if fits:
+            sets.append(fits)
+            facts.append(Fact("triton_version", " or ".join(r for r in releases if r in fits), DERIVED, excerpt))
+        else:
+            contradictions.append(f"{words} fits none of the Triton releases read ({', '.join(releases)})")
+
+    seen: set[tuple] = set()
+    for frame in frames:
+        key = _key(frame.file)
+        by_line = table["lines"].get(key, {}).get(frame.function) if key else None
+        if by_line is None or (key, frame.line, frame.function) in seen:
+            continue
+        seen.add((key, frame.line, frame.function))
+        where = f"{key} line {frame.line} in {frame.function}"
+        narrow(set(by_line.get(str(frame.line), "").split()), where, where)
+    blackwell = arch is not None and _capability(arch) >= 100
+    program = _OWN_PTXAS.search(text)
+    if program:
+        has = {r for r in releases if program[1] in table["marks"][r]["ptxas"]}
+        if program[1] == "ptxas" and blackwell:
+            # From the release on that ships a second ptxas for this arch, the first is not used for it.
+            has = {r for r in has if "ptxas-blackwell" not in table["marks"][r]["ptxas"]}
+        narrow(has, f"Triton's own {program[1]}" + (f" for {arch}" if arch else ""), program[0])
+    if ptx_version and program is None and not sets and not stated:
+        pass  # a PTX alone may come from any ptxas override: no evidence about Triton's release
+    elif ptx_version and program:
+        fits = {r for r in releases if ptx_version in _ptx_versions(table["marks"][r]["ptxas"], blackwell)}
+        narrow(fits, f"PTX .version {ptx_version} by Triton's own ptxas", f".version {ptx_version}")
+    for flag in {f for r in releases for f in table["marks"][r]["flags"]}:
+        if flag in set(flags) and program:
+            narrow({r for r in releases if flag in table["marks"][r]["flags"]}, f"the flag {flag}", flag)
+
+    candidates = set.intersection(*sets) if sets else set()
+    if sets and not candidates:
+        contradictions.append("the line numbers and paths fit no single Triton release: perhaps a build of its own")
+    if stated and candidates and (number := _number(stated)) in releases and number not in candidates:
+        contradictions.append(
+            f"the log names Triton {stated}, its line numbers are those of {' or '.join(sorted(candidates))}"
+        )
+    return TritonEvidence(tuple(r for r in releases if r in candidates), stated, tuple(contradictions), tuple(facts))
+
+
+def _number(version: str) -> str:
+    return ".".join(re.findall(r"[0-9]{1,3}", version)[:3])
+
+
+def _capability(arch: str) -> int:
+    digits = re.search(r"[0-9]{2,3}", arch)
+    return int(digits[0]) if digits else 0
+
+
+def _ptx_versions(programs: dict[str, str], blackwell: bool) -> set[str]:
+    if blackwell and "ptxas-blackwell" in programs:
+        return {ptx_version_of_cuda(programs["ptxas-blackwell"])}
+    return {ptx_version_of_cuda(release) for release in programs.values()}
+
+
+# --- other versions ---------------------------------------------------------------------------------------
+
+_VERSION = r"v?([0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,4})?[\w.+]{0,40})"
+_HINTS = (
+    ("torch_version", STATED, re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", STATED, re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", DERIVED, re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
+    ("ptxas_version", STATED, re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, V([0-9.]{4,12})")),
+    ("ptxas_version", STATED,
+     re.compile(r"ptxas(?:-blackwell)?(?: version)?[ :=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
+    ("ptxas_ptx_version", STATED, re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
+    ("cuda_of_ptxas", HINT, re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
+)  # fmt: skip
+
+
+def version_facts(text: str) -> dict[str, Fact]:
+    """torch, Python, ptxas and CUDA versions as far as a cleaned log names them, the first of each."""
+    edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
+    found: dict[str, Fact] = {}
+    for name, how, pattern in _HINTS:
+        if name not in found and (m := pattern.search(edges)):
+            found[name] = Fact(name, m[1].rstrip(".+"), how, m[0].strip()[:MAX_EXCERPT])
+    return found
