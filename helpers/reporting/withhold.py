@@ -112,6 +112,8 @@ def _declared(text: str) -> dict[str, str]:
                 # A family's new name must not run into its numbers.
                 names[key] = f"%v{count}_"
                 count += 1
+            if name[1]:
+                names.setdefault(name[0], names[key])  # how the declaration spells it
     return names
 
 
