@@ -27,6 +27,7 @@ from helpers.compiler.paths import write_text_atomically
 from helpers.errors import UserError
 from helpers.reporting.pages import (
     PageEntry,
+    figure_evidence,
     index_page,
     network_loads,
     notebook_page,
@@ -201,7 +202,13 @@ def _write_page(run: NotebookRun, *, out: Path, order: Sequence[str]) -> PageEnt
     import nbformat
 
     name = run.path.stem
-    entry = PageEntry(name, notebook_title(run.notebook, name), run.seconds, failed=not run.ok)
+    entry = PageEntry(
+        name,
+        notebook_title(run.notebook, name),
+        run.seconds,
+        failed=not run.ok,
+        evidence=tuple(figure_evidence(run.notebook)),
+    )
     page = notebook_page(run.notebook, entry=entry, order=order, folder=run.path.parent)
     loads = network_loads(page)
     if loads:

@@ -11,6 +11,7 @@ import copy
 import html
 import platform
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -36,6 +37,50 @@ class PageEntry:
     title: str
     seconds: float
     failed: bool = False
+    evidence: tuple[str, ...] = ()  # of each figure, in order: as `figure_evidence` says it
+
+
+NOT_STATED = "not stated"
+_EVIDENCE_MEANS = {
+    "compile-only": "compile-only (compiled, not run on a GPU)",
+    "live": "live, from this run",
+    "recorded": "recorded, read from data/",
+    NOT_STATED: NOT_STATED,
+}
+
+
+def figure_evidence(notebook: NotebookNode) -> list[str]:
+    """For each picture among the outputs, in order, where it says it comes from: "compile-only, live", "recorded", …"""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [said for output in outputs if (said := _evidence_of(output)) is not None]
+
+
+def _evidence_of(output: NotebookNode) -> str | None:
+    """What a picture says of its source, `NOT_STATED` where it says nothing; None for an output without a picture."""
+    pictures = [mime for mime in output.get("data", {}) if mime.startswith("image/")]
+    if not pictures:
+        return None
+    return output.get("metadata", {}).get(pictures[0], {}).get("evidence") or NOT_STATED
+
+
+def _with_captions(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which a line under each picture says live, recorded or compile-only."""
+    from nbformat.v4 import new_output
+
+    told = copy.deepcopy(notebook)
+    for cell in told.cells:
+        if "outputs" not in cell:
+            continue
+        outputs = []
+        for output in cell.outputs:
+            outputs.append(output)
+            said = _evidence_of(output)
+            if said is not None:
+                means = "; ".join(_EVIDENCE_MEANS.get(kind, kind) for kind in said.split(", "))
+                line = f'<p class="evidence">Evidence: {html.escape(means)}.</p>'
+                outputs.append(new_output("display_data", {"text/html": line}))
+        cell.outputs = outputs
+    return told
 
 
 def notebook_title(notebook: NotebookNode, fallback: str) -> str:
@@ -81,7 +126,7 @@ def notebook_page(
 
     exporter = HTMLExporter(template_name="basic", embed_images=True)
     resources = {"metadata": {"path": str(folder)}} if folder else {}
-    body, _ = exporter.from_notebook_node(without_widget_views(notebook), resources=resources)
+    body, _ = exporter.from_notebook_node(_with_captions(without_widget_views(notebook)), resources=resources)
     for name in order:
         body = body.replace(f'href="{name}.ipynb', f'href="{name}.html')
     at = order.index(entry.name) if entry.name in order else 0
@@ -112,6 +157,7 @@ def index_page(entries: Sequence[PageEntry], verdict: Mapping) -> str:
     listed = "".join(
         f'<tr><td><a href="{entry.name}.html">{html.escape(entry.title)}</a></td>'
         f"<td>{'<span class=failed>failed</span>' if entry.failed else 'ran'}, {entry.seconds:.1f} s</td>"
+        f"<td>{html.escape(_figures_in_words(entry.evidence))}</td>"
         f'<td><a href="{entry.name}.ipynb">executed notebook</a></td></tr>'
         for entry in entries
     )
@@ -119,9 +165,15 @@ def index_page(entries: Sequence[PageEntry], verdict: Mapping) -> str:
         "Register Cliff",
         f"<main><h1>Register Cliff</h1>{lines}"
         f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<h2>The notebooks</h2><div class="scroll"><table><tbody>{listed}</tbody></table></div></main>',
+        f'<h2>The notebooks</h2><div class="scroll"><table><thead><tr><th>page</th><th>this run</th>'
+        f"<th>its figures</th><th></th></tr></thead><tbody>{listed}</tbody></table></div></main>",
         foot="Written by make workbook",
     )
+
+
+def _figures_in_words(evidence: Sequence[str]) -> str:
+    counts = Counter(evidence)
+    return "; ".join(f"{count} {said}" for said, count in counts.items()) or "none"
 
 
 def _page(title: str, content: str, *, foot: str, style: str = "") -> str:

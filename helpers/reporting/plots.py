@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from helpers.compiler.arch import MAX_REGS_PER_THREAD
 from helpers.compiler.report import CompileReport
 from helpers.inspection.ptx import wide_operands
+from helpers.reporting.display import evidence_label
 from helpers.reporting.records import Evidence
 from helpers.reporting.style import (
     AFTER_COLOUR,
@@ -43,6 +44,11 @@ def _source_words(evidence: Sequence[Evidence]) -> str:
     if live == len(evidence):
         return "compile-time, live"
     return "compile-time, recorded" if not live else f"compile-time, {live} live and {len(evidence) - live} recorded"
+
+
+def _compile_time(subtitle: str) -> str:
+    """The subtitle of a figure of things compiled and not run, which says so."""
+    return subtitle if evidence_label(subtitle) else f"{subtitle}, compile-time"
 
 
 def _conditions(evidence: Sequence[Evidence]) -> str:
@@ -122,7 +128,7 @@ def plot_ptx_landscape(ptx: str, title: str, subtitle: str = "") -> Figure:
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, ptx.count("\n"))
     ax.set_xlabel("line of the PTX")
-    claim(ax, title, subtitle or f"{ptx.count(chr(10))} lines of PTX")
+    claim(ax, title, _compile_time(subtitle or f"{ptx.count(chr(10)):,} lines of PTX"))
     plt.close(fig)
     return fig
 
@@ -220,6 +226,6 @@ def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     ax.set_ylim(2.3 * len(layers) - 0.6, -0.9)
     ax.set_xlim(0, table["kv_reads"].max() * 1.6)
     ax.set_xlabel("times each query head's CTAs read the same keys and values (blocks of new tokens)")
-    claim(ax, title, subtitle)
+    claim(ax, title, _compile_time(subtitle))
     plt.close(fig)
     return fig

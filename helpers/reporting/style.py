@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from helpers.reporting.display import register_formatters, remember_words
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -32,6 +34,8 @@ def use_house_style() -> None:
 
     pd.set_option("display.max_colwidth", 90)
     pd.set_option("display.max_rows", 80)
+    pd.set_option("display.precision", 3)
+    register_formatters()
 
     mpl.rcParams.update(
         {
@@ -60,3 +64,4 @@ def claim(ax: Axes, title: str, subtitle: str) -> None:
     lines = subtitle.count("\n") + 1
     ax.set_title(title, pad=8 + 13 * lines)
     ax.text(0, 1.02, subtitle, transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")
+    remember_words(ax.figure, title, subtitle)

@@ -101,9 +101,7 @@ def jupyterlab(folder: Path, notebooks: Sequence[Path]) -> Iterator[Lab]:
     ]  # fmt: skip
     log = folder / "jupyterlab.log"
     with log.open("w") as out:
-        process = subprocess.Popen(
-            command, env=environment, cwd=served, stdout=out, stderr=out, start_new_session=True
-        )
+        process = subprocess.Popen(command, env=environment, cwd=served, stdout=out, stderr=out, start_new_session=True)
     try:
         yield Lab(_wait_for_address(process, runtime, log), token, served)
     finally:
@@ -147,6 +145,7 @@ class Heard:
 
     console: list[str] = field(default_factory=list)
     foreign: list[str] = field(default_factory=list)
+    requested: list[str] = field(default_factory=list)
 
     def problems(self) -> list[str]:
         """Everything that is not on the list of allowed noise."""
@@ -162,6 +161,7 @@ def opened(browser: Browser, *, own: str = "", **options) -> Iterator[tuple[Page
 
     def gate(route: Route) -> None:
         address = route.request.url
+        heard.requested.append(address)
         if address.startswith(("file:", "data:", "blob:")) or (own and address.startswith(own)):
             route.continue_()
         else:
@@ -229,21 +229,19 @@ def errors_shown(page: Page) -> list[str]:
 
 
 def picture(page: Page, path: Path) -> Path:
-    """A picture of the whole notebook in front: the window is made as tall as it takes."""
+    """A picture of the whole notebook in front: the window is made as tall as its cells."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    page.evaluate("() => document.querySelector('.jp-Notebook .jp-WindowedPanel-outer, .jp-Notebook')?.scrollTo(0, 0)")
-    height = 0
-    for _ in range(4):  # cells out of sight are only measured when they come in sight
-        grown = page.evaluate(
-            """() => Math.max(...[...document.querySelectorAll('.jp-NotebookPanel *')]
-                .filter(e => e.className?.includes?.('jp-WindowedPanel') || e.classList?.contains('jp-Notebook'))
-                .map(e => e.scrollHeight)) + 160"""
-        )
-        if grown <= height:
-            break
-        height = grown
-        page.set_viewport_size({**VIEWPORT, "height": min(max(height, VIEWPORT["height"]), TALLEST)})
-        page.wait_for_timeout(400)
+    page.set_viewport_size({**VIEWPORT, "height": TALLEST})  # cells out of sight are not measured, so: all in sight
+    page.evaluate("() => window.jupyterapp.shell.currentWidget.content.scrollToItem(0)")
+    page.wait_for_timeout(600)
+    bottom = page.evaluate(
+        "() => Math.max(...[...document.querySelectorAll('.jp-Notebook .jp-Cell')]"
+        ".map(cell => cell.getBoundingClientRect().bottom))"
+    )
+    page.set_viewport_size({**VIEWPORT, "height": min(max(int(bottom) + 80, VIEWPORT["height"]), TALLEST)})
+    page.wait_for_timeout(300)
+    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(e => { e.scrollTop = 0; })")
+    page.wait_for_timeout(300)
     page.screenshot(path=path)
     page.set_viewport_size(VIEWPORT)
     return path

@@ -1,0 +1,109 @@
+"""The exported pages in a browser, opened from disk: nothing fetched, light and dark, every figure says its source."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import driving
+import pytest
+
+from helpers.workbook import build
+
+NOTEBOOKS = driving.ROOT / "notebooks"
+NAMES = [*sorted(p.stem for p in NOTEBOOKS.glob("[0-9]*.ipynb")), "index"]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory, toolchain_351) -> Path:
+    """The folder that `make workbook` leaves, built from the committed notebooks."""
+    out = tmp_path_factory.mktemp("pages")
+    with (out / "printed").open("w") as printed, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", printed)
+        assert build(notebooks=NOTEBOOKS, out=out) == 0
+    return out
+
+
+def _luminance(colour: str) -> float:
+    red, green, blue = (int(part) / 255 for part in colour[colour.index("(") + 1 : -1].split(",")[:3])
+    linear = [v / 12.92 if v <= 0.04045 else ((v + 0.055) / 1.055) ** 2.4 for v in (red, green, blue)]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+
+def _contrast(one: str, other: str) -> float:
+    """WCAG's contrast of two `rgb(…)` colours, 1 to 21."""
+    darker, lighter = sorted((_luminance(one), _luminance(other)))
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+_SEEN = """() => {
+    const style = getComputedStyle(document.body);
+    const pictures = [...document.querySelectorAll('main img')];
+    return {
+        ink: style.color, ground: style.backgroundColor,
+        wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+        undrawn: pictures.filter(i => !i.complete || !i.naturalWidth).length,
+        silent: pictures.filter(i => !i.alt || i.alt.startsWith('No description')).length,
+        sourceless: pictures.filter(i => {
+            let next = i.closest('.output_area, div.output_png')?.parentElement;
+            return !next?.querySelector('.evidence') && !next?.nextElementSibling?.querySelector?.('.evidence');
+        }).length,
+        evidence: [...document.querySelectorAll('.evidence')].map(e => e.innerText),
+        card: pictures.length ? getComputedStyle(pictures[0]).backgroundColor : null,
+    };
+}"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", NAMES)
+def test_a_page_stands_alone(name: str, scheme: str, pages: Path, browser, pictures):
+    with driving.opened(browser, color_scheme=scheme) as (page, heard):
+        page.goto((pages / f"{name}.html").as_uri())
+        page.screenshot(path=pictures / f"page_{name}_{scheme}.png", full_page=True)
+        asked = [url for url in heard.requested if not url.startswith(("data:", "blob:"))]
+        assert asked == [(pages / f"{name}.html").as_uri()]
+        assert heard.problems() == []
+        seen = page.evaluate(_SEEN)
+    assert _contrast(seen["ink"], seen["ground"]) >= 7
+    assert (_luminance(seen["ground"]) < 0.1) == (scheme == "dark")
+    assert seen["undrawn"] == 0
+    assert seen["wide"] <= 0, "the page scrolls sideways"
+    # A figure is drawn in dark ink on white: on a dark page it brings its own ground.
+    assert seen["card"] in (None, "rgb(255, 255, 255)")
+    assert seen["silent"] == 0, "a figure without words for those who cannot see it"
+    assert seen["sourceless"] == 0 and not [said for said in seen["evidence"] if "not stated" in said]
+
+
+def test_the_index_leads_to_every_page_and_holds_the_verdict(pages: Path, browser):
+    with driving.opened(browser) as (page, heard):
+        page.goto((pages / "index.html").as_uri())
+        assert "C7600" in page.locator("main").inner_text()
+        assert page.locator("main table").first.locator("tbody tr").count() >= 8
+        links = page.locator('main a[href$=".html"]').evaluate_all("all => all.map(a => a.getAttribute('href'))")
+        assert links == [f"{name}.html" for name in NAMES if name != "index"]
+        for link in links:
+            page.goto((pages / link).as_uri())
+            page.get_by_role("link", name="Register Cliff").first.click()
+            assert page.url.endswith("index.html")
+        assert heard.problems() == []
+
+
+def test_no_link_inside_the_pages_leads_nowhere(pages: Path, browser):
+    with driving.opened(browser) as (page, _):
+        targets, ids = {}, {}
+        for name in NAMES:
+            page.goto((pages / f"{name}.html").as_uri())
+            targets[name] = page.locator("a[href]").evaluate_all("all => all.map(a => a.getAttribute('href'))")
+            ids[f"{name}.html"] = set(page.locator("[id]").evaluate_all("all => all.map(e => e.id)"))
+    dead = []
+    for name, links in targets.items():
+        for link in links:
+            file, _, anchor = link.partition("#")
+            file = file or f"{name}.html"
+            if "://" in link or not file.endswith(".html"):
+                continue
+            if file not in ids or (anchor and anchor not in ids[file]):
+                dead.append(f"{name}: {link}")
+    assert dead == []
