@@ -1,0 +1,280 @@
+"""The tile audit as people read it: a map of cliffs, the worst offenders, spill-free tiles, and the estimate's record.
+
+Takes the rows of data/tile_audit.csv (`read_rows("tile_audit")`, or what benchmarks/record_audit.py wrote). They may
+be of several Tritons: pictures and tables show one, `triton=`, by default the incident's where it is there.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from helpers.attention.audit import EVERYWHERE, OPTIONS, SEARCH, audit_kv_dtypes, audit_tables
+from helpers.attention.tiles import TILE_ROWS
+from helpers.compiler.arch import ARCHS
+from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
+from helpers.errors import UserError
+from helpers.reporting.style import FAILED_MARK, OTHER_FAILURE_COLOUR, claim, status_colour, use_house_style
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+COLUMNS = {"arch", "head_dim", "v_head_dim", "kv_dtype", "option", "table", "chosen_by", "tile", "triton", "status",
+           "spill_store_bytes", "regs_per_thread", "estimate"}  # fmt: skip
+OPTION_WORDS = {"none": "", "window": "window 1024", "mask": "mask", "cap": "logit cap"}
+_SHORT_TABLE = {"hopper_catch_all": "Hopper,\nincident", "hopper_0_5_15": "Hopper,\n0.5.15",
+                "sm100_branch": "sm_100\nbranch", "blackwell_consumer": "own\nrow", "ampere_a100": "own\nrow",
+                "ampere_ada": "own\nrow"}  # fmt: skip
+# Words for failures that are not the compiler's registers; the launch or the target fails.
+_FAILURE_WORDS = {"out_of_shared_memory": "smem", "out_of_tensor_memory": "tmem", "trapped": "trap",
+                  "unsupported_target": "target", "toolchain_missing": "absent"}  # fmt: skip
+
+
+def audit_rows(table: pd.DataFrame, triton: str | None = None) -> pd.DataFrame:
+    """The rows of one Triton: the one named, else the incident's, else the newest; raises UserError for others."""
+    missing = sorted(COLUMNS - set(table))
+    if missing:
+        raise UserError(f"these are no audit rows: columns {', '.join(missing)} are missing; read_rows('tile_audit')")
+    there = sorted(table["triton"].dropna().unique(), key=version_key)
+    if triton is None and there:
+        triton = INCIDENT_TRITON if INCIDENT_TRITON in there else there[-1]
+    if triton not in there:
+        raise UserError(f"no audit rows of Triton {triton}; there are rows of {', '.join(there) or 'none'}")
+    return table[table["triton"] == triton]
+
+
+def _cells(table: pd.DataFrame, triton: str | None) -> pd.DataFrame:
+    """The rows of the tables' cells: without tiles that were only tried."""
+    rows = audit_rows(table, triton)
+    return rows[rows["table"] != SEARCH]
+
+
+def _chosen(table: pd.DataFrame, triton: str | None) -> pd.DataFrame:
+    """The rows of tiles that a chooser uses on that arch: without what-ifs as well."""
+    rows = _cells(table, triton)
+    return rows[rows["chosen_by"].notna() & (rows["chosen_by"] != "")]
+
+
+def _whole(value: object) -> int | None:
+    return None if value is None or value != value else int(value)
+
+
+def cell_words(row: dict) -> str:
+    """What a cell says: registers when it is spill-free, `1008 B` of spill stores, `✕ C7600`, or another failure."""
+    if row["status"] == "ok":
+        return str(_whole(row["regs_per_thread"]))
+    if row["status"] == "spills":
+        return f"{_whole(row['spill_store_bytes'])} B"
+    code = row.get("ptxas_code")
+    if row["status"] == "register_exhausted":
+        return f"{FAILED_MARK} {code if isinstance(code, str) else 'registers'}"
+    return f"{FAILED_MARK} {_FAILURE_WORDS.get(row['status'], row['status'].replace('_', ' '))}"
+
+
+def _severity(row: dict) -> tuple[int, int]:
+    """Sort key, worst first: no binary for want of registers, no launch, bytes spilled."""
+    rank = {"ok": 3, "spills": 2, "register_exhausted": 0}.get(row["status"], 1)
+    return (rank, -(_whole(row["spill_store_bytes"]) or 0))
+
+
+def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | None = None) -> Figure:
+    """A map of cliffs: a column an arch and tile table, a row a head dim, KV dtype and option, words in every cell.
+
+    Spill-free cells are nearly white and hold the register count; spills grow darker with their bytes (log scale);
+    a crash is dark red with a cross, what could not launch is hatched grey. `fp8` is e4m3, e5m2 on sm_80 and sm_86.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LogNorm
+
+    use_house_style()
+    rows = _cells(table, triton)
+    found = {}
+    for row in rows.to_dict("records"):
+        if row["kv_dtype"] in audit_kv_dtypes(row["arch"]):
+            dtype = "bf16" if row["kv_dtype"] == "bf16" else "fp8"
+            found[row["arch"], row["table"], int(row["head_dim"]), dtype, row["option"]] = row
+    columns = [(a, t) for a in ARCHS for t in audit_tables(a) if any(key[:2] == (a, t) for key in found)]
+    lines = sorted({key[2:] for key in found}, key=lambda k: (k[0], k[1], list(OPTIONS).index(k[2])))
+    fig, ax = plt.subplots(figsize=(1.9 + 0.72 * len(columns), 1.9 + 0.205 * len(lines)))
+    cmap, norm = plt.get_cmap("YlOrBr"), LogNorm(8, 6000)
+    for y, line in enumerate(lines):
+        for x, column in enumerate(columns):
+            row = found.get((*column, *line))
+            if row is None:
+                continue
+            spilled = _whole(row["spill_store_bytes"]) or 0
+            face, ink, hatch = "#F2F6FA", "black", None
+            if row["status"] == "spills":
+                face, ink = cmap(norm(max(8, spilled))), "black" if spilled < 700 else "white"
+            elif row["status"] == "register_exhausted":
+                face, ink = status_colour(row["status"]), "white"
+            elif row["status"] != "ok":
+                face, hatch = "#D0D0D0", "////"
+            ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", hatch=hatch))
+            heavy = "bold" if row["status"] not in ("ok", "spills") else "normal"
+            ax.text(x, y, cell_words(row), ha="center", va="center", fontsize=6.5, color=ink, fontweight=heavy)
+    for y in range(1, len(lines)):
+        if lines[y][0] != lines[y - 1][0]:
+            ax.axhline(y - 0.5, color=OTHER_FAILURE_COLOUR, linewidth=0.8)
+    ax.set_yticks(range(len(lines)), [_line_words(line) for line in lines], fontsize=7)
+    names = [f"{a}\n{_SHORT_TABLE.get(t, t)}{'' if audit_tables(a)[t] else '?'}" for a, t in columns]
+    ax.set_xticks(range(len(columns)), names, fontsize=7)
+    ax.set_xlim(-0.5, len(columns) - 0.5)
+    ax.set_ylim(len(lines) - 0.5, -0.5)
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel(
+        f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only   (cell: registers per thread, or "
+        "bytes of spill stores, or why there is no launch)",
+        fontsize=8,
+    )
+    claim(ax, title, subtitle)
+    plt.close(fig)
+    return fig
+
+
+def _line_words(line: tuple[int, str, str]) -> str:
+    return f"hd{line[0]} {line[1]}" + (f" {OPTION_WORDS[line[2]]}" if OPTION_WORDS[line[2]] else "")
+
+
+def audit_counts(table: pd.DataFrame, *, triton: str | None = None) -> pd.DataFrame:
+    """How many cells of every arch and tile table are spill-free, spill, crash, or fail otherwise; a last row in all.
+
+    `worst_spill_bytes` is the most spill stores of one thread. What-if tables have `chosen` False and are not in the
+    last row.
+    """
+    import pandas as pd
+
+    rows = _cells(table, triton)
+    found = [
+        _count(part, {"arch": a, "table": name, "chosen": bool(by)})
+        for a in ARCHS
+        for name, by in audit_tables(a).items()
+        if len(part := rows[(rows["arch"] == a) & (rows["table"] == name)])
+    ]
+    found.append(_count(_chosen(table, triton), {"arch": "all", "table": "all chosen", "chosen": True}))
+    return pd.DataFrame(found)
+
+
+def _count(rows: pd.DataFrame, head: dict) -> dict:
+    status = rows["status"]
+    return {
+        **head,
+        "cells": len(rows),
+        "spill_free": int((status == "ok").sum()),
+        "spills": int((status == "spills").sum()),
+        "crashes": int((status == "register_exhausted").sum()),
+        "other_failures": int((~status.isin(["ok", "spills", "register_exhausted"])).sum()),
+        "worst_spill_bytes": int(rows["spill_store_bytes"].fillna(0).max()) if len(rows) else 0,
+    }
+
+
+def audit_offenders(table: pd.DataFrame, top: int = 12, *, triton: str | None = None) -> pd.DataFrame:
+    """The worst cells that a chooser really uses: crashes first, then what cannot launch, then the most bytes spilled.
+
+    `demand` is our count of registers needed at the worst point of the PTX; above 255 something has to give.
+    """
+    import pandas as pd
+
+    rows = sorted(_chosen(table, triton).to_dict("records"), key=_severity)
+    return pd.DataFrame(
+        [
+            {"arch": r["arch"], "head_dim": _dims(r), "kv_dtype": r["kv_dtype"],
+             "option": OPTION_WORDS.get(r["option"], r["option"]) or "none", "tile": r["tile"], "table": r["table"],
+             "verdict": cell_words(r), "spill_store_bytes": _whole(r["spill_store_bytes"]),
+             "demand": _whole(r.get("demand")), "tensor_core_path": r.get("tensor_core_path")}
+            for r in rows[:top] if r["status"] != "ok"
+        ]
+    ).astype({"spill_store_bytes": "Int64", "demand": "Int64"})  # fmt: skip
+
+
+def _dims(row: dict) -> str:
+    d, dv = int(row["head_dim"]), int(row["v_head_dim"])
+    return str(d) if d == dv else f"{d}/{dv}"
+
+
+# --- what a spill-free table would choose -------------------------------------------------------------------------
+
+
+def spill_free_choices(table: pd.DataFrame, *, triton: str | None = None) -> pd.DataFrame:
+    """Beside every tile that a table chooses, the largest tile with 0 spills under every option that was compiled.
+
+    One row an arch, head dim and KV dtype. `today` is what the newest chooser takes and `today_worst` its worst verdict
+    over no window, window and mask; `spill_free` the largest tile whose three compiles are all there and spill-free.
+    `outcome` is `keeps`, `changes`, `none found` or `not searched` (no tile beside the tables' was compiled);
+    `compiles` counts what was looked at.
+    """
+    import pandas as pd
+
+    rows = audit_rows(table, triton)
+    rows = rows[rows["option"].isin(EVERYWHERE)]
+    found = []
+    for (arch, head_dim, kv_dtype), group in rows.groupby(["arch", "head_dim", "kv_dtype"], sort=False):
+        if kv_dtype not in audit_kv_dtypes(arch):
+            continue
+        verdicts: dict[str, dict[str, dict]] = {}
+        for row in group.to_dict("records"):
+            verdicts.setdefault(row["tile"], {})[row["option"]] = row
+        today = _tile_words(TILE_ROWS[[name for name, by in audit_tables(arch).items() if by][-1]].tile(int(head_dim)))
+        free = [t for t, by in verdicts.items() if set(EVERYWHERE) <= set(by) and _all_free(by)]
+        best = max(free, key=_size, default=None)
+        worst = min(verdicts.get(today, {}).values(), key=_severity, default=None)
+        searched = (group["table"] == SEARCH).any()
+        outcome = "keeps" if best == today else "changes" if best else "none found" if searched else "not searched"
+        found.append(
+            {"arch": arch, "head_dim": _dims(group.iloc[0].to_dict()), "kv_dtype": kv_dtype, "today": today,
+             "today_worst": _worst_words(worst), "spill_free": best or "",
+             "outcome": outcome, "compiles": len(group)}
+        )  # fmt: skip
+    return pd.DataFrame(found)
+
+
+def _worst_words(row: dict | None) -> str:
+    if row is None:
+        return "not compiled"
+    return (
+        "spill-free" if row["status"] == "ok" else f"{cell_words(row)} ({OPTION_WORDS[row['option']] or 'no window'})"
+    )
+
+
+def _all_free(by_option: dict[str, dict]) -> bool:
+    return all(by_option[option]["status"] == "ok" for option in EVERYWHERE)
+
+
+def _tile_words(tile: tuple[int, int]) -> str:
+    return f"{tile[0]}x{tile[1]}"
+
+
+def _size(tile: str) -> tuple[int, int]:
+    m, _, n = tile.partition("x")
+    return int(m) * int(n), int(m)
+
+
+def reader_question_table(table: pd.DataFrame, *, triton: str | None = None) -> pd.DataFrame:
+    """The reader's question of the incident, with numbers: why is sm_120a not handled, and does it need to be?
+
+    One row a head dim and KV dtype on sm_120a: its own row's tile, the registers or spills it comes to at worst over
+    the options, the same for the tile of the sm_100 branch, and the largest spill-free tile.
+    """
+    import pandas as pd
+
+    rows = audit_rows(table, triton)
+    rows = rows[(rows["arch"] == "sm_120a") & rows["option"].isin(EVERYWHERE)]
+    choices = {
+        (r["head_dim"], r["kv_dtype"]): r["spill_free"]
+        for r in spill_free_choices(table, triton=triton).to_dict("records")
+        if r["arch"] == "sm_120a"
+    }
+    found = []
+    for (_, kv_dtype), group in rows.groupby(["head_dim", "kv_dtype"]):
+        if kv_dtype not in audit_kv_dtypes("sm_120a"):
+            continue
+        entry: dict[str, object] = {"head_dim": _dims(group.iloc[0].to_dict()), "kv_dtype": kv_dtype}
+        for name, column in (("blackwell_consumer", "own row"), ("sm100_branch", "sm_100 branch")):
+            mine = sorted(group[group["table"] == name].to_dict("records"), key=_severity)
+            entry[column] = mine[0]["tile"] if mine else ""
+            entry[f"{column}: worst"] = _worst_words(mine[0] if mine else None)
+        entry["spill_free"] = choices.get((entry["head_dim"], kv_dtype), "")
+        found.append(entry)
+    return pd.DataFrame(found)
