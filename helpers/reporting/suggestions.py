@@ -1,0 +1,91 @@
+"""One suggestion and its evidence: numbers come out of this project's recorded rows, read when asked.
+
+So they cannot drift from the data. What was measured was measured on the incident's kernel: for another kernel it is a
+lead, and the evidence says so.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+
+from helpers.compiler.arch import ARCHS, MAX_REGS_PER_THREAD, GpuArch
+from helpers.reporting.records import DATA
+
+FULL_WARPS = range(1, 33)
+POWERS = (1, 2, 4, 8, 16, 32)
+MEASURED_ON = "on the incident's kernel (extend attention, head dim 256, fp8 cache, window 1024, 128x64, 8 warps)"
+ARITHMETIC = "arithmetic: 65,536 registers per SM, allocated to warps in units of 8 per thread"
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """One edit, why it helps (or does not), and the evidence: measured here (with its file), reported, arithmetic."""
+
+    edit: str
+    why: str
+    evidence: str
+
+    def to_dict(self) -> dict:
+        """Ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Suggestions in the order to try them, and what people try in vain."""
+
+    helps: tuple[Suggestion, ...] = ()
+    does_not: tuple[Suggestion, ...] = ()
+
+
+@lru_cache(maxsize=4)
+def recorded(name: str) -> tuple[dict[str, str], ...]:
+    """The rows of data/<name>.csv; () where the package stands without its data folder."""
+    path = DATA / f"{name}.csv"
+    if not path.is_file():
+        return ()
+    with path.open(newline="") as file:
+        return tuple(csv.DictReader(line for line in file if not line.startswith("#")))
+
+
+def _verdict(row: dict[str, str]) -> str:
+    if row["status"] in ("ok", "spills"):
+        path = "" if row["tensor_core_path"] == "tcgen05" else f" by {row['tensor_core_path']}"
+        return f"compiles{path}, {int(float(row['spill_store_bytes']))} B of spill stores"
+    return f"{row['ptxas_code'] or row['status']}"
+
+
+def measured(remedies: Iterable[str], tritons: Iterable[str] = ()) -> str:
+    """The recorded verdicts of remedies of data/remedies.csv as one phrase, `3.5.1: C7600; 3.6.0: …`."""
+    wanted, allowed = set(remedies), set(tritons)
+    rows = [r for r in recorded("remedies") if r["remedy"] in wanted and (not allowed or r["triton"] in allowed)]
+    if not rows:
+        return "measured here: data/remedies.csv"
+    by_verdict: dict[str, list[str]] = {}
+    for row in rows:
+        word = f"{row['remedy']}, {row['triton']}" if len(wanted) > 1 else row["triton"]
+        by_verdict.setdefault(_verdict(row), []).append(word)
+    words = "; ".join(f"{', '.join(names)}: {verdict}" for verdict, names in by_verdict.items())
+    return f"measured here (data/remedies.csv, Triton {words})"
+
+
+def register_share(num_warps: int) -> int:
+    """Registers a thread can have when `num_warps` share the SM's file; the same on every arch listed here."""
+    return ARCHS["sm_100a"].register_cap(num_warps)
+
+
+def warps_of_cap(cap: int) -> tuple[int, ...]:
+    """The numbers of warps whose share of the register file is exactly `cap` registers a thread; () for none."""
+    if cap >= MAX_REGS_PER_THREAD:
+        return ()
+    found = tuple(n for n in FULL_WARPS if register_share(n) == cap)
+    # Triton takes powers of two; another number comes of warp specialisation.
+    return tuple(n for n in found if n in POWERS) or found
+
+
+def archs_of_limit(limit_bytes: int) -> tuple[GpuArch, ...]:
+    """The architectures whose largest shared memory per CTA is exactly that."""
+    return tuple(a for a in ARCHS.values() if a.smem_per_block_max_bytes == limit_bytes)
