@@ -18,8 +18,10 @@ from helpers.commands.common import (
     choice_options,
     choices_of,
     echo_json,
+    request_of,
     run_with_progress,
     show_result,
+    spec_argument,
 )
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
@@ -128,30 +130,38 @@ def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options)
 
 
 @cli.command("ablate")
+@spec_argument
 @choice_options(many=False)
 @click.option("--hold", metavar="NAME,…", help="changes the search may not use (default: tile, launch and problem)")
 @click.option("--json", "as_json", is_flag=True, help="print `rungs`, `necessary` and the sets found as JSON")
-def ablate_command(hold: str | None, as_json: bool, **options) -> None:
-    """Take one ingredient away at a time from a failing or spilling configuration; find what is necessary."""
+def ablate_command(spec: Path | None, hold: str | None, as_json: bool, **options) -> None:
+    """Take one ingredient away at a time from a failing or spilling configuration; find what is necessary.
+
+    SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process): constexprs, launch options and
+    ptxas levels are what is changed. Without it, the options spell out a configuration of the extend kernel.
+    """
     from helpers.reporting.ladder import ablate_command_result, format_ablation
 
-    (choice,) = choices_of(options)
     held = None if hold is None else [name.strip() for name in hold.split(",") if name.strip()]
-    result = ablate_command_result(choice.request(), hold=held)
+    result = ablate_command_result(request_of(spec, options), hold=held)
     show_result(result, as_json, format_ablation)
 
 
 @cli.command("bisect")
+@spec_argument
 @choice_options(many=False)
 @click.option("--axis", type=click.Choice(["triton", "ptxas"]), default="triton", show_default=True)
 @click.option("--install", is_flag=True, help="fetch the versions that the search needs")
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
-def bisect_command(axis: str, install: bool, as_json: bool, **options) -> None:
-    """Find the first Triton (or ptxas) on which a configuration compiles, or stops to, with the fewest installs."""
+def bisect_command(spec: Path | None, axis: str, install: bool, as_json: bool, **options) -> None:
+    """Find the first Triton (or ptxas) on which a configuration compiles, or stops to, with the fewest installs.
+
+    SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process); without it, the options spell out
+    a configuration of the extend kernel.
+    """
     from helpers.reporting.ladder import bisect_command_result, format_bisection
 
-    (choice,) = choices_of(options)
-    result = bisect_command_result(choice.request(), axis=axis, install=install)
+    result = bisect_command_result(request_of(spec, options), axis=axis, install=install)
     show_result(result, as_json, format_bisection)
 
 
@@ -164,13 +174,20 @@ def bisect_command(axis: str, install: bool, as_json: bool, **options) -> None:
 @click.option("--write", is_flag=True, help="write the baseline instead of comparing with it")
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
-    """Recompile KernelSpecs (JSON files) and exit 1 on a new crash, more spill bytes or a lost tensor-core path."""
+    """Recompile KernelSpecs (JSON files) and exit 1 on a new crash, more spill bytes or a lost tensor-core path.
+
+    Spills are also weighed by the loops they sit in, as the SASS shows them: as many bytes in deeper loops fail too.
+    """
     from helpers.compiler.gate import read_specs
     from helpers.compiler.toolchain import Toolchain
     from helpers.reporting.ladder import format_gate, gate_command_result
+    from helpers.reporting.loop_weight import spill_weight
 
     names = [name.strip() for name in archs.split(",")]
-    result = gate_command_result(read_specs(specs), names, baseline, toolchain=Toolchain(triton, ptxas), write=write)
+    result = gate_command_result(
+        read_specs(specs), names, baseline,
+        toolchain=Toolchain(triton, ptxas), write=write, spill_weight=spill_weight,
+    )  # fmt: skip
     show_result(result, as_json, format_gate)
     return int(result["exit_code"])
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -96,6 +97,38 @@ def choices_of(options: dict) -> list[Choice]:
     base = Choice(**fixed, causal=not options["non_causal"], ptxas_flags=tuple(options["ptxas_flags"]))
     axes = {name: options[name] for name in (*_HELP, *CHOICES) if options[name] is not None}
     return product(axes, base)
+
+
+def spec_argument(command):
+    """The optional argument SPEC: a file with one KernelSpec in JSON."""
+    return click.argument(
+        "spec", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[SPEC]"
+    )(command)
+
+
+# What `choice_options` offers that is about the toolchain, not about the extend kernel.
+_OF_ANY_KERNEL = ("arch", "triton", "ptxas", "ptxas_for_codegen", "ptxas_flags", "timeout_s")
+
+
+def request_of(spec: Path | None, options: dict) -> CompileRequest:
+    """The compile that SPEC or, without it, the options ask for; raises UserError for several, and for both at once.
+
+    With SPEC, options of the extend kernel (`--head-dim` …) are refused: they would change nothing.
+    """
+    (choice,) = choices_of(options)
+    if spec is None:
+        return choice.request()
+    from helpers.compiler.gate import read_specs
+
+    defaults = {"mask": False, "sinks": False, "non_causal": False}
+    given = [n for n, v in options.items() if n not in _OF_ANY_KERNEL and v is not None and v != defaults.get(n)]
+    if given:
+        flag = _FLAGS.get(given[0], "--" + given[0].replace("_", "-"))
+        raise UserError(f"{flag} is an option of the extend kernel, and {spec} says what is compiled: leave one away")
+    specs = read_specs([spec])
+    if len(specs) != 1:
+        raise UserError(f"{spec} holds {len(specs)} specs; this takes one at a time")
+    return replace(choice.request(), spec=specs[0])
 
 
 def echo_json(value) -> None:

@@ -32,6 +32,8 @@ ENDS_SPILLS = "each alone ends the spills"
 HALVES_SPILLS = "none alone ends the spills; each alone at least halves their bytes"
 NOTHING_ALONE = "no change alone does"
 NOTHING_WRONG = "it compiles with no spills: nothing to find"
+# The effect of a change whose binary no SM can take: registers x threads of one CTA exceed the file.
+TOO_MANY = "too many registers to launch"
 
 
 @dataclass(frozen=True)
@@ -54,13 +56,19 @@ class Limits:
 class Rung:
     """One set of changes (usually one change), what ptxas says of it, and what that is beside the baseline.
 
-    `slower_path`: its tensor-core instructions are of a slower kind than the baseline's, or gone.
+    `slower_path`: its tensor-core instructions are of a slower kind than the baseline's, or gone. `launchable`: one CTA
+    fits the register file of an SM; a binary that does not is no cure (`maxnreg` allows what 32 warps cannot have).
     """
 
     knobs: tuple[Knob, ...]
     report: CompileReport
     effect: str
     slower_path: bool = False
+    launchable: bool = True
+
+    def reaches(self, goal: str) -> bool:
+        """Whether it meets `compiles` or `no spills` and could be launched."""
+        return self.launchable and reaches(goal, self.report)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -87,6 +95,7 @@ class Rung:
             "spill_load_bytes": self.report.spill_load_bytes,
             "tensor_core_path": self.report.tensor_core_path,
             "slower_path": self.slower_path,
+            "launchable": self.launchable,
             "message": self.report.message[:300],
         }
 
@@ -269,7 +278,7 @@ def _necessary(baseline: CompileReport, rungs: Sequence[Rung]) -> tuple[str, tup
         return tuple(dict.fromkeys(r.knobs[0].name for r in rungs if of(r)))
 
     if not baseline.compiled:
-        found = names(lambda r: r.report.compiled)
+        found = names(lambda r: r.reaches(COMPILES))
         return (MAKES_IT_COMPILE if found else NOTHING_ALONE), found
     if reaches(NO_SPILLS, baseline):
         return NOTHING_WRONG, ()
@@ -311,7 +320,14 @@ class _Bench:
     def rung(self, knobs: tuple[Knob, ...]) -> Rung:
         """The rung of a set that has been run."""
         report = self.reports[self._key(knobs)]
-        return Rung(knobs, report, effect_of(self.baseline, report), slower_path(self.baseline, report))
+        effect, launchable = effect_of(self.baseline, report), self._launchable(knobs, report)
+        return Rung(knobs, report, effect if launchable else TOO_MANY, slower_path(self.baseline, report), launchable)
+
+    def _launchable(self, knobs: tuple[Knob, ...], report: CompileReport) -> bool:
+        if not report.compiled:
+            return True
+        warps = self._request(knobs).spec.num_warps
+        return (report.regs_per_thread or 0) <= get_arch(self.request.arch).register_cap(warps)
 
     def stop(self, pending: int) -> str:
         """Why no more may be compiled, with so many under way; empty while it may."""
@@ -370,7 +386,7 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
         )
         done, reason = bench.run(sets)
         tried += len(done)
-        hits = tuple(r for r in map(bench.rung, done) if reaches(goal, r.report))
+        hits = tuple(r for r in map(bench.rung, done) if r.reaches(goal))
         if hits or reason:
             ranked = sorted(hits, key=lambda r: (r.slower_path, spill_bytes(r.report), r.report.regs_per_thread or 0))
             return Search(goal, held, tuple(ranked), size, tried, not reason, reason)

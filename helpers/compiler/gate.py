@@ -69,7 +69,8 @@ class Measured:
         """One short phrase with the telling numbers."""
         if not self.compiled:
             return f"{self.status}{f' ({self.ptxas_code})' if self.ptxas_code else ''}"
-        return f"{self.regs_per_thread} registers, {self.spill_bytes} B spilled, {self.tensor_core_path}"
+        weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
+        return f"{self.regs_per_thread} registers, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 
 
 @dataclass(frozen=True)
