@@ -26,6 +26,7 @@ from helpers.compiler.toolchain import (
     resolve_ptxas,
     resolve_triton,
 )
+from helpers.errors import UserError
 from helpers.inspection import ptx as ptx_module
 from helpers.inspection import ptxas as ptxas_module
 from helpers.inspection.ptx import count_instructions, is_trap_stub
@@ -94,7 +95,9 @@ def compile_matrix(
 ) -> list[CompileReport]:
     """The reports of `requests`, in their order, compiled as many at once as there are cores.
 
-    `executor` is any concurrent.futures executor; by default threads, each with a worker process of its own.
+    `executor` is any concurrent.futures executor, of another machine as well (Dask's `Client(...).get_executor()`): it
+    needs this project and its toolchains where it runs, and the paths in its reports are that machine's. By default
+    threads, each with a worker process of its own. Raises UserError when the executor itself fails.
     `progress` is called after each compile with (done, total, report). An interrupt (or an exception out of
     `progress`) ends what runs on the default threads and cancels what has not begun; what is done is in the cache.
     """
@@ -105,12 +108,12 @@ def compile_matrix(
             max_workers=usable_cores(), initializer=lambda: threads.add(threading.get_ident())
         )
     try:
-        futures = [executor.submit(compile_request, request) for request in todo]
+        futures = {_submit(executor, request, own): request for request in todo}
         try:
             for done, future in enumerate(concurrent.futures.as_completed(futures), start=1):
                 if progress is not None:
-                    progress(done, len(futures), future.result())
-            return [future.result() for future in futures]
+                    progress(done, len(futures), _result(future, futures[future], own))
+            return [_result(future, request, own) for future, request in futures.items()]
         except BaseException:
             for future in futures:
                 future.cancel()
@@ -121,6 +124,38 @@ def compile_matrix(
     finally:
         if own is not None:
             own.shutdown(wait=True)
+
+
+def _submit(
+    executor: concurrent.futures.Executor, request: CompileRequest, own: concurrent.futures.Executor | None
+) -> concurrent.futures.Future:
+    """The future of a request; an executor of somebody else's that takes no work is a sentence."""
+    try:
+        return executor.submit(compile_request, request)
+    except Exception as exc:
+        if own is not None:
+            raise
+        raise UserError(
+            f"the executor takes no work ({type(exc).__name__}: {' '.join(str(exc).split())[:300]}); give one that runs"
+        ) from exc
+
+
+def _result(
+    future: concurrent.futures.Future, request: CompileRequest, own: concurrent.futures.Executor | None
+) -> CompileReport:
+    """The report of a future; what somebody else's executor makes of a worker that died becomes a sentence."""
+    try:
+        return future.result()
+    except UserError:
+        raise
+    except (Exception, concurrent.futures.CancelledError) as exc:
+        if own is not None:
+            raise
+        raise UserError(
+            f"the executor gave no report of {request.spec.label or request.spec.kernel.name} for {request.arch}: "
+            f"{type(exc).__name__}: {' '.join(str(exc).split())[:300]}. Look into its workers' logs; what they "
+            "finished is in their cache, so that asking again goes on from there"
+        ) from exc
 
 
 def usable_cores() -> int:
