@@ -1,0 +1,92 @@
+"""compile_matrix on Dask's executor: a local cluster of worker processes, and what is said when one dies."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import pickle
+
+import pytest
+
+import helpers.compiler.compile as compile_module
+from helpers.attention.requests import Choice, product
+from helpers.compiler.compile import CompileRequest, compile_matrix
+from helpers.errors import UserError
+
+distributed = pytest.importorskip("distributed", reason="needs Dask: pip install -e '.[test]'")
+
+
+@pytest.fixture(scope="module")
+def requests_to_compile() -> list[CompileRequest]:
+    axes = {"arch": ["sm_90a", "sm_100a"], "kv_dtype": ["bf16", "fp8_e4m3"]}
+    base = Choice(head_dim=64, window=None, tile="16x32", triton="environment")
+    return [choice.request() for choice in product(axes, base)]
+
+
+@pytest.fixture
+def client(isolated_cache, tmp_path):
+    """Two worker processes of one thread each, with the empty cache of this test."""
+    import dask
+
+    # A worker that dies is not started over: the test wants to hear of it.
+    quiet = {"distributed.scheduler.allowed-failures": 0, "distributed.admin.tick.limit": "1h",
+             "distributed.worker.daemon": False}  # fmt: skip
+    with (
+        dask.config.set(quiet),
+        distributed.LocalCluster(
+            n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
+            local_directory=str(tmp_path), silence_logs="CRITICAL",
+        ) as cluster,
+        distributed.Client(cluster) as connected,
+    ):  # fmt: skip
+        yield connected
+
+
+def test_requests_and_their_reports_survive_pickling(requests_to_compile):
+    for request in requests_to_compile:
+        again = pickle.loads(pickle.dumps(request))
+        assert again == request
+        assert again.spec.content_key() == request.spec.content_key()
+
+
+def test_a_dask_cluster_gives_the_reports_in_order_from_processes_of_its_own(client, requests_to_compile):
+    seen = []
+    with distributed.get_task_stream(client) as stream:
+        reports = compile_matrix(
+            requests_to_compile,
+            executor=client.get_executor(),
+            progress=lambda done, total, report: seen.append((done, total)),
+        )
+    assert [r.arch for r in reports] == [r.arch for r in requests_to_compile]
+    assert [r.label for r in reports] == [r.spec.label for r in requests_to_compile]
+    assert all(r.compiled and not r.cached for r in reports), [r.message for r in reports]
+    assert seen == [(n, 4) for n in range(1, 5)]
+    assert len(stream.data) == 4
+    assert len({task["worker"] for task in stream.data}) == 2, "both workers take part"
+    here = compile_matrix(requests_to_compile)
+    assert [(r.regs_per_thread, r.spill_store_bytes) for r in here] == [
+        (r.regs_per_thread, r.spill_store_bytes) for r in reports
+    ]
+    assert all(r.cached for r in here), "the workers' cache is this test's, so nothing is compiled twice"
+
+
+class Deadly:
+    """Stands in for `compile_request`: unpickled in a worker it becomes a function that ends the worker."""
+
+    def __reduce__(self):
+        return eval, ("lambda request: __import__('os')._exit(1)",)
+
+    def __call__(self, request):
+        raise AssertionError("this runs in a worker")
+
+
+def test_a_worker_that_dies_is_a_sentence(client, requests_to_compile, monkeypatch):
+    monkeypatch.setattr(compile_module, "compile_request", Deadly())
+    with pytest.raises(UserError, match=r"the executor gave no report of hd64 bf16 .* for sm_90a: KilledWorker"):
+        compile_matrix(requests_to_compile[:1], executor=client.get_executor())
+
+
+def test_an_executor_that_is_shut_down_is_a_sentence(requests_to_compile):
+    executor = concurrent.futures.ThreadPoolExecutor(1)
+    executor.shutdown()
+    with pytest.raises(UserError, match="the executor takes no work"):
+        compile_matrix(requests_to_compile, executor=executor)
