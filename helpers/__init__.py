@@ -11,6 +11,7 @@ _HOMES = {
     "helpers.compiler.toolchain": ("Toolchain", "installed_ptxas", "installed_tritons"),
     "helpers.compiler.compile": ("CompileRequest", "compile_kernel", "compile_matrix"),
     "helpers.compiler.report": ("CompileReport",),
+    "helpers.compiler.capture": ("capture",),
     "helpers.compiler.cliff_matmul": ("cliff_request", "matmul_spec"),
     "helpers.inspection.ptx": (
         "count_instructions",
