@@ -1,9 +1,12 @@
 """The worker for kernels cut out of something that is not installed: what their files cannot import is stubbed.
 
 Runs as a script like worker.py, which does the work. First everything installed is real; where the file does not load
-so (an engine's code asking a stand-in for a number), once more with only Triton and the kernel's own files.
+so (an engine's code asking a stand-in for a number), only Triton and the kernel's own files are; at last only
+definitions and assignments are kept, and what fails is left out. A file that does more at its top level than define
+(a program that launches its kernel) is only ever read the last way.
 """
 
+import ast
 import importlib.util
 import os
 import sys
@@ -27,8 +30,9 @@ DTYPE = "tl."
 def _load_kernel(kernel):
     """`worker._load_kernel`, with stand-ins."""
     first = None
-    for everything in (False, True):
+    for everything, definitions in ((True, True),) if _is_program(kernel["path"]) else _WAYS:
         FINDER.aim(kernel["import_root"], kernel["files"], everything=everything)
+        _Definitions.only = definitions
         held = _set_aside() if everything else {}
         try:
             return _plain_load(kernel)
@@ -39,6 +43,46 @@ def _load_kernel(kernel):
                 del sys.modules[name]
             sys.modules.update(held)
     raise first
+
+
+# (stand-ins for everything installed, definitions only)
+_WAYS = ((False, False), (True, False), (True, True))
+_HARMLESS = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.ClassDef, ast.Assign, ast.AnnAssign, ast.AugAssign,
+             ast.If, ast.Try, ast.Pass, ast.AsyncFunctionDef, ast.Delete, ast.Assert)  # fmt: skip
+
+
+def _is_program(path):
+    """Whether a file's top level does more than import, define and assign."""
+    try:
+        with open(path, "rb") as file:
+            body = ast.parse(file.read()).body
+    except (OSError, SyntaxError, ValueError, RecursionError):
+        return False
+    return not all(isinstance(node, _HARMLESS) or _is_text(node) for node in body)
+
+
+def _is_text(node):
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+
+
+class _Definitions(worker._SourceLoader):
+    """Loads a kernel's file as it is or, with `only`, its definitions and assignments, those that fail left out."""
+
+    only = False
+
+    def source_to_code(self, data, path, *rest, **options):
+        if self.only:
+            tree = ast.parse(data)
+            tree.body = [self._tolerant(node) for node in tree.body if isinstance(node, _HARMLESS) or _is_text(node)]
+            data = ast.fix_missing_locations(tree)
+        return compile(data, path, "exec", dont_inherit=True)
+
+    @staticmethod
+    def _tolerant(node):
+        if _is_text(node) or isinstance(node, ast.ImportFrom) and node.module == "__future__":
+            return node
+        guard = ast.ExceptHandler(type=ast.Name("Exception", ast.Load()), name=None, body=[ast.Pass()])
+        return ast.copy_location(ast.Try(body=[node], handlers=[guard], orelse=[], finalbody=[]), node)
 
 
 def _set_aside():
@@ -65,7 +109,7 @@ def _decode(value):
 
 _plain_load, _plain_source = worker._load_kernel, worker._ast_source
 _load_kernel.__dict__.update(_plain_load.__dict__)
-worker._load_kernel, worker._ast_source = _load_kernel, _ast_source
+worker._load_kernel, worker._ast_source, worker._SourceLoader = _load_kernel, _ast_source, _Definitions
 
 if __name__ == "__main__":
     import triton  # noqa: F401  before the finder, which leaves it alone anyhow
