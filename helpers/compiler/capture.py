@@ -1,9 +1,9 @@
 """Records what a running program has Triton compile and launch, as KernelSpecs in JSON files; runs nothing twice.
 
-Listened to are Triton's compiler (what failed, and who calls it directly), the first load of a binary (shared or tensor
-memory that the device lacks) and the launch (kernels compiled before the recording began). Each calls through: results
-and exceptions are the program's own. A specialisation is written once, under a name made of its content, so that several
-processes may share a folder. Failures that an autotuner swallows are among them.
+Listened to are Triton's compiler (what failed, and who calls it directly), the first load of a binary (shared or
+tensor memory that the device lacks) and the launch (kernels compiled before the recording began). Each calls through:
+results and exceptions are the program's own. A specialisation is written once, under a name made of its content, so
+that several processes may share a folder. Failures that an autotuner swallows are among them.
 
 This module runs inside other people's programs and in their Python: standard library only, and their Triton, 3.4.0 to
 3.9.0. Kernels run by Triton's interpreter are not compiled, so there is nothing to record.

@@ -79,7 +79,7 @@ class _Definitions(worker._SourceLoader):
 
     @staticmethod
     def _tolerant(node):
-        if _is_text(node) or isinstance(node, ast.ImportFrom) and node.module == "__future__":
+        if _is_text(node) or (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
             return node
         guard = ast.ExceptHandler(type=ast.Name("Exception", ast.Load()), name=None, body=[ast.Pass()])
         return ast.copy_location(ast.Try(body=[node], handlers=[guard], orelse=[], finalbody=[]), node)
