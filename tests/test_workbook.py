@@ -141,7 +141,7 @@ def test_the_verdict_is_printed_in_three_lines_and_shown_on_the_index(built):
     assert kept["columns"] == ["layer", "before", "after"]
     assert kept["rows"] == [["sliding", "C7600", 8.0], ["global", "596 B", None]]
     index = (out / "index.html").read_text()
-    assert "hd 256 &lt;fp8&gt;." in index and "<td>C7600</td>" in index
+    assert "hd 256 &lt;fp8&gt;." in index and ">C7600</td>" in index
     assert 'href="01_first.html">Does it stand alone?</a>' in index
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import html
 import re
 import sys
+from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_SCROLLING_ROWS = 16
+_SCROLLING_ROWS = 24
 # JupyterLab sets every cell to the right and lets words wrap; both are hard to read. Rules of a class of our own,
 # because a code host drops them and then its own table style applies.
 _TABLE_STYLE = (
@@ -21,6 +22,8 @@ _TABLE_STYLE = (
     ".rc-table td.w{white-space:normal!important;min-width:16em}.rc-table td.c{font-family:monospace;white-space:pre"
     "!important}.rc-table thead th{position:sticky;top:0;background:var(--jp-layout-color0,var(--ground,#fff));"
     "vertical-align:bottom}.rc-table thead th.h{white-space:normal!important;min-width:4em;max-width:9em!important}"
+    ".rc-table.long{border-bottom:1px solid var(--jp-border-color2,var(--line,#ccc))}"
+    ".rc-rows{font-size:.82em;opacity:.75}"
     "</style>"
 )
 _CODE_COLUMNS = ("source", "opcode", "command")
@@ -30,7 +33,7 @@ _WORDS_OF_A_CLAIM = "claim: "
 
 def evidence_label(words: str) -> str:
     """What kind of evidence a figure's words claim: "compile-only, live", "recorded", …; empty where they say none."""
-    kinds = ["compile-only"] if re.search(r"\bcompile-(?:time|only)\b", words) else []
+    kinds = ["compile-only"] if re.search(r"\bcompile-(?:time|only)\b|\bcompiled on this machine\b", words) else []
     kinds += [kind for kind in ("live", "recorded") if re.search(rf"\b{kind}\b", words)]
     return ", ".join(kinds)
 
@@ -74,17 +77,19 @@ def table_html(table: pd.DataFrame) -> str:
     rows = "".join(
         "<tr>"
         + "".join(
-            f'<td class="{kind}">{html.escape(_cell(value, precision))}</td>'
+            f'<td class="{kind}">{html.escape(_cell(value, precision).strip())}</td>'
             for value, kind in zip(row, kinds, strict=True)
         )
         + "</tr>"
         for row in shown.head(limit).itertuples(index=False, name=None)
     )
-    rest = f"<p>… and {len(shown) - limit} more rows</p>" if len(shown) > limit else ""
     long = " long" if len(shown) > _SCROLLING_ROWS else ""
+    rest = f'<p class="rc-rows">{len(shown)} rows; the table scrolls.</p>' if long else ""
+    if len(shown) > limit:
+        rest = f'<p class="rc-rows">The first {limit} of {len(shown)} rows.</p>'
     return (
         f'{_TABLE_STYLE}<div class="rc-table{long}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
-        f"{rest}</div>"
+        f"</div>{rest}"
     )
 
 
@@ -111,10 +116,10 @@ def _cell(value: object, precision: int) -> str:
         return "–"
     if value is True or value is False or type(value).__name__ == "bool_":
         return "yes" if value else "no"
-    if isinstance(value, float):
+    if isinstance(value, Real) and not isinstance(value, Integral):
         small = value and abs(value) < 1e-2
         return f"{value:.3g}" if small else f"{value:,.{precision}f}".rstrip("0").rstrip(".")
-    return f"{value:,}" if isinstance(value, int) and abs(value) >= 10_000 else str(value)
+    return f"{value:,}" if isinstance(value, Integral) and abs(value) >= 10_000 else str(value)
 
 
 def register_formatters() -> None:

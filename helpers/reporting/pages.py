@@ -19,6 +19,8 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.reporting.display import table_html
+
 if TYPE_CHECKING:
     from nbformat import NotebookNode
 
@@ -148,12 +150,10 @@ def notebook_page(
 
 def index_page(entries: Sequence[PageEntry], verdict: Mapping) -> str:
     """The front page: the verdict (as in verdict.json: lines, columns, rows), then links to the pages."""
+    import pandas as pd
+
     lines = "".join(f'<p class="verdict">{html.escape(line)}</p>' for line in verdict["lines"])
-    head = "".join(f"<th>{html.escape(str(name))}</th>" for name in verdict["columns"])
-    rows = "".join(
-        "<tr>" + "".join(f"<td>{'' if v is None else html.escape(str(v))}</td>" for v in row) + "</tr>"
-        for row in verdict["rows"]
-    )
+    table = table_html(pd.DataFrame(verdict["rows"], columns=verdict["columns"]).convert_dtypes())
     listed = "".join(
         f'<tr><td><a href="{entry.name}.html">{html.escape(entry.title)}</a></td>'
         f"<td>{'<span class=failed>failed</span>' if entry.failed else 'ran'}, {entry.seconds:.1f} s</td>"
@@ -164,8 +164,7 @@ def index_page(entries: Sequence[PageEntry], verdict: Mapping) -> str:
     return _page(
         "Register Cliff",
         f"<main><h1>Register Cliff</h1>{lines}"
-        f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
-        f'<h2>The notebooks</h2><div class="scroll"><table><thead><tr><th>page</th><th>this run</th>'
+        f'{table}<h2>The notebooks</h2><div class="scroll"><table><thead><tr><th>page</th><th>this run</th>'
         f"<th>its figures</th><th></th></tr></thead><tbody>{listed}</tbody></table></div></main>",
         foot="Written by make workbook",
     )
