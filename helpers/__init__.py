@@ -101,9 +101,16 @@ _HOMES = {
         "peak_line_table",
         "plot_liveness_accuracy",
     ),
+    "helpers.reporting.try_this": ("try_this",),
+    "helpers.reporting.bundle": ("report",),
+    "helpers.reporting.teaching": ("fold",),
     "helpers.reporting.verdict": ("workbook_verdict",),
     "helpers.reporting.explorers.basket": ("basket", "report_basket"),
     "helpers.reporting.explorers.compile_explorer": ("explorer",),
+    "helpers.reporting.explorers.landscape": ("landscape_explorer",),
+    "helpers.reporting.explorers.recorded": ("numerics_explorer", "throughput_explorer"),
+    "helpers.reporting.explorers.root_cause": ("root_cause_explorer",),
+    "helpers.reporting.explorers.tile_explorer": ("tile_explorer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)
