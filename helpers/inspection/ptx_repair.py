@@ -7,13 +7,14 @@ read on every path to the read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 
 from helpers.inspection.order import _EFFECTS
-from helpers.inspection.ptx_edit import Function, Label, Program, Unit, read_program
+from helpers.inspection.ptx_edit import Function, Label, Unit, read_program
 
-__all__ = ["ANY", "FORWARD", "ZERO", "Edit", "apply_edit", "check_valid", "unset_reads"]
+__all__ = ["ANY", "FORWARD", "ZERO", "Edit", "apply_edit", "block_numbers", "check_valid", "unset_reads"]
 
 FORWARD, ANY, ZERO = "forward", "any", "zero"
 """What is read in place of a result that is gone: an operand of the instruction that made it, else a value that
@@ -265,6 +266,17 @@ def _blocks(units: list[Unit]) -> tuple[dict[int, int], list[int], list[list[int
             follow.append(number + 1)
         successors.append(follow)
     return label_block, starts, successors
+
+
+def block_numbers(units: Sequence[Unit]) -> list[int]:
+    """The number of its basic block for every unit."""
+    if not units:
+        return []
+    _, starts, _ = _blocks(list(units))
+    numbers = [0] * len(units)
+    for start in starts[1:]:
+        numbers[start] = 1
+    return list(accumulate(numbers))
 
 
 # --- what is wrong ----------------------------------------------------------------------------------------

@@ -1,0 +1,416 @@
+"""minimize_ptx: the smallest PTX found that a ptxas still fails on in the same way, by delta debugging."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from helpers.compiler.compile import usable_cores
+from helpers.compiler.paths import write_text_atomically
+from helpers.compiler.probe import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
+from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_key
+from helpers.errors import UserError
+from helpers.inspection.ptx import count_instructions, ptx_header
+from helpers.inspection.ptx_edit import Program, read_program, render
+from helpers.inspection.ptx_repair import check_valid
+from helpers.inspection.ptx_sweeps import Change, apply_change, sweeps
+
+MAX_PTX_BYTES = 64_000_000
+DEFAULT_TIME_LIMIT_S = 900.0
+_STATE_FORMAT = 1
+_SAVE_EVERY_S = 5.0
+# All ptxas releases at all levels are asked when so much of the lines is left since they last were, and every round.
+_WORTH_CHECKING = 0.75
+
+
+@dataclass(frozen=True)
+class Minimized:
+    """A smaller PTX that fails as the original does.
+
+    `verdicts` are what the original and the small PTX give by ptxas release and -O level: (release, level, original,
+    minimised, agree). `complete` is False when the time limit ended the search. Lines are those of the text.
+    """
+
+    ptx: str
+    lines_before: int
+    lines_after: int
+    instructions_before: int
+    instructions: int
+    probes: int
+    ptxas_runs: int
+    wall_s: float
+    arch: str
+    ptxas_version: str
+    command: str
+    failure: str
+    code: str | None
+    registers_asked: int | None
+    verdicts: tuple[tuple[str, str, str, str, bool], ...]
+    complete: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every ptxas and level gives the original's verdict."""
+        return all(row[-1] for row in self.verdicts)
+
+    def to_dict(self) -> dict:
+        """All fields ready for JSON, verdicts as rows with names."""
+        names = ("ptxas", "level", "original", "minimised", "agree")
+        return {
+            **asdict(self),
+            "verdicts": [dict(zip(names, row, strict=True)) for row in self.verdicts],
+            "agrees": self.agrees,
+        }
+
+
+def minimize_ptx(
+    ptx: str,
+    *,
+    arch: str | None = None,
+    ptxas: str | None = None,
+    flags: Sequence[str] = (),
+    everywhere: bool = True,
+    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    timeout_s: float = 60.0,
+    jobs: int | None = None,
+    state_path: Path | None = None,
+    progress: ProgressCallback | None = None,
+) -> Minimized:
+    """The smallest PTX found within `time_limit_s` seconds that fails as `ptx` does.
+
+    It fails with the same code at the same register count, agrees with the original at -O0 to -O3 and, with
+    `everywhere`, on every ptxas on this machine that reads the original, and every register in it is written before it
+    is read wherever that is so in the original. `arch` defaults to the PTX's own target, `ptxas` (a release) to the
+    oldest on this machine that fails. `timeout_s` bounds one ptxas run. The result does not depend on `jobs`. With
+    `state_path` an interrupted run goes on where it was and ends with the same PTX. Raises UserError for a PTX that
+    does not fail and for a state file of another run.
+    """
+    if len(ptx) > MAX_PTX_BYTES:
+        raise UserError(f"this PTX has {len(ptx)} characters; up to {MAX_PTX_BYTES} are taken")
+    if not 0 < time_limit_s < float("inf") or not 0 < timeout_s < float("inf"):
+        raise UserError(f"time limits {time_limit_s} s and {timeout_s} s per run: each must be more than 0 and finite")
+    jobs = usable_cores() if jobs is None else jobs
+    if not 1 <= jobs <= 256:
+        raise UserError(f"{jobs} jobs: give a whole number from 1 to 256")
+    arch = arch or ptx_header(ptx).target
+    if not arch:
+        raise UserError("this text names no .target, so it is no PTX ptxas could read; give a PTX, or its arch")
+    search = _Search(ptx, time_limit_s, timeout_s, jobs, state_path, progress)
+    try:
+        search.begin(arch, ptxas, tuple(flags), everywhere)
+        search.run()
+        return search.result()
+    finally:
+        search.save()
+        search.prober.close()
+
+
+def verify_agreement(
+    original: str, minimized: str, *, arch: str, flags: Sequence[str] = (), timeout_s: float = 60.0, jobs: int = 1
+) -> tuple[tuple[str, str, str, str, bool], ...]:
+    """(ptxas release, -O level, original's verdict, minimised's, agree) for every installed ptxas that reads both."""
+    prober = Prober(jobs, timeout_s)
+    try:
+        checks = [
+            Check(version, program, tuple(flags), arch).at_level(level)
+            for version, program in installed_ptxas().items()
+            for level in LEVELS
+        ]
+        before, after = prober.verdicts(original, checks), prober.verdicts(minimized, checks)
+    finally:
+        prober.close()
+    return tuple(
+        (check.version, check.level, old.text(), new.text(), old.agrees(new))
+        for check, old, new in zip(checks, before, after, strict=True)
+        if old.status not in UNREADABLE
+    )
+
+
+class _Search:
+    """The best PTX so far, what it must meet, and the sweeps over it."""
+
+    def __init__(
+        self, ptx: str, time_limit_s: float, timeout_s: float, jobs: int, state_path: Path | None,
+        progress: ProgressCallback | None,
+    ) -> None:  # fmt: skip
+        self.original, self.progress, self.state_path = ptx, progress, state_path
+        self.deadline = time.monotonic() + time_limit_s
+        self.started = time.monotonic()
+        self.lines_before = _lines(ptx)
+        self.earlier_s, self.earlier_probes, self.earlier_runs = 0.0, 0, 0
+        self.prober = Prober(jobs, timeout_s)
+        self.settings: dict = {}
+        self.best = self.sound = ptx  # the smallest so far; the smallest that agrees everywhere
+        self.place = (0, 0)  # round, sweep
+        self.lines_at_round = self.lines_before
+        self.mark: dict = {}
+        self.learned: list[str] = []
+        self.strict = not check_valid(ptx)
+        self.complete = False
+        self.saved_at = 0.0
+        self.phase, self.done, self.total = "", 0, 0
+
+    # --- what it must meet
+
+    def begin(self, arch: str, ptxas: str | None, flags: tuple[str, ...], everywhere: bool) -> None:
+        """Find out how the original fails, or take up the state file."""
+        programs = installed_ptxas()
+        wanted = {ptxas: resolve_ptxas(ptxas)} if ptxas else programs
+        if not wanted:
+            raise UserError("there is no ptxas on this machine; fetch one: python -m helpers toolchains install 3.5.1")
+        self.own, self.failure = self._failing(wanted, arch, flags)
+        others = {v: p for v, p in programs.items() if v != self.own.version} if everywhere else {}
+        # Asked at every probe: the failure itself, and one level that must compile or fail as it did.
+        near = [self.own, self.own.at_level("-O3" if self.own.level == "-O1" else "-O1")]
+        # Asked now and then, the newest first: it differs most from the one that is always asked.
+        far = [self.own.at_level(level) for level in LEVELS if level not in (near[0].level, near[1].level)]
+        far += [
+            Check(v, p, flags, arch).at_level(level)
+            for v, p in reversed(list(others.items()))
+            for level in (self.own.level, *(x for x in LEVELS[::-1] if x != self.own.level))
+        ]
+        self.settings = {
+            "format": _STATE_FORMAT,
+            "input_sha256": hashlib.sha256(self.original.encode()).hexdigest(),
+            "checks": [c.key() for c in [*near, *far]],
+        }
+        state = self._read_state()
+        if state is None:
+            found = [self.failure, *self.prober.verdicts(self.original, [*near[1:], *far])]
+        else:
+            found = [Verdict(**state["verdicts"][c.key()]) for c in [*near, *far]]
+        self.settings["verdicts"] = {c.key(): asdict(v) for c, v in zip([*near, *far], found, strict=True)}
+        pairs = list(zip([*near, *far], found, strict=True))
+        self.near = pairs[: len(near)]
+        self.far = [(c, v) for c, v in pairs[len(near) :] if v.status not in UNREADABLE]
+        self.prober.checks = list(self.near)
+        if state is not None:
+            self._take_up(state)
+
+    def _failing(self, programs: Mapping[str, Path], arch: str, flags: tuple[str, ...]) -> tuple[Check, Verdict]:
+        """The first ptxas that fails on the original for a reason of the original's."""
+        seen = []
+        for version, program in programs.items():
+            check = Check(version, program, flags, arch)
+            (verdict,) = self.prober.verdicts(self.original, [check])
+            if verdict.status == "timeout":
+                raise UserError(
+                    f"ptxas {version} had not finished with this PTX after {self.prober.timeout_s:g} s; "
+                    "give more time for one run, or another ptxas"
+                )
+            if verdict.status != "ok" and verdict.status not in UNREADABLE:
+                return check, verdict
+            seen.append(f"{version}: {verdict.text()}")
+        raise UserError(
+            f"this PTX does not fail for {arch}, so there is nothing to minimise ({'; '.join(seen)[:400]}); "
+            "name the ptxas it fails on, its arch and its flags"
+        )
+
+    # --- the search
+
+    def run(self) -> None:
+        """Sweep until a whole round takes nothing away, or time is over."""
+        plain = render(read_program(self.original))
+        if self.best == self.original and self.prober.passes(plain):
+            self.best = plain
+        if self.best == self.original:
+            self.complete = True  # its failure lies in what the plain form leaves out: nothing can be said further
+            return
+        round_no, sweep_no = self.place
+        while not self.complete:
+            plan = sweeps(round_no)
+            for number in range(sweep_no, len(plan)):
+                self._set_mark(round_no, number)
+                name, make = plan[number]
+                self._sweep(f"round {round_no + 1}: {name}", make)
+                last = number == len(plan) - 1
+                if last or self._late() or _lines(self.best) <= _WORTH_CHECKING * _lines(self.sound):
+                    self._check_everywhere()
+                if self._late():
+                    return
+                self.prober.settled.clear()
+            self.complete = round_no > 0 and _lines(self.best) >= self.lines_at_round
+            self.lines_at_round = _lines(self.best)
+            round_no, sweep_no = round_no + 1, 0
+        self._set_mark(round_no, 0)
+
+    def _sweep(self, phase: str, make: Callable[[Program], list[Change]]) -> None:
+        """Try the changes in turn, each on the best so far; the next ones are begun as if this one will not do."""
+        program = read_program(self.best)
+        changes = make(program)
+        self.phase, self.total = phase, len(changes)
+        ahead: dict[int, tuple[Program, str] | None] = {}
+        best = self.best
+        for at in range(len(changes)):
+            self.done = at
+            if self._late():
+                break
+            for number in range(at, len(changes)):
+                if number not in ahead:
+                    ahead[number] = self._candidate(program, changes[number], best)
+                    if ahead[number]:
+                        self.prober.prefetch(ahead[number][1])
+                if sum(1 for n in range(at, number + 1) if ahead[n]) > self.prober.jobs:
+                    break
+            if (candidate := ahead.pop(at)) and self.prober.passes(candidate[1]):
+                program, best = candidate
+                self.best = best
+                self.prober.forget()
+                ahead.clear()
+            self._tell()
+            if time.monotonic() - self.saved_at > _SAVE_EVERY_S:
+                self.save()
+        self.prober.forget()
+
+    def _candidate(self, program: Program, change: Change, best: str) -> tuple[Program, str] | None:
+        """(program, text) after a change; None when it takes nothing away."""
+        changed = apply_change(program, change)
+        if changed is None:
+            return None
+        text = render(changed)
+        return (changed, text) if _lines(text) < _lines(best) else None
+
+    def _check_everywhere(self) -> None:
+        """Hold the best so far to every ptxas; what it fails is asked at every probe from then on."""
+        if self.best == self.sound:
+            return
+        self.phase = "every ptxas and level"
+        self._tell()
+        broken = self.prober.first_disagreement(self.best, self.far)
+        if broken is None and self.strict and check_valid(self.best):
+            broken = (self.own, self.failure)
+        if broken is None:
+            self.sound = self.best
+            return
+        if broken[0].key() not in self.learned and broken[0] != self.own:
+            self.learned.append(broken[0].key())
+            self.prober.checks.append(broken)
+        self.best = self.sound
+        self.prober.settled.clear()
+
+    def _late(self) -> bool:
+        return time.monotonic() >= self.deadline
+
+    def _tell(self) -> None:
+        if self.progress is not None:
+            self.progress(
+                Step(
+                    self.phase, _lines(self.best), self.lines_before, self._probes(), self._seconds(), self.done,
+                    self.total,
+                )
+            )  # fmt: skip
+
+    def _seconds(self) -> float:
+        return self.earlier_s + time.monotonic() - self.started
+
+    def _probes(self) -> int:
+        return self.earlier_probes + self.prober.probes
+
+    def _runs(self) -> int:
+        return self.earlier_runs + self.prober.runs
+
+    # --- state
+
+    def _set_mark(self, round_no: int, sweep_no: int) -> None:
+        """Note where a sweep begins: an interrupted one is done again from there, with its answers at hand."""
+        self.mark = {
+            "place": [round_no, sweep_no],
+            "best": self.best,
+            "sound": self.sound,
+            "learned": list(self.learned),
+            "lines_at_round": self.lines_at_round,
+            "complete": self.complete,
+        }
+
+    def save(self) -> None:
+        """Write where the search is, atomically; nothing before there is something to go on from."""
+        if self.state_path is None or not self.mark:
+            return
+        self.saved_at = time.monotonic()
+        counts = {"wall_s": self._seconds(), "probes": self._probes(), "ptxas_runs": self._runs()}
+        state = {**self.settings, **self.mark, **counts, "settled": dict(self.prober.settled)}
+        try:
+            write_text_atomically(self.state_path, json.dumps(state))
+        except OSError as exc:
+            raise UserError(f"cannot write the state file {self.state_path}: {exc.strerror or exc}") from exc
+
+    def _read_state(self) -> dict | None:
+        """The state file's content, None without one; raises UserError for one of another run."""
+        if self.state_path is None or not self.state_path.exists():
+            return None
+        try:
+            if self.state_path.stat().st_size > 4 * MAX_PTX_BYTES:
+                raise ValueError("it is too large")
+            state = json.loads(self.state_path.read_text())
+            same = all(state.get(name) == value for name, value in self.settings.items())
+        except (OSError, ValueError, AttributeError, RecursionError) as exc:
+            raise self._unreadable(exc) from exc
+        if not same:
+            raise UserError(
+                f"the state file {self.state_path} is of another run (another PTX, arch, flags or set of ptxas "
+                "releases); name another file, or remove this one to begin anew"
+            )
+        return state
+
+    def _take_up(self, state: dict) -> None:
+        """Go on from where the state was written."""
+        try:
+            round_no, sweep_no = (int(n) for n in state["place"])
+            self.place = (max(0, round_no), max(0, sweep_no))
+            self.best, self.sound = str(state["best"]), str(state["sound"])
+            self.lines_at_round, self.complete = int(state["lines_at_round"]), bool(state["complete"])
+            self.learned = [str(key) for key in state["learned"]]
+            self.prober.settled.update({str(k): bool(v) for k, v in state["settled"].items()})
+            self.earlier_s = float(state["wall_s"])
+            self.earlier_probes, self.earlier_runs = int(state["probes"]), int(state["ptxas_runs"])
+        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+            raise self._unreadable(exc) from exc
+        known = {c.key(): (c, v) for c, v in self.far}
+        self.prober.checks += [known[key] for key in self.learned if key in known]
+        self._set_mark(*self.place)
+
+    def _unreadable(self, exc: Exception) -> UserError:
+        return UserError(
+            f"{self.state_path} cannot be read as the state of a minimisation ({exc}); name another file, or remove "
+            "this one to begin anew"
+        )
+
+    # --- what comes back
+
+    def result(self) -> Minimized:
+        """The smallest PTX that agrees everywhere, its verdicts found by running every ptxas on it once more."""
+        small = self.sound
+        wanted = [*self.near, *self.far]
+        found = self.prober.verdicts(small, [c for c, _ in wanted])
+        rows = [
+            (check.version, check.level, old.text(), new.text(), old.agrees(new))
+            for (check, old), new in zip(wanted, found, strict=True)
+        ]
+        rows.sort(key=lambda row: (version_key(row[0]), row[1]))
+        words = " ".join(["ptxas", *self.own.flags, "-v", f"--gpu-name={self.own.arch}", "minimized.ptx"])
+        return Minimized(
+            ptx=small,
+            lines_before=self.lines_before,
+            lines_after=_lines(small),
+            instructions_before=count_instructions(self.original)["total"],
+            instructions=count_instructions(small)["total"],
+            probes=self._probes(),
+            ptxas_runs=self._runs(),
+            wall_s=round(self._seconds(), 1),
+            arch=self.own.arch,
+            ptxas_version=self.own.version,
+            command=words,
+            failure=self.failure.status,
+            code=self.failure.code,
+            registers_asked=self.failure.registers_asked,
+            verdicts=tuple(rows),
+            complete=self.complete,
+        )
+
+
+def _lines(text: str) -> int:
+    return text.count("\n") + (not text.endswith("\n"))
