@@ -101,6 +101,8 @@ _HOMES = {
         "peak_line_table",
         "plot_liveness_accuracy",
     ),
+    "helpers.reporting.diagnose": ("diagnose",),
+    "helpers.reporting.paste_widget": ("example_log", "paste_box"),
     "helpers.reporting.try_this": ("try_this",),
     "helpers.reporting.bundle": ("report",),
     "helpers.reporting.teaching": ("fold",),

@@ -1,4 +1,8 @@
 """The verbs beside the first ones: one module each, `<verb>_command` in it, loaded when the verb is asked for."""
 
 # verb -> the module that defines its `<verb>_command`.
-VERBS: dict[str, str] = {}
+VERBS: dict[str, str] = {
+    "diagnose": "helpers.commands.diagnose",
+    "report": "helpers.commands.report",
+    "try": "helpers.commands.try_",
+}

@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-__all__ = ["Fact", "Frame", "TritonEvidence", "find_frames", "ptx_version_of_cuda", "triton_evidence", "version_facts"]
+__all__ = [
+    "Fact",
+    "Frame",
+    "TritonEvidence",
+    "bundled_ptxas",
+    "find_frames",
+    "ptx_version_of_cuda",
+    "triton_evidence",
+    "version_facts",
+]
 
 MAX_FRAMES = 300
 MAX_EXCERPT = 200
@@ -158,9 +167,8 @@ def triton_evidence(
             # From the release on that ships a second ptxas for this arch, the first is not used for it.
             has = {r for r in has if "ptxas-blackwell" not in table["marks"][r]["ptxas"]}
         narrow(has, f"Triton's own {program[1]}" + (f" for {arch}" if arch else ""), program[0])
-    if ptx_version and program is None and not sets and not stated:
-        pass  # a PTX alone may come from any ptxas override: no evidence about Triton's release
-    elif ptx_version and program:
+    # A PTX alone is no evidence: an overridden ptxas sets its version.
+    if ptx_version and program:
         fits = {r for r in releases if ptx_version in _ptx_versions(table["marks"][r]["ptxas"], blackwell)}
         narrow(fits, f"PTX .version {ptx_version} by Triton's own ptxas", f".version {ptx_version}")
     for flag in {f for r in releases for f in table["marks"][r]["flags"]}:
@@ -175,6 +183,17 @@ def triton_evidence(
             f"the log names Triton {stated}, its line numbers are those of {' or '.join(sorted(candidates))}"
         )
     return TritonEvidence(tuple(r for r in releases if r in candidates), stated, tuple(contradictions), tuple(facts))
+
+
+def bundled_ptxas(triton: TritonEvidence, program: str) -> tuple[Fact, ...]:
+    """The release of Triton's own ptxas as one fact, where all Tritons it can have been bundle the same; else ()."""
+    marks = triton_lines()["marks"]
+    name = "ptxas-blackwell" if program.rstrip("'\"").endswith("blackwell") else "ptxas"
+    names = [r for r in ((_number(triton.stated),) if triton.stated else triton.candidates) if r in marks]
+    found = {marks[r]["ptxas"].get(name) for r in names}
+    if len(found) != 1 or None in found:
+        return ()
+    return (Fact("ptxas_version", found.pop(), DERIVED, f"{name} as bundled with Triton {' and '.join(names)}"),)
 
 
 def _number(version: str) -> str:

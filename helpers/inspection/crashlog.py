@@ -17,6 +17,7 @@ from helpers.inspection.crashfacts import (
     Fact,
     Frame,
     TritonEvidence,
+    bundled_ptxas,
     find_frames,
     triton_evidence,
     version_facts,
@@ -155,6 +156,7 @@ class CrashLog:
     compiled: PtxasLog = field(default_factory=PtxasLog)
     facts: tuple[Fact, ...] = ()
     notes: tuple[str, ...] = ()
+    blank: bool = True
     chars: int = 0
 
     @property
@@ -202,6 +204,7 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
     facts += version_facts(body).values()
     if program and "triton/backends/nvidia/bin" in program.replace("\\", "/"):
         facts.append(Fact("ptxas_origin", "bundled with Triton", DERIVED, program[:200]))
+        facts += bundled_ptxas(triton, program)
     elif program and ("/" in program or "\\" in program):
         facts.append(Fact("ptxas_origin", "not Triton's own", DERIVED, program[:200]))
     exception = _exception(body, first)
@@ -228,6 +231,7 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
         compiled=spoken,
         facts=tuple(facts),
         notes=clean.notes,
+        blank=not (clean.binary or body.strip()),
         chars=len(text),
     )
 

@@ -1,8 +1,8 @@
 """What people paste, made readable: colours, quoting and escapes removed, line breaks put back, size bounded.
 
 The text is a stranger's: it may be megabytes long, binary, cut off, or one line. Nothing here raises on any text,
-nothing in it is opened or run, and every pattern is linear: each repetition is bounded, and a run of one character is entered
-at its start only.
+nothing in it is opened or run, and every pattern is linear: each repetition is bounded, and a run of one character is
+entered at its start only.
 """
 
 from __future__ import annotations
@@ -34,7 +34,8 @@ _COMPLAINS = r"ptxas[\w.-]{0,24} [^\n;]{1,300}, line [0-9]{1,9}; {0,4}(?:info|wa
 # Where a new line begins in a text whose breaks were lost; harmless where they were not.
 _MARKS = re.compile(
     rf"(?<![\w./\\-])(?={_SPEAKS}|{_COMPLAINS})|(?=Repro command:)|(?=`ptxas` stderr:)"
-    r"|(?=File \"[^\"\n]{1,500}\", line )|(?=Traceback \(most recent)|(?<!=)(?=={32})|(?=please share the reproducer above)",
+    r"|(?=File \"[^\"\n]{1,500}\", line )|(?=Traceback \(most recent)|(?<!=)(?=={32})"
+    r"|(?=please share the reproducer above)",
     re.ASCII,
 )
 _CUT_WORDS = "the log has {total:,} characters: the first and last {half:,} were read, {gone:,} between them were not"

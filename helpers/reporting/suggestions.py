@@ -14,9 +14,12 @@ from functools import lru_cache
 from helpers.compiler.arch import ARCHS, MAX_REGS_PER_THREAD, GpuArch
 from helpers.reporting.records import DATA
 
-FULL_WARPS = range(1, 33)
 POWERS = (1, 2, 4, 8, 16, 32)
-MEASURED_ON = "on the incident's kernel (extend attention, head dim 256, fp8 cache, window 1024, 128x64, 8 warps)"
+MEASURED_ON = "on the incident's kernel"
+ABOUT_MEASURED = (
+    "the incident's kernel is extend attention, head dim 256, fp8 cache, window 1024, tile 128x64, 8 warps, compiled "
+    "for sm_100a; for another kernel what was measured is a lead: python -m helpers ablate finds out for it"
+)
 ARITHMETIC = "arithmetic: 65,536 registers per SM, allocated to warps in units of 8 per thread"
 
 
@@ -59,17 +62,17 @@ def _verdict(row: dict[str, str]) -> str:
 
 
 def measured(remedies: Iterable[str], tritons: Iterable[str] = ()) -> str:
-    """The recorded verdicts of remedies of data/remedies.csv as one phrase, `3.5.1: C7600; 3.6.0: …`."""
+    """The recorded verdicts of remedies of data/remedies.csv as one phrase; several remedies want one Triton."""
     wanted, allowed = set(remedies), set(tritons)
     rows = [r for r in recorded("remedies") if r["remedy"] in wanted and (not allowed or r["triton"] in allowed)]
     if not rows:
         return "measured here: data/remedies.csv"
     by_verdict: dict[str, list[str]] = {}
     for row in rows:
-        word = f"{row['remedy']}, {row['triton']}" if len(wanted) > 1 else row["triton"]
+        word = row["remedy"] if len(allowed) == 1 else row["triton"]
         by_verdict.setdefault(_verdict(row), []).append(word)
     words = "; ".join(f"{', '.join(names)}: {verdict}" for verdict, names in by_verdict.items())
-    return f"measured here (data/remedies.csv, Triton {words})"
+    return f"measured here (data/remedies.csv, Triton {f'{next(iter(allowed))}, ' if len(allowed) == 1 else ''}{words})"
 
 
 def register_share(num_warps: int) -> int:
@@ -78,12 +81,8 @@ def register_share(num_warps: int) -> int:
 
 
 def warps_of_cap(cap: int) -> tuple[int, ...]:
-    """The numbers of warps whose share of the register file is exactly `cap` registers a thread; () for none."""
-    if cap >= MAX_REGS_PER_THREAD:
-        return ()
-    found = tuple(n for n in FULL_WARPS if register_share(n) == cap)
-    # Triton takes powers of two; another number comes of warp specialisation.
-    return tuple(n for n in found if n in POWERS) or found
+    """The `num_warps` (Triton takes powers of two) that leave exactly `cap` registers a thread; () for none."""
+    return tuple(n for n in POWERS if register_share(n) == cap) if cap < MAX_REGS_PER_THREAD else ()
 
 
 def archs_of_limit(limit_bytes: int) -> tuple[GpuArch, ...]:

@@ -1,0 +1,337 @@
+"""`diagnose`: what kind of failure a pasted log shows, what is known to help, what to attach and where to report it.
+
+Unknown is an answer; guessing is not. Nothing in the text is run, opened or trusted.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, field
+
+from helpers.compiler.arch import MAX_REGS_PER_THREAD
+from helpers.errors import UserError
+from helpers.inspection.crashlog import CrashLog, Failure, parse_crash_log
+from helpers.reporting import diagnosis_view
+from helpers.reporting.incidents import SAME, Match, match_incidents
+from helpers.reporting.remedies import advice
+from helpers.reporting.suggestions import (
+    ABOUT_MEASURED,
+    MEASURED_ON,
+    Suggestion,
+    archs_of_limit,
+    register_share,
+    warps_of_cap,
+)
+
+CERTAIN, LIKELY, NONE = "certain", "likely", "none"
+
+TITLES = {
+    "register_exhaustion": "register exhaustion: ptxas could not allocate registers",
+    "register_cap_too_low": "the register cap is lower than one instruction needs",
+    "shared_memory": "out of shared memory (not of registers)",
+    "tensor_memory": "out of tensor memory (not of registers)",
+    "threads": "more threads than the compiled kernel allows",
+    "unsupported_ptx_version": "ptxas is older than the PTX it was given",
+    "unsupported_arch": "the toolchain does not know this chip, or the PTX does not fit it",
+    "illegal_instruction": "ptxas could not read the PTX",
+    "internal_error": "ptxas broke off with an internal error",
+    "ptxas_signal": "ptxas was killed by a signal",
+    "ptxas_error": "ptxas refused the PTX for a reason this project does not know",
+    "trapped": "the kernel is one bare trap: it compiles and cannot run",
+    "frontend_error": "Triton failed before there was PTX",
+    "no_failure": "no failure: ptxas compiled it",
+    "unknown": "unknown",
+}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What `diagnose` found. `kind` is one of `helpers.inspection.crashlog.KINDS`.
+
+    `because` are sentences that lead from the log to the kind, `confidence` is `certain` where ptxas or Triton say it
+    in their own words, `likely` where it follows, `none` for unknown. `suggestions` come in the order to try; `in_vain`
+    is what people try without success. `log` holds every extracted fact with the text it came from.
+    """
+
+    kind: str
+    title: str
+    because: tuple[str, ...]
+    confidence: str
+    log: CrashLog = field(repr=False)
+    suggestions: tuple[Suggestion, ...] = ()
+    in_vain: tuple[Suggestion, ...] = ()
+    incidents: tuple[Match, ...] = ()
+    report_to: str = ""
+    report_why: str = ""
+    attach: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failure(self) -> Failure | None:
+        """The failure explained: the first of the log."""
+        return self.log.first
+
+    def to_dict(self) -> dict:
+        """Everything ready for JSON; the PTX itself is left out (its hash and number of lines stay)."""
+        log, first = self.log, self.log.first
+        return {
+            "kind": self.kind,
+            "title": self.title,
+            "because": list(self.because),
+            "confidence": self.confidence,
+            "ptxas_code": first.code if first else None,
+            "register_count_asked": first.register_count_asked if first else None,
+            "register_count_needed": first.register_count_needed if first else None,
+            "required": first.required if first else None,
+            "limit": first.limit if first else None,
+            "message": first.message if first else None,
+            "exception": log.exception,
+            "arch": log.arch,
+            "kernel_name": log.kernel_name,
+            "num_warps": log.num_warps,
+            "register_cap": log.register_cap,
+            "triton": {
+                "words": log.triton.words(),
+                "stated": log.triton.stated,
+                "candidates": list(log.triton.candidates),
+                "contradictions": list(log.triton.contradictions),
+            },
+            "torch": log.value("torch_version"),
+            "python": log.value("python_version"),
+            "ptxas_version": log.value("ptxas_version"),
+            "ptxas_program": log.ptxas_program,
+            "ptxas_flags": list(log.ptxas_flags),
+            "ptx_path": log.ptx_path,
+            "ptx": ptx_summary(log),
+            "failure_count": log.failure_count,
+            "failures": [vars(f) for f in log.failures],
+            "frames": [vars(f) for f in log.frames],
+            "suggestions": [s.to_dict() for s in self.suggestions],
+            "in_vain": [s.to_dict() for s in self.in_vain],
+            "incidents": [m.to_dict() for m in self.incidents],
+            "report_to": self.report_to,
+            "report_why": self.report_why,
+            "attach": list(self.attach),
+            "evidence": [vars(f) for f in log.facts],
+            "notes": list(self.notes),
+        }
+
+    def text(self) -> str:
+        """The diagnosis as text for a terminal."""
+        return diagnosis_view.as_text(self)
+
+    def _repr_html_(self) -> str:
+        return diagnosis_view.as_html(self)
+
+
+def ptx_summary(log: CrashLog) -> dict | None:
+    """Lines, SHA-256 and completeness of the PTX module in a log, or None."""
+    if log.ptx is None:
+        return None
+    return {
+        "lines": log.ptx.count("\n"),
+        "sha256": hashlib.sha256(log.ptx.encode(errors="replace")).hexdigest(),
+        "complete": not log.ptx_cut,
+        "version": log.ptx_version,
+    }
+
+
+def diagnose(text: str) -> Diagnosis:
+    """The `Diagnosis` of a pasted log: a traceback, ptxas's stderr, Triton's printed PTX, a piece of a CI log.
+
+    Any text gets an answer, `unknown` where nothing in it is known. Raises UserError for what is not text.
+    """
+    if not isinstance(text, str):
+        raise UserError(
+            f"diagnose takes the text of a log, not {type(text).__name__}; read the file first, or use "
+            "python -m helpers diagnose FILE"
+        )
+    log = parse_crash_log(text)
+    failure = log.first
+    notes = list(log.notes)
+    if log.failure_count > 1:
+        notes.append(f"{log.failure_count} different failures are in this log; this is about the first")
+    if failure is None:
+        return _without_failure(log, notes)
+    given = advice(log, failure)
+    if any(MEASURED_ON in s.evidence for s in given.helps):
+        notes.append(ABOUT_MEASURED)
+    matches = match_incidents(log)
+    to, why = _report(log, failure, matches)
+    return Diagnosis(
+        kind=failure.kind,
+        title=TITLES[failure.kind],
+        because=tuple(_because(log, failure)),
+        confidence=CERTAIN,
+        log=log,
+        suggestions=(*_from_incidents(matches), *given.helps),
+        in_vain=given.does_not,
+        incidents=matches,
+        report_to=to,
+        report_why=why,
+        attach=_attach(log, failure),
+        notes=(*notes, *log.triton.contradictions),
+    )
+
+
+def _from_incidents(matches: tuple[Match, ...]) -> tuple[Suggestion, ...]:
+    return tuple(
+        Suggestion(m.incident.remedy, f"this is {m.incident.name}: {m.incident.what}", m.incident.remedy_evidence)
+        for m in matches
+        if m.degree == SAME
+    )
+
+
+# --- why --------------------------------------------------------------------------------------------------
+
+
+def _because(log: CrashLog, failure: Failure) -> list[str]:
+    who = "Triton" if failure.resource or failure.kind == "frontend_error" else "ptxas"
+    lines = [f"{who} says: {failure.message}"] if failure.kind != "trapped" else [failure.message]
+    asked = failure.register_count_asked
+    if failure.kind == "register_exhaustion" and asked is not None:
+        lines.append(_about_cap(log, asked))
+    if failure.kind == "register_cap_too_low" and asked is not None:
+        lines.append(_about_cap(log, asked))
+    if failure.resource and failure.required is not None and failure.limit is not None:
+        unit = {"shared memory": " bytes per CTA", "tensor memory": " columns"}.get(failure.resource, "")
+        lines.append(
+            f"{failure.required:,} of {failure.limit:,}{unit} are {failure.required - failure.limit:,} too many; "
+            "the compile itself had succeeded"
+        )
+        chips = archs_of_limit(failure.limit) if failure.resource == "shared memory" else ()
+        if chips:
+            lines.append(f"a limit of {failure.limit:,} bytes is that of {', '.join(a.name for a in chips)}")
+    if failure.seen > 1:
+        lines.append(f"the log says it {failure.seen} times")
+    return lines
+
+
+def _about_cap(log: CrashLog, asked: int) -> str:
+    if asked >= MAX_REGS_PER_THREAD:
+        return (
+            f"{MAX_REGS_PER_THREAD} is the most an instruction can address: no setting raises it, the kernel wants more"
+        )
+    if log.register_cap == asked:
+        return f"{asked} is the cap the log itself names (maxnreg or --maxrregcount)"
+    warps = warps_of_cap(asked)
+    if log.num_warps is not None and register_share(log.num_warps) == asked:
+        n = log.num_warps
+        return f"{asked} is what {n} warps leave: 65,536 registers / ({n} * 32 threads), in steps of 8"
+    if log.num_warps is not None:
+        return (
+            f"{log.num_warps} warps would leave {register_share(log.num_warps)} registers a thread, so {asked} is a "
+            "cap set elsewhere (maxnreg)"
+        )
+    if warps:
+        return (
+            f"{asked} is what {' or '.join(map(str, warps))} warps leave (65,536 / {warps[0] * 32} threads), or a cap "
+            "set as maxnreg: the log does not say which"
+        )
+    return f"no power-of-two num_warps leaves {asked} registers a thread: it is a cap set elsewhere (maxnreg)"
+
+
+def _without_failure(log: CrashLog, notes: list[str]) -> Diagnosis:
+    entry = log.compiled.entry
+    if entry is not None and entry.regs_per_thread is not None:
+        said = [
+            f"ptxas reports {f.name}: {f.regs_per_thread} registers, {f.spill_store_bytes or 0} B of spill stores"
+            for f in log.compiled.functions[:5]
+            if f.regs_per_thread is not None
+        ]
+        if entry.regs_per_thread <= 8:
+            said.append(
+                "so few registers can mean that the kernel collapsed to a bare trap; the PTX would tell "
+                "(python -m helpers pressure FILE.ptx)"
+            )
+        return Diagnosis("no_failure", TITLES["no_failure"], tuple(said), LIKELY, log, notes=tuple(notes))
+    if log.blank:
+        why = "the text is empty"
+    elif "this is binary data, not text" in notes:
+        why = "this is not text"
+    elif log.exception:
+        why = (
+            f"a Python error ({log.exception}), but nothing in the log is a failure of ptxas or of Triton's compiler "
+            "that this project knows; an error at run time says nothing about compiling"
+        )
+    elif log.ptx is not None:
+        why = "a PTX module without a word of what went wrong; python -m helpers pressure reads it"
+    elif log.frames or log.facts:
+        why = "parts of a log, but not the part in which ptxas or Triton say what failed (it stands at the end)"
+    else:
+        why = "nothing in it is by ptxas, Triton or a Python traceback"
+    attach = ("the whole output from `Traceback` or `ptxas` on, to its end",) if log.chars else ()
+    return Diagnosis("unknown", TITLES["unknown"], (why,), NONE, log, attach=attach, notes=tuple(notes))
+
+
+# --- where to and with what -------------------------------------------------------------------------------
+
+_NOBODY = "nobody yet"
+_OWNER = "the kernel's own project"
+
+
+def _report(log: CrashLog, failure: Failure, matches: tuple[Match, ...]) -> tuple[str, str]:
+    same = next((m for m in matches if m.degree == SAME), None)
+    triton = log.triton.words()
+    if same is not None:
+        return _NOBODY, f"it is known: {same.incident.name}, {same.incident.link}; say there if the remedy fails"
+    if failure.kind in ("internal_error", "ptxas_signal"):
+        version = log.value("ptxas_version") or log.value("cuda_of_ptxas")
+        words = (
+            f"ptxas {version}"
+            if version
+            else f"the ptxas that Triton {triton} brought"
+            if triton != "not known"
+            else "its ptxas"
+        )
+        return "NVIDIA (developer.nvidia.com/bugs), and Triton", (
+            f"a compiler that breaks off by itself is at fault whatever its input; name {words}"
+        )
+    if failure.kind == "register_exhaustion" and (failure.register_count_asked or 0) >= MAX_REGS_PER_THREAD:
+        return f"{_OWNER} first, then Triton (triton-lang/triton)", (
+            f"the tile is the project's choice, the PTX is Triton's (version {triton}): here the same PTX died on "
+            "every ptxas and another Triton's did not (data/version_matrix.csv). NVIDIA only if one ptxas takes your PTX and "
+            "another does not"
+        )
+    if failure.kind == "ptxas_error":
+        return "Triton (triton-lang/triton)", f"the PTX is Triton's (version {triton}), and ptxas refuses it"
+    if failure.kind == "illegal_instruction":
+        return (
+            f"{_OWNER} if it has inline assembly, else Triton",
+            f"whoever wrote that PTX line; Triton's version: {triton}",
+        )
+    if failure.kind in ("unsupported_arch", "unsupported_ptx_version"):
+        return _NOBODY, f"a newer release may know it (Triton here: {triton}); Triton if the newest does not"
+    if failure.kind == "frontend_error":
+        return f"{_OWNER}; Triton if an MLIR pass failed", f"the source did not become PTX (Triton {triton})"
+    return _OWNER, "the launch configuration is its own choice; no compiler is at fault"
+
+
+def _attach(log: CrashLog, failure: Failure) -> tuple[str, ...]:
+    wanted = ["this log, whole, as text"]
+    if log.ptx is not None and not log.ptx_cut:
+        wanted.append(f"the PTX in it ({log.ptx.count(chr(10)):,} lines), as a file")
+    elif failure.ptx_path and not failure.resource:
+        wanted.append(f"the PTX: Triton leaves it where the command names it ({failure.ptx_path}) when ptxas fails")
+    elif failure.kind not in ("shared_memory", "tensor_memory", "threads", "frontend_error"):
+        wanted.append("the PTX: Triton prints it before the traceback, and leaves it in the temporary folder")
+    if log.triton.stated is None:
+        wanted.append("`pip list | grep -iE 'triton|torch'`" + (
+            f" (the log leaves open: {' or '.join(log.triton.candidates)})" if len(log.triton.candidates) > 1 else ""
+        ))  # fmt: skip
+    if failure.kind not in ("shared_memory", "tensor_memory", "threads", "frontend_error") and not log.value(
+        "ptxas_version"
+    ):
+        wanted.append("`ptxas --version` of the ptxas in the command")
+    if log.arch is None:
+        wanted.append("the GPU and its arch (nvidia-smi)")
+    launch = [
+        w
+        for w, known in (("num_warps", log.num_warps), ("num_stages", None), ("maxnreg", log.register_cap))
+        if not known
+    ]
+    wanted.append(f"the kernel's source, its constexprs (tile sizes) and {', '.join(launch)}")
+    return tuple(wanted)
+
+
+__all__ = ["TITLES", "Diagnosis", "diagnose", "ptx_summary"]
