@@ -1,0 +1,225 @@
+"""repro.sh: a script that needs a ptxas and nothing else, and a run of it from a zip in an empty folder."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import re
+import shlex
+import signal
+import subprocess
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from helpers.compiler.assemble import Assembly
+from helpers.errors import UserError
+from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+
+SAME, NOT_THE_SAME, NO_PTXAS = 0, 1, 2
+MAX_WORDS = 160
+MAX_OUTPUT = 200_000
+MAX_UNPACKED = 256_000_000
+RUN_LIMIT_S = 120
+# Flags of a pasted log that go to a ptxas; any other word of a stranger's is left out.
+_SAFE_FLAG = re.compile(
+    r"-v|--verbose|-lineinfo|--generate-line-info|-g|--device-debug|-O[0-4]|--opt-level[= ][0-4]|--fmad=(?:true|false)"
+    r"|--(?:regAllocOptLevel|register-usage-level|maxrregcount)[= ][0-9]{1,3}|-maxrregcount=[0-9]{1,3}"
+    r"|--(?:warn-on-spills|suppress-debug-info|return-at-end|extensible-whole-program)"
+)
+_WRITES_OR_READS = ("-o", "--output-file", "--options-file", "-optf", "--input-as-string", "--def-load-cache-file")
+
+
+@dataclass(frozen=True)
+class Expected:
+    """How a ptxas run ended: the status, its C-code, and words of its log by which to know it again."""
+
+    status: str
+    code: str | None
+    words: str
+    limit_s: int = RUN_LIMIT_S
+
+    @property
+    def failed(self) -> bool:
+        """Whether ptxas made no binary."""
+        return self.status != "ok"
+
+    def sentence(self) -> str:
+        """What is expected of a repro, in words."""
+        if self.status == "timeout":
+            return f"ptxas is still running after {self.limit_s} seconds"
+        if self.status == "ptxas_signal":
+            return "ptxas is ended by a signal"
+        return f"ptxas fails and says: {self.words}" if self.failed else "ptxas succeeds"
+
+
+@dataclass(frozen=True)
+class ReproRun:
+    """One run of a repro.sh: its exit code (None: stopped at the time limit) and what it printed."""
+
+    exit_code: int | None
+    output: str
+
+    @property
+    def same(self) -> bool:
+        """Whether ptxas failed as recorded."""
+        return self.exit_code == SAME
+
+
+def expected_of(done: Assembly) -> Expected:
+    """What a run of ptxas ended in, as something a script can recognise."""
+    log = parse_ptxas_log(done.log)
+    status = classify_failure(log, done.returncode, timed_out=done.timed_out)
+    code = next((code for code in log.codes if any(code in words for words in log.fatal)), None)
+    if code:
+        return Expected(status, code, f"({code})")
+    # `line 5: …`: where it is may move with an edit of comments; what it says does not.
+    first = re.sub(r"^line [0-9]+: ", "", log.fatal[0]) if log.fatal else ""
+    words = re.split(r"[^\x20-\x7e]", first)[0][:MAX_WORDS].strip()
+    return Expected(status, None, words, max(1, min(RUN_LIMIT_S, round(done.wall_s))))
+
+
+def safe_flags(flags: Sequence[str], *, trusted: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(flags for the repro, flags left out). Flags of a stranger's log must be known ones; none may name a file."""
+    kept, out = [], []
+    for flag in flags:
+        fine = (
+            flag.isprintable()
+            and not flag.startswith(_WRITES_OR_READS)
+            and not flag.startswith(("--gpu-name", "-arch"))
+        )
+        if fine and (trusted or _SAFE_FLAG.fullmatch(flag)):
+            kept += flag.split(" ") if not trusted else [flag]
+        elif not flag.startswith(("--gpu-name", "-arch")):
+            out.append(flag)
+    return tuple(kept), tuple(out)
+
+
+def ptxas_words(flags: Sequence[str], gpu_name: str) -> list[str]:
+    """The arguments of the one command, without program and output."""
+    words = list(flags)
+    if not {"-v", "--verbose"} & set(words):
+        words.append("-v")
+    return [*words, f"--gpu-name={gpu_name}", "kernel.ptx"]
+
+
+def one_command(flags: Sequence[str], gpu_name: str) -> str:
+    """The one command as a person types it in the unpacked folder."""
+    return shlex.join(["ptxas", *ptxas_words(flags, gpu_name), "-o", "kernel.cubin"])
+
+
+def repro_script(flags: Sequence[str], gpu_name: str, expected: Expected) -> str:
+    """A POSIX sh script: exit 0 when ptxas fails as `expected`, 1 when it does not, 2 when there is no ptxas."""
+    arguments = shlex.join(ptxas_words(flags, gpu_name))
+    if expected.status == "timeout":
+        run = (
+            f'"$ptxas" {arguments} -o "$out/kernel.cubin" >"$out/log" 2>&1 &\n'
+            f'ran=$!\n(sleep {expected.limit_s}; kill -9 "$ran") 2>/dev/null &\nwatch=$!\n'
+            'wait "$ran"\ncode=$?\nkill "$watch" 2>/dev/null'
+        )
+        same = '[ "$code" -eq 137 ]'
+    else:
+        run = f'"$ptxas" {arguments} -o "$out/kernel.cubin" >"$out/log" 2>&1\ncode=$?'
+        if expected.status == "ptxas_signal":
+            same = '[ "$code" -gt 128 ]'
+        elif expected.words:
+            same = f'[ "$code" -ne 0 ] && grep -F -q -e {shlex.quote(expected.words)} "$out/log"'
+        else:
+            same = '[ "$code" -ne 0 ]'
+    said = shlex.quote(expected.sentence())
+    return f"""#!/bin/sh
+# Gives kernel.ptx to ptxas and says whether that fails as recorded. Needs a ptxas: $PTXAS, else the one on the PATH.
+# Writes to a temporary folder only. Exit code: 0 failed the same way, 1 did not, 2 there is no ptxas to run.
+set -u
+ptxas=${{PTXAS:-ptxas}}
+case $ptxas in
+  /*) ;;
+  */*) ptxas=$PWD/$ptxas ;;
+esac
+cd -- "$(dirname -- "$0")" || exit {NO_PTXAS}
+if ! version=$("$ptxas" --version 2>/dev/null); then
+  echo "no ptxas: put one on the PATH, or name it: PTXAS=/path/to/ptxas sh repro.sh" >&2
+  exit {NO_PTXAS}
+fi
+echo "$version" | grep release
+out=$(mktemp -d) || exit {NO_PTXAS}
+trap 'rm -rf "$out"' EXIT
+trap 'exit {NO_PTXAS}' HUP INT TERM
+{run}
+cat "$out/log"
+echo "exit code of ptxas: $code"
+echo expected: {said}
+if {same}; then
+  echo "result: failed the same way"
+  exit {SAME}
+fi
+echo "result: did not fail the same way"
+exit {NOT_THE_SAME}
+"""
+
+
+def safe_member(name: str) -> str:
+    """`name` if it is a file name that stays inside a folder wherever it is unpacked; raises UserError otherwise."""
+    path = PurePosixPath(name)
+    fine = (
+        re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._/-]{0,199}", name)
+        and path.as_posix() == name
+        and not {".", ".."} & set(path.parts)
+        and not any(part.startswith((".", "-")) for part in path.parts)
+    )
+    if not fine:
+        raise UserError(f"{name[:80]!r} is no name for a file of a bundle: letters, digits and ._- in folders of such")
+    return name
+
+
+def unpack(content: bytes, folder: Path) -> list[str]:
+    """Unpack a zip into `folder`, every name checked first; returns the names. Raises UserError for a bad one."""
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        infos = archive.infolist()
+        for info in infos:
+            safe_member(info.filename)
+        if sum(info.file_size for info in infos) > MAX_UNPACKED:
+            raise UserError(f"the zip unpacks to more than {MAX_UNPACKED} bytes")
+        for info in infos:
+            target = folder / info.filename
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(archive.read(info))
+        return [info.filename for info in infos]
+
+
+def run_repro(content: bytes, ptxas: Path, *, timeout_s: float = 300.0) -> ReproRun:
+    """Run the repro.sh of a zip (its bytes) from an empty folder: nothing there but the zip's files, one ptxas named.
+
+    The environment is PATH, PTXAS, TMPDIR and LC_ALL alone. What still runs at `timeout_s` is killed, group and all.
+    """
+    with tempfile.TemporaryDirectory(prefix="repro-") as scratch:
+        folder, outside = Path(scratch) / "bundle", Path(scratch) / "tmp"
+        folder.mkdir()
+        outside.mkdir()
+        unpack(content, folder)
+        env = {"PATH": "/usr/bin:/bin", "PTXAS": str(ptxas), "TMPDIR": str(outside), "LC_ALL": "C"}
+        with open(outside / "said", "wb") as said:
+            process = subprocess.Popen(
+                ["/bin/sh", "repro.sh"],
+                cwd=folder,
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=said,
+                stderr=said,
+                start_new_session=True,
+            )
+            code: int | None = None
+            try:
+                code = process.wait(timeout=timeout_s)
+            except subprocess.TimeoutExpired:
+                pass
+            finally:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+        with open(outside / "said", "rb") as said:
+            output = said.read(MAX_OUTPUT).decode(errors="replace")
+        return ReproRun(code, output.replace(str(folder), ".").replace(scratch, "."))
