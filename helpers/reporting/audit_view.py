@@ -95,7 +95,7 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
             found[row["arch"], row["table"], int(row["head_dim"]), dtype, row["option"]] = row
     columns = [(a, t) for a in ARCHS for t in audit_tables(a) if any(key[:2] == (a, t) for key in found)]
     lines = sorted({key[2:] for key in found}, key=lambda k: (k[0], k[1], list(OPTIONS).index(k[2])))
-    fig, ax = plt.subplots(figsize=(1.9 + 0.72 * len(columns), 1.9 + 0.205 * len(lines)))
+    fig, ax = plt.subplots(figsize=(max(7.0, 1.9 + 0.72 * len(columns)), 1.9 + 0.205 * len(lines)))
     cmap, norm = plt.get_cmap("YlOrBr"), LogNorm(8, 6000)
     for y, line in enumerate(lines):
         for x, column in enumerate(columns):
@@ -125,8 +125,8 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
     ax.tick_params(length=0)
     ax.spines[:].set_visible(False)
     ax.set_xlabel(
-        f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only   (cell: registers per thread, or "
-        "bytes of spill stores, or why there is no launch)",
+        f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only; a table with ? is a what-if\n"
+        "cell: registers per thread, or bytes of spill stores, or why there is no launch",
         fontsize=8,
     )
     claim(ax, title, subtitle)

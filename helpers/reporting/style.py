@@ -63,5 +63,7 @@ def claim(ax: Axes, title: str, subtitle: str) -> None:
     """Put the claim as the title and the conditions (arch, dtype, versions, evidence) under it."""
     lines = subtitle.count("\n") + 1
     ax.set_title(title, pad=8 + 13 * lines)
-    ax.text(0, 1.02, subtitle, transform=ax.transAxes, fontsize=8.5, color="#555555", va="bottom")
+    # Points, not a share of the axes: a tall figure would lift the subtitle into the title.
+    ax.annotate(subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=8.5,
+                color="#555555", va="bottom", annotation_clip=False)  # fmt: skip
     remember_words(ax.figure, title, subtitle)
