@@ -20,12 +20,18 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helpers.reporting.pages import WIDGET_VIEW, without_widget_views  # noqa: E402
+from helpers.reporting.glossary import HOME, glossary_markdown, link_terms, unlinked_terms  # noqa: E402
+from helpers.reporting.pages import NOT_STATED, WIDGET_VIEW, figure_evidence, without_widget_views  # noqa: E402
 
 FOLDER = ROOT / "notebooks"
 FEWEST_NOTEBOOKS = 3
 MAX_CODE_LINES = 12
+MAX_CODE_COLUMNS = 120
+MAX_PROSE_WORDS = 200
+MAX_PRINTED_LINES = 60
+MAX_CODE_IN_A_ROW = 2
 MAX_BYTES = 3_000_000
+MAX_OUTPUT_BYTES = 1_000_000
 KERNEL = {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"}
 KEPT_METADATA = {"kernelspec", "language_info"}
 FIRST_CELL_SAYS = ("question", "answer", "gpu", "run time")
@@ -81,13 +87,26 @@ def _without_pictures(text: str) -> str:
 
 def _code_problems(cell: nbformat.NotebookNode) -> list[str]:
     found = []
-    lines = len(cell.source.strip().splitlines())
-    if lines > MAX_CODE_LINES:
-        found.append(f"{lines} lines of code where at most {MAX_CODE_LINES} are wanted")
+    lines = cell.source.strip().splitlines()
+    if not lines:
+        found.append("is empty (--fix)")
+    if len(lines) > MAX_CODE_LINES:
+        found.append(f"{len(lines)} lines of code where at most {MAX_CODE_LINES} are wanted")
+    widest = max(map(len, lines), default=0)
+    if widest > MAX_CODE_COLUMNS:
+        found.append(f"a line of {widest} characters where at most {MAX_CODE_COLUMNS} are wanted")
     found += [what for what, pattern in _FORBIDDEN_CODE.items() if pattern.search(cell.source)]
     for output in cell.outputs:
         if output.output_type == "error":
             found.append(f"shows an error: {output.ename}")
+        size = len(json.dumps(output))
+        if size > MAX_OUTPUT_BYTES:
+            found.append(f"an output of {size / 1e6:.1f} MB where at most {MAX_OUTPUT_BYTES / 1e6:.0f} MB is wanted")
+        printed = output.text.count("\n") if output.output_type == "stream" else 0
+        if printed > MAX_PRINTED_LINES:
+            found.append(f"prints {printed} lines where at most {MAX_PRINTED_LINES} can be read (a table scrolls)")
+        if output.output_type == "stream" and output.name == "stderr":
+            found.append(f"shows what was written to stderr: {output.text.strip()[:80]}")
         if WIDGET_VIEW in output.get("data", {}):
             found.append("keeps a widget view, dead without its kernel (--fix)")
         for text in _texts(output):
@@ -99,11 +118,52 @@ def _code_problems(cell: nbformat.NotebookNode) -> list[str]:
 
 def _markdown_problems(cell: nbformat.NotebookNode) -> list[str]:
     found = []
+    words = len(cell.source.split())
+    if words > MAX_PROSE_WORDS and cell.source != glossary_markdown():
+        found.append(f"{words} words at one go where at most {MAX_PROSE_WORDS} are wanted")
+    if any(line != line.rstrip() for line in cell.source.splitlines()):
+        found.append("spaces at the end of a line (--fix)")
     if "data:image" in cell.source or cell.get("attachments"):
         found.append("holds a picture as text (draw it in a code cell)")
     prose = re.sub(r"```.*?```|`[^`\n]*`", "", cell.source, flags=re.DOTALL)
     if _MATH.search(prose):
         found.append("holds TeX, which the offline pages cannot typeset (write it in words, Unicode or code)")
+    return found
+
+
+def _prose_problems(notebook: nbformat.NotebookNode) -> list[str]:
+    """Code cells in a row with nothing to read between them: neither Markdown nor a sentence as output."""
+    found, run = [], 0
+    for index, cell in enumerate(notebook.cells):
+        if cell.cell_type != "code":
+            run = 0
+            continue
+        run += 1
+        if run == MAX_CODE_IN_A_ROW + 1:
+            found.append(f"cell {index}: the third code cell in a row without a word between (say what is coming)")
+        if any("text/markdown" in output.get("data", {}) for output in cell.outputs):
+            run = 0
+    return found
+
+
+def _whole_problems(notebook: nbformat.NotebookNode, name: str) -> list[str]:
+    """What a notebook as a whole owes its reader: links to the glossary, sources, an exercise, what was not shown."""
+    found = []
+    prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    if name == HOME:
+        if glossary_markdown() not in prose:
+            found.append("the glossary is not that of helpers/reporting/glossary.py (--fix)")
+    else:
+        unlinked = ", ".join(term.name for term in unlinked_terms(prose))
+        if unlinked:
+            found.append(f"terms not linked to the glossary where they first appear: {unlinked} (--fix)")
+        if not prose or "not shown" not in prose[-1].lower():
+            found.append("the last Markdown cell must say what was not shown")
+    silent = figure_evidence(notebook).count(NOT_STATED)
+    if silent:
+        found.append(f"{silent} figures do not say whether they are live, recorded or compile-only (style.claim)")
+    if not any("rc.fold(" in cell.source for cell in notebook.cells if cell.cell_type == "code"):
+        found.append("no prediction exercise with its answer below a fold (rc.fold)")
     return found
 
 
@@ -129,6 +189,7 @@ def problems(path: Path) -> list[str]:
     counts = [cell.execution_count for cell in code]
     if counts != list(range(1, len(code) + 1)):
         found.append(f"execution counts {counts} are not 1..{len(code)}: keep the outputs of one clean run (--execute)")
+    found += _whole_problems(notebook, path.name) + _prose_problems(notebook)
     for index, cell in enumerate(notebook.cells):
         of_cell = {"code": _code_problems, "markdown": _markdown_problems}.get(cell.cell_type, lambda _: [])(cell)
         if set(cell.metadata) - {"tags"}:
@@ -137,12 +198,14 @@ def problems(path: Path) -> list[str]:
     return found
 
 
-def fixed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-    """A copy without needless metadata and widget state, its execution counts closed up.
+def fixed(notebook: nbformat.NotebookNode, name: str = "") -> nbformat.NotebookNode:
+    """A copy without needless metadata, widget state, empty cells and spaces; terms linked, counts closed up.
 
-    Counts are renumbered only where they already rise: cells that ran in another order have to run again.
+    `name` is the file's: the glossary is written into the notebook that holds it and linked from the others. Counts
+    are renumbered only where they already rise: cells that ran in another order have to run again.
     """
     clean = without_widget_views(copy.deepcopy(notebook))
+    clean.cells = [cell for cell in clean.cells if cell.source.strip()]
     language = clean.metadata.get("language_info", {})
     clean.metadata = nbformat.NotebookNode(kernelspec=KERNEL)
     if language:
@@ -157,6 +220,16 @@ def fixed(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             for output in cell.outputs:
                 if output.output_type == "execute_result":
                     output.execution_count = number
+    prose = [cell for cell in clean.cells if cell.cell_type == "markdown"]
+    for cell in prose:
+        cell.source = "\n".join(line.rstrip() for line in cell.source.splitlines())
+    if name == HOME:
+        for cell in prose:
+            if cell.source.startswith("## Glossary"):
+                cell.source = glossary_markdown()
+    else:
+        for cell, source in zip(prose, link_terms([cell.source for cell in prose]), strict=True):
+            cell.source = source
     for cell in clean.cells:
         cell.metadata = nbformat.NotebookNode({k: v for k, v in cell.metadata.items() if k == "tags" and v})
     return clean
@@ -175,7 +248,11 @@ def _write(path: Path, notebook: nbformat.NotebookNode) -> bool:
 def main(arguments: list[str] | None = None) -> int:
     """The command line; the exit code: 0 when every notebook is clean (after `--fix`, where asked)."""
     parser = argparse.ArgumentParser(description="check the notebooks' style")
-    parser.add_argument("--fix", action="store_true", help="strip metadata and widget state, close up execution counts")
+    parser.add_argument(
+        "--fix",
+        action="store_true",
+        help="strip metadata, widget state and spaces, link terms to the glossary, close up counts",
+    )
     parser.add_argument("--execute", action="store_true", help="run each first and keep its outputs; implies --fix")
     parser.add_argument("notebook", nargs="*", type=Path, help="default: all in notebooks/")
     chosen = parser.parse_args(arguments)
@@ -190,8 +267,8 @@ def main(arguments: list[str] | None = None) -> int:
             if not run.ok:
                 found.append(run.failure_report())
                 continue
-            _write(path, fixed(run.notebook))
-        elif chosen.fix and _write(path, fixed(nbformat.read(path, as_version=4))):
+            _write(path, fixed(run.notebook, path.name))
+        elif chosen.fix and _write(path, fixed(nbformat.read(path, as_version=4), path.name)):
             print(f"{path.name}: mended")
         found += [f"{path.name}: {what}" for what in problems(path)]
     for what in found:
