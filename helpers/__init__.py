@@ -108,6 +108,7 @@ _HOMES = {
     "helpers.reporting.teaching": ("fold",),
     "helpers.reporting.verdict": ("workbook_verdict",),
     "helpers.reporting.explorers.basket": ("basket", "report_basket"),
+    "helpers.reporting.explorers.cliff_map": ("cliff_map",),
     "helpers.reporting.explorers.compile_explorer": ("explorer",),
     "helpers.reporting.explorers.landscape": ("landscape_explorer",),
     "helpers.reporting.explorers.recorded": ("numerics_explorer", "throughput_explorer"),

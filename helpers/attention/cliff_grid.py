@@ -12,7 +12,7 @@ CLIFF_WARPS = (4, 8, 16)
 
 
 def cliff_choices(base: Choice) -> list[Choice]:
-    """The cells of one map over `base` (arch, head dim, KV dtype, window, Triton): row by row, warps varying fastest."""
+    """The cells of one map over `base` (arch, head dim, KV dtype, window, Triton), row by row, warps varying fastest."""
     return [replace(base, tile=tile, num_warps=warps) for tile in CLIFF_TILES for warps in CLIFF_WARPS]
 
 
@@ -24,5 +24,6 @@ def recorded_maps() -> list[Choice]:
         for head_dim, window in ((256, 1024), (512, None), (128, None), (256, None))
         for kv_dtype in ("fp8_e4m3", "bf16")
     ]
+    # One step from the incident in a single control: another arch, another head dim under the same window.
     others = [replace(incident, arch=arch) for arch in ("sm_90a", "sm_120a")]
-    return [*b200, *others]
+    return [*b200, *others, *(replace(incident, head_dim=head_dim) for head_dim in (128, 512))]

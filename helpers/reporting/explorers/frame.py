@@ -11,6 +11,7 @@ import base64
 import hashlib
 import html
 import io
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,7 @@ import ipywidgets as w
 from helpers.attention.requests import Choice
 from helpers.compiler import cache
 from helpers.errors import UserError
+from helpers.reporting.display import evidence_label
 from helpers.reporting.explorers.basket import BasketItem, add_to_basket
 from helpers.reporting.explorers.work import Cancelled, Work
 from helpers.reporting.style import status_colour
@@ -42,7 +44,7 @@ _INSPECTION = Path(__file__).resolve().parents[2] / "inspection"
 
 @dataclass(frozen=True)
 class View:
-    """What an explorer shows for one state: a verdict (HTML), a figure (PNG) with its words, HTML below, a command.
+    """What an explorer shows for one state: a verdict (HTML), a figure (PNG, or HTML), HTML below it, a command.
 
     `title` says it in one line. `choice` is the configuration a report bundle can be made of, if there is one. `data`
     is for whoever asks the explorer from Python. A view that is not `final` is made anew when its state comes again.
@@ -52,6 +54,7 @@ class View:
     title: str
     command: str
     png: bytes = b""
+    figure: str = ""
     below: str = ""
     choice: Choice | None = None
     data: object = None
@@ -62,7 +65,9 @@ class ExplorerFrame(w.HBox):
     """One explorer: `controls` by name, `answer(state, work)` gives the View of the controls' values.
 
     `view` is what is shown now (None while there is none), `state` the controls' values. `middle` are further widgets
-    between the verdict and the figure. The first view is made before the constructor returns.
+    between the verdict and the figure. The first view is made before the constructor returns; `still` draws the picture
+    that stands in for it on pages without widgets where its figure is no PNG; `shown` is called with each view that
+    appears. `extra` adds to the state what is no control's value.
     """
 
     def __init__(
@@ -73,8 +78,11 @@ class ExplorerFrame(w.HBox):
         *,
         middle: Sequence[w.Widget] = (),
         extra: Callable[[], Mapping[str, object]] | None = None,
+        still: Callable[[View], bytes] | None = None,
+        shown: Callable[[View], None] | None = None,
     ) -> None:
         self.name, self.controls, self._answer, self._extra = name, dict(controls), answer, extra
+        self._shown = shown
         self.view: View | None = None
         self.problem: BaseException | None = None
         self._views: dict[tuple, View] = {}
@@ -94,7 +102,8 @@ class ExplorerFrame(w.HBox):
         for control in self.controls.values():
             control.observe(lambda _change: self.refresh(), names="value")
         self.refresh(wait=True)
-        self._static_png = self.view.png if self.view else b""
+        if self.view:
+            self._static_png = still(self.view) if still else self.view.png
 
     def _make_parts(self, middle: Sequence[w.Widget]) -> None:
         part = lambda css: _with_class(w.HTML(), css)  # noqa: E731
@@ -207,11 +216,13 @@ class ExplorerFrame(w.HBox):
         self.problem, self.view = None, view
         with self.hold_sync():
             self.verdict.value = view.verdict
-            self.figure.value = _picture(view.png, view.title)
+            self.figure.value = view.figure or _picture(view.png, view.title)
             self.below.value = view.below
             self.command.value = command_html(view.command)
-        self.figure.layout.display = None if view.png else "none"
+        self.figure.layout.display = None if self.figure.value else "none"
         self.add_button.disabled = False
+        if self._shown:
+            self._shown(view)
 
     def _say(self, head: str, words: str) -> None:
         """A sentence in place of an answer; the figure of another state must not stand beside it."""
@@ -233,7 +244,14 @@ class ExplorerFrame(w.HBox):
         data["text/plain"] = f"{self.name} explorer: {title}"
         if self._static_png:
             data["image/png"] = base64.b64encode(self._static_png).decode()
+            metadata = {**metadata, "image/png": self._static_words}
         return data, metadata
+
+
+def _words(view: View) -> dict[str, str]:
+    """What goes with the picture of a view: its title for who cannot see it, and where what it shows comes from."""
+    text = re.sub(r"<[^>]*>", " ", f"{view.verdict} {view.below}")
+    return {"alt": view.title, "evidence": evidence_label(html.unescape(text))}
 
 
 def _key(state: Mapping[str, object]) -> tuple:
@@ -280,7 +298,8 @@ def facts_html(rows: Mapping[str, object]) -> str:
     """Names and values as a small table; values that are None or empty are left out."""
     cells = "".join(
         f'<tr><th scope="row" style="text-align:left;padding-right:1em;vertical-align:top;white-space:nowrap">'
-        f'{html.escape(name)}</th><td style="text-align:left;overflow-wrap:anywhere">{html.escape(str(value))}</td></tr>'
+        f'{html.escape(name)}</th><td style="text-align:left;overflow-wrap:anywhere">'
+        f"{html.escape(str(value))}</td></tr>"
         for name, value in rows.items()
         if value is not None and value != ""
     )
@@ -326,14 +345,22 @@ def png_of(draw: Callable[[], Figure]) -> bytes:
         return buffer.getvalue()
 
 
-def kept_png(draw: Callable[[], Figure], **parts: object) -> bytes:
-    """`png_of`, kept in the cache under `parts` (and the code that analyses and draws): for pictures slow to make."""
-    entry, _hit = cache.get_or_make(
-        "pictures",
-        cache.content_key(code=_code_digest(), **parts),
-        lambda: ({}, {"figure.png": png_of(draw)}, True),
-    )
-    return (entry["folder"] / "figure.png").read_bytes()
+def kept_picture(make: Callable[[], tuple[dict, Figure]], **parts: object) -> tuple[dict, bytes]:
+    """(facts, PNG) of what `make` gives, kept in the cache under `parts` and the code that analyses and draws.
+
+    For pictures that are slow to make; facts must survive JSON. Two threads that draw at once take turns.
+    """
+
+    def made() -> tuple[dict, dict[str, bytes], bool]:
+        facts, figure = make()
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format="png", dpi=100)
+        return {"facts": facts}, {"figure.png": buffer.getvalue()}, True
+
+    key = cache.content_key(code=_code_digest(), **parts)
+    with _DRAWING:
+        entry, _hit = cache.get_or_make("pictures", key, made)
+    return entry["facts"], (entry["folder"] / "figure.png").read_bytes()
 
 
 @lru_cache(maxsize=1)
