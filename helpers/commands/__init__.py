@@ -2,6 +2,7 @@
 
 # verb -> the module that defines its `<verb>_command`.
 VERBS: dict[str, str] = {
+    "audit": "helpers.commands.audit",
     "diagnose": "helpers.commands.diagnose",
     "report": "helpers.commands.report",
     "try": "helpers.commands.try_",

@@ -177,7 +177,12 @@ def audit_offenders(table: pd.DataFrame, top: int = 12, *, triton: str | None = 
     """
     import pandas as pd
 
-    rows = sorted(_chosen(table, triton).to_dict("records"), key=_severity)
+    by_spec: dict[tuple, dict] = {}
+    for row in _chosen(table, triton).to_dict("records"):
+        spec = tuple(row[name] for name in ("arch", "head_dim", "kv_dtype", "option", "tile"))
+        also = by_spec.get(spec)
+        by_spec[spec] = {**row, "table": f"{also['table']}, {row['table']}"} if also else row
+    rows = sorted(by_spec.values(), key=_severity)
     return pd.DataFrame(
         [
             {"arch": r["arch"], "head_dim": _dims(r), "kv_dtype": r["kv_dtype"],
@@ -185,7 +190,9 @@ def audit_offenders(table: pd.DataFrame, top: int = 12, *, triton: str | None = 
              "verdict": cell_words(r), "spill_store_bytes": _whole(r["spill_store_bytes"]),
              "demand": _whole(r.get("demand")), "tensor_core_path": r.get("tensor_core_path")}
             for r in rows[:top] if r["status"] != "ok"
-        ]
+        ],
+        columns=["arch", "head_dim", "kv_dtype", "option", "tile", "table", "verdict", "spill_store_bytes", "demand",
+                 "tensor_core_path"],
     ).astype({"spill_store_bytes": "Int64", "demand": "Int64"})  # fmt: skip
 
 
