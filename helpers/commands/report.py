@@ -1,0 +1,91 @@
+"""`report`: one zip that reproduces a failure with nothing but a ptxas, and an issue text beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from helpers.commands.common import Verb, check_writable, choice_options, request_of, show_result
+from helpers.errors import UserError
+
+
+@click.command("report", cls=Verb)
+@click.argument("source", required=False, metavar="[SPEC|LOG|PTX]",
+                type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))  # fmt: skip
+@choice_options(many=False)
+@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default="report.zip", show_default=True,
+              help="the zip; the issue text is written beside it as NAME.issue.md")  # fmt: skip
+@click.option("--withhold-source", is_flag=True, help="no source, IR, spec or line info; names in the PTX are replaced")
+@click.option("--minimize", "minimize_s", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS",
+              help="also look for a smaller PTX, for at most so long")  # fmt: skip
+@click.option("--allow-unreproduced", is_flag=True, help="write it although nothing fails again; it then says so")
+@click.option("--json", "as_json", is_flag=True, help="print what was written as JSON")
+def report_command(
+    source: Path | None,
+    out: Path,
+    withhold_source: bool,
+    minimize_s: float,
+    allow_unreproduced: bool,
+    as_json: bool,
+    **options,
+) -> None:
+    """Pack a failure into one zip to attach to an issue, and the issue's text beside it.
+
+    SPEC is a KernelSpec in JSON (its kernel file runs in a worker process), PTX and LOG are read only (- reads from
+    stdin); without one, the options spell out a configuration of the extend kernel. Before it is written, the zip's own
+    repro.sh is run in an empty folder and must fail as recorded.
+    """
+    from helpers.reporting.bundle import report
+
+    if source is None:
+        what: object = request_of(None, options)
+    else:
+        _only_of_any_kernel(source, options)
+        what = _stdin() if str(source) == "-" else source
+    check_writable(out)
+    bundle = report(
+        what,
+        out,
+        withhold_source=withhold_source,
+        allow_unreproduced=allow_unreproduced,
+        arch=_one(options["arch"]),
+        triton=_one(options["triton"]),
+        ptxas=_one(options["ptxas"]),
+        ptxas_flags=options["ptxas_flags"],
+        minimize_s=minimize_s,
+        say=None if as_json else lambda words: click.echo(f"… {words}", err=True),
+    )
+    show_result(bundle.to_dict(), as_json, format_bundle)
+
+
+def format_bundle(result: dict) -> str:
+    """What `report` prints: the files, whether they reproduce, where to take them."""
+    lines = [f"{result['zip']}: {len(result['members'])} files", f"{result['issue']}: the issue text", ""]
+    lines += [("" if result["reproduced"] else "NOT REPRODUCED: ") + result["check"]]
+    lines += [f"report it to: {result['report_to']}", f"because: {result['report_why']}"]
+    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
+
+
+def _one(values: list | None) -> str | None:
+    return values[0] if values else None
+
+
+def _stdin() -> str:
+    from helpers.reporting.bundle_source import MAX_SOURCE_BYTES, decode
+
+    content = click.get_binary_stream("stdin").read(MAX_SOURCE_BYTES + 1)
+    if len(content) > MAX_SOURCE_BYTES:
+        raise UserError(f"stdin has more than {MAX_SOURCE_BYTES} bytes; specs, PTX and logs up to that are read")
+    return decode(content) + "\n"
+
+
+def _only_of_any_kernel(source: Path, options: dict) -> None:
+    """Raise UserError for an option of the extend kernel beside a file: it would change nothing."""
+    useful = {"arch", "triton", "ptxas", "ptxas_flags", "timeout_s"}
+    plain = (None, False, ())
+    given = [n for n, v in options.items() if n not in useful and v not in plain]
+    if given:
+        raise UserError(
+            f"--{given[0].replace('_', '-')} is for the extend kernel, and {source} says what failed: leave one away"
+        )

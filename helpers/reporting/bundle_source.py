@@ -1,0 +1,211 @@
+"""What a bundle is made from: a spec, a PTX or a pasted log, read into one Material with the PTX and its ptxas."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from helpers.attention.requests import Choice
+from helpers.compiler.arch import get_arch
+from helpers.compiler.compile import CompileRequest, compile_request
+from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.report import CompileReport
+from helpers.compiler.toolchain import (
+    BUNDLED,
+    INCIDENT_TRITON,
+    Toolchain,
+    ToolchainMissing,
+    installed_ptxas,
+    resolve_ptxas,
+    resolve_triton,
+    version_key,
+)
+from helpers.errors import UserError
+from helpers.inspection.ptx import ptx_header
+from helpers.reporting.diagnose import Diagnosis, diagnose
+from helpers.reporting.repro import safe_flags
+
+MAX_SOURCE_BYTES = 64_000_000
+DEFAULT_FLAGS = ("-lineinfo", "-v")
+_COMMENTS = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
+_COMPLAINT = re.compile(r"^ptxas[^\n]{0,300}(?:fatal|error) *:|^Traceback ", re.MULTILINE)
+_GPU_NAME = re.compile(r"sm_[0-9]{2,3}[a-z]?")
+
+Source = CompileRequest | Choice | KernelSpec | Path | str
+
+
+@dataclass(frozen=True)
+class Material:
+    """What is known of a failure: `kind` is spec, ptx or log; None for what the source does not give.
+
+    `programs` are the ptxas candidates, version to program, the one to reproduce with first; `asked_ptxas` is the
+    version that was named for a PTX or log, if any.
+    """
+
+    kind: str
+    ptx: str | None = None
+    gpu_name: str | None = None
+    flags: tuple[str, ...] = DEFAULT_FLAGS
+    programs: tuple[tuple[str, Path], ...] = ()
+    request: CompileRequest | None = None
+    compiled: CompileReport | None = None
+    log: str | None = None
+    diagnosis: Diagnosis | None = None
+    asked_ptxas: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def read_material(
+    source: Source,
+    *,
+    arch: str | None = None,
+    triton: str | None = None,
+    ptxas: str | None = None,
+    ptxas_flags: Sequence[str] = (),
+) -> Material:
+    """The Material of a CompileRequest, Choice, KernelSpec, a file (spec JSON, PTX or log; also .gz) or a text.
+
+    A str with a line break is a text, one without the path of a file. What a file is, its content decides. A spec is
+    compiled (its kernel file runs in a worker process); a log or PTX is only read. Raises UserError.
+    """
+    if isinstance(source, Choice):
+        source = source.request()
+    if isinstance(source, CompileRequest):
+        return _of_request(source)
+    if isinstance(source, str) and "\n" in source:
+        text, name = source, "the text"
+    elif isinstance(source, (str, Path)):
+        text, name = _read(Path(source)), str(source)
+    elif not isinstance(source, KernelSpec):
+        raise UserError(f"cannot report {type(source).__name__}: give a spec, a PTX or a log, as a file or a text")
+    if not isinstance(source, KernelSpec):
+        if text.lstrip()[:1] == "{" and '"kernel"' in text:
+            source = KernelSpec.from_json(text)
+        elif _is_ptx(text):
+            return _of_ptx(text, arch, triton, ptxas, (*DEFAULT_FLAGS, *ptxas_flags))
+        elif not text.strip():
+            raise UserError(f"{name} is empty: give a KernelSpec in JSON, a PTX or a log")
+        else:
+            return _of_log(text, arch, triton, ptxas, ptxas_flags)
+    chain = Toolchain(triton or INCIDENT_TRITON, ptxas or BUNDLED)
+    return _of_request(CompileRequest(source, arch or "sm_100a", chain, tuple(ptxas_flags)))
+
+
+def _is_ptx(text: str) -> bool:
+    """Whether a text is PTX and nothing else: its first word is .version, and nobody complains of it."""
+    return text.startswith(".version", _COMMENTS.match(text).end()) and not _COMPLAINT.search(text)
+
+
+def _read(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(MAX_SOURCE_BYTES + 1)
+        if content[:2] == b"\x1f\x8b":
+            with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
+                content = unpacked.read(MAX_SOURCE_BYTES + 1)
+    except (OSError, EOFError, zlib.error, ValueError) as exc:
+        raise UserError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+    if len(content) > MAX_SOURCE_BYTES:
+        raise UserError(f"{path} has more than {MAX_SOURCE_BYTES} bytes; specs, PTX and logs up to that are read")
+    return decode(content)
+
+
+def decode(content: bytes) -> str:
+    """The text of a file: UTF-8, or UTF-16 where it says so (as PowerShell writes)."""
+    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return content.decode("utf-16", errors="replace")
+    return content.decode("utf-8", errors="replace")
+
+
+def _of_request(request: CompileRequest) -> Material:
+    compiled = compile_request(request)
+    if compiled.status == "toolchain_missing":
+        raise UserError(compiled.message)
+    flags, gpu_name, programs = DEFAULT_FLAGS, None, ()
+    if compiled.ptxas_command:
+        words = compiled.ptxas_command.split(" ")
+        gpu_name = next((w.partition("=")[2] for w in words if w.startswith("--gpu-name=")), None)
+        flags = tuple(w for w in words[1 : words.index("kernel.ptx")] if not w.startswith("--gpu-name="))
+        flags, _ = safe_flags(flags, trusted=True)
+        programs = _programs(first=compiled.ptxas_version, own=_own_ptxas(request, compiled))
+    ptx = Path(compiled.ptx_path).read_text() if compiled.ptx_path else None
+    return Material("spec", ptx, gpu_name, flags, programs, request, compiled)
+
+
+def _own_ptxas(request: CompileRequest, compiled: CompileReport) -> Path | None:
+    """The very ptxas that compiled it: another one may say the same version."""
+    if request.toolchain.ptxas != BUNDLED:
+        return resolve_ptxas(request.toolchain.ptxas)
+    _version, site = resolve_triton(request.toolchain.triton)
+    program = site / "triton" / "backends" / "nvidia" / "bin" / (compiled.ptxas_command or "ptxas").split(" ")[0]
+    return program if program.is_file() else None
+
+
+def _programs(*, first: str | None, own: Path | None = None) -> tuple[tuple[str, Path], ...]:
+    here = installed_ptxas()
+    if first and own:
+        here[first] = own
+    return tuple(sorted(here.items(), key=lambda item: (item[0] != first, version_key(item[0]))))
+
+
+def _first_ptxas(triton: str | None, ptxas: str | None, gpu_name: str) -> tuple[str | None, Path | None]:
+    """(version, program) of the ptxas asked for; None where nothing was asked."""
+    if ptxas and ptxas != BUNDLED:
+        return ptxas, resolve_ptxas(ptxas)
+    if triton:
+        from helpers.compiler.toolchain import ptxas_version
+
+        version, site = resolve_triton(triton)
+        folder = site / "triton" / "backends" / "nvidia" / "bin"
+        # Triton from 3.6 on gives Blackwell's PTX to a program of its own.
+        capability = int(re.sub(r"\D", "", gpu_name) or 0)
+        names = ("ptxas-blackwell", "ptxas") if capability >= 100 else ("ptxas",)
+        for name in names:
+            if (folder / name).is_file():
+                return ptxas_version(folder / name), folder / name
+        raise ToolchainMissing(f"Triton {version} here has no ptxas of its own; name one with --ptxas")
+    return None, None
+
+
+def _of_ptx(
+    ptx: str, arch: str | None, triton: str | None, ptxas: str | None, flags: Sequence[str], kind: str = "ptx"
+) -> Material:
+    target = ptx_header(ptx).target or ""
+    gpu_name = get_arch(arch).name if arch else target
+    if not _GPU_NAME.fullmatch(gpu_name):
+        raise UserError(f"the PTX says .target {target[:40]!r}, which is no arch such as sm_100a; name it with --arch")
+    first, own = _first_ptxas(triton, ptxas, gpu_name)
+    kept, out = safe_flags(tuple(dict.fromkeys(flags)), trusted=True)
+    if out:
+        raise UserError(f"ptxas flag {out[0][:60]!r} cannot be part of a repro: it names a file or the arch")
+    return Material(kind, ptx, gpu_name, kept, _programs(first=first, own=own), asked_ptxas=first)
+
+
+def _of_log(text: str, arch: str | None, triton: str | None, ptxas: str | None, ptxas_flags: Sequence[str]) -> Material:
+    found = diagnose(text)
+    log = found.log
+    notes = []
+    if log.ptx is None or log.ptx_cut:
+        missing = "the log prints no PTX" if log.ptx is None else "the PTX in the log is cut off at its end"
+        notes.append(f"{missing}: without it nothing can be run again. To attach: {'; '.join(found.attach)}")
+        return Material("log", log=text, diagnosis=found, notes=tuple(notes))
+    said, out = safe_flags(log.ptxas_flags, trusted=False)
+    if out:
+        notes.append(f"flags of the log's ptxas command not used here: {', '.join(w[:40] for w in out[:5])}")
+    asked, refused = safe_flags(ptxas_flags, trusted=True)
+    if refused:
+        raise UserError(f"ptxas flag {refused[0][:60]!r} cannot be part of a repro: it names a file or the arch")
+    try:
+        material = _of_ptx(log.ptx, arch, triton, ptxas, (*(said or DEFAULT_FLAGS), *asked), "log")
+    except ToolchainMissing:
+        raise
+    except UserError as exc:
+        notes.append(f"the PTX in the log cannot be used: {exc}")
+        return Material("log", log=text, diagnosis=found, notes=tuple(notes))
+    notes.append("the PTX is the one the log prints")
+    return replace(material, log=text, diagnosis=found, notes=tuple(notes))
