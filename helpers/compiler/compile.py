@@ -191,13 +191,7 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
             "capability": arch.capability,
             "codegen_cuda_version": cuda,
             "spec": {
-                "kernel": {
-                    "path": str(Path(spec.kernel.path).resolve()),
-                    "name": spec.kernel.name,
-                    "import_root": str(spec.kernel.root.resolve()),
-                    "source_hash": spec.kernel.source_hash(),
-                    "files": [str(f) for f in spec.kernel.source_files()],
-                },
+                "kernel": spec.kernel.for_worker(),
                 "signature": spec.signature,
                 "constexprs": spec.constexprs,
                 "divisible_by_16": spec.divisible_by_16,

@@ -107,9 +107,44 @@ def _decode(value):
     return value
 
 
+def _codegen(request):
+    """`worker._codegen`, and the answer to {"describe": kernel}: the configurations of its autotuner."""
+    if "describe" not in request:
+        return _plain_codegen(request)
+    try:
+        kernel = request["describe"]
+        _load_kernel(kernel)
+        key = (kernel["path"], kernel["source_hash"])
+        return {"configurations": _configurations(getattr(_plain_load.modules[key], kernel["name"]))}
+    except Exception as exc:
+        return {"error": f"{type(exc).__name__}: {worker._describe(exc)}"[: worker.MAX_MESSAGE_CHARS]}
+
+
+def _configurations(kernel):
+    """[(constexprs, options, text)] of the autotuner around a kernel, however many decorators lie between."""
+    while kernel is not None and not hasattr(kernel, "configs"):
+        kernel = getattr(kernel, "fn", None)
+    found = []
+    for config in getattr(kernel, "configs", ()):
+        options = {n: getattr(config, n, None) for n in ("num_warps", "num_stages", "num_ctas", "maxnreg")}
+        values = {name: _encode(value) for name, value in config.kwargs.items()}
+        found.append([values, {n: v for n, v in options.items() if v is not None}, str(config)])
+    return found
+
+
+def _encode(value):
+    import triton.language as tl
+
+    if isinstance(value, tl.dtype):
+        return DTYPE + next(name for name, known in sorted(vars(tl).items()) if known == value)
+    return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
+
+
+_plain_codegen = worker._codegen
 _plain_load, _plain_source = worker._load_kernel, worker._ast_source
 _load_kernel.__dict__.update(_plain_load.__dict__)
 worker._load_kernel, worker._ast_source, worker._SourceLoader = _load_kernel, _ast_source, _Definitions
+worker._codegen = _codegen
 
 if __name__ == "__main__":
     import triton  # noqa: F401  before the finder, which leaves it alone anyhow

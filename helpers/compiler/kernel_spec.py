@@ -51,6 +51,16 @@ class KernelRef:
         """The file and every local module whose code becomes part of the kernel."""
         return source_closure(Path(self.path), self.root, kernels_only=self.stub_imports)
 
+    def for_worker(self) -> dict[str, Any]:
+        """What a worker process is told of the kernel; raises UserError when its source cannot be read."""
+        return {
+            "path": str(Path(self.path).resolve()),
+            "name": self.name,
+            "import_root": str(self.root.resolve()),
+            "source_hash": self.source_hash(),
+            "files": [str(file) for file in self.source_files()],
+        }
+
 
 @dataclass(frozen=True)
 class KernelSpec:

@@ -12,7 +12,7 @@ from helpers.errors import UserError
 
 MAX_SOURCE_BYTES = 4_000_000
 MAX_FILES = 2_000
-_DEVICE_CODE = (b"triton.jit", b"tl.constexpr")
+DEVICE_CODE = (b"triton.jit", b"tl.constexpr")
 # CPython 3.11 counts the recursion depth of ast.parse per interpreter: two threads at once raised "AST constructor
 # recursion depth mismatch".
 _PARSING = threading.Lock()
@@ -98,7 +98,7 @@ def _belongs(file: Path, start: Path) -> bool:
     if file.parent == start.parent and file.name != "__init__.py":
         return True
     try:
-        return any(word in _read(file) for word in _DEVICE_CODE)
+        return any(word in _read(file) for word in DEVICE_CODE)
     except UserError:
         return False
 
@@ -113,6 +113,16 @@ def source_closure_hash(path: Path, import_root: Path | None = None, *, kernels_
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
+
+
+def parse_source(path: Path) -> ast.Module:
+    """The syntax tree of a file; raises UserError when it cannot be read or is not Python this interpreter reads."""
+    source = _read(path)
+    try:
+        with _PARSING:
+            return ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as exc:
+        raise UserError(f"{path} is not Python that this interpreter reads: {exc}") from exc
 
 
 def guess_import_root(path: Path) -> Path:

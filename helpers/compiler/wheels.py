@@ -12,13 +12,14 @@ import stat
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from importlib.abc import Loader, MetaPathFinder
+from importlib.abc import MetaPathFinder
 from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import IO, Any
 
+from helpers.compiler.stubs import StubLoader
 from helpers.errors import UserError
 
 MAX_SOURCE_BYTES = 4 * 2**20
@@ -94,6 +95,24 @@ def read_source(archive: Path, member: str) -> str:
         raise UserError(f"{member} in {archive.name} is not UTF-8 text") from None
 
 
+def read_members(archive: Path, names: Iterable[str], *, max_bytes: int, max_total: int) -> dict[str, bytes]:
+    """The contents of some members, those of more than `max_bytes` left out; raises UserError past `max_total`."""
+    members, contents, total = safe_members(archive), {}, 0
+    try:
+        with zipfile.ZipFile(archive) as wheel:
+            for name in names:
+                with wheel.open(members[name]) as source:
+                    data = source.read(max_bytes + 1)  # the size in the directory is only a claim
+                total += len(data)
+                if total > max_total:
+                    raise UserError(f"the Python files of {archive.name} are larger than {max_total} bytes together")
+                if len(data) <= max_bytes:
+                    contents[name] = data
+    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as exc:
+        raise UserError(f"{archive.name} cannot be read: {exc}; fetch it again") from None
+    return contents
+
+
 def find_definition(archive: Path, filename: str, function: str) -> str:
     """The member called `filename` that defines `function`; raises UserError when none or several do."""
     named = [name for name in safe_members(archive) if PurePosixPath(name).name == filename]
@@ -145,60 +164,15 @@ def load_from_wheel(archive: Path, member: str, folder: Path, *, truths: dict[st
 # --- stubs -------------------------------------------------------------------------------------------------
 
 
-class _Anything:
-    """Stands for a name that could not be imported: false, callable, a decorator that changes nothing."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-
-    def __getattr__(self, name: str) -> _Anything:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return _Anything(f"{self._name}.{name}")
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return args[0] if len(args) == 1 and not kwargs and callable(args[0]) else self
-
-    def __bool__(self) -> bool:
-        return False
-
-    def __mro_entries__(self, bases: tuple) -> tuple:
-        return ()
-
-    def __repr__(self) -> str:
-        return f"<stub of {self._name}>"
-
-
-class _StubModule(ModuleType):
-    def __init__(self, name: str, truths: dict[str, bool]) -> None:
-        super().__init__(name)
-        self.__path__: list[str] = []
-        self.__dict__["_truths"] = truths
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("__"):
-            raise AttributeError(name)
-        if name in self.__dict__["_truths"] or name.startswith("is_"):
-            answer = self.__dict__["_truths"].get(name, False)
-            return lambda *args, **kwargs: answer
-        return _Anything(f"{self.__name__}.{name}")
-
-
-class _StubFinder(MetaPathFinder, Loader):
+class _StubFinder(MetaPathFinder):
     def __init__(self, files: dict[str, Path], roots: set[str], truths: dict[str, bool]) -> None:
-        self.files, self.roots, self.truths = files, roots, truths
+        self.files, self.roots, self.loader = files, roots, StubLoader(truths)
 
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> Any:
         if fullname in self.files:
             return importlib.util.spec_from_file_location(fullname, self.files[fullname])
         if fullname.partition(".")[0] in self.roots:
-            return importlib.util.spec_from_loader(fullname, self, is_package=True)
-        return None
-
-    def create_module(self, spec: Any) -> ModuleType:
-        return _StubModule(spec.name, self.truths)
-
-    def exec_module(self, module: ModuleType) -> None:
+            return importlib.util.spec_from_loader(fullname, self.loader, is_package=True)
         return None
 
 

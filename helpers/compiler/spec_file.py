@@ -1,0 +1,54 @@
+"""Specs from a Python file: the kernel's parameters are read, types and values matched to them, nothing is run here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from helpers.compiler.autotune import configurations
+from helpers.compiler.kernel_spec import KernelRef, KernelSpec
+from helpers.compiler.signature import given_items, kernel_source, specialise
+from helpers.compiler.source import guess_import_root
+from helpers.compiler.toolchain import ENVIRONMENT
+from helpers.errors import UserError
+
+
+def spec_from_file(
+    path: str | Path,
+    kernel: str,
+    signature: str | Sequence[object] | Mapping[str, object] = "",
+    *,
+    constexprs: Mapping[str, object] | None = None,
+    options: Mapping[str, object] | None = None,
+    import_root: str | Path | None = None,
+    label: str = "",
+) -> KernelSpec:
+    """The KernelSpec of `kernel` in a Python file, under a signature such as `"*bf16:16, i32:16, fp32, 128, 64"`.
+
+    The file is read here and run only by a compile, in a worker process, where imports that are missing are replaced by
+    stand-ins. `options` are the launch's (num_warps …). A kernel under `triton.autotune` takes what its configurations
+    set from the first of them, unless it is given. Raises UserError that lists the kernel's parameters.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"there is no file {file}")
+    root = Path(import_root) if import_root is not None else guess_import_root(file)
+    if not file.resolve().is_relative_to(root.resolve()):
+        raise UserError(f"{file} does not lie below the import root {root}")
+    reference = KernelRef(str(file.resolve()), kernel, str(root.resolve()), stub_imports=True)
+    source = kernel_source(file, kernel)
+    values, chosen = dict(constexprs or {}), dict(options or {})
+    if source.autotuned:
+        first = configurations(reference, ENVIRONMENT)[0]
+        given = given_items(source, signature)
+        values = {name: v for name, v in first.values.items() if name not in given} | values
+        chosen = first.options | chosen
+    parts = specialise(source, signature, values)
+    return KernelSpec(
+        kernel=reference,
+        signature=parts.signature,
+        constexprs=parts.constexprs,
+        divisible_by_16=parts.divisible_by_16,
+        options=tuple(chosen.items()),
+        label=label or f"{file.stem}:{kernel}",
+    )
