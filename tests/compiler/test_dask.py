@@ -28,10 +28,9 @@ def client(isolated_cache, tmp_path):
     import dask
 
     # A worker that dies is not started over: the test wants to hear of it.
-    quiet = {"distributed.scheduler.allowed-failures": 0, "distributed.admin.tick.limit": "1h",
-             "distributed.worker.daemon": False}  # fmt: skip
+    once = {"distributed.scheduler.allowed-failures": 0}
     with (
-        dask.config.set(quiet),
+        dask.config.set(once),
         distributed.LocalCluster(
             n_workers=2, threads_per_worker=1, processes=True, dashboard_address=None,
             local_directory=str(tmp_path), silence_logs="CRITICAL",
