@@ -54,6 +54,8 @@ def liveness_specs(table: pd.DataFrame, training: pd.DataFrame | None = None) ->
     table, tiles that were only tried included. Without the specs of the training sets of data/liveness_accuracy.csv,
     or of `training`, another table with its columns `set`, `arch` and `label`.
     """
+    import numpy as np
+
     training = read_rows("liveness_accuracy") if training is None else training
     seen = training[training["set"].str.startswith("training")]
     known = set(zip(seen["arch"], seen["label"], strict=True))
@@ -61,7 +63,8 @@ def liveness_specs(table: pd.DataFrame, training: pd.DataFrame | None = None) ->
     # Several tables choose the same tile, and the two Blackwell pairs of archs may get the same PTX text: by spec.
     rows = rows.drop_duplicates(["arch", "triton", "ptxas", "head_dim", "kv_dtype", "option", "tile"]).copy()
     rows["label"] = [audit_label(row) for row in rows.to_dict("records")]
-    rows = rows[[key not in known for key in zip(rows["arch"], rows["label"], strict=True)]]
+    fresh = [key not in known for key in zip(rows["arch"], rows["label"], strict=True)]
+    rows = rows.loc[np.array(fresh, dtype=bool)]  # with a type: an empty list would choose columns
     rows["error"] = rows["estimate"] / rows["regs_per_thread"] - 1
     rows["near"] = rows["error"].abs() <= NEAR
     return rows
