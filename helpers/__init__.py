@@ -67,6 +67,7 @@ _HOMES = {
         "plot_spill_grid",
         "use_house_style",
     ),
+    "helpers.reporting.side_by_side": ("side_by_side",),
     "helpers.reporting.source_view": (
         "compiler_log",
         "find_lines",

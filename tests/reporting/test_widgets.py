@@ -1,4 +1,4 @@
-"""The frame of the explorers: it shows what is chosen, says errors in sentences, can be cancelled, reads as a picture."""
+"""The frame of the explorers: shows what is chosen, says errors in sentences, can be cancelled, reads as a picture."""
 
 from __future__ import annotations
 

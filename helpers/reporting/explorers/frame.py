@@ -104,6 +104,7 @@ class ExplorerFrame(w.HBox):
         self.refresh(wait=True)
         if self.view:
             self._static_png = still(self.view) if still else self.view.png
+            self._static_words = _words(self.view)
 
     def _make_parts(self, middle: Sequence[w.Widget]) -> None:
         part = lambda css: _with_class(w.HTML(), css)  # noqa: E731
