@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -164,15 +165,19 @@ class _Search:
             raise UserError("there is no ptxas on this machine; fetch one: python -m helpers toolchains install 3.5.1")
         self.own, self.failure = self._failing(wanted, arch, flags)
         others = {v: p for v, p in programs.items() if v != self.own.version} if everywhere else {}
-        # Asked at every probe: the failure itself, and one level that must compile or fail as it did.
+        # Asked at every probe: the failure itself, one level that must compile or fail as it did, and the failure on
+        # the newest ptxas, which differs most; the rest is asked now and then.
         near = [self.own, self.own.at_level("-O3" if self.own.level == "-O1" else "-O1")]
-        # Asked now and then, the newest first: it differs most from the one that is always asked.
-        far = [self.own.at_level(level) for level in LEVELS if level not in (near[0].level, near[1].level)]
+        for version, program in list(others.items())[::-1][:1]:
+            near.insert(1, Check(version, program, flags, arch))
+        far = [self.own.at_level(level) for level in LEVELS]
         far += [
             Check(v, p, flags, arch).at_level(level)
             for v, p in reversed(list(others.items()))
             for level in (self.own.level, *(x for x in LEVELS[::-1] if x != self.own.level))
         ]
+        asked = {(c.version, c.level) for c in near}
+        far = [c for c in far if (c.version, c.level) not in asked]
         self.settings = {
             "format": _STATE_FORMAT,
             "input_sha256": hashlib.sha256(self.original.encode()).hexdigest(),
@@ -182,10 +187,13 @@ class _Search:
         if state is None:
             found = [self.failure, *self.prober.verdicts(self.original, [*near[1:], *far])]
         else:
-            found = [Verdict(**state["verdicts"][c.key()]) for c in [*near, *far]]
+            try:
+                found = [Verdict(**state["verdicts"][c.key()]) for c in [*near, *far]]
+            except (KeyError, TypeError) as exc:
+                raise self._unreadable(exc) from exc
         self.settings["verdicts"] = {c.key(): asdict(v) for c, v in zip([*near, *far], found, strict=True)}
         pairs = list(zip([*near, *far], found, strict=True))
-        self.near = pairs[: len(near)]
+        self.near = [(c, v) for c, v in pairs[: len(near)] if v.status not in UNREADABLE]
         self.far = [(c, v) for c, v in pairs[len(near) :] if v.status not in UNREADABLE]
         self.prober.checks = list(self.near)
         if state is not None:
@@ -239,28 +247,35 @@ class _Search:
         self._set_mark(round_no, 0)
 
     def _sweep(self, phase: str, make: Callable[[Program], list[Change]]) -> None:
-        """Try the changes in turn, each on the best so far; the next ones are begun as if this one will not do."""
-        program = read_program(self.best)
+        """Try the changes in turn, each on the best so far; the next ones are begun on a guess of how this one ends.
+
+        A wrong guess costs time, never a different result.
+        """
+        program, best = read_program(self.best), self.best
         changes = make(program)
-        self.phase, self.total = phase, len(changes)
-        ahead: dict[int, tuple[Program, str] | None] = {}
-        best = self.best
-        for at in range(len(changes)):
-            self.done = at
-            if self._late():
-                break
-            for number in range(at, len(changes)):
-                if number not in ahead:
-                    ahead[number] = self._candidate(program, changes[number], best)
-                    if ahead[number]:
-                        self.prober.prefetch(ahead[number][1])
-                if sum(1 for n in range(at, number + 1) if ahead[n]) > self.prober.jobs:
-                    break
-            if (candidate := ahead.pop(at)) and self.prober.passes(candidate[1]):
+        self.phase, self.done, self.total = phase, 0, len(changes)
+        queue: deque[tuple[tuple[Program, str] | None, bool]] = deque()  # (candidate, whether it was taken for good)
+        ahead, tip, good = 0, (program, best), False
+        while self.done < len(changes) and not self._late():
+            while ahead < len(changes) and sum(c is not None for c, _ in queue) <= self.prober.jobs:
+                candidate = self._candidate(tip[0], changes[ahead], tip[1])
+                if candidate is not None:
+                    self.prober.prefetch(candidate[1])
+                    tip = candidate if good else tip
+                queue.append((candidate, candidate is not None and good))
+                ahead += 1
+            candidate, guessed = queue.popleft()
+            passed = candidate is not None and self.prober.passes(candidate[1])
+            self.done += 1
+            if candidate is not None:
+                good = passed
+            if passed:
                 program, best = candidate
                 self.best = best
+            if passed != guessed:
                 self.prober.forget()
-                ahead.clear()
+                queue.clear()
+                ahead, tip = self.done, (program, best)
             self._tell()
             if time.monotonic() - self.saved_at > _SAVE_EVERY_S:
                 self.save()

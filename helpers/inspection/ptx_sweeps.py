@@ -60,7 +60,8 @@ def sweeps(round_no: int) -> list[tuple[str, Callable[[Program], list[Change]]]]
 
     The first round goes from halves to single instructions; later ones look again at what is small.
     """
-    plan = [("module", _module), ("branches", _branches), ("blocks", _basic_blocks), ("like instructions", _groups)]
+    plan: list[tuple[str, Callable[[Program], list[Change]]]] = [("module", _module), ("branches", _branches)]
+    plan += [("blocks", _basic_blocks), ("like instructions", _groups)]
     parts = (2, 4, 8, 16, 32, 64) if round_no == 0 else ()
     plan += [(f"1/{n}", lambda program, n=n: _chunks(program, n=n)) for n in parts]
     plan += [(f"{size} at a time", lambda program, size=size: _chunks(program, size=size)) for size in (8, 4, 2, 1)]
