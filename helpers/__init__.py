@@ -10,6 +10,8 @@ _HOMES = {
     "helpers.compiler.kernel_spec": ("KernelRef", "KernelSpec"),
     "helpers.compiler.toolchain": ("Toolchain", "installed_ptxas", "installed_tritons"),
     "helpers.compiler.compile": ("CompileRequest", "compile_kernel", "compile_matrix"),
+    "helpers.compiler.minimize": ("minimize_ptx", "verify_agreement"),
+    "helpers.compiler.minimize_spec": ("minimize_spec",),
     "helpers.compiler.report": ("CompileReport",),
     "helpers.compiler.capture": ("capture",),
     "helpers.compiler.cliff_matmul": ("cliff_request", "matmul_spec"),

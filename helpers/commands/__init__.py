@@ -4,6 +4,7 @@
 VERBS: dict[str, str] = {
     "audit": "helpers.commands.audit",
     "diagnose": "helpers.commands.diagnose",
+    "minimize": "helpers.commands.minimize",
     "report": "helpers.commands.report",
     "try": "helpers.commands.try_",
 }
