@@ -154,8 +154,12 @@ class _Draft:
 
     def _own_names(self) -> tuple[str, ...]:
         request = self.material.request
+        if request is None and self.material.diagnosis is not None:
+            log = self.material.diagnosis.log
+            files = {Path(frame.file.replace("\\", "/")).stem for frame in log.frames}
+            return (log.kernel_name or "", *files, *(frame.function for frame in log.frames))
         if request is None:
-            return (self.material.diagnosis.log.kernel_name or "",) if self.material.diagnosis else ()
+            return ()
         spec = request.spec
         return (spec.kernel.name, Path(spec.kernel.path).stem, *(name for name, _ in spec.signature), spec.label)
 
@@ -190,8 +194,19 @@ class _Draft:
                 flags=material.flags, seconds=minimize_s,
             )  # fmt: skip
             self.notes.append(note)
-            if small:
-                self._add("minimized.ptx", self.scrubber.code(small))
+            if small and self._fails_alike(small := self.scrubber.code(small)):
+                self._add("minimized.ptx", small)
+            elif small:
+                self.notes[-1] = "a smaller PTX was found, but it did not fail in the same way when tried again"
+
+    def _fails_alike(self, ptx: str) -> bool:
+        """Whether another PTX ends as this one does, under the same ptxas and flags."""
+        material = self.material
+        if self.program is None or self.expected is None:
+            return False
+        ((_row, done),) = ptxas_table(ptx, material.gpu_name or "", material.flags, [self.program])
+        found = expected_of(done)
+        return (found.status, found.code) == (self.expected.status, self.expected.code)
 
     def _assemble(self) -> None:
         material = self.material
@@ -243,11 +258,12 @@ class _Draft:
         material = self.material
         if material.log is not None and not self.withhold:
             self._add("log.txt", self.scrubber.text(material.log))
-        if material.diagnosis is not None:
-            self._add("diagnosis.txt", self.scrubber.text(material.diagnosis.text()))
-            if not self.withhold:
-                found = json.dumps(material.diagnosis.to_dict(), indent=2, default=str)
-                self._add("diagnosis.json", self.scrubber.text(found))
+        if material.diagnosis is not None and self.withhold:
+            self._add("diagnosis.txt", self._diagnosis_words() + "\n")
+        elif material.diagnosis is not None:
+            self._add("diagnosis.txt", self.scrubber.text(material.diagnosis.text()) + "\n")
+            found = json.dumps(material.diagnosis.to_dict(), indent=2, default=str)
+            self._add("diagnosis.json", self.scrubber.text(found) + "\n")
         if material.request is None or self.withhold:
             return
         compiled = material.compiled
@@ -366,6 +382,9 @@ class _Draft:
         program = f"ptxas {self.program[0]}: " if self.program else ""
         if self.expected is not None and self.expected.failed:
             return f"{program}{self.expected.code or self.expected.status} on {where}"
+        if self.ptx is None and self.material.diagnosis is not None:
+            where = self.material.diagnosis.log.arch or ""
+            return " ".join([self.material.diagnosis.title, *([f"on {where}"] if where else [])])
         return " ".join(filter(None, [f"{program}{self._status()}", f"on {where}" if where else ""]))
 
     def _message(self) -> str:
@@ -374,9 +393,20 @@ class _Draft:
             spoken = [line for line in lines if " fatal" in line[:400] or " error" in line[:400]]
             return "\n".join(spoken[:12] or lines[-12:])
         if self.material.compiled is not None:
-            return self.scrubber.text(self.material.compiled.message)
+            # A front end's complaint quotes the source.
+            hidden = self.withhold and self.ptx is None
+            return "(withheld)" if hidden else self.scrubber.text(self.material.compiled.message)
         first = self.material.diagnosis.failure if self.material.diagnosis else None
         return self.scrubber.text(first.message) if first else ""
+
+    def _diagnosis_words(self) -> str:
+        """The diagnosis in short: what it is, why, and which known incidents it is or resembles."""
+        found = self.material.diagnosis
+        if found is None:
+            return ""
+        lines = [found.title, *found.because]
+        lines += [f"{match.degree}: {match.incident.name}, {match.incident.link}" for match in found.incidents]
+        return self.scrubber.text("\n".join(lines))
 
     def _facts(self, reproduced: bool, check: str, names: Sequence[str]) -> Facts:
         material, diagnosis = self.material, self.material.diagnosis
@@ -415,8 +445,8 @@ class _Draft:
                 *(["the source is withheld: names in the PTX are not the original's"] if self.withhold else []),
                 "home folders, user and host names and absolute paths were replaced (FOLDER1, USER, HOST …)",
             ],
-            withheld=self.withhold,
-            diagnosis=self.scrubber.text(diagnosis.text()) if diagnosis is not None else "",
+            diagnosis=self._diagnosis_words(),
+            what=diagnosis.title if diagnosis is not None else "",
         )
 
     def _versions(self) -> Mapping[str, str]:

@@ -200,6 +200,8 @@ def _of_log(text: str, arch: str | None, triton: str | None, ptxas: str | None, 
     asked, refused = safe_flags(ptxas_flags, trusted=True)
     if refused:
         raise UserError(f"ptxas flag {refused[0][:60]!r} cannot be part of a repro: it names a file or the arch")
+    if ptxas is None and triton is None and log.value("ptxas_version") in installed_ptxas():
+        ptxas = log.value("ptxas_version")
     try:
         material = _of_ptx(log.ptx, arch, triton, ptxas, (*(said or DEFAULT_FLAGS), *asked), "log")
     except ToolchainMissing:

@@ -22,7 +22,8 @@ class Facts:
     """What README and issue say; every text in it is scrubbed by whoever writes them out.
 
     `table` rows are those of ptxas_table.csv, `edits` those of workarounds.json. `reproduced`: the repro of this very
-    zip was run and failed as recorded; `check` says how that was found out, or why not.
+    zip was run and failed as recorded; `check` says how that was found out, or why not. `what` explains a status that
+    is no CompileReport's.
     """
 
     title: str
@@ -41,8 +42,8 @@ class Facts:
     edits_left_out: int = 0
     members: Mapping[str, str] = field(default_factory=dict)
     notes: Sequence[str] = ()
-    withheld: bool = False
     diagnosis: str = ""
+    what: str = ""
 
 
 def where_to_report(
@@ -76,7 +77,6 @@ def where_to_report(
 
 def readme(facts: Facts) -> str:
     """README.md of the zip: what happens, what was expected, the one command, what is in here."""
-    command = facts.command or "(none: see below)"
     parts = [
         f"# {one_line(facts.title)}",
         _checked(facts),
@@ -84,9 +84,10 @@ def readme(facts: Facts) -> str:
         f"## Expected\n\n{facts.expected}",
         "## The one command\n\nIn this folder, with nothing but a ptxas:\n\n" + code_block("sh repro.sh", "sh")
         + "\n\nIt runs, into a temporary folder, and says whether that fails as recorded (exit code 0: it does, 1: it "
-        "does not, 2: no ptxas; `PTXAS=/path/to/ptxas sh repro.sh` names one):\n\n" + code_block(command, "sh")
+        "does not, 2: no ptxas; the environment variable PTXAS names one that is not on the PATH):\n\n"
+        + code_block(facts.command, "sh")
         if facts.command
-        else "## Running it again\n\nThere is no command: " + one_line(facts.check),
+        else "",
         _table(facts),
         _edits(facts),
         _diagnosis(facts),
@@ -104,13 +105,10 @@ def issue(facts: Facts, *, zip_name: str, limit: int = MAX_ISSUE_CHARS) -> str:
         f"**{one_line(facts.title)}**",
         f"### What happens\n\n{_happens(facts)}",
         f"### Expected\n\n{facts.expected}",
-        "### Reproduce\n\n"
-        + (
-            f"Unpack `{zip_name}` (attached) and run `sh repro.sh` with a ptxas on the PATH. By hand:\n\n"
-            + code_block(facts.command, "sh")
-            if facts.command
-            else one_line(facts.check)
-        ),
+        f"### Reproduce\n\nUnpack `{zip_name}` (attached) and run `sh repro.sh` with a ptxas on the PATH. By hand:\n\n"
+        + code_block(facts.command, "sh")
+        if facts.command
+        else "",
         _checked(facts),
         _versions(facts, "###"),
     ]
@@ -135,7 +133,7 @@ def _checked(facts: Facts) -> str:
 
 
 def _happens(facts: Facts) -> str:
-    text = f"{facts.status}: {EXPLANATIONS.get(facts.status, 'see the message')}."
+    text = f"{EXPLANATIONS.get(facts.status, _bare(facts.what) or facts.status)} (`{facts.status}`)."
     if facts.message.strip():
         text += "\n\n" + code_block(facts.message.strip()[:4_000])
     return text
