@@ -16,12 +16,13 @@ from helpers.commands.common import (
     Verb,
     check_writable,
     choice_options,
-    choices_of,
     echo_json,
     request_of,
+    requests_of,
     run_with_progress,
     show_result,
     spec_argument,
+    specs_argument,
 )
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
@@ -53,12 +54,15 @@ def cli() -> None:
 
 
 @cli.command("compile")
+@spec_argument
 @choice_options(many=False)
 @click.option("--json", "as_json", is_flag=True, help="print the whole CompileReport as JSON")
-def compile_command(as_json: bool, **options) -> None:
-    """Compile one configuration of the extend kernel and print its CompileReport. Defaults: the incident."""
-    (choice,) = choices_of(options)
-    report = compile_request(choice.request())
+def compile_command(spec: Path | None, as_json: bool, **options) -> None:
+    """Compile one configuration of the extend kernel and print its CompileReport. Defaults: the incident.
+
+    SPEC is a KernelSpec in JSON, of any kernel, as `spec` and `capture` write them; its file runs in a worker process.
+    """
+    report = compile_request(request_of(spec, options))
     if as_json:
         echo_json(report.to_dict())
     elif report.status != "toolchain_missing":
@@ -99,15 +103,21 @@ def format_report(report: CompileReport) -> str:
 
 
 @cli.command("matrix")
+@specs_argument
 @choice_options(many=True)
 @click.option(
     "--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="also write all columns to this CSV file"
 )
 @click.option("--json", "as_json", is_flag=True, help="print the CompileReports as JSON")
 @click.option("--quiet", is_flag=True, help="no progress bar")
-def matrix_command(csv_path: Path | None, as_json: bool, quiet: bool, **options) -> None:
-    """Compile every combination of the values given (comma-separated) and print a table."""
-    requests = [choice.request() for choice in choices_of(options)]
+def matrix_command(
+    specs: tuple[Path, ...], csv_path: Path | None, as_json: bool, quiet: bool, **options
+) -> None:
+    """Compile every combination of the values given (comma-separated) and print a table.
+
+    Each SPEC is a file of KernelSpecs in JSON, of any kernel, compiled under every --arch, --triton and --ptxas.
+    """
+    requests = requests_of(specs, options)
     if csv_path is not None:
         check_writable(csv_path)  # before the compiles, not after
     reports = run_with_progress(requests, quiet=quiet)

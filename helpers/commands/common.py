@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import click
 
-from helpers.attention.requests import Choice, product
+from helpers.attention.requests import MAX_MATRIX, Choice, product
 from helpers.attention.spec import CHOICES
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.report import CompileReport
@@ -99,11 +100,32 @@ def choices_of(options: dict) -> list[Choice]:
     return product(axes, base)
 
 
+_SPEC_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
 def spec_argument(command):
-    """The optional argument SPEC: a file with one KernelSpec in JSON."""
-    return click.argument(
-        "spec", required=False, type=click.Path(exists=True, dir_okay=False, path_type=Path), metavar="[SPEC]"
-    )(command)
+    """The optional argument SPEC (also as `--spec SPEC`): a file with one KernelSpec in JSON."""
+
+    @functools.wraps(command)
+    def with_spec(*args, spec: Path | None, spec_option: Path | None, **options):
+        if spec is not None and spec_option is not None:
+            raise UserError(f"two specs are given, {spec} and {spec_option}: one is compiled at a time")
+        return command(*args, spec=spec or spec_option, **options)
+
+    option = click.option("--spec", "spec_option", type=_SPEC_FILE, metavar="SPEC", help="the same as the argument")
+    return click.argument("spec", required=False, type=_SPEC_FILE, metavar="[SPEC]")(option(with_spec))
+
+
+def specs_argument(command):
+    """The optional arguments SPEC… (also as `--spec SPEC`, repeatable): files with KernelSpecs in JSON."""
+
+    @functools.wraps(command)
+    def with_specs(*args, specs: tuple[Path, ...], spec_options: tuple[Path, ...], **options):
+        return command(*args, specs=(*specs, *spec_options), **options)
+
+    option = click.option("--spec", "spec_options", type=_SPEC_FILE, multiple=True, metavar="SPEC",
+                          help="the same as an argument SPEC (repeatable)")  # fmt: skip
+    return click.argument("specs", nargs=-1, type=_SPEC_FILE, metavar="[SPEC]...")(option(with_specs))
 
 
 # What `choice_options` offers that is about the toolchain, not about the extend kernel.
@@ -115,20 +137,29 @@ def request_of(spec: Path | None, options: dict) -> CompileRequest:
 
     With SPEC, options of the extend kernel (`--head-dim` …) are refused: they would change nothing.
     """
-    (choice,) = choices_of(options)
-    if spec is None:
-        return choice.request()
+    requests = requests_of([spec] if spec is not None else [], options)
+    if len(requests) != 1:
+        raise UserError(f"{spec} holds {len(requests)} specs; this takes one at a time")
+    return requests[0]
+
+
+def requests_of(specs: Sequence[Path], options: dict) -> list[CompileRequest]:
+    """The compiles that SPEC… or, without them, the options ask for: each spec under every arch and toolchain given."""
+    if not specs:
+        return [choice.request() for choice in choices_of(options)]
     from helpers.compiler.gate import read_specs
 
     defaults = {"mask": False, "sinks": False, "non_causal": False}
     given = [n for n, v in options.items() if n not in _OF_ANY_KERNEL and v is not None and v != defaults.get(n)]
     if given:
         flag = _FLAGS.get(given[0], "--" + given[0].replace("_", "-"))
-        raise UserError(f"{flag} is an option of the extend kernel, and {spec} says what is compiled: leave one away")
-    specs = read_specs([spec])
-    if len(specs) != 1:
-        raise UserError(f"{spec} holds {len(specs)} specs; this takes one at a time")
-    return replace(choice.request(), spec=specs[0])
+        raise UserError(
+            f"{flag} is an option of the extend kernel, and {specs[0]} says what is compiled: leave one away"
+        )
+    read, choices = read_specs(specs), choices_of(options)
+    if len(read) * len(choices) > MAX_MATRIX:
+        raise UserError(f"{len(read)} specs under {len(choices)} toolchains are more than {MAX_MATRIX} compiles")
+    return [replace(choice.request(), spec=spec) for spec in read for choice in choices]
 
 
 def echo_json(value) -> None:

@@ -87,6 +87,25 @@ def compile_request(request: CompileRequest) -> CompileReport:
     )
 
 
+def compile_cell(request: CompileRequest) -> CompileReport:
+    """`compile_request` for one cell of many: a kernel file that cannot be read is this cell's report, not their end."""
+    get_arch(request.arch)  # a mistake of the whole matrix
+    try:
+        return compile_request(request)
+    except UserError as exc:
+        return CompileReport(
+            status="frontend_error",
+            arch=request.arch,
+            triton_version=None if request.toolchain.triton == "environment" else request.toolchain.triton,
+            ptxas_version=None,
+            label=request.spec.label,
+            kernel_name=request.spec.kernel.name,
+            num_warps=request.spec.num_warps,
+            message=str(exc),
+            failed_stage="load",
+        )
+
+
 def compile_matrix(
     requests: Iterable[CompileRequest],
     *,
@@ -131,7 +150,7 @@ def _submit(
 ) -> concurrent.futures.Future:
     """The future of a request; an executor of somebody else's that takes no work is a sentence."""
     try:
-        return executor.submit(compile_request, request)
+        return executor.submit(compile_cell, request)
     except Exception as exc:
         if own is not None:
             raise

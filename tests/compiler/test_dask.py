@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import pickle
+import re
 
 import pytest
 
 import helpers.compiler.compile as compile_module
+from helpers.__main__ import main
 from helpers.attention.requests import Choice, product
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.errors import UserError
@@ -68,8 +71,33 @@ def test_a_dask_cluster_gives_the_reports_in_order_from_processes_of_its_own(cli
     assert all(r.cached for r in here), "the workers' cache is this test's, so nothing is compiled twice"
 
 
+def test_the_verb_compiles_on_a_running_cluster(client, capsys):
+    words = ["matrix", "--head-dim", "64", "--window", "none", "--tile", "16x32,16x64", "--triton", "environment"]
+    with distributed.get_task_stream(client) as stream:
+        assert main([*words, "--dask", client.scheduler.address, "--json", "--quiet"]) == 0
+    reports = json.loads(capsys.readouterr().out)
+    assert [r["label"].split()[4] for r in reports] == ["16x32", "16x64"]
+    assert len(stream.data) == 2
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "rubbish", "http://x"])
+def test_no_scheduler_is_a_sentence_and_exit_code_2(address, capsys, monkeypatch):
+    monkeypatch.setattr("helpers.commands.dask_.CONNECT_TIMEOUT_S", 1)
+    assert main(["matrix", "--head-dim", "64", "--tile", "16x32", "--dask", address]) == 2
+    told = capsys.readouterr().err
+    assert re.fullmatch(r"error: no Dask scheduler answers at '.*' \(.*\); start one with: dask scheduler, .*\n", told)
+
+
+def test_a_cluster_without_workers_is_a_sentence(tmp_path, capsys):
+    with distributed.LocalCluster(
+        n_workers=0, dashboard_address=None, local_directory=str(tmp_path), silence_logs="CRITICAL"
+    ) as cluster:
+        assert main(["matrix", "--head-dim", "64", "--tile", "16x32", "--dask", cluster.scheduler_address]) == 2
+    assert "has no workers" in capsys.readouterr().err
+
+
 class Deadly:
-    """Stands in for `compile_request`: unpickled in a worker it becomes a function that ends the worker."""
+    """Stands in for `compile_cell`: unpickled in a worker it becomes a function that ends the worker."""
 
     def __reduce__(self):
         return eval, ("lambda request: __import__('os')._exit(1)",)
@@ -79,7 +107,7 @@ class Deadly:
 
 
 def test_a_worker_that_dies_is_a_sentence(client, requests_to_compile, monkeypatch):
-    monkeypatch.setattr(compile_module, "compile_request", Deadly())
+    monkeypatch.setattr(compile_module, "compile_cell", Deadly())
     with pytest.raises(UserError, match=r"the executor gave no report of hd64 bf16 .* for sm_90a: KilledWorker"):
         compile_matrix(requests_to_compile[:1], executor=client.get_executor())
 

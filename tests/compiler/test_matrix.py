@@ -70,13 +70,20 @@ def test_any_executor_will_do(write_kernel, kind):
         assert executor.submit(int, "7").result() == 7  # it is the caller's, and not shut down
 
 
-def test_a_user_error_ends_the_matrix_and_names_the_file(write_kernel):
+def test_a_kernel_file_that_cannot_be_read_is_its_own_report_and_the_rest_compiles(write_kernel):
     requests = requests_for(write_kernel())
     missing = write_kernel(file="gone.py")
     Path(missing.kernel.path).unlink()
-    with pytest.raises(UserError, match=r"gone\.py"):
-        compile_matrix([*requests, *requests_for(missing)])
-    assert compile_matrix(requests)[0].status == "ok"
+    *good, bad = compile_matrix([*requests, requests_for(missing)[0]])
+    assert {r.status for r in good} == {"ok"}
+    assert (bad.status, bad.failed_stage, bad.label) == ("frontend_error", "load", missing.label)
+    assert "gone.py" in bad.message
+
+
+def test_an_unknown_arch_ends_the_matrix(write_kernel):
+    (request, *_) = requests_for(write_kernel())
+    with pytest.raises(UserError, match="sm_7"):
+        compile_matrix([request, replace(request, arch="sm_7")])
 
 
 def test_an_interrupt_does_not_wait_for_a_ptxas_that_hangs(write_kernel, fake_ptxas, processes_of):
