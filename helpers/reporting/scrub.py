@@ -31,6 +31,10 @@ _WINDOWS = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\{1,2}[^\s\"'<>|*?:\\/]{1,255}
 _HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\{1,2}Users)[/\\]{1,2}([^\s\"'`<>|*?:;,()\[\]{}/\\]{1,64})")
 _MAIL = re.compile(r"(?<![\w.+-])([\w.+-]{1,64})@([\w-]{1,63}(?:\.[\w-]{1,63}){0,8})(?![\w@])", re.ASCII)
 _KEPT = frozenset({"/bin/sh", "/usr/bin/env", "/dev/null"})
+# A last part worth keeping: a file with an ending, or a program of the tool chain.
+_FILE_NAME = re.compile(
+    r"[^/]{0,200}\.[A-Za-z0-9]{1,8}|ptxas(?:-[a-z]{1,20})?|python[0-9.]{0,5}|nvcc|nvdisasm|cuobjdump"
+)
 _PACKAGES = re.compile(r"/(?:site-packages|dist-packages|triton-[0-9.]{1,20}-cp[0-9]{2,4})/")
 # PTX and MLIR: comments and strings. An unclosed comment reaches to the end, as it does for ptxas.
 _SPOKEN = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"[^"\n]*"', re.DOTALL)
@@ -177,8 +181,10 @@ class Scrubber:
             return path
         if package := _PACKAGES.search(path):
             return "SITE_PACKAGES/" + path[package.end() :]
-        folder, _, name = path.rstrip("/").rpartition("/")
-        return f"FOLDER{self._folders.setdefault(folder, len(self._folders) + 1)}/{name}"
+        folder, _, name = path.rpartition("/")
+        if not _FILE_NAME.fullmatch(name):  # a folder: its own name tells as much as the ones above it
+            folder, name = path.rstrip("/"), ""
+        return f"FOLDER{self._folders.setdefault(folder, len(self._folders) + 1)}{name and '/' + name}"
 
     @staticmethod
     def _mail(found: re.Match) -> str:
