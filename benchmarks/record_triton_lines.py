@@ -3,9 +3,9 @@
     python benchmarks/record_triton_lines.py
 
 A traceback names file, line and function. For the functions that stand in the traceback of a failed compile or launch
-this lists every line that holds a call or a `raise`, by release; nothing of the sources themselves is kept. With it go
-each release's ptxas programs and the PTX version they bring about. Releases not installed are not in the table, and the
-table says which are.
+this lists every line that holds a call or a `raise`, by release, with a checksum of the line's first characters (a
+traceback shows the line too); nothing of the sources themselves is kept. With it go the releases of each Triton's ptxas
+programs. Releases not installed are not in the table, and the table says which are.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.toolchain import installed_tritons, resolve_triton
+from helpers.inspection.crashfacts import code_mark
 
 OUT = Path(__file__).resolve().parents[1] / "helpers" / "inspection" / "triton_lines.json"
 FUNCTIONS = {
@@ -65,14 +66,17 @@ def main() -> int:
     if not releases:
         print("no Triton is installed: nothing to read", file=sys.stderr)
         return 1
-    lines: dict[str, dict[str, dict[str, list[str]]]] = {}
+    lines: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = {}
     marks: dict[str, dict] = {}
     for release in releases:
         site = resolve_triton(release)[1]
         for file, names in FUNCTIONS.items():
-            for function, numbers in lines_by_function((site / file).read_text(), names).items():
+            source = (site / file).read_text()
+            shown = source.split("\n")
+            for function, numbers in lines_by_function(source, names).items():
                 for number in sorted(numbers):
-                    lines.setdefault(file, {}).setdefault(function, {}).setdefault(str(number), []).append(release)
+                    by_code = lines.setdefault(file, {}).setdefault(function, {}).setdefault(str(number), {})
+                    by_code.setdefault(code_mark(shown[number - 1]), []).append(release)
         backend = (site / "triton/backends/nvidia/compiler.py").read_text()
         programs = {name: ptxas_release(site / "triton/backends/nvidia/bin" / name)
                     for name in ("ptxas", "ptxas-blackwell")}  # fmt: skip
@@ -82,7 +86,10 @@ def main() -> int:
         }
     compact = {
         file: {
-            function: {number: " ".join(found) for number, found in sorted(numbers.items(), key=lambda kv: int(kv[0]))}
+            function: {
+                number: " ".join(f"{mark}={','.join(found)}" for mark, found in by_code.items())
+                for number, by_code in sorted(numbers.items(), key=lambda item: int(item[0]))
+            }
             for function, numbers in functions.items()
         }
         for file, functions in lines.items()

@@ -16,8 +16,8 @@ MAX_BYTES = 20_000_000
 _CHUNK = 1 << 20
 
 
-def read_bounded(stream: BinaryIO, limit: int = MAX_BYTES) -> tuple[bytes, int]:
-    """(what is kept of a stream, how many bytes were left out): the first and the last half of `limit`, no more memory."""
+def read_bounded(stream: BinaryIO, limit: int) -> tuple[bytes, int]:
+    """(what is kept of a stream, how many bytes were left out): the first and the last half of `limit`."""
     half = limit // 2
     head = bytearray()
     while len(head) < half and (chunk := stream.read(min(_CHUNK, half - len(head)))):
@@ -39,14 +39,17 @@ def read_bounded(stream: BinaryIO, limit: int = MAX_BYTES) -> tuple[bytes, int]:
 def diagnose_command(file: Path, as_json: bool) -> None:
     """Read a crash log (FILE, or - for stdin): the kind of failure, what helps, what to attach and where to report.
 
-    Takes a Python traceback with or without line breaks, ptxas's stderr, Triton's printed PTX, CI output. Nothing in it is
-    run, and no file it names is opened.
+    Takes a Python traceback with or without line breaks, ptxas's stderr, Triton's printed PTX, CI output. Nothing in it
+    is run, and no file it names is opened.
     """
-    from helpers.inspection.crashtext import decode_log
+    from helpers.inspection.crashtext import clean_text, decode_log
     from helpers.reporting.diagnose import diagnose
 
     data, left_out = _read(file)
-    found = diagnose(decode_log(data))
+    text = decode_log(data)
+    if clean_text(text[:100_000]).binary:
+        raise UserError(f"{file} holds binary data, not the text of a log; name the log file, or paste its text")
+    found = diagnose(text)
     cut = f"{left_out:,} bytes in the middle were not read: {MAX_BYTES:,} at most are" if left_out else None
     if as_json:
         result = found.to_dict()
@@ -59,12 +62,12 @@ def _read(file: Path) -> tuple[bytes, int]:
     if str(file) == "-":
         if sys.stdin.isatty():
             click.echo("paste the log, then press Ctrl-D", err=True)
-        return read_bounded(sys.stdin.buffer)
+        return read_bounded(sys.stdin.buffer, MAX_BYTES)
     if not file.is_file():
         what = "is a folder" if file.is_dir() else "is no ordinary file" if file.exists() else "is not there"
         raise UserError(f"{file} {what}; name a log file, or - to read what is piped in")
     try:
         with file.open("rb") as stream:
-            return read_bounded(stream)
+            return read_bounded(stream, MAX_BYTES)
     except OSError as exc:
         raise UserError(f"cannot read {file}: {exc.strerror or exc}; name a log file, or - for stdin") from exc

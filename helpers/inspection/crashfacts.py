@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,6 +19,7 @@ __all__ = [
     "Frame",
     "TritonEvidence",
     "bundled_ptxas",
+    "code_mark",
     "find_frames",
     "ptx_version_of_cuda",
     "triton_evidence",
@@ -25,6 +27,9 @@ __all__ = [
 ]
 
 MAX_FRAMES = 300
+MARK_CHARS = 12
+# Digits alike: a timestamp's prefix differs in them from line to line.
+ZEROS = str.maketrans("123456789", "000000000")
 MAX_EXCERPT = 200
 # Version hints stand at the ends of a log: in its header or in a report's environment section.
 EDGE_CHARS = 2_000_000
@@ -88,6 +93,24 @@ def ptx_version_of_cuda(release: str) -> str:
     return f"8.{minor if minor < 6 else minor - 1}"
 
 
+def code_mark(code: str, length: int | None = None) -> str:
+    """A checksum of the first characters of a line of code, blanks apart, and how many it is of: `1c291ca3/12`."""
+    bare = "".join(code.split())[: MARK_CHARS if length is None else length]
+    return f"{zlib.crc32(bare.encode(errors='replace')):08x}/{len(bare)}"
+
+
+def _releases_of(line: str, code: str) -> set[str]:
+    """The releases of a table entry such as `1c291ca3/12=3.5.0,3.5.1 …`; code that the log shows must agree."""
+    found: set[str] = set()
+    known = len("".join(code.split()))
+    for mark, _, releases in (entry.partition("=") for entry in line.split()):
+        length = int(mark.rpartition("/")[2])
+        # Too little of the code, cut off or on another line, cannot be held against a release.
+        if known < length or code_mark(code, length) == mark:
+            found |= set(releases.split(","))
+    return found
+
+
 # --- frames -----------------------------------------------------------------------------------------------
 
 _FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:, in ([^\s(]{1,120}))?([^\n]{0,400})')
@@ -100,12 +123,20 @@ def find_frames(text: str) -> tuple[Frame, ...]:
     for m in _FRAME.finditer(text):
         code = m[4].strip()
         if not code:
-            below = text[m.end() + 1 : m.end() + 400].split("\n", 1)[0].strip()
-            code = "" if below.startswith("File ") else below
+            below = text[m.end() + 1 : m.end() + 600].split("\n", 1)[0]
+            code = "" if below.lstrip().startswith("File ") else _without_prefix(below, text, m.start()).strip()
         frames.append(Frame(m[1], int(m[2]), m[3] or "", _CARETS.split(code, maxsplit=1)[0].strip()[:MAX_EXCERPT]))
         if len(frames) == MAX_FRAMES:
             break
     return tuple(frames)
+
+
+def _without_prefix(below: str, text: str, frame_at: int) -> str:
+    """The line below a frame without the log's prefix, which `clean_text` left on the line before the frame."""
+    start = text.rfind("\n", max(0, frame_at - 300), max(0, frame_at - 1)) + 1
+    prefix = text[start : frame_at - 1].rstrip()
+    same = below[: len(prefix)].translate(ZEROS) == prefix.translate(ZEROS)
+    return below[len(prefix) :] if prefix and same else below
 
 
 # --- which Triton -----------------------------------------------------------------------------------------
@@ -158,7 +189,7 @@ def triton_evidence(
             continue
         seen.add((key, frame.line, frame.function))
         where = f"{key} line {frame.line} in {frame.function}"
-        narrow(set(by_line.get(str(frame.line), "").split()), where, where)
+        narrow(_releases_of(by_line.get(str(frame.line), ""), frame.code), where, where)
     blackwell = arch is not None and _capability(arch) >= 100
     program = _OWN_PTXAS.search(text)
     if program:

@@ -23,6 +23,7 @@ from helpers.inspection.crashfacts import (
     version_facts,
 )
 from helpers.inspection.crashtext import MAX_CHARS, clean_text, ptx_block
+from helpers.inspection.ptx import is_trap_stub
 from helpers.inspection.ptxas import PtxasLog, classify_failure, parse_ptxas_log
 
 __all__ = ["KINDS", "CrashLog", "Failure", "parse_crash_log"]
@@ -101,7 +102,6 @@ _CAP = re.compile(
 )
 _PTX_VERSION = re.compile(r"(?m)\.version[ \t]{1,8}([0-9]{1,2}\.[0-9]{1,2})")
 _PTX_FILE = re.compile(r"([^\s\"'`;,]{1,300}\.ptx)(?![\w.])")
-_ONLY_TRAP = re.compile(r"\{\s{0,200}(?:[^;{}]{0,200};\s{0,200}){0,6}?trap;\s{0,200}(?:exit;|ret;)?")
 
 
 @dataclass(frozen=True)
@@ -210,7 +210,7 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
     exception = _exception(body, first)
     if exception:
         facts.append(exception)
-    if ptx and not failures and _is_stub(ptx):
+    if ptx and not failures and is_trap_stub(ptx):
         failures, total = (Failure("trapped", "the PTX's kernel is one bare trap"),), 1
     return CrashLog(
         failures=failures,
@@ -395,15 +395,6 @@ def _with_last_line(body: str, m: re.Match) -> str:
     carets = next((i for i, line in enumerate(after) if line and not line.strip("^ ")), None)
     reason = next((line for line in after[carets + 1 :] if line), "") if carets is not None else ""
     return f"{m[1].rsplit('.', 1)[-1]}: {m[2].strip()} {reason}".strip()
-
-
-def _is_stub(ptx: str) -> bool:
-    """Whether the module's kernel body is a bare trap."""
-    entry = ptx.find(".entry")
-    if entry < 0 or ptx.count("trap;") != 1:
-        return False
-    brace = ptx.find("{", entry)
-    return brace >= 0 and _ONLY_TRAP.match(ptx, brace) is not None
 
 
 # --- command, arch, kernel, launch ------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def ptx_block(text: str) -> tuple[str, bool] | None:
 
     `text` is what `clean_text` made. None where there is none; a module begins at `.version`.
     """
-    start = _VERSION_LINE.search(text)
+    start = _VERSION_LINE.search(text) if ".version" in text else None
     if start is None or ".target" not in text[start.end() : start.end() + 2_000]:
         return None
     prefix = start[1]

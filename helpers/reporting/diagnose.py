@@ -290,8 +290,8 @@ def _report(log: CrashLog, failure: Failure, matches: tuple[Match, ...]) -> tupl
     if failure.kind == "register_exhaustion" and (failure.register_count_asked or 0) >= MAX_REGS_PER_THREAD:
         return f"{_OWNER} first, then Triton (triton-lang/triton)", (
             f"the tile is the project's choice, the PTX is Triton's (version {triton}): here the same PTX died on "
-            "every ptxas and another Triton's did not (data/version_matrix.csv). NVIDIA only if one ptxas takes your PTX and "
-            "another does not"
+            "every ptxas, and another Triton's on none (data/version_matrix.csv); NVIDIA only if one ptxas takes your "
+            "PTX and another does not"
         )
     if failure.kind == "ptxas_error":
         return "Triton (triton-lang/triton)", f"the PTX is Triton's (version {triton}), and ptxas refuses it"

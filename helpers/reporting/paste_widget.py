@@ -1,4 +1,4 @@
-"""A box to paste or upload a crash log into; the diagnosis appears below. Reads as a page wherever widgets do not run."""
+"""A box to paste or upload a crash log into, the diagnosis below. Reads as a page wherever widgets do not run."""
 
 from __future__ import annotations
 
@@ -72,8 +72,8 @@ class PasteBox(w.VBox):
         if len(data) > MAX_UPLOAD_BYTES:
             self.diagnosis = None
             self._say(
-                f"{first['name']} has {len(data):,} bytes; up to {MAX_UPLOAD_BYTES:,} are read here. On the command line: "
-                "python -m helpers diagnose FILE"
+                f"{first['name']} has {len(data):,} bytes; up to {MAX_UPLOAD_BYTES:,} are read here. On the command "
+                "line: python -m helpers diagnose FILE"
             )
             return
         self._show(decode_log(data))

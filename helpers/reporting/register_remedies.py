@@ -35,8 +35,8 @@ def _raise_cap(log: CrashLog, asked: int) -> tuple[Suggestion, ...]:
             measured(("maxnreg=128 as a launch option", "maxnreg=168 as a launch option",
                       "maxnreg=255 as a launch option"), ("3.5.1",)),
         ))  # fmt: skip
-    if warps and log.register_cap in (None, asked):
-        n = log.num_warps if log.num_warps in warps else warps[0]
+    if warps and log.register_cap in (None, asked) and log.num_warps in (None, *warps):
+        n = log.num_warps or warps[0]
         half = max(1, n // 2)
         found.append(Suggestion(
             f"num_warps {half} instead of {n}",
@@ -165,7 +165,7 @@ def cap_too_low(log: CrashLog, failure: Failure) -> Advice:
             Suggestion(
                 "-O1 or another allocator setting",
                 "no allocator can give an instruction fewer registers than its operands take",
-                "ptxas's own message",
+                "follows from ptxas's message; not measured here",
             ),
         ),
     )
