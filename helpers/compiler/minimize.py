@@ -25,7 +25,7 @@ DEFAULT_TIME_LIMIT_S = 900.0
 _STATE_FORMAT = 1
 _SAVE_EVERY_S = 5.0
 # All ptxas releases at all levels are asked when so much of the lines is left since they last were, and every round.
-_WORTH_CHECKING = 0.75
+_WORTH_CHECKING = 0.5
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,9 @@ from helpers.inspection.ptx import _without_block_comments
 __all__ = ["Function", "Label", "Program", "Unit", "read_program", "render"]
 
 _TOKEN = re.compile(r'"[^"\n]*"|[;{}()\n"]|[^;{}()\n"]+')
-_LINE_DIRECTIVES = (".version", ".target", ".address_size", ".file", ".loc", "@@DWARF")
-_DEBUG = (".file", ".loc", ".section", "@@DWARF")
+# Directives that end with their line; and those that say nothing to the compiler.
+_LINE_DIRECTIVE = re.compile(r"\.(?:version|target|address_size|file|loc)\b|@@DWARF", re.ASCII)
+_DEBUG = re.compile(r"\.(?:file|loc|section)\b|@@DWARF", re.ASCII)
 _LABEL = re.compile(r"\s*([A-Za-z_$%][\w$]*)[ \t]*:(?!:)", re.ASCII)
 _GUARD = re.compile(r"@\s*!?\s*([%\w$]+)\s*", re.ASCII)
 _OPCODE = re.compile(r"[a-z][a-z0-9_]*(?:[.:][\w.:]*)?", re.ASCII)
@@ -147,16 +148,16 @@ class _Reader:
             if token in ";\n{}()" or not token.strip():
                 return
             self.line = line_no
-            if self.scopes:
-                while found := _LABEL.match(token):
-                    self._label(found[1], line_no)
-                    token = token[found.end() :]
-            token = token.lstrip()
+            at = 0
+            while self.scopes and (found := _LABEL.match(token, at)):
+                self._label(found[1], line_no)
+                at = found.end()
+            token = token[at:].lstrip()
             if not token:
                 return
             self.begun = token[:16]
         if token == "\n":
-            if self.begun.startswith(_LINE_DIRECTIVES):
+            if _LINE_DIRECTIVE.match(self.begun):
                 self._statement()
             else:
                 self.buffer.append(" ")
@@ -187,10 +188,10 @@ class _Reader:
     def _statement(self) -> None:
         text, line_no = " ".join("".join(self.buffer).split()), self.line
         self._clear()
-        if text.startswith(_DEBUG):
+        if _DEBUG.match(text):
             return
         if not self.scopes:
-            self.parts.append(text if text.startswith(_LINE_DIRECTIVES) else text + ";")
+            self.parts.append(text if _LINE_DIRECTIVE.match(text) else text + ";")
         elif text.startswith(".reg"):
             self._declare(text)
         else:

@@ -27,7 +27,10 @@ _HEAD_UNITS = 64
 
 @dataclass(frozen=True)
 class Edit:
-    """Units to drop (by uid), units to put in another's place, and what is read instead of results that are gone."""
+    """Units to drop (by uid), units to put in another's place, and what is read instead of results that are gone.
+
+    A label goes when nothing names it, not by being dropped.
+    """
 
     drop: frozenset[int] = frozenset()
     swap: Mapping[int, Unit] = field(default_factory=dict)
@@ -36,7 +39,7 @@ class Edit:
 
 def apply_edit(function: Function, edit: Edit) -> Function:
     """The function without what the edit drops, mended: no unreachable or dead code, no read of an unset register."""
-    units = [edit.swap.get(u.uid, u) for u in function.units if u.uid not in edit.drop]
+    units = [edit.swap.get(u.uid, u) for u in function.units if u.label is not None or u.uid not in edit.drop]
     units = _reachable(units)
     types = list(function.types)
     kept = {r for u in units for r in u.defs}
