@@ -32,6 +32,7 @@ def main() -> int:
         for release in sorted(readable & set(installed_ptxas()), key=version_key):
             try:
                 found += [{**row, "bundled": release == bundled} for row in tuple_rows(triton, release)]
+                print(f"Triton {triton} under ptxas {release}: {len(found)} rows so far", flush=True)
             except ToolchainMissing as exc:
                 print(exc, file=sys.stderr)
                 missing = 1
@@ -41,8 +42,8 @@ def main() -> int:
         f"# {len(table)} assemblies by `python benchmarks/record_tuple_experiment.py` on {datetime.date.today()}: the "
         f"incident spec for sm_100a, PTX of Triton {', '.join(dict.fromkeys(table['triton']))}, "
         f"{platform.system()} {platform.machine()}, no GPU; compile-time only.\n"
-        "# `predicted` is what follows if the width of loads from tensor memory decides; `bundled`: the ptxas that "
-        "this Triton would use itself.\n"
+        "# `predicted` is what follows if the width of loads from tensor memory decides (`open`: nothing does); "
+        "`bundled`: the ptxas that this Triton would use itself.\n"
     )
     write_text_atomically(DATA / f"{RECORDED}.csv", head + table.to_csv(index=False))
     print(pd.crosstab([table["ptx"], table["edit"]], table["found"]).to_string())

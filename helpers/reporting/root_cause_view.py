@@ -17,6 +17,7 @@ from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED, version_key
 from helpers.errors import UserError
 from helpers.inspection.liveness import CAP, Held, PressureProfile, pressure_profile
+from helpers.reporting.display import remember_words
 from helpers.reporting.pressure import pressure_plot
 from helpers.reporting.source_view import source_lines_of
 from helpers.reporting.style import FAILED_MARK, LIMIT_COLOUR, claim, status_colour, use_house_style
@@ -256,7 +257,9 @@ def plot_pressure(
         bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
     )  # fmt: skip
     _line_bars(below, lines)
-    claim(above, title, subtitle or f"{profile.function}, demand estimated from the PTX; nothing was assembled")
+    words = subtitle or f"{profile.function}, demand estimated from the PTX, compile-time; nothing was assembled"
+    claim(above, title, words)
+    remember_words(fig, title, words)  # the claim's own figure is only a part of this one
     plt.close(fig)
     return fig
 
