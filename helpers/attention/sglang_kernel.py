@@ -38,7 +38,7 @@ def sglang_extend_spec(wheel: str | Path = INCIDENT_WHEEL, choice: Choice | None
     file = _file(folder)
     ours = choice.request().spec
     items = _items(choice, ours)
-    wanted = [p for p in kernel_source(file, _KERNEL).parameters]
+    wanted = kernel_source(file, _KERNEL).parameters
     unknown = [p.name for p in wanted if p.name not in items and not p.has_default]
     if unknown:
         raise UserError(f"{_KERNEL} of {folder.name} asks for {', '.join(unknown)}, which is not known here")
@@ -77,8 +77,9 @@ def _items(choice: Choice, ours: KernelSpec) -> dict[str, Scalar]:
         "obs": q * v_head_dim, "oh": v_head_dim,
         "buf_kbs": kv * choice.head_dim, "buf_kh": choice.head_dim,
         "buf_vbs": kv * v_head_dim, "buf_vh": v_head_dim,
-        # Only with pages of more than one token, and with a log-sum-exp to store; else the launcher passes 0.
-        "buf_kpage": 0, "buf_ktok": 0, "buf_vpage": 0, "buf_vtok": 0, "lse_bs": 0, "lse_h": 0,
+        # A page is one token here, and no log-sum-exp is stored.
+        "buf_kpage": kv * choice.head_dim, "buf_ktok": kv * choice.head_dim,
+        "buf_vpage": kv * v_head_dim, "buf_vtok": kv * v_head_dim, "lse_bs": 0, "lse_h": 0,
     }  # fmt: skip
     return {
         "Q_Extend": new, "K_Extend": new, "V_Extend": new, "O_Extend": new,
@@ -91,7 +92,7 @@ def _items(choice: Choice, ours: KernelSpec) -> dict[str, Scalar]:
         "sm_scale": "fp32", "k_scale": "fp32", "v_scale": "fp32",
         "kv_group_num": q // kv,
         **{f"stride_{name}": value for name, value in strides.items()},
-        "compact_batch_size": 1,
+        "compact_batch_size": "i32",
         "SLIDING_WINDOW_SIZE": values["WINDOW_LEFT"],
         "logit_cap": values["LOGIT_CAP"],
         "xai_temperature_len": -1,
