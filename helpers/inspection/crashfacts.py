@@ -60,6 +60,8 @@ class Frame:
 class TritonEvidence:
     """Which Triton it can have been.
 
+    A frame that fits no release read is of another one: then there are no candidates, whatever else fits.
+
     `candidates`: the releases of the table that fit everything seen, () when nothing tells or nothing fits.
     `stated` is a version the log itself names. `contradictions` are sentences about evidence that fits no release or
     not the others.
@@ -71,12 +73,13 @@ class TritonEvidence:
     facts: tuple[Fact, ...] = ()
 
     def words(self) -> str:
-        """`3.5.1`, `3.5.0 or 3.5.1 (of the releases read: …)` or `not known`."""
+        """`3.5.1`, `3.5.0 or 3.5.1 (of 7 releases read, …)`, `none of the releases read` or `not known`."""
         if self.stated:
             return self.stated
         if not self.candidates:
-            return "not known"
-        return f"{' or '.join(self.candidates)} (of the releases read: {', '.join(triton_lines()['releases'])})"
+            return "none of the releases read" if self.contradictions else "not known"
+        releases = triton_lines()["releases"]
+        return f"{' or '.join(self.candidates)} (of {len(releases)} releases read, {releases[0]} to {releases[-1]})"
 
 
 @lru_cache(maxsize=1)
@@ -175,6 +178,8 @@ def triton_evidence(
     sets: list[set[str]] = []
 
     def narrow(fits: set[str], words: str, excerpt: str) -> None:
+        if fits == set(releases):
+            return  # true of all: tells nothing
         if fits:
             sets.append(fits)
             facts.append(Fact("triton_version", " or ".join(r for r in releases if r in fits), DERIVED, excerpt))
@@ -206,8 +211,8 @@ def triton_evidence(
         if flag in set(flags) and program:
             narrow({r for r in releases if flag in table["marks"][r]["flags"]}, f"the flag {flag}", flag)
 
-    candidates = set.intersection(*sets) if sets else set()
-    if sets and not candidates:
+    candidates = set.intersection(*sets) if sets and not contradictions else set()
+    if sets and not candidates and not contradictions:
         contradictions.append("the line numbers and paths fit no single Triton release: perhaps a build of its own")
     if stated and candidates and (number := _number(stated)) in releases and number not in candidates:
         contradictions.append(

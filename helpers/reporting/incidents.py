@@ -77,7 +77,7 @@ def match_incidents(log: CrashLog) -> tuple[Match, ...]:
     traceback, a message with its numbers). A field of which the log says nothing counts for neither side.
     """
     found = [m for incident in known_incidents() if (m := _match(incident, log)) is not None]
-    return tuple(sorted(found, key=lambda m: (m.degree != SAME, -len(m.agrees))))
+    return tuple(sorted(found, key=lambda m: (m.degree != SAME, len(m.not_said), -len(m.agrees))))
 
 
 def _match(incident: Incident, log: CrashLog) -> Match | None:
@@ -109,6 +109,10 @@ def _match(incident: Incident, log: CrashLog) -> Match | None:
             return None
     if "message" in signature and not compare("message", first.message, signature["message"] in first.message):
         return None
+    if "ptxas_origin" in signature:
+        origin = log.value("ptxas_origin")
+        if not compare("ptxas", origin, origin == signature["ptxas_origin"]):
+            return None
     if "triton" in signature:
         stated = log.triton.stated
         mine = (stated,) if stated else log.triton.candidates
@@ -117,9 +121,8 @@ def _match(incident: Incident, log: CrashLog) -> Match | None:
     same = not not_said
     if "path" in signature:
         here = any(f.file.replace("\\", "/").endswith(signature["path"]) for f in log.frames)
-        if here:
-            agrees.append(f"file {signature['path'].rsplit('/', 1)[-1]}")
+        (agrees if here else not_said).append(f"file {signature['path'].rsplit('/', 1)[-1]}")
         same = same and here
-    elif first.kind.startswith("register"):
-        same = False  # the numbers alone are those of many kernels
+    elif first.kind.startswith("register") or len(agrees) < 2:
+        same = False  # the numbers, or the words, alone are those of many
     return Match(incident, SAME if same else ALIKE, tuple(agrees), tuple(not_said))

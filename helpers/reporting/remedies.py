@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from helpers.compiler.arch import ARCHS
 from helpers.inspection.crashlog import CrashLog, Failure
 from helpers.reporting import register_remedies
 from helpers.reporting.suggestions import Advice, Suggestion, recorded
@@ -25,6 +26,16 @@ def advice(log: CrashLog, failure: Failure) -> Advice:
     return make(log, failure) if make else Advice()
 
 
+LARGEST_SMEM_BYTES = max(a.smem_per_block_max_bytes for a in ARCHS.values())
+_OWN_TILES = (
+    Suggestion(
+        "a tile table row of this chip's own",
+        "tiles chosen for data-centre chips (227 KiB per CTA) do not fit the others",
+        "helpers/compiler/arch.py; reported the same way: triton-lang/triton #8182",
+    ),
+)
+
+
 # --- memories ---------------------------------------------------------------------------------------------
 
 
@@ -42,11 +53,7 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Advice:
                 "the tiles of every stage shrink with it",
                 "measured here (data/compile_rows.csv): the incident's 128x64 does not fit sm_120a, 64x64 does",
             ),
-            Suggestion(
-                "a tile table row of this chip's own",
-                "tiles chosen for data-centre chips (227 KiB per CTA) do not fit the others (99 KiB)",
-                "helpers/compiler/arch.py; reported the same way: triton-lang/triton #8182",
-            ),
+            *(_OWN_TILES if (failure.limit or 0) < LARGEST_SMEM_BYTES else ()),
         ),
         (
             Suggestion(
