@@ -8,9 +8,9 @@ tiles from large to small until one has no spills. About 600 and 500 compiles. R
 file through a temporary name); a row that is there is not made again, so a run that was stopped goes on. Rows of other
 Tritons in the file stay, and `--merge` takes in rows recorded elsewhere.
 
-Needs no GPU, no network and, beside this repository, only Triton and click. Where platformdirs is missing the compile
-cache goes to --cache, else to a temporary folder. Exit code 0 when every row has a verdict, 1 when some lack one (a
-toolchain that is missing, a worker that died), 2 on bad input.
+Needs no GPU, no network and, beside this repository, only Triton. Where platformdirs is missing the compile cache goes
+to --cache, else to a temporary folder. Exit code 0 when every cell has a verdict, 1 when some lack one (a toolchain
+that is missing, a worker that died, no time left), 2 on bad input.
 """
 
 from __future__ import annotations
@@ -106,7 +106,10 @@ def _record(options: argparse.Namespace, argv: list[str]) -> int:
     book.write()
     counts = Counter(row["status"] for row in book.rows.values() if row["triton"] == version)
     print(f"{len(book.rows)} rows in {options.out.name}; Triton {version}: {dict(counts.most_common())}")
-    return 1 if failed or any(counts[status] for status in NO_VERDICT) else 0
+    out_of_time = time.monotonic() > until
+    if out_of_time:
+        print(f"stopped after {options.limit:g} s; run it again to go on", flush=True)
+    return 1 if failed or out_of_time or any(counts[status] for status in NO_VERDICT) else 0
 
 
 def _set_cache(folder: Path | None) -> None:

@@ -1,7 +1,7 @@
 """The tile audit: every cell of the tile tables as a compile request, the row each becomes, and spill-free tiles.
 
-A cell is arch x head dim x KV dtype x option x table, with the incident's ingredients. Only Triton, NumPy and click are
-needed here, so that a bare machine with many cores can run an audit (benchmarks/record_audit.py).
+A cell is arch x head dim x KV dtype x option x table, with the incident's ingredients. Nothing but Triton is needed
+here, so that a bare machine with many cores can run an audit (benchmarks/record_audit.py).
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def audit_tables(arch: str) -> dict[str, tuple[str, ...]]:
 
 
 def audit_toolchain(arch: str, triton: str = INCIDENT_TRITON) -> Toolchain:
-    """What compiles for `arch` with this Triton: its bundled ptxas, or a newer one where that does not know the arch."""
+    """What compiles for `arch` with this Triton: its bundled ptxas, or a newer one where that cannot."""
     version = resolve_triton(triton)[0] if triton == "environment" else triton
     if arch in NEWER_ARCHS and version_key(version) < version_key(FIRST_TRITON_WITH_IT):
         return Toolchain(triton, NEWER_PTXAS, True)
@@ -181,7 +181,7 @@ def audit_row(cell: AuditCell) -> dict:
 def row_of(cell: AuditCell, report: CompileReport) -> dict:
     """The row of a cell and the report of its compile."""
     choice = cell.choice
-    # A frame-work mishap (a worker that died) leaves no PTX, and neither does a toolchain that is not there.
+    # A worker that died leaves no PTX, and neither does a toolchain that is not there.
     profile = pressure_profile(Path(report.ptx_path).read_text()) if report.ptx_path else None
     found = {
         name: getattr(profile, name) if profile else None
