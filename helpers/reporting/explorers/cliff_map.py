@@ -158,9 +158,11 @@ def _ptx_head(ptx: str) -> str:
 class _Map:
     """The state beside the controls: the grid's buttons, which cell is open, what is known of each."""
 
+    first: Position = ("128x64", 8)  # the incident's
+
     def __init__(self, base: Choice) -> None:
         self.base = base
-        self.open: Position = ("128x64", 8)
+        self.open = self.first
         self.buttons = {(tile, warps): self._button(tile, warps) for tile in CLIFF_TILES for warps in CLIFF_WARPS}
         head = [w.HTML("<b>tile</b>"), *(w.HTML(f"<b>{warps} warps</b>") for warps in CLIFF_WARPS)]
         rows = [
@@ -215,6 +217,7 @@ class _Map:
             mine = Evidence(cells[at].report, _recorded()[1])
         else:
             cells[at] = Cell(mine.report, recorded=not mine.live)
+        self.show(cells)
         self._fill(cells, choices, work)
         neighbour = passing_neighbour(cells, at)
         theirs = work.compile_one(choices[neighbour]) if neighbour else None

@@ -367,6 +367,8 @@ def kept_picture(make: Callable[[], tuple[dict, Figure]], **parts: object) -> tu
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
     digest = hashlib.sha256()
-    for file in sorted([*_INSPECTION.glob("*.py"), *Path(__file__).parents[1].rglob("*.py")]):
+    reporting = Path(__file__).parents[1]
+    drawing = [reporting / name for name in ("plots.py", "pressure.py", "style.py")]
+    for file in sorted([*_INSPECTION.glob("*.py"), *drawing, *Path(__file__).parent.glob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
