@@ -35,8 +35,8 @@ VLLM_SIGNATURE = (
     "HEAD_SIZE_PADDED=256, USE_ALIBI_SLOPES=False, USE_ALIBI_SQRT=False, USE_QQ_BIAS=False, USE_SOFTCAP=False, "
     "USE_SINKS=False, SLIDING_WINDOW=1024, USE_MM_PREFIX=False, MAX_MM_RANGES=0, mm_prefix_range_ptr=None, "
     "stride_k_cache_3=1, stride_v_cache_3=1, stride_?_cache_*=i64:16, query_start_len_ptr=*i32:16, BLOCK_Q=8, "
-    "num_seqs=i32, BLOCK_M=16, NUM_SEGMENTS_PER_SEQ=1, USE_FP8=False, IS_3D=False, segm_*_ptr=*bf16:16, ?_scale_cache_ptr={kv}:16, "
-    "stride_?s_*=0, KV_QUANT_MODE={mode}, FP8_MIN=-448.0, FP8_MAX=448.0"
+    "num_seqs=i32, BLOCK_M=16, NUM_SEGMENTS_PER_SEQ=1, USE_FP8=False, IS_3D=False, segm_*_ptr=*bf16:16, "
+    "?_scale_cache_ptr={kv}:16, stride_?s_*=0, KV_QUANT_MODE={mode}, FP8_MIN=-448.0, FP8_MAX=448.0"
 )
 COUNTS = ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes")
 

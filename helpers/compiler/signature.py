@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import fnmatch
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -289,7 +290,9 @@ def _value(parameter: Parameter, item: object) -> Scalar:
     if re.fullmatch(r"tl\.[a-z]\w*", word):
         return word
     try:
-        value = ast.literal_eval(word)
+        with warnings.catch_warnings():  # of a backslash in quotes
+            warnings.simplefilter("ignore")
+            value = ast.literal_eval(word)
         if isinstance(value, Scalar):
             return value
     except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):

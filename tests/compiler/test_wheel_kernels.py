@@ -1,0 +1,148 @@
+"""Kernels from wheels: only device code is kept, hostile archives are refused, nothing is installed."""
+
+from __future__ import annotations
+
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from helpers.compiler import wheel_kernels
+from helpers.compiler.compile import compile_kernel
+from helpers.compiler.toolchain import Toolchain
+from helpers.compiler.wheel_kernels import fetch_wheel, spec_from_wheel
+from helpers.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("own_cache")
+KERNEL = """
+import torch, cutlass
+from tiny.util import logger, helper
+from tiny.triton_utils import triton, tl
+from tiny.ops.more import twice
+
+@triton.jit
+def scale(x_ptr, n, BLOCK: tl.constexpr):
+    where = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    tl.store(x_ptr + where, twice(tl.load(x_ptr + where, mask=where < n)), mask=where < n)
+"""
+FILES = {
+    "tiny/__init__.py": "raise RuntimeError('the package was imported')\n",
+    "tiny/util.py": "raise RuntimeError('not device code')\n",
+    "tiny/ops/__init__.py": "",
+    "tiny/ops/scale.py": KERNEL,
+    "tiny/ops/more.py": "import triton\n@triton.jit\ndef twice(x):\n    return x * 2\n",
+    "tiny/ops/beside.py": "CONSTANT = 1\n",
+    "tiny/big.so": "x" * 1000,
+    "tiny-1.0.dist-info/METADATA": "Name: tiny\n",
+}
+
+
+def make_wheel(folder: Path, files: dict[str, str], name: str = "tiny-1.0-py3-none-any.whl") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(folder / name, "w", zipfile.ZIP_DEFLATED) as out:
+        for member, text in files.items():
+            out.writestr(member, text)
+    return folder / name
+
+
+def test_a_kernel_straight_out_of_a_wheel_compiles(tmp_path):
+    wheel = make_wheel(tmp_path, FILES)
+    spec = spec_from_wheel(wheel, "tiny/ops/scale.py:scale", "*fp32:16, i32, 128", options={"num_warps": 2})
+    assert spec.label == "tiny-1.0 scale:scale"
+    kept = {str(f.relative_to(spec.kernel.root)) for f in spec.kernel.root.rglob("*.py")}
+    assert kept == {"tiny/ops/scale.py", "tiny/ops/more.py", "tiny/ops/beside.py"}
+    report = compile_kernel(spec, "sm_90a", Toolchain("environment"))
+    assert report.status == "ok", report.message
+    # The end of a path is enough where one file has it; what is not there is answered with what is.
+    assert spec_from_wheel(wheel, "scale.py:scale", "*fp32:16, i32, 128").kernel == spec.kernel
+    with pytest.raises(UserError, match=r"files with kernels: tiny/ops/more.py, tiny/ops/scale.py"):
+        spec_from_wheel(wheel, "tiny/util.py:logger")
+    with pytest.raises(UserError, match="FILE:KERNEL"):
+        spec_from_wheel(wheel, "tiny/ops/scale.py")
+
+
+def test_another_file_of_the_same_name_does_not_pass_for_the_first(tmp_path):
+    first = fetch_wheel(make_wheel(tmp_path / "a", FILES))
+    other = {**FILES, "tiny/ops/more.py": FILES["tiny/ops/more.py"].replace("* 2", "* 3")}
+    second = fetch_wheel(make_wheel(tmp_path / "b", other))
+    assert first != second and "* 2" in (first / "tiny/ops/more.py").read_text()
+    assert "* 3" in (second / "tiny/ops/more.py").read_text()
+    assert fetch_wheel(tmp_path / "a" / "tiny-1.0-py3-none-any.whl") == first
+    assert fetch_wheel(tmp_path / "b" / "tiny-1.0-py3-none-any.whl") == second
+
+
+def _symlink(path: Path) -> None:
+    with zipfile.ZipFile(path, "a") as out:
+        info = zipfile.ZipInfo("tiny/link.py")
+        info.external_attr = 0o120777 << 16
+        out.writestr(info, "/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("../evil.py", "triton.jit"), ("/abs/evil.py", "triton.jit"), ("tiny/..\\evil.py", ""), ("C:/evil.py", "")],
+)
+def test_names_that_leave_the_folder_are_refused_before_a_byte_is_written(tmp_path, own_cache, name, text):
+    wheel = make_wheel(tmp_path / "in", {**FILES, name: text})
+    with pytest.raises(UserError, match="not a wheel to trust"):
+        fetch_wheel(wheel)
+    assert not list((own_cache / "wheels").glob("*")) and not list(tmp_path.rglob("evil.py"))
+
+
+def test_links_duplicates_bombs_and_damage_are_refused(tmp_path, own_cache, monkeypatch):
+    linked = make_wheel(tmp_path / "link", FILES)
+    _symlink(linked)
+    with pytest.raises(UserError, match="holds a link"):
+        fetch_wheel(linked)
+    monkeypatch.setattr(wheel_kernels, "MAX_TOTAL_BYTES", 3_000_000)
+    bomb = make_wheel(tmp_path / "bomb", {**FILES, **{f"tiny/b{i}.py": "#" * 1_500_000 for i in range(4)}})
+    assert bomb.stat().st_size < 50_000
+    with pytest.raises(UserError, match="larger than 3000000 bytes together"):
+        fetch_wheel(bomb)
+    monkeypatch.setattr(wheel_kernels, "MAX_MEMBERS", 4)
+    with pytest.raises(UserError, match="at most 4 are read"):
+        fetch_wheel(make_wheel(tmp_path / "many", FILES))
+    damaged = make_wheel(tmp_path / "damaged", FILES)
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    with pytest.raises(UserError, match="cannot read"):
+        fetch_wheel(damaged)
+    with pytest.raises(UserError, match="no Triton kernel"):
+        fetch_wheel(make_wheel(tmp_path / "empty", {"tiny/x.py": "1\n"}))
+    assert not list((own_cache / "wheels").glob("*")), "half a wheel was left in the cache"
+
+
+def test_one_huge_member_is_passed_over_and_the_rest_is_read(tmp_path):
+    wheel = make_wheel(tmp_path, {**FILES, "tiny/ops/huge.py": "# triton.jit\n" + "#" * 5_000_000})
+    folder = fetch_wheel(wheel)
+    assert (folder / "tiny/ops/scale.py").is_file() and not (folder / "tiny/ops/huge.py").exists()
+
+
+def test_pip_is_asked_once_for_wheels_only_and_its_words_come_through(tmp_path, monkeypatch):
+    asked = []
+
+    def pip(command, **_options):
+        asked.append(command)
+        if command[-1] == "gone==9.9":
+            return subprocess.CompletedProcess(
+                command, 1, "", "noise\nERROR: No matching distribution found for gone==9.9\n"
+            )
+        make_wheel(Path(command[command.index("--dest") + 1]), FILES)
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(wheel_kernels.subprocess, "run", pip)
+    folder = fetch_wheel("tiny==1.0")
+    assert folder.name == "tiny-1.0" and fetch_wheel("tiny==1.0") == folder and len(asked) == 1
+    assert {"--no-deps", "--only-binary=:all:"} <= set(asked[0]) and asked[0][-1] == "tiny==1.0"
+    assert "shell" not in asked[0]
+    with pytest.raises(UserError, match=r"No matching distribution.*give its path"):
+        fetch_wheel("gone==9.9")
+
+
+@pytest.mark.parametrize(
+    "word", ["", "tiny==1.0; rm -rf /", "--index-url=http://x", "-r", "tiny @ http://x", "a" * 200, "x.whl"]
+)
+def test_what_is_no_requirement_never_reaches_pip(word, monkeypatch):
+    monkeypatch.setattr(wheel_kernels.subprocess, "run", lambda *a, **k: pytest.fail("pip was asked"))
+    with pytest.raises(UserError):
+        fetch_wheel(word)
