@@ -111,6 +111,8 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
             elif row["status"] != "ok":
                 face, hatch = "#D0D0D0", "////"
             ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", hatch=hatch))
+            if row["status"] == "register_exhausted":  # in greyscale it is the frame that tells it from heavy spills
+                ax.add_patch(plt.Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, edgecolor="black", lw=1.6))
             heavy = "bold" if row["status"] not in ("ok", "spills") else "normal"
             ax.text(x, y, cell_words(row), ha="center", va="center", fontsize=6.5, color=ink, fontweight=heavy)
     for y in range(1, len(lines)):
