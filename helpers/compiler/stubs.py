@@ -120,7 +120,10 @@ class StubFinder(MetaPathFinder):
             self._looking = False
         if found is not None:
             if found.origin is None and found.submodule_search_locations:
-                return None  # a folder without __init__.py: there is nothing in it to run
+                # A folder without __init__.py. In one that was cut out of a package, what that handed on is stubbed.
+                places = list(found.submodule_search_locations)
+                inside = any(os.path.realpath(place).startswith(self.root + os.sep) for place in places)
+                return self._package(fullname, places) if inside else None
             origin = os.path.realpath(found.origin or "")
             if origin in self.files:
                 return None

@@ -33,6 +33,9 @@ FILES = {
     "tiny/ops/scale.py": KERNEL,
     "tiny/ops/more.py": "import triton\n@triton.jit\ndef twice(x):\n    return x * 2\n",
     "tiny/ops/beside.py": "CONSTANT = 1\n",
+    # What a package's own file hands on is not kept; the folder is, for the device code in it.
+    "tiny/triton_utils/__init__.py": "from tiny.triton_utils.real import tl, triton\n",
+    "tiny/triton_utils/device.py": "import triton\n@triton.jit\ndef unused(x):\n    return x\n",
     "tiny/big.so": "x" * 1000,
     "tiny-1.0.dist-info/METADATA": "Name: tiny\n",
 }
@@ -51,12 +54,14 @@ def test_a_kernel_straight_out_of_a_wheel_compiles(tmp_path):
     spec = spec_from_wheel(wheel, "tiny/ops/scale.py:scale", "*fp32:16, i32, 128", options={"num_warps": 2})
     assert spec.label == "tiny-1.0 scale:scale"
     kept = {str(f.relative_to(spec.kernel.root)) for f in spec.kernel.root.rglob("*.py")}
-    assert kept == {"tiny/ops/scale.py", "tiny/ops/more.py", "tiny/ops/beside.py"}
+    assert kept == {"tiny/ops/scale.py", "tiny/ops/more.py", "tiny/ops/beside.py", "tiny/triton_utils/device.py"}
     report = compile_kernel(spec, "sm_90a", Toolchain("environment"))
     assert report.status == "ok", report.message
     # The end of a path is enough where one file has it; what is not there is answered with what is.
     assert spec_from_wheel(wheel, "scale.py:scale", "*fp32:16, i32, 128").kernel == spec.kernel
-    with pytest.raises(UserError, match=r"files with kernels: tiny/ops/more.py, tiny/ops/scale.py"):
+    with pytest.raises(
+        UserError, match=r"files with kernels: tiny/ops/more.py, tiny/ops/scale.py, tiny/triton_utils/device.py"
+    ):
         spec_from_wheel(wheel, "tiny/util.py:logger")
     with pytest.raises(UserError, match="FILE:KERNEL"):
         spec_from_wheel(wheel, "tiny/ops/scale.py")
