@@ -6,6 +6,7 @@ import gzip
 import html
 import importlib.util
 import json
+import re
 import textwrap
 import time
 from pathlib import Path
@@ -159,6 +160,7 @@ JOURNEYS = {
     "CRLF": lambda t: t.replace("\n", "\r\n"),
     "old Mac": lambda t: t.replace("\n", "\r"),
     "colours": wrap_ansi,
+    "every word coloured": lambda t: re.sub(r"([\w()]+)", "\x1b[1;31m\\1\x1b[0m", t),
     "colours without escape": lambda t: wrap_ansi(t).replace("\x1b", ""),
     "timestamps": lambda t: textwrap.indent(t, "2026-04-10T12:00:00.1234567Z ", lambda _: True),
     "logger prefix": lambda t: textwrap.indent(t, "(EngineCore pid=83108) ERROR 07-21 00:00:54 [core.py:1330] "),
