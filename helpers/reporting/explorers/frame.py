@@ -28,6 +28,7 @@ from helpers.errors import UserError
 from helpers.reporting.display import evidence_label
 from helpers.reporting.explorers.basket import BasketItem, add_to_basket
 from helpers.reporting.explorers.work import Cancelled, Work
+from helpers.reporting.records import Evidence
 from helpers.reporting.style import status_colour
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class ExplorerFrame(w.HBox):
         self.add_button = _button("Add to report", "rc-add-to-report", "keep this state for report_basket()", self.add)
         for hidden in (self.progress, self.cancel_button, self.again_button):
             hidden.layout.display = "none"
-        self.buttons = w.HBox([self.cancel_button, self.again_button, self.add_button, self.noted])
+        self.buttons = w.HBox([self.cancel_button, self.again_button, self.add_button, self.noted, w.HTML(_OWN_KEYS)])
 
     @property
     def state(self) -> dict:
@@ -283,6 +284,17 @@ def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.D
     )  # fmt: skip
 
 
+# JupyterLab takes plain keys for the notebook: an arrow leaves the list that has the focus, a "b" adds a cell. Inside
+# an explorer they are the controls' own; keys with Ctrl, Alt or Meta still reach JupyterLab. Markup in a widget may
+# not hold a script, so a picture of one point does it when it has loaded.
+_OWN_KEYS = (
+    '<img alt="" style="display:none" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs=" onload="'
+    "var i=this,n=50,own=function(e){if(!e.ctrlKey&&!e.altKey&&!e.metaKey&&!e.shiftKey){e.stopPropagation()}};"
+    "(function find(){var r=i.closest('.rc-explorer');"
+    "if(r){r.addEventListener('keydown',own)}else if(n--){setTimeout(find,100)}})()\">"
+)
+
+
 # --- pieces of HTML: all text escaped -----------------------------------------------------------------------
 
 
@@ -364,11 +376,30 @@ def kept_picture(make: Callable[[], tuple[dict, Figure]], **parts: object) -> tu
     return entry["facts"], (entry["folder"] / "figure.png").read_bytes()
 
 
+def kept_png(draw: Callable[[], Figure], **parts: object) -> bytes:
+    """`png_of`, kept in the cache under `parts`, which must hold everything that the figure shows."""
+    return kept_picture(lambda: ({}, draw()), **parts)[1]
+
+
+def reports_key(evidence: Sequence[Evidence]) -> list:
+    """What of these compiles a figure can show, for `kept_png`: not their paths, nor how long they took."""
+    left_out = {"wall_s", "cached", "ptxas_command", "log_path"}
+    return [
+        {
+            n: v
+            for n, v in {**vars(e.report), "source": e.source}.items()
+            if n not in left_out and not n.endswith("_path")
+        }
+        for e in evidence
+    ]
+
+
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
     digest = hashlib.sha256()
     reporting = Path(__file__).parents[1]
-    drawing = [reporting / name for name in ("plots.py", "pressure.py", "style.py")]
+    names = ("numerics_view.py", "plots.py", "pressure.py", "style.py")
+    drawing = [reporting / name for name in names]
     for file in sorted([*_INSPECTION.glob("*.py"), *drawing, *Path(__file__).parent.glob("*.py")]):
         digest.update(file.read_bytes())
     return digest.hexdigest()
