@@ -6,6 +6,7 @@ and resources the device lacks. Anything else that goes wrong in a configuration
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +32,7 @@ _WHY = {
     "unsupported_ptx_version": "ptxas is too old for the PTX",
     "unsupported_target": "the toolchain does not know this chip",
 }
-# What Triton's autotuner catches; a static_assert is told from other frontend errors by its words.
+# What Triton's autotuner catches; a static_assert is told from other frontend errors by the line pointed at.
 _CAUGHT = ("register_exhausted", "out_of_shared_memory", "out_of_tensor_memory", "ptxas_error", "ptxas_signal",
            "unsupported_ptx_version")  # fmt: skip
 
@@ -174,7 +175,13 @@ def fate(report: CompileReport) -> tuple[str, str]:
     if report.status in _CAUGHT:
         return DROPPED, why
     if report.status == "frontend_error":
-        if "static_assert" in report.message or "CompileTimeAssertionFailure" in report.message:
+        if "static_assert" in _pointed_at(report.message):
             return DROPPED, "a static_assert of the kernel"
         return RAISES, "the front end: " + (report.message.strip().splitlines() or ["no message"])[-1][:120]
     return RAISES, why
+
+
+def _pointed_at(message: str) -> str:
+    """The line that the outermost error points at with a caret: one inside a called function is not caught."""
+    lines = message.splitlines()
+    return next((before for before, line in itertools.pairwise(lines) if line.strip() == "^"), "")
