@@ -148,6 +148,7 @@ class _Search:
         self.best = self.sound = ptx  # the smallest so far; the smallest that agrees everywhere
         self.place = (0, 0)  # round, sweep
         self.lines_at_round = self.lines_before
+        self.taken_back = False  # in this round, because another ptxas did not agree
         self.mark: dict = {}
         self.learned: list[str] = []
         self.strict = not check_valid(ptx)
@@ -222,12 +223,12 @@ class _Search:
 
     def run(self) -> None:
         """Sweep until a whole round takes nothing away, or time is over."""
-        plain = render(read_program(self.original))
-        if self.best == self.original and self.prober.passes(plain):
+        if not self.mark:
+            plain = render(read_program(self.original))
+            if not self.prober.passes(plain):
+                self.complete = True  # the failure lies in what the plain form leaves out: no more can be said
+                return
             self.best = plain
-        if self.best == self.original:
-            self.complete = True  # its failure lies in what the plain form leaves out: nothing can be said further
-            return
         round_no, sweep_no = self.place
         while not self.complete:
             plan = sweeps(round_no)
@@ -241,7 +242,9 @@ class _Search:
                 if self._late():
                     return
                 self.prober.settled.clear()
-            self.complete = round_no > 0 and _lines(self.best) >= self.lines_at_round
+            settled = not self.taken_back and _lines(self.best) >= self.lines_at_round
+            self.complete = round_no > 0 and settled
+            self.taken_back = False
             self.lines_at_round = _lines(self.best)
             round_no, sweep_no = round_no + 1, 0
         self._set_mark(round_no, 0)
@@ -304,7 +307,7 @@ class _Search:
         if broken[0].key() not in self.learned and broken[0] != self.own:
             self.learned.append(broken[0].key())
             self.prober.checks.append(broken)
-        self.best = self.sound
+        self.best, self.taken_back = self.sound, True
         self.prober.settled.clear()
 
     def _late(self) -> bool:
@@ -338,6 +341,7 @@ class _Search:
             "sound": self.sound,
             "learned": list(self.learned),
             "lines_at_round": self.lines_at_round,
+            "taken_back": self.taken_back,
             "complete": self.complete,
         }
 
@@ -378,6 +382,7 @@ class _Search:
             self.place = (max(0, round_no), max(0, sweep_no))
             self.best, self.sound = str(state["best"]), str(state["sound"])
             self.lines_at_round, self.complete = int(state["lines_at_round"]), bool(state["complete"])
+            self.taken_back = bool(state["taken_back"])
             self.learned = [str(key) for key in state["learned"]]
             self.prober.settled.update({str(k): bool(v) for k, v in state["settled"].items()})
             self.earlier_s = float(state["wall_s"])

@@ -69,7 +69,7 @@ def apply_edit(function: Function, edit: Edit) -> Function:
     table = {r: instead(r) for r in sorted(missing)}
     if table:
         units = [_renamed(u, table) if not table.keys().isdisjoint(u.uses) else u for u in units]
-    units = _without_dead([*made.made, *units])
+    units = _without_dead([*made.made, *units], function.units)
     unset = sorted({r for _, r in unset_reads(units, len(types))})
     first = [_set(register, types[register], made.next_uid + n) for n, register in enumerate(unset)]
     return replace(function, units=tuple(first + units), types=tuple(types))
@@ -213,14 +213,12 @@ def _without_short_branches(units: list[Unit]) -> list[Unit]:
     return out
 
 
-def _without_dead(units: list[Unit]) -> list[Unit]:
-    """Without instructions whose results nobody reads and that do nothing else."""
-    readers: dict[int, int] = {}
-    for unit in units:
-        for register in unit.uses:
-            # What only feeds itself (a loop counter nobody else reads) does not count as read.
-            if register not in unit.defs:
-                readers[register] = readers.get(register, 0) + 1
+def _without_dead(units: list[Unit], before: Sequence[Unit]) -> list[Unit]:
+    """Without instructions that do nothing but make results that were read `before` and are not any more.
+
+    What nobody read before stays: the failure may lie in it, and it can be dropped by name.
+    """
+    once, readers = _readers(before), _readers(units)
     makers: dict[int, list[int]] = {}
     for at, unit in enumerate(units):
         for register in unit.defs:
@@ -230,7 +228,9 @@ def _without_dead(units: list[Unit]) -> list[Unit]:
     while waiting:
         at = waiting.pop()
         unit = units[at]
-        if dead[at] or not unit.defs or unit.word in _EFFECTS or any(readers.get(r) for r in unit.defs):
+        if dead[at] or unit.word in _EFFECTS or any(readers[r] for r in unit.defs):
+            continue
+        if not any(once[r] for r in unit.defs):
             continue
         dead[at] = True
         for register in unit.uses:
@@ -239,6 +239,11 @@ def _without_dead(units: list[Unit]) -> list[Unit]:
                 if not readers[register]:
                     waiting += makers.get(register, ())
     return [u for u, gone in zip(units, dead, strict=True) if not gone]
+
+
+def _readers(units: Sequence[Unit]) -> Counter[int]:
+    """How many instructions read each register; what only feeds itself (a loop counter) does not count."""
+    return Counter(r for u in units for r in u.uses if r not in u.defs)
 
 
 def _blocks(units: list[Unit]) -> tuple[dict[int, int], list[int], list[list[int]]]:
