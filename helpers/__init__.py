@@ -123,6 +123,7 @@ _HOMES = {
     "helpers.reporting.demand_view": ("both_sides", "demand_table", "plot_both_sides"),
     "helpers.reporting.tuple_study": ("plot_tuple_experiment", "tuple_counts", "tuple_experiment"),
     "helpers.reporting.diagnose": ("diagnose",),
+    "helpers.reporting.diagnosis_tables": ("diagnosis_table", "facts_table", "remedy_table"),
     "helpers.reporting.paste_widget": ("example_log", "paste_box"),
     "helpers.reporting.try_this": ("try_this",),
     "helpers.reporting.bundle": ("report",),
