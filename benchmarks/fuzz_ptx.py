@@ -1,6 +1,6 @@
 """Mutated PTX through everything that reads PTX here: no exception but UserError, no hang; a sample through ptxas too.
 
-Every mutant is made of a real PTX by a seeded mutator and read in a process of its own pool, with a limit in CPU seconds.
+Every mutant is made of a real PTX by a seeded mutator and read in a pool of processes, with a limit in CPU seconds.
 Rows go to data/fuzz.csv.
 
     python benchmarks/fuzz_ptx.py                           # 2,000 mutants, 200 of them through ptxas
@@ -26,6 +26,7 @@ import time
 import traceback
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import lru_cache
 from pathlib import Path
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -35,7 +36,7 @@ from helpers.compiler.assemble import run_ptxas  # noqa: E402
 from helpers.compiler.paths import write_text_atomically  # noqa: E402
 from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
 from helpers.errors import UserError  # noqa: E402
-from helpers.inspection import cfg, liveness, ptx, ptx_edit, ptx_repair, ptx_sweeps  # noqa: E402
+from helpers.inspection import cfg, ptx, ptx_edit, ptx_repair, ptx_sweeps  # noqa: E402
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log  # noqa: E402
 from helpers.reporting.pressure import format_pressure, pressure_report  # noqa: E402
 
@@ -123,6 +124,7 @@ MUTATIONS: tuple[Callable[[random.Random, list[str]], None], ...] = (
 )  # fmt: skip
 
 
+@lru_cache(maxsize=1)
 def seeds() -> list[str]:
     """The PTX texts that mutants are made of: real compiles of three architectures, traps, several functions."""
     texts = [p.read_text() for p in sorted(FIXTURES.glob("*.ptx"))]
@@ -145,7 +147,7 @@ def mutant(texts: list[str], seed: int, number: int) -> str:
 
 
 def read_everything(text: str) -> None:
-    """Whatever in this project reads PTX, once over a text."""
+    """Whatever in this project reads PTX, over a text."""
     ptx.ptx_header(text)
     ptx.count_instructions(text)
     ptx.register_declarations(text)
@@ -153,8 +155,7 @@ def read_everything(text: str) -> None:
     ptx.instructions_by_source_line(text)
     ptx.is_trap_stub(text)
     cfg.read_functions(text)
-    liveness.pressure_profile(text)
-    try:
+    try:  # liveness, and what is held across a branch
         format_pressure(pressure_report(text))
     except UserError:
         pass

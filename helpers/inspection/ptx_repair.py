@@ -180,9 +180,10 @@ def _varying(register: int, kind: str, uid: int, thread: int) -> Unit:
 
 
 def _reachable(units: list[Unit]) -> list[Unit]:
-    """Without code no path leads to, branches to the very next unit, and labels nobody names; until all is said."""
+    """Without code no path leads to, branches to branches or to the very next unit, and labels nobody names."""
     while True:
         before = len(units)
+        units = _straightened(units)
         _, starts, successors = _blocks(units)
         seen, waiting = {0}, [0]
         while waiting:
@@ -198,6 +199,32 @@ def _reachable(units: list[Unit]) -> list[Unit]:
         units = _without_short_branches(units)
         if len(units) == before:
             return units
+
+
+def _straightened(units: list[Unit]) -> list[Unit]:
+    """Branches to a branch that is always taken go to its target instead."""
+    onward: dict[int, int] = {}
+    for at, unit in enumerate(units):
+        if unit.word == "bra" and unit.guard is None and len(unit.targets) == 1:
+            before = at - 1
+            while before >= 0 and units[before].label is not None:
+                onward[units[before].label] = unit.targets[0]
+                before -= 1
+    if not onward:
+        return units
+
+    def final(label: int) -> int:
+        seen = {label}
+        while (following := onward.get(label)) is not None and following not in seen:
+            seen.add(label := following)
+        return label
+
+    return [
+        replace(u, pieces=tuple(Label(final(p.number)) if isinstance(p, Label) else p for p in u.pieces))
+        if u.word == "bra" and not onward.keys().isdisjoint(u.targets)
+        else u
+        for u in units
+    ]
 
 
 def _without_short_branches(units: list[Unit]) -> list[Unit]:
