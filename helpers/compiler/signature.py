@@ -157,35 +157,43 @@ def specialise(
 
 def given_items(kernel: KernelSource, signature: str | Sequence[object] | Mapping[str, object]) -> dict[str, object]:
     """The items of a signature by parameter name, patterns spread out; raises UserError for a name it has not."""
-    if isinstance(signature, Mapping):
-        items: list[object] = []
-        named = dict(signature)
-    else:
-        words = _split(signature) if isinstance(signature, str) else list(signature)
-        named, items = {}, []
-        for word in words:
-            found = _NAMED.fullmatch(word) if isinstance(word, str) else None
-            if found:
-                if found.group(1) in named:
-                    raise UserError(f"the signature gives {found.group(1)} twice")
-                named[found.group(1)] = found.group(2)
-            elif named:
-                raise UserError(f"{str(word)[:80]!r} stands after a name=item: items without a name come first. {_HOW}")
-            else:
-                items.append(word)
-    if len(items) > len(kernel.parameters):
+    placed, named = _sorted_items(kernel, signature)
+    if len(placed) > len(kernel.parameters):
         raise UserError(
-            f"the signature has {len(items)} items, {kernel.name} {len(kernel.parameters)} parameters: "
+            f"the signature has {len(placed)} items, {kernel.name} {len(kernel.parameters)} parameters: "
             f"{kernel.listing()}"
         )
-    given = {p.name: item for p, item in zip(kernel.parameters, items, strict=False)}
-    for pattern, item in sorted(named.items(), key=lambda pair: not _is_pattern(pair[0])):
+    given = {p.name: item for p, item in zip(kernel.parameters, placed, strict=False)}
+    for pattern, item in sorted(named.items(), key=lambda pair: _is_pattern(pair[0])):
         for name in _matches(kernel, pattern):
-            if name in given and not _is_pattern(pattern) and name in [p.name for p in kernel.parameters[: len(items)]]:
+            if name in given and not _is_pattern(pattern):
                 raise UserError(f"the signature gives {name} twice: by its place and by its name")
-            if not (_is_pattern(pattern) and name in given):
-                given[name] = item
+            given.setdefault(name, item)
     return given
+
+
+def _sorted_items(
+    kernel: KernelSource, signature: str | Sequence[object] | Mapping[str, object]
+) -> tuple[list[object], dict[str, object]]:
+    """(items by place, items by name); a name=item at the name's own place counts as placed."""
+    if isinstance(signature, Mapping):
+        return [], dict(signature)
+    placed: list[object] = []
+    named: dict[str, object] = {}
+    for word in _split(signature) if isinstance(signature, str) else signature:
+        found = _NAMED.fullmatch(word) if isinstance(word, str) else None
+        next_name = kernel.parameters[len(placed)].name if len(placed) < len(kernel.parameters) else None
+        if found is None and named:
+            raise UserError(f"{str(word)[:80]!r} stands after a name=item: items without a name come first. {_HOW}")
+        if found is None:
+            placed.append(word)
+        elif found.group(1) == next_name and not named:
+            placed.append(found.group(2))
+        elif found.group(1) in named:
+            raise UserError(f"the signature gives {found.group(1)} twice")
+        else:
+            named[found.group(1)] = found.group(2)
+    return placed, named
 
 
 def _is_pattern(name: str) -> bool:

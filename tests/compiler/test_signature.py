@@ -44,7 +44,7 @@ def scaled(file):
 
 
 def test_positional_and_named_items_in_tritons_own_spelling(scaled):
-    parts = specialise(scaled, "*bf16:16, *fp8e4nv, fp32, i32, stride_*=i32:16, M=128", {})
+    parts = specialise(scaled, "*bf16:16, y_ptr=*fp8e4nv, fp32, i32, stride_*=i32:16, M=128", {})
     assert parts.signature == (
         ("x_ptr", "*bf16"), ("y_ptr", "*fp8e4nv"), ("scale", "fp32"), ("n", "i32"), ("stride_x", "i32"),
         ("stride_y", "i32"), ("M", "constexpr"), ("KIND", "constexpr"), ("bias_ptr", "constexpr"),
