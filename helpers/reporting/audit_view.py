@@ -43,15 +43,9 @@ def audit_rows(table: pd.DataFrame, triton: str | None = None) -> pd.DataFrame:
     return table[table["triton"] == triton]
 
 
-def _cells(table: pd.DataFrame, triton: str | None) -> pd.DataFrame:
-    """The rows of the tables' cells: without tiles that were only tried."""
-    rows = audit_rows(table, triton)
-    return rows[rows["table"] != SEARCH]
-
-
 def _chosen(table: pd.DataFrame, triton: str | None) -> pd.DataFrame:
-    """The rows of tiles that a chooser uses on that arch: without what-ifs as well."""
-    rows = _cells(table, triton)
+    """The rows of tiles that a chooser uses on that arch: without what-ifs and without tiles that were only tried."""
+    rows = audit_rows(table, triton)
     return rows[rows["chosen_by"].notna() & (rows["chosen_by"] != "")]
 
 
@@ -87,7 +81,7 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
     from matplotlib.colors import LogNorm
 
     use_house_style()
-    rows = _cells(table, triton)
+    rows = audit_rows(table, triton)
     found = {}
     for row in rows.to_dict("records"):
         if row["kv_dtype"] in audit_kv_dtypes(row["arch"]):
@@ -148,7 +142,7 @@ def audit_counts(table: pd.DataFrame, *, triton: str | None = None) -> pd.DataFr
     """
     import pandas as pd
 
-    rows = _cells(table, triton)
+    rows = audit_rows(table, triton)
     found = [
         _count(part, {"arch": a, "table": name, "chosen": bool(by)})
         for a in ARCHS
