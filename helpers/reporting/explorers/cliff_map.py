@@ -20,7 +20,6 @@ from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
-from helpers.inspection.ptx import count_instructions
 from helpers.reporting.explorers.choices import choice_controls, choice_of, is_final, one_line, verdict_html
 from helpers.reporting.explorers.frame import ExplorerFrame, View, facts_html, png_of
 from helpers.reporting.explorers.landscape import pressure_picture, pressure_rows
@@ -119,7 +118,7 @@ def passing_neighbour(cells: dict[Position, Cell], at: Position) -> Position | N
     return min((p for p, cell in cells.items() if p != at and cell.report.compiled), key=distance, default=None)
 
 
-def compile_facts(evidence: Evidence, ptx: str, facts: dict) -> dict[str, object]:
+def compile_facts(evidence: Evidence, facts: dict) -> dict[str, object]:
     """A compile as names and values to compare: verdict, memory, demand, PTX instructions by class."""
     report = evidence.report
     return {
@@ -131,7 +130,7 @@ def compile_facts(evidence: Evidence, ptx: str, facts: dict) -> dict[str, object
         "tensor cores": report.tensor_core_path,
         "registers needed at once": facts.get("demand"),
         "widest operand (registers)": facts.get("wide"),
-        **{f"PTX {name.replace('_', ' ')}": n for name, n in count_instructions(ptx).items()},
+        **{f"PTX {name.replace('_', ' ')}": n for name, n in report.instructions.items()},
     }
 
 
@@ -275,7 +274,7 @@ class _Map:
             other = f"{neighbour[0]}, {neighbour[1]} warps"
             other_ptx = ptx_of(theirs)
             other_facts, _ = pressure_picture(other_ptx, f"{theirs.report.label}, {theirs.report.arch}")
-            here, there = compile_facts(mine, ptx, facts), compile_facts(theirs, other_ptx, other_facts)
+            here, there = compile_facts(mine, facts), compile_facts(theirs, other_facts)
             diff = difference_html(here, there, (name, other))
             parts.append(
                 f"<details open><summary>against the nearest cell that compiles: {other}</summary>{diff}</details>"

@@ -12,7 +12,7 @@ from helpers.reporting.explorers.choices import (
     one_line,
     verdict_html,
 )
-from helpers.reporting.explorers.frame import ExplorerFrame, View, png_of
+from helpers.reporting.explorers.frame import ExplorerFrame, View, kept_png, reports_key
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.plots import plot_registers
 
@@ -28,7 +28,11 @@ def compile_view(base: Choice, state: dict, work: Work) -> View:
         verdict=verdict_html(evidence),
         title=one_line(report),
         command=choice.command(),
-        png=png_of(lambda: plot_registers([evidence], report.verdict(), labels=[report.arch])),
+        png=kept_png(
+            lambda: plot_registers([evidence], report.verdict(), labels=[report.arch]),
+            figure="registers",
+            reports=reports_key([evidence]),
+        ),
         choice=choice,
         data=evidence,
         final=is_final([evidence]),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.reporting.explorers.choices import note
-from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop, facts_html, png_of
+from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.numerics_view import plot_error_budget
 from helpers.reporting.records import provenance, read_rows
@@ -38,6 +39,10 @@ METRICS = {
     "spills": ("triton_n_spills", "n_spills (Triton's count, loaded binary)", False, "spills by Triton's count"),
 }
 GROUPS = {"lean": AFTER_COLOUR, "incident": BEFORE_COLOUR}
+
+
+def _digest(rows: pd.DataFrame) -> str:
+    return hashlib.sha256(rows.to_json(orient="split").encode()).hexdigest()
 
 
 def _values(table: pd.DataFrame, column: str) -> list[tuple[str, object]]:
@@ -78,7 +83,11 @@ def _numerics_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         verdict=banner(status, said) + facts_html(facts),
         title=said,
         command="python benchmarks/record_numerics.py --out numerics.csv",
-        png=png_of(lambda: plot_error_budget(rows, said, _device_words(rows.iloc[0]))),
+        png=kept_png(
+            lambda: plot_error_budget(rows, said, _device_words(rows.iloc[0])),
+            figure="error budget",
+            rows=_digest(rows),
+        ),
         below=_numerics_table(rows.assign(share=share)),
         data=rows,
     )
@@ -155,7 +164,9 @@ def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         title=said,
         command=f"python -m helpers bench --cases '{state['case']}'"
         + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
-        png=png_of(lambda: plot_metric(rows, column, axis, said, source)),
+        png=kept_png(
+            lambda: plot_metric(rows, column, axis, said, source), figure="metric", column=column, rows=_digest(rows)
+        ),
         data=rows,
     )
 

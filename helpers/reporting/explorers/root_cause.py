@@ -19,7 +19,16 @@ from helpers.reporting.explorers.choices import (
     is_final,
     status_banner,
 )
-from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop, facts_html, png_of
+from helpers.reporting.explorers.frame import (
+    ExplorerFrame,
+    View,
+    banner,
+    drop,
+    facts_html,
+    kept_png,
+    png_of,
+    reports_key,
+)
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.ladder import version_grid
 from helpers.reporting.plots import plot_registers
@@ -183,7 +192,13 @@ def _changed_view(rows: pd.DataFrame, choice: Choice, work: Work) -> View:
         verdict=status_banner(mine.report) + facts_html(facts),
         title=said,
         command=choice.command(),
-        png=png_of(lambda: plot_registers([base, mine], said, labels=["the incident", ", ".join(taken)[:40]])),
+        png=kept_png(
+            lambda: plot_registers([base, mine], said, labels=["the incident", ", ".join(taken)[:40]]),
+            figure="with and without",
+            said=said,
+            taken=taken,
+            reports=reports_key([base, mine]),
+        ),
         choice=choice,
         data=(base, mine),
         final=is_final([base, mine]),

@@ -11,7 +11,7 @@ from helpers.attention.tiles import TileConfig, choose_tile, tile_row
 from helpers.compiler.arch import get_arch
 from helpers.compiler.report import CompileReport
 from helpers.reporting.explorers.choices import choice_controls, choice_of, evidence_words, is_final, note
-from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop, facts_html, png_of
+from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png, reports_key
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.plots import plot_before_after
 from helpers.reporting.records import Evidence
@@ -67,7 +67,13 @@ def _view(base: Choice, state: dict, work: Work) -> View:
         + note(f"Reads are arithmetic, for {EXTEND_LEN:,} new tokens: one per block of rows."),
         title=said,
         command=new_choice.command(),
-        png=png_of(lambda: plot_before_after([before], [after], [f"hd{choice.head_dim}"], title)),
+        png=kept_png(
+            lambda: plot_before_after([before], [after], [f"hd{choice.head_dim}"], title),
+            figure="before and after",
+            title=title,
+            head_dim=choice.head_dim,
+            reports=reports_key([before, after]),
+        ),
         choice=new_choice,
         data=(before, after),
         final=is_final([before, after]),
