@@ -219,9 +219,10 @@ def test_a_name_that_is_no_zip_a_missing_file_and_a_folder_are_refused(tmp_path)
         report(INCIDENT, tmp_path / "r.zip", ptxas_flags=("-o=/tmp/x",))
 
 
-def test_hostile_names_in_a_spec_never_become_paths_and_no_other_file_goes_in(tmp_path, no_edits):
+@pytest.mark.parametrize("content", ["top secret", "PASSWORD = 'top secret'"])
+def test_hostile_names_in_a_spec_never_become_paths_and_no_other_file_goes_in(tmp_path, content, no_edits):
     secret = tmp_path / "secret.txt"
-    secret.write_text("top secret")
+    secret.write_text(content)
     spec = Choice().request().spec
     hostile = replace(
         spec, kernel=replace(spec.kernel, path=str(secret), name="../../escape", import_root=str(tmp_path))
