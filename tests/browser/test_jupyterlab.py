@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import driving
@@ -27,4 +30,80 @@ def test_a_notebook_runs_in_the_browser(path: Path, lab, browser, pictures, tool
         driving.run_all_cells(page)
         driving.picture(page, pictures / f"notebook_{path.stem}.png")
         assert driving.errors_shown(page) == []
+        assert heard.problems() == []
+
+
+@dataclass(frozen=True)
+class Case:
+    """One explorer: the call that shows it, its class, and a control to change by keyboard with the key to press."""
+
+    call: str
+    css: str
+    control: str
+    key: str = "ArrowDown"
+
+
+EXPLORERS = {
+    "compile": Case("explorer()", "rc-compile", "window", "ArrowUp"),
+    "landscape": Case("landscape_explorer()", "rc-landscape", "figure"),
+    "tile": Case("tile_explorer()", "rc-tile", "KV dtype", "ArrowUp"),
+    "numerics": Case("numerics_explorer()", "rc-numerics", "KV dtype"),
+    "throughput": Case("throughput_explorer()", "rc-throughput", "case"),
+    "root_cause": Case("root_cause_explorer()", "rc-root-cause", "window", "ArrowUp"),
+}
+
+
+def reading(explorer) -> str:
+    """What an explorer says and draws now."""
+    return "\n".join(driving.shown_text(explorer.locator(part)) for part in (".rc-verdict", ".rc-figure"))
+
+
+def wait_for_change(explorer, before: str, *, timeout_s: float = 60) -> str:
+    """What it reads once that is an answer and no longer `before`."""
+    deadline = time.monotonic() + timeout_s
+    while (now := reading(explorer)) == before and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert now != before, "operated, and it reads as before"
+    wait_for_answer(explorer)
+    return reading(explorer)
+
+
+def wait_for_answer(explorer) -> None:
+    """Until nothing is under way: neither a progress bar nor the button that cancels is in sight."""
+    explorer.locator(".rc-cancel").wait_for(state="hidden", timeout=120_000)
+
+
+@contextmanager
+def shown(lab, browser, name: str, call: str, css: str):
+    """(page, explorer, heard) of a notebook with this one explorer in it, run and answered."""
+    notebook = lab.add_notebook(f"explorer_{name}.ipynb", [f"import helpers as rc\nrc.{call}"])
+    with driving.opened(browser, own=lab.url) as (page, heard):
+        driving.open_notebook(page, lab, notebook)
+        driving.run_all_cells(page)
+        assert driving.errors_shown(page) == []
+        explorer = page.locator(f".{css}")
+        explorer.wait_for(timeout=30_000)
+        wait_for_answer(explorer)
+        yield page, explorer, heard
+
+
+@pytest.mark.parametrize("name", EXPLORERS)
+def test_an_explorer_answers_the_keyboard(name: str, lab, browser, pictures, toolchain_351):
+    case = EXPLORERS[name]
+    with shown(lab, browser, name, case.call, case.css) as (page, explorer, heard):
+        driving.picture(page, pictures / f"explorer_{name}_1.png")
+        before = reading(explorer)
+        assert explorer.locator(".rc-verdict").inner_text().strip() and explorer.locator(".rc-figure").is_visible()
+        command = explorer.locator(".rc-command input").input_value()
+        control = explorer.locator(f'.widget-dropdown:has(label:text-is("{case.control}")) select')
+        control.focus()
+        page.keyboard.press(case.key)
+        assert wait_for_change(explorer, before).strip() != before
+        assert "Traceback" not in explorer.inner_text()
+        assert command.startswith(("python -m helpers ", "python benchmarks/"))
+        page.keyboard.press("Tab")
+        assert page.evaluate("css => !!document.activeElement.closest(`.${css}`)", case.css), "Tab left the explorer"
+        explorer.locator(".rc-add-to-report").click()
+        page.wait_for_function("css => document.querySelector(`.${css} .rc-noted`).innerText.trim()", arg=case.css)
+        driving.picture(page, pictures / f"explorer_{name}_2.png")
         assert heard.problems() == []
