@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import datetime
 import platform
+import re
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import helpers as rc
 from helpers.compiler.paths import write_text_atomically
@@ -49,6 +51,11 @@ REMEDIES: dict[str, dict[str, object]] = {
 }
 
 
+def widest_tmem_access(ptx: str) -> int | None:
+    """Registers that the widest tcgen05.ld/st of a PTX moves as one operand (its .xN), None without any."""
+    return max((int(n) for n in re.findall(r"tcgen05\.(?:ld|st)\.\S{0,60}?\.x([0-9]{1,3})", ptx)), default=None)
+
+
 def main() -> int:
     """Write the rows; 1 when a toolchain was missing, for then the record would hold a gap."""
     import pandas as pd
@@ -75,13 +82,14 @@ def main() -> int:
             "regs_per_thread": report.regs_per_thread,
             "spill_store_bytes": report.spill_store_bytes,
             "tensor_core_path": report.tensor_core_path,
+            "widest_tmem_access": widest_tmem_access(Path(report.ptx_path).read_text()) if report.ptx_path else None,
             "message": report.message[:160],
             "command": choice.command(),
         }
         for (remedy, choice), report in zip(plan, reports, strict=True)
     ]
     table = pd.DataFrame(rows)
-    counts = ["register_count_asked", "regs_per_thread", "spill_store_bytes"]
+    counts = ["register_count_asked", "regs_per_thread", "spill_store_bytes", "widest_tmem_access"]
     table[counts] = table[counts].astype("Int64")
     head = (
         f"# {len(table)} compiles by `python benchmarks/record_remedies.py` on {datetime.date.today()}: the incident "

@@ -6,7 +6,7 @@ Unknown is an answer; guessing is not. Nothing in the text is run, opened or tru
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from helpers.compiler.arch import MAX_REGS_PER_THREAD
 from helpers.errors import UserError
@@ -44,7 +44,7 @@ TITLES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Diagnosis:
     """What `diagnose` found. `kind` is one of `helpers.inspection.crashlog.KINDS`.
 
@@ -57,7 +57,7 @@ class Diagnosis:
     title: str
     because: tuple[str, ...]
     confidence: str
-    log: CrashLog = field(repr=False)
+    log: CrashLog
     suggestions: tuple[Suggestion, ...] = ()
     in_vain: tuple[Suggestion, ...] = ()
     incidents: tuple[Match, ...] = ()
@@ -119,6 +119,12 @@ class Diagnosis:
     def text(self) -> str:
         """The diagnosis as text for a terminal."""
         return diagnosis_view.as_text(self)
+
+    def __repr__(self) -> str:
+        return f"Diagnosis({self.kind!r}, confidence={self.confidence!r}): {self.title}"
+
+    def _repr_pretty_(self, printer, cycle) -> None:
+        printer.text(self.text())
 
     def _repr_html_(self) -> str:
         return diagnosis_view.as_html(self)

@@ -66,7 +66,7 @@ def _at_the_limit(log: CrashLog) -> tuple[Suggestion, ...]:
         *_newer_triton(log),
         Suggestion(
             "maxnreg=255 as a Triton launch option (not as a ptxas flag)",
-            "told of a limit, Triton moves tensor memory in smaller pieces (x64 for x128); the flag does not do that",
+            "told of a limit, Triton moves tensor memory in smaller pieces (x64 for x128); the flag comes after",
             f"{measured(('maxnreg=255 as a launch option',))}, {where}; reported for maxnreg=250: "
             "triton-lang/triton #8488",
         ),
