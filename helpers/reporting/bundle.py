@@ -177,8 +177,15 @@ class _Draft:
         elif self.ptx is not None and material.gpu_name:
             self.notes.append("no ptxas on this machine: python -m helpers toolchains install ptxas==12.8.93")
         failed = self.expected is not None and self.expected.failed
-        if not failed and not allow_unreproduced and not (material.kind == "log" and self.ptx is None):
-            raise UserError(self._why_nothing())
+        if not failed and not allow_unreproduced:
+            found = material.diagnosis
+            if self.ptx is not None or found is None:
+                raise UserError(self._why_nothing())
+            if found.kind in ("unknown", "no_failure"):
+                raise UserError(
+                    f"no failure that is known is in this log: {'; '.join(found.because)[:400]}. Nothing was written; "
+                    "--allow-unreproduced writes a bundle that says so"
+                )
         if failed:
             self._add("repro.sh", repro_script(material.flags, material.gpu_name or "", self.expected))
         self._add_files()

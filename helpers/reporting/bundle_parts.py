@@ -11,6 +11,7 @@ import io
 import platform
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from helpers.compiler.ablate import Limits
 from helpers.compiler.assemble import Assembly, run_ptxas
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.kernel_spec import KernelRef
-from helpers.compiler.source import source_closure
 from helpers.compiler.toolchain import installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
@@ -139,11 +139,11 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
     note that says so.
     """
     start, root = Path(kernel.path).resolve(), kernel.root.resolve()
-    inside = KernelRef("kernel/kernel.py", kernel.name, "kernel")
+    inside = replace(kernel, path="kernel/kernel.py", import_root="kernel")
     try:
         tree = ast.parse(start.read_bytes())
         defined = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
-        closure = source_closure(start, root)
+        closure = kernel.source_files()
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return {}, inside, "the kernel's source is not in here: the file that was named is no Python that can be read"
     if kernel.name not in defined:
@@ -159,7 +159,7 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
         name = "/".join(("kernel", *parts))
         files[name] = file.read_text(errors="replace")
         if file == start:
-            inside = KernelRef(name, kernel.name, "kernel")
+            inside = replace(inside, path=name)
     return files, inside, ""
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from helpers.attention.requests import Choice
 from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import CompileRequest, compile_request
+from helpers.compiler.gate import read_specs
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import (
@@ -84,8 +85,8 @@ def read_material(
     elif not isinstance(source, KernelSpec):
         raise UserError(f"cannot report {type(source).__name__}: give a spec, a PTX or a log, as a file or a text")
     if not isinstance(source, KernelSpec):
-        if text.lstrip()[:1] == "{" and '"kernel"' in text:
-            source = KernelSpec.from_json(text)
+        if text.lstrip()[:1] in ("{", "[") and '"kernel"' in text:
+            source = _spec_of(text, None if name == "the text" else Path(source))
         elif _is_ptx(text):
             return _of_ptx(text, arch, triton, ptxas, (*DEFAULT_FLAGS, *ptxas_flags))
         elif not text.strip():
@@ -94,6 +95,18 @@ def read_material(
             return _of_log(text, arch, triton, ptxas, ptxas_flags)
     chain = Toolchain(triton or INCIDENT_TRITON, ptxas or BUNDLED)
     return _of_request(CompileRequest(source, arch or "sm_100a", chain, tuple(ptxas_flags)))
+
+
+def _spec_of(text: str, path: Path | None) -> KernelSpec:
+    """The one spec in a JSON text or file; in a file, a relative kernel path is relative to that file."""
+    if path is None:
+        return KernelSpec.from_json(text)
+    specs = read_specs([path])
+    if len(specs) != 1:
+        raise UserError(
+            f"{path} holds {len(specs)} specs; a report is about one: write that one into a file of its own"
+        )
+    return specs[0]
 
 
 def _is_ptx(text: str) -> bool:

@@ -70,6 +70,10 @@ def where_to_report(
         )
     if status in ("unsupported_target", "unsupported_ptx_version"):
         return "nobody yet", "a newer release may know this target or PTX version"
+    if status == "ptxas_error":
+        return f"whoever wrote the PTX: {TRITON}, or the kernel's project for its inline assembly", (
+            f"ptxas {', '.join(failing)} refuse what the PTX says"
+        )
     return f"the kernel's own project first, then {TRITON}", (
         f"the PTX fails under every ptxas here that reads it ({', '.join(failing) or 'none was on hand'})"
     )
