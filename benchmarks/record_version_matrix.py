@@ -1,10 +1,11 @@
 """Compile one spec on every Triton x ptxas pair and write data/version_matrix.csv.
 
-    python benchmarks/record_version_matrix.py [--install] [--workers N]
+    python benchmarks/record_version_matrix.py [--install] [--workers N] [--only 3.7.0,…]
 
-The spec is the incident. Seven Tritons, each with the ptxas it bundles and its own PTX under sixteen ptxas releases:
-119 pairs. Where a ptxas is too old for that PTX, one row says so and a second one has the Triton write its PTX for that
-ptxas: 151 rows, about ten minutes cold on two cores. Without --install, what is not on this machine becomes a row that
+The spec is the incident. Eight Tritons, each with the ptxas it bundles and its own PTX under sixteen ptxas releases:
+136 pairs. Where a ptxas is too old for that PTX, one row says so and a second one has the Triton write its PTX for that
+ptxas: 174 rows, about twelve minutes cold on two cores. `--only` compiles these Tritons and keeps the rows of the
+others. Without --install, what is not on this machine becomes a row that
 says so and the exit code is 1; with it, missing releases are fetched through pip (each ptxas is about 40 MB).
 """
 
@@ -14,6 +15,7 @@ import argparse
 import concurrent.futures
 import datetime
 import platform
+import re
 import sys
 
 import helpers as rc
@@ -38,6 +40,27 @@ def fetch_missing() -> None:
                 print(exc, file=sys.stderr)
 
 
+def _recorded_on() -> str:
+    """The first date in the recorded file's own words."""
+    found = re.search(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", (DATA / "version_matrix.csv").read_text().split("\n")[0])
+    return found[0] if found else "an unknown day"
+
+
+def _merged(table, tritons):
+    """The new rows with the recorded ones of the other Tritons: own PTX by Triton first, then what was rewritten."""
+    import pandas as pd
+
+    # Versions such as 8.7 stay text, as they are in new rows.
+    old = pd.read_csv(DATA / "version_matrix.csv", comment="#", dtype=str)
+    both = pd.concat([old[~old["triton"].isin(tritons)], table.astype(object)], ignore_index=True)
+    bundled, own = both["ptxas_asked"] == tc.BUNDLED, both["ptx_written_for"] == "its own"
+    order = [
+        (0 if b else 1 if o else 2, tc.version_key(t), tc.version_key(p))
+        for b, o, t, p in zip(bundled, own, both["triton"], both["ptxas_asked"], strict=True)
+    ]
+    return both.iloc[sorted(range(len(both)), key=order.__getitem__)].reset_index(drop=True)
+
+
 def main() -> int:
     """Write the rows; 1 when a toolchain was missing."""
     import pandas as pd
@@ -45,11 +68,15 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     options.add_argument("--install", action="store_true", help="fetch missing releases through pip")
     options.add_argument("--workers", type=int, default=usable_cores(), help="compiles at once")
+    options.add_argument("--only", metavar="TRITON,…", help="compile these Tritons, keep the recorded rows of the rest")
     given = options.parse_args()
     if given.install:
         fetch_missing()
     request = rc.INCIDENT_CHOICE.request()
-    pairs = version_pairs()
+    tritons = tuple(given.only.split(",")) if given.only else MATRIX_TRITONS
+    if stray := set(tritons) - set(MATRIX_TRITONS):
+        options.error(f"{sorted(stray)[0]} is none of the matrix's Tritons: {', '.join(MATRIX_TRITONS)}")
+    pairs = version_pairs(tritons)
     requests = [pair_request(request.spec, request.arch, pair) for pair in pairs]
     # Bundled first, one by one in the list: each makes the PTX that the other pairs of its Triton then share.
     with concurrent.futures.ThreadPoolExecutor(given.workers) as pool:
@@ -58,10 +85,13 @@ def main() -> int:
         reports += pool.map(compile_request, [pair_request(request.spec, request.arch, pair) for pair in again])
     pairs += again
     table = pd.DataFrame([pair_row(pair, report) for pair, report in zip(pairs, reports, strict=True)])
+    if kept := bool(given.only):
+        table = _merged(table, tritons)
     for name in COUNTS:
-        table[name] = table[name].astype("Int64")
+        table[name] = pd.to_numeric(table[name]).astype("Int64")
     head = (
-        f"# {len(table)} compiles by `python benchmarks/record_version_matrix.py` on {datetime.date.today()}: "
+        f"# {len(table)} compiles by `python benchmarks/record_version_matrix.py` on "
+        f"{_recorded_on() + ', Triton ' + ', '.join(tritons) + ' on ' if kept else ''}{datetime.date.today()}: "
         f"{request.spec.label} for {request.arch}, {platform.system()} {platform.machine()}, "
         f"Python {platform.python_version()}, no GPU; compile-time only.\n"
         "# The identical PTX of a Triton goes to every ptxas (ptx_sha256, its first 12 digits), except in rows where "

@@ -19,7 +19,7 @@ GOOD, BAD, UNKNOWN = "good", "bad", "unknown"
 AXES = {"triton": KNOWN_TRITONS, "ptxas": KNOWN_PTXAS}
 # Not a word about the kernel: the pair of toolchain and arch cannot be asked.
 NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
-MATRIX_TRITONS = ("3.4.0", "3.5.0", "3.5.1", "3.6.0", "3.7.1", "3.8.0", "3.9.0")
+MATRIX_TRITONS = ("3.4.0", "3.5.0", "3.5.1", "3.6.0", "3.7.0", "3.7.1", "3.8.0", "3.9.0")
 
 
 @dataclass(frozen=True)
