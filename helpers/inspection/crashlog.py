@@ -57,7 +57,8 @@ _RESOURCE = re.compile(
 )
 _RESOURCE_KINDS = {"shared memory": "shared_memory", "tensor memory": "tensor_memory", "threads": "threads"}
 _EXCEPTION = re.compile(
-    r"(?<![\w.])((?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Za-z_]\w{0,60}?)?(?:Error|Exception|OutOfResources|Failure|Construct))"
+    r"(?<![\w.])((?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Za-z_]\w{0,60}?(?:Error|Exception|Failure|Construct)"
+    r"|Exception|OutOfResources))"
     # Looked at, not taken: one exception's message can name the next.
     r":(?= ?([^\n]{0,600}))",
     re.ASCII,

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 __all__ = ["MAX_CHARS", "CleanText", "clean_text", "decode_log", "ptx_block"]
 
-MAX_CHARS = 20_000_000
+# A little over what the command line reads of a file, so that one text is cut once.
+MAX_CHARS = 20_001_000
 # A PTX of Triton has half a megabyte at most here; lines of it under 1,000 characters.
 MAX_PTX_CHARS = 8_000_000
 # Longer lines hold no more than their marked places; what is kept of each piece is bounded where it is read.

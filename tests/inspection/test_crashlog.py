@@ -237,6 +237,14 @@ def test_out_of_resources_in_tritons_own_words():
         assert log.exception == "OutOfResources"
 
 
+@pytest.mark.parametrize("name, release", [("351", {"3.5.0", "3.5.1"}), ("371", {"3.7.1"})])
+def test_a_launch_that_asks_for_too_much_shared_memory(name, release):
+    log = parse_crash_log(read(f"out_of_shared_triton{name}.log"))
+    assert (log.failure_count, log.first.kind) == (1, "shared_memory")
+    assert (log.first.required, log.first.limit) == (196608, 101376)
+    assert set(log.triton.candidates) == release and log.exception == "OutOfResources"
+
+
 @pytest.mark.parametrize(
     "words, signal",
     [
