@@ -220,12 +220,23 @@ def test_the_minimised_incident_is_valid_and_a_tenth():
     assert small.count("\n") * 10 < gzip.decompress((FIXTURES / "crash_sm100a.ptx.gz").read_bytes()).count(b"\n")
 
 
-def test_the_minimised_incident_agrees_with_the_original():
-    """At every level, on every ptxas of this machine: two in CI, ten where more are installed."""
-    rows = verify_agreement(original(), SMALL.read_text(), arch="sm_100a", jobs=2)
-    assert len(rows) >= 4
+def agreement_on(programs: dict[str, Path], monkeypatch) -> None:
+    monkeypatch.setattr(minimize, "installed_ptxas", lambda: programs)
+    rows = verify_agreement(original(), SMALL.read_text(), arch="sm_100a", timeout_s=240, jobs=2)
+    assert len(rows) == 4 * len(programs)
     assert [row for row in rows if not row[-1]] == []
-    assert {row[1] for row in rows if row[2] == "C7600 at 255"} == {"-O2", "-O3"}
+    assert {row[1] for row in rows if row[2] == row[3] == "C7600 at 255"} == {"-O2", "-O3"}
+
+
+def test_the_minimised_incident_agrees_with_the_original(monkeypatch):
+    """At every level, on the oldest ptxas of this machine."""
+    version, program = next(iter(installed_ptxas().items()))
+    agreement_on({version: program}, monkeypatch)
+
+
+@pytest.mark.slow
+def test_the_minimised_incident_agrees_on_every_ptxas(monkeypatch):
+    agreement_on(installed_ptxas(), monkeypatch)
 
 
 def test_an_illegal_instruction_is_minimised_to_itself():
