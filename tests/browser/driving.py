@@ -46,11 +46,27 @@ def chromium() -> str | None:
 
 
 def _settings(folder: Path) -> Path:
-    """JupyterLab settings of a user who wants no news and no checks for updates: both would go to the network."""
+    """JupyterLab settings of a user who wants no news, no checks for updates (the network) and no saving by itself."""
     quiet = folder / "@jupyterlab" / "apputils-extension" / "notification.jupyterlab-settings"
     quiet.parent.mkdir(parents=True)
     quiet.write_text(json.dumps({"fetchNews": "false", "checkForUpdates": False}))
+    saving = folder / "@jupyterlab" / "docmanager-extension" / "plugin.jupyterlab-settings"
+    saving.parent.mkdir(parents=True)
+    saving.write_text(json.dumps({"autosave": False}))
     return folder
+
+
+def folders_of_its_own(folder: Path) -> dict[str, str]:
+    """Environment variables that give a JupyterLab config, runtime, data and settings of its own, below `folder`."""
+    return {
+        "JUPYTER_CONFIG_DIR": str(folder / "config"),
+        "JUPYTER_DATA_DIR": str(folder / "data"),
+        "JUPYTER_RUNTIME_DIR": str(folder / "runtime"),
+        "JUPYTERLAB_SETTINGS_DIR": str(_settings(folder / "settings")),
+        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
+        "IPYTHONDIR": str(folder / "ipython"),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+    }
 
 
 @dataclass(frozen=True)
@@ -84,13 +100,7 @@ def jupyterlab(folder: Path, notebooks: Sequence[Path]) -> Iterator[Lab]:
     runtime = folder / "runtime"
     environment = {
         **os.environ,
-        "JUPYTER_CONFIG_DIR": str(folder / "config"),
-        "JUPYTER_DATA_DIR": str(folder / "data"),
-        "JUPYTER_RUNTIME_DIR": str(runtime),
-        "JUPYTERLAB_SETTINGS_DIR": str(_settings(folder / "settings")),
-        "JUPYTERLAB_WORKSPACES_DIR": str(folder / "workspaces"),
-        "IPYTHONDIR": str(folder / "ipython"),
-        "JUPYTER_PREFER_ENV_PATH": "1",
+        **folders_of_its_own(folder),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
     }
     command = [
@@ -103,7 +113,7 @@ def jupyterlab(folder: Path, notebooks: Sequence[Path]) -> Iterator[Lab]:
     with log.open("w") as out:
         process = subprocess.Popen(command, env=environment, cwd=served, stdout=out, stderr=out, start_new_session=True)
     try:
-        yield Lab(_wait_for_address(process, runtime, log), token, served)
+        yield Lab(wait_for_address(process, runtime, log), token, served)
     finally:
         # The server ends its kernels on SIGTERM; what is left of its group after that is killed.
         process.terminate()
@@ -114,7 +124,7 @@ def jupyterlab(folder: Path, notebooks: Sequence[Path]) -> Iterator[Lab]:
             process.wait()
 
 
-def _wait_for_address(process: subprocess.Popen, runtime: Path, log: Path, timeout_s: float = 60) -> str:
+def wait_for_address(process: subprocess.Popen, runtime: Path, log: Path, timeout_s: float = 60) -> str:
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
         for info in runtime.glob("jpserver-*.json"):
