@@ -32,7 +32,7 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
       (byKey[run[0]] = byKey[run[0]] || []).push(row);
       text.append(row);
     });
-    if (!packed.runs.length) { text.append(make("div", "rc-sbs-note", packed.note)); }
+    if (!packed.runs.length) { box.classList.add("empty"); text.append(make("div", "rc-sbs-note", packed.note)); }
     box.append(head, text);
     return box;
   };
@@ -46,7 +46,7 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
     side.stages.forEach(function (stage) {
       var differs = new Set(data.differing[stage.name] || []);
       var box = pane(stage, stage.name + (two ? " " + "AB"[number] : ""), function (row, run) {
-        row.append(gutter(run[1]));
+        if (stage.name !== "TTGIR") { row.append(gutter(run[1])); }
         if (differs.has(run[0])) { row.classList.add("differs"); }
       });
       box.dataset.stage = stage.name;
@@ -96,6 +96,10 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
       event.stopPropagation();
       choose(row.dataset.k, row);
     }
+  });
+  // JupyterLab takes plain keys for the notebook: an arrow would leave the list of stages.
+  root.addEventListener("keydown", function (event) {
+    if (!event.ctrlKey && !event.altKey && !event.metaKey && !event.shiftKey) { event.stopPropagation(); }
   });
   var bar = make("div", "rc-sbs-bar");
   if (two) {
