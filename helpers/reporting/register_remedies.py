@@ -132,7 +132,7 @@ def _in_vain() -> tuple[Suggestion, ...]:
                    measured(("-O2", "--regAllocOptLevel=2"), ("3.5.1",))),
         Suggestion("more pipeline stages (num_stages)", "they take shared memory and, if anything, registers",
                    measured(("num_stages 2",), ("3.5.1",))),
-        Suggestion("more warps, or fewer: it compiles, and badly", "spills kilobytes, or leaves the fast tensor-core path",
+        Suggestion("more warps, or fewer: it compiles, badly", "kilobytes of spills, or off the fast tensor-core path",
                    measured(("num_warps 4", "num_warps 16"), ("3.5.1",))),
     )  # fmt: skip
 
