@@ -51,13 +51,19 @@ class Pane:
 
 def source_pane(kernel_path: str, demand: dict[str, int]) -> Pane:
     """The kernel's own file, with the demand of each line."""
-    lines = [(text, str(n), demand.get(str(n), 0)) for n, text in source_lines_of(kernel_path).items()]
+    lines = [(_narrow(text), str(n), demand.get(str(n), 0)) for n, text in source_lines_of(kernel_path).items()]
     return Pane("source", tuple(lines))
+
+
+def _narrow(text: str) -> str:
+    """The line with half its indentation: panes are narrow."""
+    bare = text.lstrip(" ")
+    return " " * ((len(text) - len(bare)) // 2) + bare
 
 
 def ttgir_pane(text: str, kernel_file: str) -> Pane:
     """Triton's GPU IR; it has no pressure of its own."""
-    return _windowed("TTGIR", [(line, _key(source, kernel_file), 0) for line, source in ttgir_lines(text)])
+    return _windowed("TTGIR", [(_narrow(line), _key(source, kernel_file), 0) for line, source in ttgir_lines(text)])
 
 
 def ptx_pane(ptx: str, kernel_file: str) -> tuple[Pane, dict[str, int]]:

@@ -108,11 +108,12 @@ def test_a_slow_answer_shows_progress_and_can_be_cancelled_and_tried_again():
     assert frame.cancel_button.layout.display == "none"
     frame.controls["n"].value = 1
     work = frame._work
-    assert "&lt;slowly&gt;" in frame.progress.value or "<progress" in frame.progress.value
+    assert "&lt;slowly&gt;" in frame.progress.value and 'value="1" max="3"' in frame.progress.value
+    assert "rc-busy" in frame._dom_classes
     assert frame.cancel_button.layout.display is None and frame.progress.layout.display is None
     frame.cancel_button.click()
     assert work.done.wait(WAIT_S) and slow.ended == [(1, True)]
-    assert "Cancelled" in frame.verdict.value and frame.view is None
+    assert "Cancelled" in frame.verdict.value and frame.view is None and "rc-busy" not in frame._dom_classes
     assert frame.cancel_button.layout.display == "none" and frame.again_button.layout.display is None
     slow.go.set()
     frame.again_button.click()

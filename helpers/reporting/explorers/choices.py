@@ -77,18 +77,21 @@ def evidence_words(evidence: Evidence) -> str:
 
 def verdict_html(evidence: Evidence) -> str:
     """The verdict and the numbers of one compile as a small HTML block; all text escaped."""
+    return status_banner(evidence.report) + facts_html(report_rows(evidence))
+
+
+def report_rows(evidence: Evidence) -> dict[str, object]:
+    """The numbers of one compile by name, for `facts_html`."""
     report = evidence.report
-    return status_banner(report) + facts_html(
-        {
-            "spec": report.label,
-            "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or 'not reached'}",
-            "ptxas": report.verdict(),
-            "memory": _memory_words(report),
-            "tensor cores": report.tensor_core_path if report.instructions else None,
-            "message": report.message[:400],
-            "evidence": evidence_words(evidence),
-        }
-    )
+    return {
+        "spec": report.label,
+        "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or 'not reached'}",
+        "ptxas": report.verdict(),
+        "memory": _memory_words(report),
+        "tensor cores": report.tensor_core_path if report.instructions else None,
+        "message": report.message[:400],
+        "evidence": evidence_words(evidence),
+    }
 
 
 def _memory_words(report: CompileReport) -> str | None:
@@ -99,7 +102,7 @@ def _memory_words(report: CompileReport) -> str | None:
 
 def note(text: str) -> str:
     """A quiet paragraph."""
-    return f'<p style="margin:4px 0;opacity:.8">{html.escape(text)}</p>'
+    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{html.escape(text)}</p>'
 
 
 def one_line(report: CompileReport) -> str:

@@ -20,7 +20,15 @@ from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
-from helpers.reporting.explorers.choices import choice_controls, choice_of, is_final, one_line, verdict_html
+from helpers.reporting.explorers.choices import (
+    choice_controls,
+    choice_of,
+    is_final,
+    note,
+    one_line,
+    report_rows,
+    status_banner,
+)
 from helpers.reporting.explorers.frame import ExplorerFrame, View, facts_html, png_of
 from helpers.reporting.explorers.landscape import pressure_picture, pressure_rows
 from helpers.reporting.explorers.work import Work
@@ -144,7 +152,9 @@ def difference_html(mine: Mapping[str, object], theirs: Mapping[str, object], na
         if value != theirs.get(what)
     )
     head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    return f"<table><tr><td></td>{head}</tr>{rows}</table>" if rows else "<p>The same in all that is compared.</p>"
+    if not rows:
+        return "<p>The same in all that is compared.</p>"
+    return f'<table style="line-height:1.4"><tr><td></td>{head}</tr>{rows}</table>'
 
 
 def _ptx_head(ptx: str) -> str:
@@ -244,10 +254,11 @@ class _Map:
         at, report = self.open, mine.report
         choice, name = choices[at], f"{at[0]}, {at[1]} warps"
         counts = [sum(c.report.crashed for c in cells.values()), sum(c.report.compiled for c in cells.values())]
-        rows: dict[str, object] = {"map": f"{len(cells)} cells: {counts[1]} compile, {counts[0]} run out of registers"}
+        summary = f"{len(cells)} cells: {counts[1]} compile, {counts[0]} run out of registers"
+        rows = {"open cell": name, **report_rows(mine)}
         recorded = sum(c.recorded for c in cells.values())
         if recorded:
-            rows["cells"] = f"{recorded} of {len(cells)} {_recorded()[1]}"
+            summary += f"; {recorded} of them {_recorded()[1]}"
         png, below = b"", ""
         try:
             ptx = ptx_of(mine)
@@ -257,11 +268,11 @@ class _Map:
         except UserError as exc:
             rows["PTX"] = str(exc)
         return View(
-            verdict=verdict_html(mine) + facts_html(rows),
+            verdict=status_banner(report) + note(summary),
             title=one_line(report),
             command=choice.command(),
             png=png,
-            below=below,
+            below=facts_html(rows) + below,
             choice=choice,
             data=dict(cells),
             final=is_final([Evidence(c.report, "") for c in cells.values()]) and is_final([mine]),

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 PATIENCE_S = 0.18
 """An answer within this time appears without a progress bar in between."""
 PROGRESS_EVERY_S = 0.1
+_FAINT = "<style>.rc-busy :is(.rc-verdict, .rc-figure, .rc-below, .rc-command) { opacity: .35 }</style>"
 MOST_VIEWS_KEPT = 64
 _DRAWING = threading.Lock()  # pyplot is not made for two threads at once
 _ALERT = status_colour("register_exhausted")
@@ -143,7 +144,7 @@ class ExplorerFrame(w.HBox):
         if wait:
             work.done.wait()
         elif not work.done.wait(PATIENCE_S):
-            self._progress(work, 0, 0, "compiling …", at_once=True)
+            self._progress(work, *work.said, at_once=True)
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait until nothing is under way; False when the time was over first."""
@@ -182,9 +183,11 @@ class ExplorerFrame(w.HBox):
             if not at_once and now - self._told < PROGRESS_EVERY_S:
                 return
             self._told = now
+            # The answer of another state stays in sight, but faint, until the new one is there.
+            self.add_class("rc-busy")
             bar = f'<progress value="{done}" max="{total}"></progress>' if total else "<progress></progress>"
             count = f" {done} of {total}" if total else ""
-            self.progress.value = f'<span role="status">{bar}{count} {html.escape(words)}</span>'
+            self.progress.value = f'{_FAINT}<span role="status">{bar}{count} {html.escape(words)}</span>'
             self.progress.layout.display = self.cancel_button.layout.display = None
             self.again_button.layout.display = "none"
 
@@ -209,6 +212,7 @@ class ExplorerFrame(w.HBox):
                 self._show(view)
 
     def _idle(self) -> None:
+        self.remove_class("rc-busy")
         for part in (self.progress, self.cancel_button, self.again_button):
             part.layout.display = "none"
         self.noted.value = ""
@@ -316,7 +320,7 @@ def facts_html(rows: Mapping[str, object]) -> str:
         for name, value in rows.items()
         if value is not None and value != ""
     )
-    return f"<table>{cells}</table>"
+    return f'<table style="line-height:1.4">{cells}</table>'
 
 
 def command_html(command: str) -> str:

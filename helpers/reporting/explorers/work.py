@@ -35,6 +35,7 @@ class Work:
         self._threads: set[int] = set()
         self._stopped = threading.Event()
         self.done = threading.Event()
+        self.said: tuple[int, int, str] = (0, 0, "compiling …")
         # A comm message is sent as the answer to the request of its context: the thread has to inherit it.
         context = contextvars.copy_context()
         self._thread = threading.Thread(target=context.run, args=(self._run,), daemon=True, name="explorer")
@@ -75,6 +76,7 @@ class Work:
     def say(self, done: int, total: int, words: str) -> None:
         """Tell how far the work is."""
         self.check()
+        self.said = (done, total, words)
         self._progress(self, done, total, words)
 
     def compile(
