@@ -107,3 +107,64 @@ def test_an_explorer_answers_the_keyboard(name: str, lab, browser, pictures, too
         page.wait_for_function("css => document.querySelector(`.${css} .rc-noted`).innerText.trim()", arg=case.css)
         driving.picture(page, pictures / f"explorer_{name}_2.png")
         assert heard.problems() == []
+
+
+def test_a_cell_of_the_cliff_map_opens_by_mouse_and_by_key(lab, browser, pictures, toolchain_351):
+    with shown(lab, browser, "cliff_map", "cliff_map()", "rc-cliff-map") as (page, explorer, heard):
+        driving.picture(page, pictures / "explorer_cliff_map_1.png")
+        cells = explorer.locator(".rc-cell")
+        words = cells.all_inner_texts()
+        assert len(words) >= 12 and len({word for word in words if word != "…"}) >= 3
+        before = reading(explorer)
+        crashed = next(i for i, word in enumerate(words) if "C7600" in word)
+        passing = next(i for i, word in enumerate(words) if i != crashed and "C7600" not in word and word != "…")
+        cells.nth(passing).click()
+        opened = wait_for_change(explorer, before)
+        cells.nth(crashed).focus()
+        page.keyboard.press("Enter")
+        wait_for_change(explorer, opened)
+        assert "C7600" in explorer.locator(".rc-below").inner_text()
+        assert "entry" in (explorer.locator(".rc-below details pre").first.text_content() or "")
+        driving.picture(page, pictures / "explorer_cliff_map_2.png")
+        assert heard.problems() == []
+
+
+SIDES = """from dataclasses import replace
+import helpers as rc
+rc.side_by_side(rc.INCIDENT_CHOICE, replace(rc.INCIDENT_CHOICE, tile="64x64"))"""
+
+
+def test_the_stages_side_by_side_follow_a_line_and_a_list(lab, browser, pictures, toolchain_351):
+    notebook = lab.add_notebook("explorer_side_by_side.ipynb", [SIDES])
+    with driving.opened(browser, own=lab.url) as (page, heard):
+        driving.open_notebook(page, lab, notebook)
+        driving.run_all_cells(page)
+        assert driving.errors_shown(page) == []
+        sides = page.locator(".rc-side-by-side")
+        said = sides.locator(".rc-sbs-said")
+        said.wait_for(timeout=30_000)
+        first = said.inner_text()
+        lines = sides.locator('.rc-sbs-pane [role="button"]')
+        lines.first.focus()
+        page.keyboard.press("Enter")
+        by_key = said.inner_text()
+        lines.nth(3).click()
+        assert len({first, by_key, said.inner_text()}) == 3
+        assert sides.locator(".rc-sbs-run.on").count() >= 2, "a line of the source and what became of it"
+        before = sides.locator(".rc-sbs-pane:visible").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
+        sides.locator("select").focus()
+        page.keyboard.press("ArrowDown")
+        after = sides.locator(".rc-sbs-pane:visible").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
+        assert before != after and any("SASS" in label for label in after)
+        driving.picture(page, pictures / "explorer_side_by_side.png")
+        assert heard.problems() == []
+
+
+def test_a_word_leads_to_its_entry_in_the_glossary(lab, browser):
+    with driving.opened(browser, own=lab.url) as (page, _):
+        driving.open_notebook(page, lab, "01_reproduce_the_crash.ipynb")
+        page.locator('.jp-Notebook a[href*="00_start_here.ipynb"][href$="#ptxas"]').first.click()
+        heading = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) h3", has_text="ptxas")
+        heading.wait_for(timeout=30_000)
+        page.wait_for_function("e => { const y = e.getBoundingClientRect().y; return y > 0 && y < innerHeight; }",
+                               arg=heading.element_handle(), timeout=10_000)  # fmt: skip
