@@ -205,8 +205,8 @@ def spill_free_choices(table: pd.DataFrame, *, triton: str | None = None) -> pd.
 
     One row an arch, head dim and KV dtype. `today` is what the newest chooser takes and `today_worst` its worst verdict
     over no window, window and mask; `spill_free` the largest tile whose three compiles are all there and spill-free.
-    `outcome` is `keeps`, `changes`, `none found` or `not searched` (no tile beside the tables' was compiled);
-    `compiles` counts what was looked at.
+    `outcome` is `keeps`, `changes`, `none found` or `not searched` (none but the tables' tiles were compiled). Spill-free
+    is not yet fast: few rows read each key more often, and fewer than 64 leave wgmma and tcgen05 (`path_…`).
     """
     import pandas as pd
 
@@ -221,14 +221,15 @@ def spill_free_choices(table: pd.DataFrame, *, triton: str | None = None) -> pd.
             verdicts.setdefault(row["tile"], {})[row["option"]] = row
         today = _tile_words(TILE_ROWS[[name for name, by in audit_tables(arch).items() if by][-1]].tile(int(head_dim)))
         free = [t for t, by in verdicts.items() if set(EVERYWHERE) <= set(by) and _all_free(by)]
-        best = max(free, key=_size, default=None)
+        best = max(free, key=lambda tile: _size(tile, today), default=None)
         worst = min(verdicts.get(today, {}).values(), key=_severity, default=None)
         searched = (group["table"] == SEARCH).any()
         outcome = "keeps" if best == today else "changes" if best else "none found" if searched else "not searched"
         found.append(
             {"arch": arch, "head_dim": _dims(group.iloc[0].to_dict()), "kv_dtype": kv_dtype, "today": today,
              "today_worst": _worst_words(worst), "spill_free": best or "",
-             "outcome": outcome, "compiles": len(group)}
+             "outcome": outcome, "path_today": _path(verdicts.get(today, {})),
+             "path_spill_free": _path(verdicts[best]) if best else "", "compiles": len(group)}
         )  # fmt: skip
     return pd.DataFrame(found)
 
@@ -249,9 +250,15 @@ def _tile_words(tile: tuple[int, int]) -> str:
     return f"{tile[0]}x{tile[1]}"
 
 
-def _size(tile: str) -> tuple[int, int]:
+def _size(tile: str, today: str) -> tuple[int, bool, int]:
+    """Sort key: elements, and of two as large today's, else the one with more rows, which reads each key less often."""
     m, _, n = tile.partition("x")
-    return int(m) * int(n), int(m)
+    return int(m) * int(n), tile == today, int(m)
+
+
+def _path(by_option: dict[str, dict]) -> str:
+    """The tensor-core path of a tile; that of its options is one."""
+    return "/".join(sorted({str(row["tensor_core_path"]) for row in by_option.values()}))
 
 
 def reader_question_table(table: pd.DataFrame, *, triton: str | None = None) -> pd.DataFrame:

@@ -178,6 +178,8 @@ def test_a_spill_free_choice_needs_every_option_and_the_largest_wins():
         return rc.spill_free_choices(pd.DataFrame(rows))["outcome"].tolist()
 
     assert outcome(tile("64x64")) == ["keeps"]
+    assert outcome([*tile("64x64"), *tile("128x32", **tried)]) == ["keeps"], "as large is no reason to change"
+    assert outcome([*tile("64x64"), *tile("128x64", **tried)]) == ["changes"]
     assert outcome(tile("64x64", bad=EVERYWHERE)) == ["not searched"]
     assert outcome([*tile("64x64", bad=EVERYWHERE), *tile("16x32", bad=("none",), **tried)]) == ["none found"]
 
