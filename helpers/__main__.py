@@ -108,19 +108,24 @@ def format_report(report: CompileReport) -> str:
 @click.option(
     "--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="also write all columns to this CSV file"
 )
+@click.option("--dask", "dask_address", metavar="ADDRESS", help="compile on the Dask cluster at tcp://host:8786")
 @click.option("--json", "as_json", is_flag=True, help="print the CompileReports as JSON")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def matrix_command(
-    specs: tuple[Path, ...], csv_path: Path | None, as_json: bool, quiet: bool, **options
+    specs: tuple[Path, ...], csv_path: Path | None, dask_address: str | None, as_json: bool, quiet: bool, **options
 ) -> None:
     """Compile every combination of the values given (comma-separated) and print a table.
 
     Each SPEC is a file of KernelSpecs in JSON, of any kernel, compiled under every --arch, --triton and --ptxas.
+    With --dask the workers of that cluster compile; each needs this project and its toolchains (say, a shared folder).
     """
     requests = requests_of(specs, options)
     if csv_path is not None:
         check_writable(csv_path)  # before the compiles, not after
-    reports = run_with_progress(requests, quiet=quiet)
+    from helpers.commands.dask_ import dask_executor
+
+    with dask_executor(dask_address) as executor:
+        reports = run_with_progress(requests, quiet=quiet, executor=executor)
     from helpers.reporting.tables import reports_table
 
     if as_json:

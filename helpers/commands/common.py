@@ -6,6 +6,7 @@ import functools
 import json
 import tempfile
 from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
 from dataclasses import replace
 from pathlib import Path
 
@@ -195,7 +196,9 @@ def check_writable(path: Path) -> None:
         ) from exc
 
 
-def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) -> list[CompileReport]:
+def run_with_progress(
+    requests: list[CompileRequest], *, quiet: bool = False, executor: Executor | None = None
+) -> list[CompileReport]:
     """`compile_matrix` with a progress bar on stderr."""
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -203,4 +206,4 @@ def run_with_progress(requests: list[CompileRequest], *, quiet: bool = False) ->
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), disable=quiet, transient=False) as bar:
         task = bar.add_task("compiling", total=len(requests))
-        return compile_matrix(requests, progress=lambda _done, _total, _report: bar.advance(task))
+        return compile_matrix(requests, executor=executor, progress=lambda _done, _total, _report: bar.advance(task))
