@@ -209,6 +209,8 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
         facts += bundled_ptxas(triton, program)
     elif program and ("/" in program or "\\" in program):
         facts.append(Fact("ptxas_origin", "not Triton's own", DERIVED, program[:200]))
+    if first is None and _ABORTED in body:
+        facts.append(Fact("ptxas_gave_up", "without the reason", STATED, _ABORTED))
     exception = _exception(body, first)
     if exception:
         facts.append(exception)
@@ -339,8 +341,10 @@ def _ptxas_failure(block: list[str], around: str, command: str | None) -> Failur
     if not log.fatal:
         return None
     complaint = "\n".join(log.fatal)
-    reasons = [m for m in log.fatal if _ABORTED not in m]
-    message = (reasons[0] if reasons else log.fatal[0]).strip()[:MAX_MESSAGE]
+    reasons = [m for m in log.fatal if _ABORTED not in m and not _ABORTED.startswith(m.strip())]
+    if not reasons:
+        return None  # ptxas gave up, but the line that says why is not in the log
+    message = reasons[0].strip()[:MAX_MESSAGE]
     code = next((c for c in log.codes if f"({c})" in complaint), None)
     asked = log.register_count_asked
     if code == "C7600" and asked is None and (m := _ALLOCATION.search(around.replace("\n", ""))):

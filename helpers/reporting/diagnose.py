@@ -255,6 +255,8 @@ def _without_failure(log: CrashLog, notes: list[str]) -> Diagnosis:
         why = "the text is empty"
     elif "this is binary data, not text" in notes:
         why = "this is not text"
+    elif log.value("ptxas_gave_up"):
+        why = "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log"
     elif log.exception:
         why = (
             f"a Python error ({log.exception}), but nothing in the log is a failure of ptxas or of Triton's compiler "

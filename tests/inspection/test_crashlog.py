@@ -316,6 +316,18 @@ def test_time_grows_with_length_and_no_faster(piece):
     assert seconds(240_000) < 24 * short + 0.2
 
 
+@pytest.mark.parametrize("name", [n for n, kind in OF_PTXAS.items() if kind] + ["pr22079_comment.log",
+                         "triton_360_inline_asm.log", "out_of_shared_triton371.log"])  # fmt: skip
+def test_a_log_cut_anywhere_is_never_another_failure(name):
+    text = read(name)
+    (kind,) = {f.kind for f in parse_crash_log(text).failures}
+    step = max(1, len(text) // 60)
+    for at in range(0, len(text), step):
+        for part in (text[:at], text[at:]):
+            # ptxas_error says that ptxas refused, and that the reason is not known.
+            assert {f.kind for f in parse_crash_log(part).failures} <= {kind, "ptxas_error"}, part[-80:]
+
+
 def test_mutated_logs_raise_nothing():
     """A fast sample of benchmarks/fuzz_logs.py, whose run of 10,000 is recorded in data/fuzz.csv."""
     for name, text in mutations.mutated_logs(200, seed=20260410):

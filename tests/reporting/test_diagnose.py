@@ -152,6 +152,7 @@ def test_kinds(name, kind):
         ("hello world", "nothing in it is by ptxas"),
         ("\x00\x01\x02" * 500, "not text"),
         ("Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 'x'\n", "KeyError"),
+        ("ptxas fatal   : Ptx assembly aborted due to errors\n", "says why, is not in the log"),
         ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB", "at run time"),
         ('  File "/x/triton/runtime/jit.py", line 419, in <lambda>\n', "not the part"),
     ],
