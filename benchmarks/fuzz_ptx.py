@@ -36,7 +36,7 @@ from helpers.compiler.assemble import run_ptxas  # noqa: E402
 from helpers.compiler.paths import write_text_atomically  # noqa: E402
 from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
 from helpers.errors import UserError  # noqa: E402
-from helpers.inspection import cfg, ptx, ptx_edit, ptx_repair, ptx_sweeps  # noqa: E402
+from helpers.inspection import cfg, ptx, ptx_check, ptx_edit, ptx_sweeps  # noqa: E402
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log  # noqa: E402
 from helpers.reporting.pressure import format_pressure, pressure_report  # noqa: E402
 
@@ -170,7 +170,7 @@ def edit_it(text: str) -> None:
     """Read, render, check and take apart a text as the minimiser does."""
     program = ptx_edit.read_program(text)
     plain = ptx_edit.render(program)
-    ptx_repair.check_valid(text)
+    ptx_check.check_valid(text)
     again = ptx_edit.read_program(plain)
     for _name, make in ptx_sweeps.sweeps(0)[:6]:
         for change in make(again)[:8]:

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-import time
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from helpers.compiler.compile import usable_cores
-from helpers.compiler.paths import write_text_atomically
-from helpers.compiler.probe import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
+from helpers.compiler.minimize_search import Search, count_lines
+from helpers.compiler.probe import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
 from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_key
 from helpers.errors import UserError
 from helpers.inspection.ptx import count_instructions, ptx_header
-from helpers.inspection.ptx_edit import Program, read_program, render
-from helpers.inspection.ptx_repair import check_valid
-from helpers.inspection.ptx_sweeps import Change, apply_change, sweeps
 
 MAX_PTX_BYTES = 64_000_000
 DEFAULT_TIME_LIMIT_S = 900.0
-_STATE_FORMAT = 1
-_SAVE_EVERY_S = 5.0
-# All ptxas releases at all levels are asked when so much of the lines is left since they last were, and every round.
-_WORTH_CHECKING = 0.5
+_ARCH = re.compile(r"sm_[0-9]{2,3}[a-z]?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -100,11 +91,17 @@ def minimize_ptx(
     arch = arch or ptx_header(ptx).target
     if not arch:
         raise UserError("this text names no .target, so it is no PTX ptxas could read; give a PTX, or its arch")
-    search = _Search(ptx, time_limit_s, timeout_s, jobs, state_path, progress)
+    if not _ARCH.fullmatch(arch):
+        raise UserError(f"{arch[:80]!r} is no arch ptxas could know; give one such as sm_100a")
+    programs = installed_ptxas()
+    candidates = {ptxas: resolve_ptxas(ptxas)} if ptxas else programs
+    if not candidates:
+        raise UserError("there is no ptxas on this machine; fetch one: python -m helpers toolchains install 3.5.1")
+    search = Search(ptx, time_limit_s, timeout_s, jobs, state_path, progress)
     try:
-        search.begin(arch, ptxas, tuple(flags), everywhere)
+        search.begin(arch, tuple(flags), candidates, programs if everywhere else {})
         search.run()
-        return search.result()
+        return _result(search)
     finally:
         search.save()
         search.prober.close()
@@ -131,306 +128,32 @@ def verify_agreement(
     )
 
 
-class _Search:
-    """The best PTX so far, what it must meet, and the sweeps over it."""
-
-    def __init__(
-        self, ptx: str, time_limit_s: float, timeout_s: float, jobs: int, state_path: Path | None,
-        progress: ProgressCallback | None,
-    ) -> None:  # fmt: skip
-        self.original, self.progress, self.state_path = ptx, progress, state_path
-        self.deadline = time.monotonic() + time_limit_s
-        self.started = time.monotonic()
-        self.lines_before = _lines(ptx)
-        self.earlier_s, self.earlier_probes, self.earlier_runs = 0.0, 0, 0
-        self.prober = Prober(jobs, timeout_s)
-        self.settings: dict = {}
-        self.best = self.sound = ptx  # the smallest so far; the smallest that agrees everywhere
-        self.place = (0, 0)  # round, sweep
-        self.lines_at_round = self.lines_before
-        self.taken_back = False  # in this round, because another ptxas did not agree
-        self.mark: dict = {}
-        self.learned: list[str] = []
-        self.strict = not check_valid(ptx)
-        self.complete = False
-        self.saved_at = 0.0
-        self.phase, self.done, self.total = "", 0, 0
-
-    # --- what it must meet
-
-    def begin(self, arch: str, ptxas: str | None, flags: tuple[str, ...], everywhere: bool) -> None:
-        """Find out how the original fails, or take up the state file."""
-        programs = installed_ptxas()
-        wanted = {ptxas: resolve_ptxas(ptxas)} if ptxas else programs
-        if not wanted:
-            raise UserError("there is no ptxas on this machine; fetch one: python -m helpers toolchains install 3.5.1")
-        self.own, self.failure = self._failing(wanted, arch, flags)
-        others = {v: p for v, p in programs.items() if v != self.own.version} if everywhere else {}
-        # Asked at every probe: the failure itself, one level that must compile or fail as it did, and the failure on
-        # the newest ptxas, which differs most; the rest is asked now and then.
-        near = [self.own, self.own.at_level("-O3" if self.own.level == "-O1" else "-O1")]
-        for version, program in list(others.items())[::-1][:1]:
-            near.insert(1, Check(version, program, flags, arch))
-        far = [self.own.at_level(level) for level in LEVELS]
-        far += [
-            Check(v, p, flags, arch).at_level(level)
-            for v, p in reversed(list(others.items()))
-            for level in (self.own.level, *(x for x in LEVELS[::-1] if x != self.own.level))
-        ]
-        asked = {(c.version, c.level) for c in near}
-        far = [c for c in far if (c.version, c.level) not in asked]
-        self.settings = {
-            "format": _STATE_FORMAT,
-            "input_sha256": hashlib.sha256(self.original.encode()).hexdigest(),
-            "checks": [c.key() for c in [*near, *far]],
-        }
-        state = self._read_state()
-        if state is None:
-            found = [self.failure, *self.prober.verdicts(self.original, [*near[1:], *far])]
-        else:
-            try:
-                found = [Verdict(**state["verdicts"][c.key()]) for c in [*near, *far]]
-            except (KeyError, TypeError) as exc:
-                raise self._unreadable(exc) from exc
-        self.settings["verdicts"] = {c.key(): asdict(v) for c, v in zip([*near, *far], found, strict=True)}
-        pairs = list(zip([*near, *far], found, strict=True))
-        self.near = [(c, v) for c, v in pairs[: len(near)] if v.status not in UNREADABLE]
-        self.far = [(c, v) for c, v in pairs[len(near) :] if v.status not in UNREADABLE]
-        self.prober.checks = list(self.near)
-        if state is not None:
-            self._take_up(state)
-
-    def _failing(self, programs: Mapping[str, Path], arch: str, flags: tuple[str, ...]) -> tuple[Check, Verdict]:
-        """The first ptxas that fails on the original for a reason of the original's."""
-        seen = []
-        for version, program in programs.items():
-            check = Check(version, program, flags, arch)
-            (verdict,) = self.prober.verdicts(self.original, [check])
-            if verdict.status == "timeout":
-                raise UserError(
-                    f"ptxas {version} had not finished with this PTX after {self.prober.timeout_s:g} s; "
-                    "give more time for one run, or another ptxas"
-                )
-            if verdict.status != "ok" and verdict.status not in UNREADABLE:
-                return check, verdict
-            seen.append(f"{version}: {verdict.text()}")
-        raise UserError(
-            f"this PTX does not fail for {arch}, so there is nothing to minimise ({'; '.join(seen)[:400]}); "
-            "name the ptxas it fails on, its arch and its flags"
-        )
-
-    # --- the search
-
-    def run(self) -> None:
-        """Sweep until a whole round takes nothing away, or time is over."""
-        if not self.mark:
-            plain = render(read_program(self.original))
-            if not self.prober.passes(plain):
-                self.complete = True  # the failure lies in what the plain form leaves out: no more can be said
-                return
-            self.best = plain
-        round_no, sweep_no = self.place
-        while not self.complete:
-            plan = sweeps(round_no)
-            for number in range(sweep_no, len(plan)):
-                self._set_mark(round_no, number)
-                name, make = plan[number]
-                self._sweep(f"round {round_no + 1}: {name}", make)
-                last = number == len(plan) - 1
-                if last or self._late() or _lines(self.best) <= _WORTH_CHECKING * _lines(self.sound):
-                    self._check_everywhere()
-                if self._late():
-                    return
-                self.prober.settled.clear()
-            settled = not self.taken_back and _lines(self.best) >= self.lines_at_round
-            self.complete = round_no > 0 and settled
-            self.taken_back = False
-            self.lines_at_round = _lines(self.best)
-            round_no, sweep_no = round_no + 1, 0
-        self._set_mark(round_no, 0)
-
-    def _sweep(self, phase: str, make: Callable[[Program], list[Change]]) -> None:
-        """Try the changes in turn, each on the best so far; the next ones are begun on a guess of how this one ends.
-
-        A wrong guess costs time, never a different result.
-        """
-        program, best = read_program(self.best), self.best
-        changes = make(program)
-        self.phase, self.done, self.total = phase, 0, len(changes)
-        queue: deque[tuple[tuple[Program, str] | None, bool]] = deque()  # (candidate, whether it was taken for good)
-        ahead, tip, good = 0, (program, best), False
-        while self.done < len(changes) and not self._late():
-            while ahead < len(changes) and sum(c is not None for c, _ in queue) <= self.prober.jobs:
-                candidate = self._candidate(tip[0], changes[ahead], tip[1])
-                if candidate is not None:
-                    self.prober.prefetch(candidate[1])
-                    tip = candidate if good else tip
-                queue.append((candidate, candidate is not None and good))
-                ahead += 1
-            candidate, guessed = queue.popleft()
-            passed = candidate is not None and self.prober.passes(candidate[1])
-            self.done += 1
-            if candidate is not None:
-                good = passed
-            if passed:
-                program, best = candidate
-                self.best = best
-            if passed != guessed:
-                self.prober.forget()
-                queue.clear()
-                ahead, tip = self.done, (program, best)
-            self._tell()
-            if time.monotonic() - self.saved_at > _SAVE_EVERY_S:
-                self.save()
-        self.prober.forget()
-
-    def _candidate(self, program: Program, change: Change, best: str) -> tuple[Program, str] | None:
-        """(program, text) after a change; None when it takes nothing away."""
-        changed = apply_change(program, change)
-        if changed is None:
-            return None
-        text = render(changed)
-        return (changed, text) if _lines(text) < _lines(best) else None
-
-    def _check_everywhere(self) -> None:
-        """Hold the best so far to every ptxas; what it fails is asked at every probe from then on."""
-        if self.best == self.sound:
-            return
-        self.phase = "every ptxas and level"
-        self._tell()
-        broken = self.prober.first_disagreement(self.best, self.far)
-        if broken is None and self.strict and check_valid(self.best):
-            broken = (self.own, self.failure)
-        if broken is None:
-            self.sound = self.best
-            return
-        if broken[0].key() not in self.learned and broken[0] != self.own:
-            self.learned.append(broken[0].key())
-            self.prober.checks.append(broken)
-        self.best, self.taken_back = self.sound, True
-        self.prober.settled.clear()
-
-    def _late(self) -> bool:
-        return time.monotonic() >= self.deadline
-
-    def _tell(self) -> None:
-        if self.progress is not None:
-            self.progress(
-                Step(
-                    self.phase, _lines(self.best), self.lines_before, self._probes(), self._seconds(), self.done,
-                    self.total,
-                )
-            )  # fmt: skip
-
-    def _seconds(self) -> float:
-        return self.earlier_s + time.monotonic() - self.started
-
-    def _probes(self) -> int:
-        return self.earlier_probes + self.prober.probes
-
-    def _runs(self) -> int:
-        return self.earlier_runs + self.prober.runs
-
-    # --- state
-
-    def _set_mark(self, round_no: int, sweep_no: int) -> None:
-        """Note where a sweep begins: an interrupted one is done again from there, with its answers at hand."""
-        self.mark = {
-            "place": [round_no, sweep_no],
-            "best": self.best,
-            "sound": self.sound,
-            "learned": list(self.learned),
-            "lines_at_round": self.lines_at_round,
-            "taken_back": self.taken_back,
-            "complete": self.complete,
-        }
-
-    def save(self) -> None:
-        """Write where the search is, atomically; nothing before there is something to go on from."""
-        if self.state_path is None or not self.mark:
-            return
-        self.saved_at = time.monotonic()
-        counts = {"wall_s": self._seconds(), "probes": self._probes(), "ptxas_runs": self._runs()}
-        state = {**self.settings, **self.mark, **counts, "settled": dict(self.prober.settled)}
-        try:
-            write_text_atomically(self.state_path, json.dumps(state))
-        except OSError as exc:
-            raise UserError(f"cannot write the state file {self.state_path}: {exc.strerror or exc}") from exc
-
-    def _read_state(self) -> dict | None:
-        """The state file's content, None without one; raises UserError for one of another run."""
-        if self.state_path is None or not self.state_path.exists():
-            return None
-        try:
-            if self.state_path.stat().st_size > 4 * MAX_PTX_BYTES:
-                raise ValueError("it is too large")
-            state = json.loads(self.state_path.read_text())
-            same = all(state.get(name) == value for name, value in self.settings.items())
-        except (OSError, ValueError, AttributeError, RecursionError) as exc:
-            raise self._unreadable(exc) from exc
-        if not same:
-            raise UserError(
-                f"the state file {self.state_path} is of another run (another PTX, arch, flags or set of ptxas "
-                "releases); name another file, or remove this one to begin anew"
-            )
-        return state
-
-    def _take_up(self, state: dict) -> None:
-        """Go on from where the state was written."""
-        try:
-            round_no, sweep_no = (int(n) for n in state["place"])
-            self.place = (max(0, round_no), max(0, sweep_no))
-            self.best, self.sound = str(state["best"]), str(state["sound"])
-            self.lines_at_round, self.complete = int(state["lines_at_round"]), bool(state["complete"])
-            self.taken_back = bool(state["taken_back"])
-            self.learned = [str(key) for key in state["learned"]]
-            self.prober.settled.update({str(k): bool(v) for k, v in state["settled"].items()})
-            self.earlier_s = float(state["wall_s"])
-            self.earlier_probes, self.earlier_runs = int(state["probes"]), int(state["ptxas_runs"])
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
-            raise self._unreadable(exc) from exc
-        known = {c.key(): (c, v) for c, v in self.far}
-        self.prober.checks += [known[key] for key in self.learned if key in known]
-        self._set_mark(*self.place)
-
-    def _unreadable(self, exc: Exception) -> UserError:
-        return UserError(
-            f"{self.state_path} cannot be read as the state of a minimisation ({exc}); name another file, or remove "
-            "this one to begin anew"
-        )
-
-    # --- what comes back
-
-    def result(self) -> Minimized:
-        """The smallest PTX that agrees everywhere, its verdicts found by running every ptxas on it once more."""
-        small = self.sound
-        wanted = [*self.near, *self.far]
-        found = self.prober.verdicts(small, [c for c, _ in wanted])
-        rows = [
-            (check.version, check.level, old.text(), new.text(), old.agrees(new))
-            for (check, old), new in zip(wanted, found, strict=True)
-        ]
-        rows.sort(key=lambda row: (version_key(row[0]), row[1]))
-        words = " ".join(["ptxas", *self.own.flags, "-v", f"--gpu-name={self.own.arch}", "minimized.ptx"])
-        return Minimized(
-            ptx=small,
-            lines_before=self.lines_before,
-            lines_after=_lines(small),
-            instructions_before=count_instructions(self.original)["total"],
-            instructions=count_instructions(small)["total"],
-            probes=self._probes(),
-            ptxas_runs=self._runs(),
-            wall_s=round(self._seconds(), 1),
-            arch=self.own.arch,
-            ptxas_version=self.own.version,
-            command=words,
-            failure=self.failure.status,
-            code=self.failure.code,
-            registers_asked=self.failure.registers_asked,
-            verdicts=tuple(rows),
-            complete=self.complete,
-        )
-
-
-def _lines(text: str) -> int:
-    return text.count("\n") + (not text.endswith("\n"))
+def _result(search: Search) -> Minimized:
+    """The smallest PTX that agrees everywhere, its verdicts found by running every ptxas on it once more."""
+    small = search.sound
+    wanted = [*search.near, *search.far]
+    found = search.prober.verdicts(small, [c for c, _ in wanted])
+    rows = [
+        (check.version, check.level, old.text(), new.text(), old.agrees(new))
+        for (check, old), new in zip(wanted, found, strict=True)
+    ]
+    rows.sort(key=lambda row: (version_key(row[0]), row[1]))
+    words = " ".join(["ptxas", *search.own.flags, "-v", f"--gpu-name={search.own.arch}", "minimized.ptx"])
+    return Minimized(
+        ptx=small,
+        lines_before=search.lines_before,
+        lines_after=count_lines(small),
+        instructions_before=count_instructions(search.original)["total"],
+        instructions=count_instructions(small)["total"],
+        probes=search.probes(),
+        ptxas_runs=search.runs(),
+        wall_s=round(search.seconds(), 1),
+        arch=search.own.arch,
+        ptxas_version=search.own.version,
+        command=words,
+        failure=search.failure.status,
+        code=search.failure.code,
+        registers_asked=search.failure.registers_asked,
+        verdicts=tuple(rows),
+        complete=search.complete,
+    )

@@ -18,8 +18,9 @@ from helpers.compiler import minimize, probe
 from helpers.compiler.minimize import minimize_ptx, verify_agreement
 from helpers.compiler.toolchain import installed_ptxas
 from helpers.errors import UserError
+from helpers.inspection.ptx_check import check_valid
 from helpers.inspection.ptx_edit import read_program, render
-from helpers.inspection.ptx_repair import Edit, check_valid
+from helpers.inspection.ptx_repair import Edit
 from helpers.inspection.ptx_sweeps import Change, apply_change
 
 ROOT = Path(__file__).parents[2]

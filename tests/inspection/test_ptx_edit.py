@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from helpers.inspection.ptx import count_instructions, register_declarations
+from helpers.inspection.ptx_check import check_valid
 from helpers.inspection.ptx_edit import read_program, render
-from helpers.inspection.ptx_repair import ANY, FORWARD, ZERO, Edit, apply_edit, check_valid
+from helpers.inspection.ptx_repair import ANY, FORWARD, ZERO, Edit, apply_edit
 from helpers.inspection.ptx_sweeps import Change, apply_change, sweeps
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ptx"
