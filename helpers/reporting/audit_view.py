@@ -205,8 +205,8 @@ def spill_free_choices(table: pd.DataFrame, *, triton: str | None = None) -> pd.
 
     One row an arch, head dim and KV dtype. `today` is what the newest chooser takes and `today_worst` its worst verdict
     over no window, window and mask; `spill_free` the largest tile whose three compiles are all there and spill-free.
-    `outcome` is `keeps`, `changes`, `none found` or `not searched` (none but the tables' tiles were compiled). Spill-free
-    is not yet fast: few rows read each key more often, and fewer than 64 leave wgmma and tcgen05 (`path_…`).
+    `outcome` is `keeps`, `changes`, `none found` or `not searched` (none but the tables' tiles were compiled).
+    Spill-free is not yet fast: few rows read each key more often, and fewer than 64 leave wgmma and tcgen05 (`path_…`).
     """
     import pandas as pd
 
