@@ -190,3 +190,20 @@ def test_an_empty_basket_and_a_full_folder_are_refused(empty_basket, tmp_path, e
     with pytest.raises(rc.UserError, match="not empty"):
         rc.report_basket(tmp_path)
     assert (tmp_path / "mine").read_text() == "kept"
+
+
+@pytest.mark.slow
+def test_the_basket_has_a_bundle_of_what_failed_and_the_reason_where_there_is_none(
+    empty_basket, tmp_path, explorer, toolchain_351
+):
+    explorer.add_button.click()
+    explorer.controls["tile"].value = "64x64"
+    assert explorer.wait(WAIT_S)
+    explorer.add_button.click()
+    explorer.controls["tile"].value = "hopper"
+    assert explorer.wait(WAIT_S)
+    written = [path.name for path in rc.report_basket(tmp_path / "out")]
+    assert written[:3] == ["README.md", "01-compile.json", "01-compile.zip"] and "02-compile.json" in written
+    index = (tmp_path / "out" / "README.md").read_text()
+    assert "01-compile.zip reproduces it" in index and str(tmp_path) not in index
+    assert "02-compile.zip" not in written and "No bundle: this compiles" in index

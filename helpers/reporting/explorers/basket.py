@@ -53,7 +53,8 @@ def add_to_basket(item: BasketItem) -> int:
 def report_basket(out: str | Path = "report", *, bundles: bool = True) -> list[Path]:
     """Write each state in the basket to `out`, a JSON file each, and with `bundles` the report bundle of each compile.
 
-    Returns what was written, the index first. Raises UserError for an empty basket or a folder that cannot be had.
+    Returns what was written, the index first. A compile that has no bundle (it did not fail, its toolchain is missing)
+    has the reason in the index. Raises UserError for an empty basket or a folder that cannot be had.
     """
     if not basket:
         raise UserError("the basket is empty: press 'Add to report' in an explorer first")
@@ -69,24 +70,27 @@ def report_basket(out: str | Path = "report", *, bundles: bool = True) -> list[P
 
 def _write(folder: Path, bundles: bool) -> list[Path]:
     written, lines = [], ["# Report", ""]
-    make_bundle = _bundle_maker() if bundles else None
     for number, item in enumerate(basket, start=1):
         stem = f"{number:02d}-{item.explorer}"
         path = folder / f"{stem}.json"
         write_text_atomically(path, json.dumps(item.to_dict(), indent=1, default=str) + "\n")
         written.append(path)
-        lines += [f"{number}. {item.title}", f"   `{item.command}`", ""]
-        if make_bundle and item.choice is not None:
-            written.append(Path(make_bundle(item.choice, folder / stem)))
+        lines += [f"{number}. {item.title}", "", f"       {item.command}", ""]
+        if bundles and item.choice is not None:
+            made, words = _bundle(item.choice, folder / f"{stem}.zip")
+            written += made
+            lines += [f"   {words}", ""]
     index = folder / "README.md"
     write_text_atomically(index, "\n".join(lines))
     return [index, *written]
 
 
-def _bundle_maker():
-    """The function that writes the bundle of one configuration, or None where this version has none."""
+def _bundle(choice: Choice, path: Path) -> tuple[list[Path], str]:
+    """(files, a sentence for the index) of one configuration's report bundle."""
+    from helpers.reporting.bundle import report
+
     try:
-        from helpers.reporting.bundle import report
-    except ImportError:
-        return None
-    return report
+        bundle = report(choice, path)
+    except UserError as exc:
+        return [], f"No bundle: {exc}"
+    return [path, bundle.issue_path], f"{path.name} reproduces it with nothing but a ptxas."
