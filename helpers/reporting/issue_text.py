@@ -58,6 +58,11 @@ def where_to_report(
         return f"the kernel's own project; {TRITON} if an MLIR pass failed", "the source did not become PTX"
     if status in ("ptxas_signal", "timeout") or code == "C7907":
         return NVIDIA, "a compiler that breaks off or hangs by itself is at fault, whatever its input"
+    if code == "C7602" and not passing:
+        return "the kernel's own project", (
+            "one instruction needs more registers than the launch leaves a thread (65,536 / threads of a CTA, or "
+            "maxnreg), and the launch is its own choice"
+        )
     if passing and failing:
         return NVIDIA, (
             f"the identical PTX fails under ptxas {', '.join(failing)} and compiles under {', '.join(passing)}: "

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -30,6 +30,7 @@ _SAFE_FLAG = re.compile(
     r"|--(?:regAllocOptLevel|register-usage-level|maxrregcount)[= ][0-9]{1,3}|-maxrregcount=[0-9]{1,3}"
     r"|--(?:warn-on-spills|suppress-debug-info|return-at-end|extensible-whole-program)"
 )
+_EPOCH = (1980, 1, 1, 0, 0, 0)
 _WRITES_OR_READS = ("-o", "--output-file", "--options-file", "-optf", "--input-as-string", "--def-load-cache-file")
 
 
@@ -173,6 +174,19 @@ def safe_member(name: str) -> str:
     if not fine:
         raise UserError(f"{name[:80]!r} is no name for a file of a bundle: letters, digits and ._- in folders of such")
     return name
+
+
+def zip_bytes(members: Mapping[str, bytes]) -> bytes:
+    """A zip of `members` (name to content) whose bytes depend on nothing else; names are checked."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for name in sorted(members):
+            info = zipfile.ZipInfo(safe_member(name), date_time=_EPOCH)
+            info.compress_type = zipfile.ZIP_DEFLATED
+            info.create_system = 3
+            info.external_attr = (0o100755 if name.endswith(".sh") else 0o100644) << 16
+            archive.writestr(info, members[name])
+    return buffer.getvalue()
 
 
 def unpack(content: bytes, folder: Path) -> list[str]:

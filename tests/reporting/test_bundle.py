@@ -21,8 +21,7 @@ from helpers.compiler.gate import read_specs
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
-from helpers.reporting import bundle as bundle_module
-from helpers.reporting import bundle_source
+from helpers.reporting import bundle_draft, bundle_source
 from helpers.reporting.bundle import report
 from helpers.reporting.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, where_to_report
 from helpers.reporting.scrub import Identity
@@ -50,7 +49,7 @@ def one_ptxas(ptxas, monkeypatch):
 @pytest.fixture
 def no_edits(monkeypatch):
     """Without the search for workarounds, which has tests of its own."""
-    monkeypatch.setattr(bundle_module, "edits_of", lambda *_: [])
+    monkeypatch.setattr(bundle_draft, "edits_of", lambda *_: [])
 
 
 def members_of(path: Path) -> dict[str, bytes]:
@@ -177,7 +176,7 @@ def test_a_ptx_that_compiles_is_refused_and_on_request_says_so(tmp_path, no_edit
 
 
 def test_a_repro_that_does_not_fail_again_stops_the_writing(tmp_path, monkeypatch, no_edits):
-    monkeypatch.setattr(bundle_module, "repro_script", lambda *_: "#!/bin/sh\necho fine\nexit 1\n")
+    monkeypatch.setattr(bundle_draft, "repro_script", lambda *_: "#!/bin/sh\necho fine\nexit 1\n")
     with pytest.raises(UserError, match="nothing was written, the bundle does not reproduce"):
         report(SMALL, tmp_path / "r.zip")
     assert list(tmp_path.iterdir()) == []

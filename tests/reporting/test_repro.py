@@ -14,7 +14,6 @@ import pytest
 
 from helpers.compiler.assemble import Assembly
 from helpers.errors import UserError
-from helpers.reporting.bundle import zip_bytes
 from helpers.reporting.repro import (
     NO_PTXAS,
     NOT_THE_SAME,
@@ -27,6 +26,7 @@ from helpers.reporting.repro import (
     safe_flags,
     safe_member,
     unpack,
+    zip_bytes,
 )
 
 FATAL = "ptxas fatal   : (C7600) Register allocation failed with register count of '255'."
