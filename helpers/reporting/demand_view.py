@@ -96,7 +96,8 @@ def plot_both_sides(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     ax.plot([], [], "s", markerfacecolor="white", color=status_colour("register_exhausted"), label="demand, from PTX")
     ax.plot([], [], "o", color=status_colour("ok"), label="live after ptxas, from SASS")
     ax.axvline(CAP, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--")
-    ax.text(CAP, -0.8, f"{CAP}", ha="center", va="bottom", fontsize=8.5, fontweight="bold", color=LIMIT_COLOUR)
+    ax.text(CAP + 3, len(lines) - 0.45, f"{CAP}, the cap", va="bottom", fontsize=8.5, fontweight="bold",
+            color=LIMIT_COLOUR)  # fmt: skip
     names = [
         f"{r['source'][:56]}  {r['line']}" if r["source"] else f"{r['file']}:{r['line']}" for _, r in lines.iterrows()
     ]

@@ -21,6 +21,7 @@ from helpers.attention.requests import Choice
 from helpers.compiler.ablate import COMPILES, MAKES_IT_COMPILE, NO_SPILLS
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.reporting.ladder import format_ablation, ladder_table, search_table
+from helpers.reporting.root_cause_view import ingredient_table
 
 # What each change of the incident is as a Choice; one entry a knob, in the ladder's order.
 AS_CHOICES = {
@@ -121,3 +122,13 @@ def test_tables_and_text(incident):
     text = format_ablation(incident.to_dict())
     assert "necessary (each alone makes it compile): kv_dtype, window, tile_skip" in text
     assert "TILE_SKIP branch → bounds, ACCUMULATE separate → fused: 245 registers, 0 B spill stores, tcgen05" in text
+
+
+@pytest.mark.slow
+def test_the_ladder_groups_into_the_incident_s_ingredients(incident):
+    table = ingredient_table(incident).set_index("ingredient")
+    four = ["fp8 operands", "128 rows at head dim 256", "tile-skip branch", "accumulator apart from the dot"]
+    assert table.loc[four, "necessary"].all()
+    # A fifth of this kernel's own; and launch options, of which some cure and some do not.
+    assert table.loc["q cast inside the tile", "necessary"] and not table.loc["launch and inner tile", "necessary"]
+    assert len(table) == 6
