@@ -240,7 +240,7 @@ def run(what: str, count: int, seed: int, workers: int) -> dict:
         "uncaught": len(uncaught),
         "hangs": len(hangs),
         "seed": seed,
-        "date_utc": datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d"),
+        "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "command": f"python benchmarks/fuzz_ptx.py --seed {seed}",
         "python": platform.python_version(),
     }
