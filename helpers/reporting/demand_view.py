@@ -60,6 +60,8 @@ def both_sides(evidence: Evidence, top: int = 12) -> pd.DataFrame:
     if not report.cubin_path:
         raise UserError(f"no binary of {report.label!r} at hand: {report.verdict()}; {evidence.source}")
     sass = sass_pressure(report.cubin_path, report.ptxas_version)
+    if not sass.lines:
+        raise UserError(f"the binary of {report.label!r} has no line information: compile it with -lineinfo")
     profile = pressure_profile(ptx_of(evidence))
     # nvdisasm and the PTX spell folders in their own ways: lines join by the file's name.
     demand = {(Path(line.source[0]).name, line.source[1]): line.registers for line in profile.lines}
@@ -78,12 +80,13 @@ def both_sides(evidence: Evidence, top: int = 12) -> pd.DataFrame:
 def plot_both_sides(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     """A `both_sides` table as a picture: demand as open squares, live registers as dots, one row a source line."""
     import matplotlib.pyplot as plt
+    import pandas as pd
 
     use_house_style()
     lines = table.sort_values(["file", "line"]).reset_index(drop=True)
     fig, ax = plt.subplots(figsize=(9, 1.5 + 0.27 * len(lines)))
     for y, row in lines.iterrows():
-        known = row["PTX"] == row["PTX"] and row["PTX"] is not None
+        known = pd.notna(row["PTX"])
         if known:
             ax.plot([row["SASS"], row["PTX"]], [y, y], color="#BBBBBB", linewidth=2, zorder=1)
             ax.plot(
@@ -103,7 +106,7 @@ def plot_both_sides(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     ]
     ax.set_yticks(range(len(lines)), names, fontsize=7.5, family="monospace")
     ax.set_ylim(len(lines) - 0.4, -0.8)
-    ax.set_xlim(0, max(CAP, float(lines["PTX"].max() or 0)) * 1.25)
+    ax.set_xlim(0, max(CAP, lines["PTX"].fillna(0).max()) * 1.25)
     ax.set_xlabel("registers per thread, most at any instruction of the line")
     ax.legend(loc="lower left", fontsize=8)
     claim(ax, title, subtitle)

@@ -143,6 +143,7 @@ def test_both_sides_of_a_compile_agree_at_the_top(toolchain_351):
     assert len(table) == 10 and table["SASS"].is_monotonic_decreasing and table["SASS"].max() <= 255
     assert table.iloc[0]["line"] == table.sort_values("PTX", ascending=False).iloc[0]["line"]
     assert "tl.dot(p, v)" in table.iloc[0]["source"]
+    table.loc[3, "PTX"] = pd.NA  # a line that ptxas has and the PTX does not
     figure = rc.plot_both_sides(table, "a claim", "live")
     assert len(figure.axes[0].get_yticklabels()) == 10
     # Where it spills, the bytes stand on their lines.
