@@ -17,7 +17,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.cases import gpu_cases, interpreter_cases, lean_cases
+from helpers.attention.cases import gpu_cases, hopper_cases, interpreter_cases, lean_cases
 from helpers.attention.interpreter import KernelProcesses, default_workers
 from helpers.attention.numerics import (
     NumericsRow,
@@ -62,6 +62,13 @@ def main(argv: list[str] | None = None) -> int:
     return 0 if rows else 1
 
 
+def hopper_here() -> bool:
+    """Whether this machine's GPU is one the Hopper kernel was written for."""
+    import torch
+
+    return torch.cuda.get_device_capability() == (9, 0)
+
+
 def _record(options: argparse.Namespace, *, parts: list[str], backend: str, command: str) -> list[NumericsRow]:
     rows: list[NumericsRow] = []
     size = "large" if backend == "cuda" else "small"
@@ -78,7 +85,9 @@ def _record(options: argparse.Namespace, *, parts: list[str], backend: str, comm
         common = {"processes": processes, "progress": keep, "command": command}
         if "matrix" in parts:
             cases = gpu_cases() if backend == "cuda" else interpreter_cases()
-            run_cases([*cases, *lean_cases(cases)], backend, **common)
+            # Gluon has no interpreter.
+            gluon = hopper_cases() if backend == "cuda" and hopper_here() else []
+            run_cases([*cases, *lean_cases(cases), *gluon], backend, **common)
         if "fp8" in parts:
             run_study(fp8_rows, fp8_shapes(size), backend, **common)
         if "tiles" in parts:

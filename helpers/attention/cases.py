@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from helpers.attention.hopper import TILES as HOPPER_TILES
+from helpers.attention.hopper import HopperTile, why_not
 from helpers.attention.lean import LeanTile, choose_lean_tile
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN, Ingredients
@@ -20,11 +22,11 @@ INGREDIENT_SETS = {"incident": INCIDENT, "lean": LEAN}
 class Case:
     """One launch to check: a shape with lengths, a tile (and the table it came from), ingredients, a seed.
 
-    A LeanTile means the lean kernel, which has no ingredients to choose: it is judged as LEAN.
+    A LeanTile or HopperTile means that kernel, which has no ingredients to choose: it is judged as LEAN.
     """
 
     shape: AttentionShape
-    tile: TileConfig | LeanTile
+    tile: TileConfig | LeanTile | HopperTile
     tile_table: str = "given"
     ingredients: Ingredients = INCIDENT
     seed: int = 0
@@ -145,6 +147,30 @@ def lean_cases(cases: Sequence[Case]) -> list[Case]:
             replace(case, tile=tile.fitted(case.shape.kv_group_num), tile_table="lean kernel", ingredients=LEAN),
         )
     return list(lean.values())
+
+
+def hopper_cases() -> list[Case]:
+    """The Hopper kernel on every pair of what it takes: head dims, dtype, window, causality, lengths, heads a group."""
+    factors = {
+        "dims": [(d, d) for d in HOPPER_TILES],
+        "kv_dtype": ("bf16", "fp16"),
+        "window": ("none", "narrow", "wide"),
+        "causal": MATRIX_FACTORS["causal"],
+        "lengths": MATRIX_FACTORS["lengths"],
+        "group": MATRIX_FACTORS["group"],
+    }
+    settings = [{**_PLAIN, **setting, "q_dtype": setting["kv_dtype"]} for setting in all_pairs(factors)]
+    cases = [_case(setting, small=False, seed=3000 + i) for i, setting in enumerate(settings)]
+    return [
+        replace(
+            case,
+            tile=HOPPER_TILES[case.shape.head_dim].fitted(case.shape.kv_group_num),
+            tile_table="Hopper kernel",
+            ingredients=LEAN,
+        )
+        for case in cases
+        if not why_not(case.shape)
+    ]
 
 
 def gemma_cases() -> list[Case]:

@@ -34,6 +34,7 @@ from typing import Any
 import torch
 
 from helpers.attention.cases import INGREDIENT_SETS, Case
+from helpers.attention.hopper import HopperTile, prepare_hopper
 from helpers.attention.inputs import Problem, fence_intact, make_problem
 from helpers.attention.interpreter import KernelProcesses, WorkerFailed
 from helpers.attention.launch import prepare_launch
@@ -165,14 +166,14 @@ def judge(errors: Errors, allowed: Errors, *, fenced: bool = True) -> str:
 
 
 def run_kernel(
-    problem: Problem, *, tile: TileConfig | LeanTile, ingredients: Ingredients, kernel: Any = None
+    problem: Problem, *, tile: TileConfig | LeanTile | HopperTile, ingredients: Ingredients, kernel: Any = None
 ) -> torch.Tensor:
     """The kernel's output for this problem, on the problem's device, from an output tensor full of NaN.
 
-    A LeanTile launches the lean kernel.
+    A LeanTile launches the lean kernel, a HopperTile the Hopper kernel.
     """
     output = problem.new_output()
-    prepare = prepare_lean if isinstance(tile, LeanTile) else prepare_launch
+    prepare = {LeanTile: prepare_lean, HopperTile: prepare_hopper}.get(type(tile), prepare_launch)
     prepare(**problem.tensors(), o=output, **problem.options(), tile=tile, ingredients=ingredients, kernel=kernel).run()
     return output
 

@@ -128,6 +128,7 @@ def default_variants(peers: Path | None = None) -> list[Variant]:
     return [
         *incident_variants(),
         lean_variant(),
+        hopper_variant(),
         *sglang_variants(peers),
         *fa3_variants(peers),
         *sdpa_variants(),
@@ -176,6 +177,16 @@ def lean_variant(tile: Any = None, name: str = "lean") -> Variant:
         return "" if here else "helpers/attention/lean.py is not there"
 
     return Variant(name=name, kernel="kernels/lean_attention.py", build=build, why_not=why_not)
+
+
+def hopper_variant() -> Variant:
+    """The Hopper kernel, Gluon's schedule on sm_90a, with its own tiles."""
+    from helpers.attention.hopper import prepare_hopper, why_not
+
+    def build(problem: Problem, o: torch.Tensor) -> Any:
+        return prepare_hopper(**problem.tensors(), o=o, **problem.options())
+
+    return Variant(name="hopper, Gluon", kernel="kernels/hopper_attention.py", build=build, why_not=why_not)
 
 
 # --- sglang's kernel, from a wheel --------------------------------------------------------------------------
