@@ -256,6 +256,33 @@ applied.apply[(1,)](x, applied.double)
     assert json.loads(path.read_text())["capture"]["incomplete"] == ["constexpr F is a JITFunction"]
 
 
+def test_a_kernel_of_a_notebooks_cell_gets_a_file_with_what_it_uses(tmp_path):
+    site = resolve_triton("environment")[1]
+    program = (
+        TENSORS
+        + """
+import linecache
+cells = [
+    "import triton, triton.language as tl\\nSTEP = tl.constexpr(3.0)\\n"
+    "@triton.jit\\ndef step(v):\\n    return v + STEP\\n",
+    "@triton.jit\\ndef walk(x_ptr, B: tl.constexpr):\\n"
+    "    at = x_ptr + tl.arange(0, B)\\n    tl.store(at, step(tl.load(at)))\\n",
+]
+scope = {"__name__": "__main__"}
+for number, cell in enumerate(cells):
+    name = f"/tmp/ipykernel_1/{number}.py"
+    linecache.cache[name] = (len(cell), None, cell.splitlines(True), name)
+    exec(compile(cell, name, "exec"), scope)
+scope["walk"][(1,)](x, 64)
+"""
+    )
+    run_program(tmp_path, site, program, hook=tmp_path / "specs")
+    (spec,) = read_specs(list((tmp_path / "specs").glob("*.json")))
+    report = compile_kernel(spec, "sm_100a", Toolchain("environment"))
+    assert report.status == "ok", report.message
+    assert "0f40400000" in Path(report.ptx_path).read_text()  # 3.0
+
+
 # --- on a GPU ---------------------------------------------------------------------------------------------
 
 
