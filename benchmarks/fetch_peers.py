@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import lzma
 import os
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -21,6 +20,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.peers import FA3_LIBRARY, FA3_MAX_BYTES
+from helpers.compiler.wheel_kernels import download as download_wheel
 from helpers.compiler.wheels import copy_member, find_definition, import_closure, read_source
 from helpers.errors import UserError
 
@@ -28,8 +28,6 @@ ROOT = Path(__file__).resolve().parents[1]
 SGLANG_VERSIONS = ("0.5.10", "")  # the incident's, and the newest
 VLLM = "vllm==0.22.1"
 FA3_MEMBER = f"vllm/vllm_flash_attn/{FA3_LIBRARY}"
-# pip matches each of these exactly.
-PLATFORMS = ("manylinux_2_35", "manylinux_2_34", "manylinux_2_31", "manylinux_2_28", "manylinux_2_17", "manylinux2014")
 PARTS = ("sglang", "fa3")
 
 
@@ -108,23 +106,7 @@ def download(requirement: str, folder: Path, wheels: Path | None = None) -> Path
         found = [w for w in wheels.glob(f"{name}-*.whl") if not version or w.name.split("-")[1] == version]
         if found:
             return max(found, key=lambda w: [int(x) if x.isdecimal() else -1 for x in w.name.split("-")[1].split(".")])
-    command = [
-        sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps",
-        "--only-binary=:all:", "--python-version", "3.12", "--implementation", "cp", "--dest", str(folder),
-    ]  # fmt: skip
-    for platform in PLATFORMS:
-        command += ["--platform", f"{platform}_x86_64"]
-    try:
-        done = subprocess.run([*command, requirement], capture_output=True, text=True, timeout=1800)
-    except (OSError, subprocess.TimeoutExpired) as exc:
-        raise UserError(f"pip download {requirement} did not finish: {exc}") from None
-    got = sorted(folder.glob(f"{name}-*.whl"))
-    if done.returncode or len(got) != 1:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        raise UserError(
-            f"pip download {requirement} failed: {last[:300]}; download the wheel yourself and give --wheels"
-        )
-    return got[0]
+    return download_wheel(requirement, folder)
 
 
 if __name__ == "__main__":

@@ -325,7 +325,7 @@ def test_a_failed_download_is_an_error_line(fetch, tmp_path: Path, monkeypatch, 
         assert "--no-deps" in command
         return subprocess.CompletedProcess(command, 1, "", "ERROR: No matching distribution found")
 
-    monkeypatch.setattr(fetch.subprocess, "run", refuse)
+    monkeypatch.setattr(subprocess, "run", refuse)
     assert fetch.main(["--into", str(tmp_path / "into")]) == 1
     assert "No matching distribution" in capsys.readouterr().err
     assert fetch.main(["--into", str(tmp_path / "into"), "--only", "fa9"]) == 2
