@@ -16,6 +16,7 @@ module {
     %b = tt.call @f(%a) : i32 loc(#loc6)
     %c = arith.constant 0 : i32 loc(#loc1)
     ttg.barrier
+  ^bb0(%x: f32 loc(#loc1), %y: f32 loc(#loc2)):
     %d = arith.constant 1 : i32 loc("/x/other.py":9:2)
   } loc(#loc)
 } loc(#loc)
@@ -33,6 +34,7 @@ def test_each_line_has_its_source_and_no_location_notes():
     assert by_text["%b = tt.call @f(%a) : i32"] == ("/x/lib.py", 20)  # the callee's line, as in PTX
     assert by_text["%c = arith.constant 0 : i32"] is None and by_text["ttg.barrier"] is None
     assert by_text["tt.func @k(%p: !tt.ptr<bf16>, %n: i32) {"] == ("/x/kernel.py", 5)
+    assert by_text["^bb0(%x: f32, %y: f32):"] == ("/x/kernel.py", 7)  # the last note, where there are several
     assert not any("loc(" in text or text.startswith("#loc") for text, _ in lines)
     assert lines[0][0].startswith("#blocked") and lines[-1][0] == "}"
 

@@ -192,7 +192,8 @@ def test_cells_that_are_not_recorded_appear_as_they_compile(monkeypatch, toolcha
 
 def test_the_neighbour_is_the_nearest_cell_that_compiles():
     cells = {("128x64", 8): _crash(), ("128x32", 8): _crash(), ("128x64", 4): Cell(_report(), True),
-             ("128x64", 16): Cell(_report(spill_store_bytes=8), True), ("16x64", 4): Cell(_report(), True)}  # fmt: skip
+             ("128x64", 16): Cell(_report(spill_store_bytes=8), True), ("16x64", 4): Cell(_report(), True),
+             ("16x64", 8): Cell(_report(status="ok", spill_store_bytes=0), True)}  # fmt: skip
     assert passing_neighbour(cells, ("128x64", 8)) == ("128x64", 16)
     assert passing_neighbour({("128x64", 8): _crash()}, ("128x64", 8)) is None
 
