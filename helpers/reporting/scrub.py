@@ -20,7 +20,9 @@ from pathlib import Path
 _COMMON = frozenset(
     "root user users ubuntu debian admin administrator runner docker jovyan nobody guest test tester home work app dev "
     "data local localhost localdomain build builder ci main python triton cuda nvidia torch kernel ptxas gpu cpu node "
-    "host default code src opt var tmp usr bin lib share max min add mul load store".split()
+    "host default code src opt var tmp usr bin lib share max min add mul load store ptx log spec report table status "
+    "register registers memory name path program file files shared global warps result message version versions notes "
+    "expected command none".split()
 )
 _MIN_NAME = 3
 _PART = r"""[^\s"'`<>|*?:;,(){}\[\]\\/\x00]{1,255}"""
@@ -93,7 +95,8 @@ class Scrubber:
 
     def __init__(self, identity: Identity | None = None, *, withheld: Iterable[str] = ()) -> None:
         self.identity = this_machine() if identity is None else identity
-        self.withheld = tuple(sorted({w for w in withheld if len(w) >= _MIN_NAME}, key=lambda w: (-len(w), w)))
+        told = {w for w in withheld if len(w) >= _MIN_NAME and w.lower() not in _COMMON}
+        self.withheld = tuple(sorted(told, key=lambda w: (-len(w), w)))
         self._folders: dict[str, int] = {}
         self._users = list(self.identity.users)
         self._compile_names()
@@ -121,7 +124,7 @@ class Scrubber:
     def code(self, text: str) -> str:
         """PTX or MLIR, scrubbed in its comments, strings and byte strings only."""
         self.learn(text)
-        return self._bytes(_SPOKEN.sub(lambda m: self._prose(m[0]), text))
+        return self._bytes(self._homes(_SPOKEN.sub(lambda m: self._prose(m[0]), text)))
 
     def python(self, text: str) -> str:
         """Python source, scrubbed in its comments and strings only; all over where it is no Python."""
@@ -139,7 +142,7 @@ class Scrubber:
                     at = end
         except (tokenize.TokenError, SyntaxError, ValueError, IndexError, RecursionError):
             return self._prose(text)
-        return "".join([*out, text[at:]])
+        return self._homes("".join([*out, text[at:]]))
 
     def remains(self, name: str, content: bytes) -> list[str]:
         """What still names this machine or its user in a file of a bundle; empty when nothing does.
@@ -169,12 +172,18 @@ class Scrubber:
         text = _QUOTED.sub(lambda m: m[1] + self._place(m[2]) + m[1] if "/" in m[2][2:] else m[0], text)
         text = _PATH.sub(lambda m: self._place(m[0]), text)
         text = _WINDOWS.sub(lambda m: self._place(m[0].replace("\\\\", "/").replace("\\", "/")), text)
-        for home in self.identity.homes:
-            text = re.sub(re.escape(home) + r"(?![A-Za-z0-9_])", "HOME", text)
+        text = self._homes(text)
         text = _MAIL.sub(self._mail, text)
         if self._names:
             text = self._names.sub(lambda m: self._word[m[0].lower()], text)
         return self._withheld.sub("WITHHELD", text) if self._withheld else text
+
+    def _homes(self, text: str) -> str:
+        """Home folders that no rule of paths has taken, wherever they stand."""
+        for home in self.identity.homes:
+            for spelling in {home, _as_latin(home)}:
+                text = re.sub(re.escape(spelling) + r"(?![A-Za-z0-9_])", "HOME", text, flags=re.IGNORECASE)
+        return text
 
     def _place(self, path: str) -> str:
         if path in _KEPT:

@@ -15,6 +15,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from helpers.attention.requests import Choice
 from helpers.compiler.gate import read_specs
@@ -141,6 +143,11 @@ def test_withheld_leaves_no_word_of_the_kernel_and_still_reproduces(tmp_path, pt
     assert [name for name in names if name.lower() in text.lower()] == []
     assert ".loc" not in members["kernel.ptx"].decode() and "//" not in members["kernel.ptx"].decode()
     assert run_elsewhere(tmp_path / "r.zip", tmp_path / "empty", PTXAS=str(ptxas)).returncode == 0
+
+
+def test_a_withheld_kernel_called_kernel_does_not_garble_the_words(tmp_path, no_edits):
+    done = report(SMALL.read_text().replace("illegal", "kernel"), tmp_path / "r.zip", withhold_source=True)
+    assert done.reproduced and "kernel.ptx -o kernel.cubin" in members_of(tmp_path / "r.zip")["README.md"].decode()
 
 
 def test_the_same_report_is_the_same_bytes(tmp_path, no_edits):
@@ -284,6 +291,17 @@ def test_a_log_without_ptx_gives_the_diagnosis_and_says_what_is_missing(tmp_path
         members
     )
     assert "register exhaustion" in members["diagnosis.txt"].decode()
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(text=st.text(max_size=400), name=st.text(max_size=60))
+def test_whatever_is_in_a_log_the_zip_unpacks_into_its_folder(tmp_path, text, name):
+    log = f"{text}\nptxas /{name}/../../x.ptx, line 3; fatal   : (C7600) {name}\n"
+    report(log, tmp_path / "r.zip", allow_unreproduced=True, identity=ADA)
+    members = members_of(tmp_path / "r.zip")
+    assert "C7600" in members["log.txt"].decode()
+    for member in members:
+        assert re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._/-]*", member) and ".." not in member
 
 
 # --- words ------------------------------------------------------------------------------------------------

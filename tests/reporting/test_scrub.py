@@ -160,3 +160,12 @@ def test_time_grows_with_the_text_and_no_faster(piece):
 
     small, large = seconds(2_000), seconds(16_000)
     assert large < 40 * small + 1.0
+
+
+@pytest.mark.parametrize("way", ["text", "code", "python"])
+@pytest.mark.parametrize(
+    "text", ["mov /HOME/Ada x", 'a "/home/ada/x', "x = /home/ada\n", '"""/home/ada', "b8/home/ada"]
+)
+def test_a_home_folder_goes_wherever_it_stands(way, text):
+    scrubber = Scrubber(ADA)
+    assert "/home/ada" not in getattr(scrubber, way)(text).lower()
