@@ -138,7 +138,7 @@ def format_ptx_result(result: dict) -> str:
     releases = len({r["ptxas"] for r in rows})
     if result["agrees"]:
         out.append(
-            f"  same verdict as the original at every level asked, on {releases} ptxas releases ({len(rows)} runs)"
+            f"  same verdict as the original at every -O level on {releases} ptxas release{'s' * (releases != 1)}"
         )
     else:
         out += [
@@ -156,7 +156,7 @@ def format_spec_result(result: dict) -> str:
         f"Triton {result['triton_version']}, ptxas {result['ptxas_version']}",
         f"  its PTX has {result['ptx_lines_after']} lines, was {result['ptx_lines_before']}",
         *(f"  smaller: {change}" for change in result["changes"]),
-        *(f"  needed:  {change} ends this failure" for change in result["needed"]),
+        *(f"  needed:  {change}" for change in result["needed"]),
         f"  {result['compiles']} compiles, {result['wall_s']} s"
         + ("" if result["complete"] else "; the time limit ended the search"),
     ]

@@ -26,7 +26,8 @@ _KEPT_OPTIONS = ("num_warps", "num_stages")
 class MinimizedSpec:
     """A spec made smaller by `changes`, in words and in order, that fails as the first one did.
 
-    `needed` are the changes tried last on the result, each of which ends the failure or makes another of it.
+    `needed` are the changes tried last on the result, each with the verdict it leads to: the failure ends, becomes
+    another, or stays in a longer PTX.
     `complete` is False when the time limit ended the search.
     """
 
@@ -73,7 +74,8 @@ def minimize_spec(
 ) -> MinimizedSpec:
     """The spec with whole numbers halved, switches off and options dropped as long as it fails with the same code.
 
-    Same means status, C-code and register count asked. Knows no kernel: which numbers matter comes from compiling.
+    Same means status, C-code and register count asked. A step after which the PTX is longer is not taken: a number
+    below the size of a tile brings masks. Knows no kernel: which numbers matter comes from compiling.
     Every compile goes through the cache. Raises UserError for a spec that compiles or that this toolchain cannot say
     anything about.
     """
@@ -110,11 +112,12 @@ def minimize_spec(
         compiles += len(reports)
         at = ahead
         for (number, knob, smaller), report in zip(trials, reports, strict=True):
-            if _same(before, report):
+            same = _same(before, report)
+            if same and (report.ptx_lines or 0) <= (after.ptx_lines or 0):
                 best, after, taken, at = smaller, report, True, number  # the same name again: it may go on shrinking
                 changes.append(knob.description)
                 break
-            refused[knob.description] = None
+            refused[f"{knob.description}: {'the same in a longer PTX' if same else report.verdict()}"] = None
     return MinimizedSpec(
         best, before, after, tuple(changes), tuple(refused), compiles, complete, time.monotonic() - started
     )

@@ -65,7 +65,8 @@ def test_what_the_failure_needs_is_left(compiler):
     assert value["MODE"] == "branch" and value["NONE"] is None
     assert small.spec.option == {"num_warps": 2, "num_stages": 1}
     assert "maxnreg 255 → unset" in small.changes
-    assert "CAUSAL True → False" in small.needed and "N 16 → 8" in small.needed
+    assert "CAUSAL True → False: 90 registers, None B spill stores" in small.needed
+    assert "N 16 → 8: frontend_error" in small.needed
     assert not any(change.startswith("CAP") for change in small.needed)
 
 
@@ -73,6 +74,21 @@ def test_the_result_is_as_small_as_single_steps_make_it(compiler):
     small = minimize_spec(SPEC, "sm_100a").spec
     again = minimize_spec(small, "sm_100a")
     assert again.spec == small and again.changes == ()
+
+
+def test_a_step_that_makes_the_ptx_longer_is_not_taken(compiler, monkeypatch):
+    """As when a head dimension falls below the tile's width: every load gets a mask."""
+
+    def longer(requests, **_named):
+        return [
+            replace(CRASH, ptx_lines=901 if dict(r.spec.constexprs)["D"] < 256 else 900 - r.spec.num_warps)
+            for r in requests
+        ]
+
+    monkeypatch.setattr(module, "compile_matrix", longer)
+    small = minimize_spec(SPEC, "sm_100a")
+    assert dict(small.spec.constexprs)["D"] == 256
+    assert "D 256 → 128: the same in a longer PTX" in small.needed
 
 
 def test_ready_for_json(compiler):
