@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-_SCROLLING_ROWS = 24
+_SCROLLING_ROWS = 30
 # JupyterLab sets every cell to the right and lets words wrap; both are hard to read. Rules of a class of our own,
 # because a code host drops them and then its own table style applies.
 _TABLE_STYLE = (
