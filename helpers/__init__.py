@@ -125,7 +125,7 @@ _HOMES = {
     "helpers.reporting.diagnose": ("diagnose",),
     "helpers.reporting.diagnosis_tables": ("diagnosis_table", "facts_table", "remedy_table"),
     "helpers.reporting.paste_widget": ("example_log", "paste_box"),
-    "helpers.reporting.try_this": ("try_this",),
+    "helpers.reporting.try_this": ("edits_table", "try_this"),
     "helpers.reporting.bundle": ("report",),
     "helpers.reporting.teaching": ("fold",),
     "helpers.reporting.verdict": ("workbook_verdict",),

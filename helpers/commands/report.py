@@ -56,15 +56,7 @@ def report_command(
         minimize_s=minimize_s,
         say=None if as_json else lambda words: click.echo(f"… {words}", err=True),
     )
-    show_result(bundle.to_dict(), as_json, format_bundle)
-
-
-def format_bundle(result: dict) -> str:
-    """What `report` prints: the files, whether they reproduce, where to take them."""
-    lines = [f"{result['zip']}: {len(result['members'])} files", f"{result['issue']}: the issue text", ""]
-    lines += [("" if result["reproduced"] else "NOT REPRODUCED: ") + result["check"]]
-    lines += [f"report it to: {result['report_to']}", f"because: {result['report_why']}"]
-    return "\n".join([*lines, *(f"note: {note}" for note in result["notes"])])
+    show_result(bundle.to_dict(), as_json, lambda _result: bundle.text())
 
 
 def _one(values: list | None) -> str | None:

@@ -52,6 +52,13 @@ class Bundle:
             "notes": list(self.notes),
         }
 
+    def text(self) -> str:
+        """The files, whether they reproduce and how that was found out, where to take them; one thing a line."""
+        lines = [f"{self.path}: {len(self.members)} files", f"{self.issue_path}: the issue text", ""]
+        lines += [("" if self.reproduced else "NOT REPRODUCED: ") + self.check]
+        lines += [f"report it to: {self.report_to}", f"because: {self.report_why}"]
+        return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
+
 
 class Draft(Findings):
     """A bundle in the making: its files are made, and scrubbed as they come in; its repro is run."""

@@ -13,6 +13,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.attention.ablations import is_extend_kernel, knobs_for
 from helpers.compiler.ablate import Limits, Rung, ablate, slower_path, spill_bytes
@@ -25,6 +26,9 @@ from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installe
 from helpers.errors import UserError
 from helpers.inspection.ptx import count_instructions, ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Progress = Callable[[int, int, CompileReport], None]
 DEFAULT_BUDGET = Limits(max_compiles=80, max_seconds=180.0, max_size=2)
@@ -306,6 +310,16 @@ def format_try(result: dict) -> str:
     if not result["edits"]:
         return head + "\nnothing that was tried compiles (or spills less); `ablate` shows what each change did"
     return head + "\n" + "\n".join(edit_lines(result["edits"]))
+
+
+def edits_table(edits: Sequence[TriedEdit], top: int = MAX_SHOWN) -> pd.DataFrame:
+    """The best edits as rows: change, registers, spill bytes, tensor-core path, what it costs."""
+    import pandas as pd
+
+    rows = [e.to_dict() for e in edits[:top]]
+    shown = {"change": "change", "regs_per_thread": "registers", "spill_store_bytes": "spill stores (B)",
+             "spill_load_bytes": "spill loads (B)", "tensor_core_path": "tensor cores", "cost": "cost"}  # fmt: skip
+    return pd.DataFrame(rows, columns=list(shown)).rename(columns=shown)
 
 
 def edit_lines(rows: Iterable[dict], limit: int = MAX_SHOWN) -> list[str]:

@@ -17,7 +17,15 @@ from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
 from helpers.reporting import try_this as module
-from helpers.reporting.try_this import TriedEdit, edit_lines, format_try, try_command_result, try_ptx, try_this
+from helpers.reporting.try_this import (
+    TriedEdit,
+    edit_lines,
+    edits_table,
+    format_try,
+    try_command_result,
+    try_ptx,
+    try_this,
+)
 
 INCIDENT_PTX = Path(__file__).parents[2] / "data" / "incident.ptx.gz"
 
@@ -32,6 +40,7 @@ def one_toolchain(toolchain_351, monkeypatch):
 def test_a_smaller_tile_comes_before_fewer_warps_that_spill(one_toolchain):
     edits = try_this(cliff_request())
     changes = [e.change for e in edits]
+    assert list(edits_table(edits)["change"]) == changes[:12] and list(edits_table([])) == list(edits_table(edits))
     assert changes.index("BLOCK_M 256 → 128") < changes.index("num_warps 16 → 8")
     by_change = {e.change: e for e in edits}
     assert by_change["BLOCK_M 256 → 128"].report.status == "ok" and not by_change["BLOCK_M 256 → 128"].keeps_tile
