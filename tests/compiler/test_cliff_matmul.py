@@ -1,6 +1,11 @@
-"""The plain product of notebook 07: where its cliff is, on which side of it the neighbours are, what is refused."""
+"""The plain product of notebook 07: its cliff and its neighbours, what is refused, and that it multiplies."""
 
 from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,3 +32,26 @@ def test_half_the_warps_spill_and_half_the_rows_fit(toolchain_351, block_m, warp
 def test_what_cannot_be_is_refused_with_a_sentence(bad):
     with pytest.raises(UserError, match=r"choose|must be"):
         matmul_spec(**bad)
+
+
+PRODUCT = """
+import torch
+from kernels.cliff_matmul import cliff_matmul_kernel
+
+torch.manual_seed(0)
+m, n, k = 40, 24, 56  # none a multiple of the tile
+a, b = torch.randn(m, k), torch.randn(k, n)
+c = torch.full((m, n), float("nan"))
+cliff_matmul_kernel[(2, 1)](a, b, c, m, n, k, k, n, n, BLOCK_M=32, BLOCK_N=32, BLOCK_K=32)
+print((c - a @ b).abs().max().item())
+"""
+
+
+def test_it_is_a_matrix_product():
+    """In Triton's interpreter, in a process of its own: whether to interpret is decided when a kernel is decorated."""
+    root = Path(__file__).parents[2]
+    env = {**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": str(root)}
+    done = subprocess.run([sys.executable, "-c", PRODUCT], env=env, cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    # 56 products of fp32 normals a sum: rounding is some 1e-6 of numbers of about 10.
+    assert float(done.stdout) < 1e-4
