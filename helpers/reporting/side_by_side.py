@@ -135,11 +135,14 @@ class Compiled:
 
 
 def compiled_panes(evidence: Evidence, choice: Choice) -> Compiled:
-    """The panes of one compile; raises UserError where its PTX is not at hand."""
+    """The panes of one compile; where a stage is not at hand its pane says so."""
     report = evidence.report
     kernel_path = choice.request().spec.kernel.path
     kernel_file = Path(kernel_path).name
-    ptx, demand = ptx_pane(ptx_of(evidence), kernel_file)
+    try:
+        ptx, demand = ptx_pane(ptx_of(evidence), kernel_file)
+    except UserError as exc:
+        ptx, demand = Pane("PTX", (), str(exc)), {}
     if report.ttgir_path:
         ttgir = ttgir_pane(Path(report.ttgir_path).read_text(), kernel_file)
     else:
@@ -254,8 +257,11 @@ class SideBySide:
 def side_by_side(choice: Choice = INCIDENT_CHOICE, other: Choice | None = None) -> SideBySide:
     """The panes of `choice` (default: the incident), or with `other` those of both, differing lines marked.
 
-    Raises UserError where a PTX is not at hand, or the panes would make the page too large.
+    Raises UserError where no PTX is at hand, or the panes would make the page too large.
     """
     choices = [choice] if other is None else [choice, other]
     evidence = compile_choices(choices)
-    return SideBySide(tuple(compiled_panes(e, c) for e, c in zip(evidence, choices, strict=True)))
+    sides = tuple(compiled_panes(e, c) for e, c in zip(evidence, choices, strict=True))
+    if not any(side.stage("PTX").lines for side in sides):
+        raise UserError(sides[0].stage("PTX").note)
+    return SideBySide(sides)

@@ -111,3 +111,13 @@ def test_a_ptx_that_is_not_at_hand_is_a_sentence(monkeypatch):
     monkeypatch.setattr(module, "compile_choices", lambda choices: [Evidence(report, LIVE) for _ in choices])
     with pytest.raises(rc.UserError, match="no PTX of"):
         rc.side_by_side(other)
+
+
+def test_of_two_the_one_at_hand_is_shown_and_the_other_says_what_is_missing(toolchain_351):
+    pair = rc.side_by_side(rc.INCIDENT_CHOICE, replace(rc.INCIDENT_CHOICE, triton="9.9.9", tile="64x64"))
+    missing = pair.sides[1]
+    assert pair.sides[0].stage("PTX").lines and not missing.stage("PTX").lines
+    assert (
+        "toolchains install" in missing.stage("PTX").note
+        and missing.stage("PTX").note in _data(pair._repr_html_())["sides"][1]["stages"][1]["note"]
+    )

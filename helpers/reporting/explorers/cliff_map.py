@@ -283,10 +283,12 @@ class _Map:
         parts = []
         if theirs is not None and neighbour is not None:
             other = f"{neighbour[0]}, {neighbour[1]} warps"
-            other_ptx = ptx_of(theirs)
-            other_facts, _ = pressure_picture(other_ptx, f"{theirs.report.label}, {theirs.report.arch}")
-            here, there = compile_facts(mine, facts), compile_facts(theirs, other_facts)
-            diff = difference_html(here, there, (name, other))
+            try:
+                where = f"{theirs.report.label}, {theirs.report.arch}, Triton {theirs.report.triton_version}"
+                other_facts, _ = pressure_picture(ptx_of(theirs), where)
+                diff = difference_html(compile_facts(mine, facts), compile_facts(theirs, other_facts), (name, other))
+            except UserError as exc:
+                diff = note(str(exc))
             parts.append(
                 f"<details open><summary>against the nearest cell that compiles: {other}</summary>{diff}</details>"
             )
