@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import os
 import subprocess
@@ -209,9 +210,11 @@ print(len(recording.paths), [s.name for s in recording.specs[0].kernel.source_fi
 def test_two_processes_may_share_a_folder_and_say_things_once(tmp_path):
     site = resolve_triton("environment")[1]
     program = TENSORS + 'add[(1,)](x, 1000, y, tl.float32, "none", 128)\n'
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        run_program(tmp_path / folder, site, program, hook=tmp_path / "specs")
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+    with concurrent.futures.ThreadPoolExecutor() as both:
+        list(both.map(lambda folder: run_program(folder, site, program, hook=tmp_path / "specs"), folders))
     assert len(list((tmp_path / "specs").glob("*.json"))) == 1
     assert not list((tmp_path / "specs").rglob(".capture-*"))
     assert len(list((tmp_path / "specs").rglob("offset.py"))) == 1
