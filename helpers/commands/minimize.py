@@ -35,7 +35,8 @@ MAX_BYTES = 64_000_000
               help="seconds one ptxas run (for a spec: one stage of a compile) may take")  # fmt: skip
 @click.option("--jobs", type=int, help="ptxas runs at once [as many as cores]; the result is the same for any")
 @click.option("--resume", "state_path", type=click.Path(dir_okay=False, path_type=Path), metavar="STATE",
-              help="keep the search's state in this file, and go on from it when it is there (PTX only)")  # fmt: skip
+              help="keep the search in this file, and go on from it when it is there; without it, an interrupted "
+              "search is lost (PTX only)")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="print the result as JSON, the text included")
 @click.option("--quiet", is_flag=True, help="no progress bar")
 def minimize_command(

@@ -91,7 +91,8 @@ def minimize_spec(
         )
     best, after, changes, compiles = spec, before, [], 1
     refused: dict[str, None] = {}
-    names = [("option", name) for name, _ in spec.options] + [("constexpr", name) for name, _ in spec.constexprs]
+    names = [("option", name) for name, _ in spec.options]
+    names += [(what, name) for what in ("alike", "constexpr") for name, _ in spec.constexprs]
     taken = complete = False
     at = 0  # the first name not yet looked at in this round
     while not complete:
@@ -129,7 +130,13 @@ def _same(before: CompileReport, report: CompileReport) -> bool:
 
 
 def _smaller(spec: KernelSpec, what: str, name: str) -> Iterator[Knob]:
-    """What makes one option or constexpr smaller, the boldest first; nothing when it is as small as can be."""
+    """What makes one option or constexpr smaller, the boldest first; nothing when it is as small as can be.
+
+    `alike` halves all constexprs of one value together: a head dimension and the tile as wide as it.
+    """
+    if what == "alike":
+        yield from _alike(spec, name)
+        return
     make = option_knob if what == "option" else constexpr_knob
     values = spec.option if what == "option" else dict(spec.constexprs)
     value = values.get(name)
@@ -143,6 +150,15 @@ def _smaller(spec: KernelSpec, what: str, name: str) -> Iterator[Knob]:
             yield make(name, value, value // 2)
     elif type(value) is float and value != 0.0:
         yield make(name, value, 0.0)
+
+
+def _alike(spec: KernelSpec, name: str) -> Iterator[Knob]:
+    value = dict(spec.constexprs)[name]
+    alike = [n for n, v in spec.constexprs if type(v) is int and v == value]
+    if type(value) is int and value > 1 and len(alike) > 1 and alike[0] == name:
+        halved = dict.fromkeys(alike, value // 2)
+        words = f"{', '.join(alike)} {value} → {value // 2}"
+        yield Knob(name, words, lambda s: s.with_constexprs(**halved), "constexpr")
 
 
 def _applied(knobs: list[tuple[int, Knob]], spec: KernelSpec) -> list[tuple[int, Knob, KernelSpec]]:

@@ -70,6 +70,21 @@ def test_what_the_failure_needs_is_left(compiler):
     assert not any(change.startswith("CAP") for change in small.needed)
 
 
+def test_numbers_that_only_shrink_together(compiler, monkeypatch):
+    """As a head dimension and the tile as wide as it: halved apart, the kernel is another or none."""
+
+    def judge(spec):
+        value = dict(spec.constexprs)
+        return CRASH if value["M"] == value["N"] >= 16 else replace(CRASH, status="frontend_error", ptxas_code=None)
+
+    monkeypatch.setattr(module, "compile_matrix", lambda requests, **_named: [judge(r.spec) for r in requests])
+    monkeypatch.setattr(module, "compile_kernel", lambda spec, *_more, **_named: judge(spec))
+    small = minimize_spec(SPEC.with_constexprs(N=128), "sm_100a")
+    assert dict(small.spec.constexprs)["M"] == dict(small.spec.constexprs)["N"] == 16
+    assert "M, N 128 → 64" in small.changes
+    assert any(change.startswith("M, N 16 → 8: frontend_error") for change in small.needed)
+
+
 def test_the_result_is_as_small_as_single_steps_make_it(compiler):
     small = minimize_spec(SPEC, "sm_100a").spec
     again = minimize_spec(small, "sm_100a")
