@@ -68,6 +68,7 @@ def prepare_hopper(*tensors: Any, tile: HopperTile | None = None, **options: Any
 
     from helpers.attention.launch import prepare_launch
 
+    options.pop("ingredients", None)
     kernel = options.pop("kernel", None)
     base = prepare_launch(*tensors, tile=TileConfig(64, 64), ingredients=LEAN, kernel=kernel, **options)
     device = base.arguments["q_ptr"].device

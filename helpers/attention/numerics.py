@@ -383,7 +383,7 @@ def blank_row(case: Case, *, study: str, variant: str, device: str = "cpu") -> N
         tile=str(case.tile),
         tile_table=case.tile_table,
         num_warps=case.tile.num_warps,
-        num_stages=case.tile.num_stages,
+        num_stages=getattr(case.tile, "num_stages", None),
         ingredients=named or " ".join(f"{k}={v}" for k, v in differing.items()),
         seed=case.seed,
         time_utc=datetime.now(UTC).isoformat(timespec="seconds"),
