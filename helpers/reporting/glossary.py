@@ -205,7 +205,10 @@ def link_terms(sources: list[str]) -> list[str]:
     """The same Markdown cells with the first mention of every term made a link to the glossary."""
     linked = list(sources)
     for term in unlinked_terms(linked):
-        at, found = _mention(term, linked)
+        mention = _mention(term, linked)
+        if mention is None:  # it was part of the words that became another term's link
+            continue
+        at, found = mention
         text = linked[at]
         link = f"[{found.group()}]({HOME}#{term.anchor})"
         linked[at] = text[: found.start()] + link + text[found.end() :]

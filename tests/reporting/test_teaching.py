@@ -38,6 +38,11 @@ def test_a_link_that_comes_after_the_first_mention_does_not_count():
     assert names(["ptxas here.", f"And [ptxas]({HOME}#ptxas) there."]) == ["ptxas"]
 
 
+def test_a_term_within_the_words_of_another_goes_with_it():
+    linked = link_terms(["An fp8 cache."])
+    assert linked == [f"An [fp8 cache]({HOME}#KV-cache)."] and names(linked) == []
+
+
 def test_other_forms_lead_to_the_same_entry():
     assert f"[spilled]({HOME}#spill)" in link_terms(["It spilled."])[0]
     assert f"[`sm_120a`]({HOME}#sm_100a)" in link_terms(["On `sm_120a` it does not."])[0]
