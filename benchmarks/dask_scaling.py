@@ -35,6 +35,10 @@ AXES = {
     "window": [None, 1024],
     "tile": ["64x64", "32x64"],
 }
+HEAD = (
+    "# One compile matrix on a local Dask cluster, cold cache, rows appended by `python benchmarks/dask_scaling.py`; "
+    "versions, machine and load average before the run in each row.\n"
+)
 DEFAULT_OUT = Path(__file__).resolve().parents[1] / "data" / "dask_scaling.csv"
 
 
@@ -115,12 +119,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def append(path: Path, rows: list[dict]) -> None:
     """Add rows to a CSV file, written whole through a temporary name."""
-    there = list(csv.DictReader(io.StringIO(path.read_text()))) if path.is_file() else []
+    lines = path.read_text().splitlines() if path.is_file() else []
+    there = list(csv.DictReader(line for line in lines if not line.startswith("#")))
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(k for row in [*there, *rows] for k in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows([*there, *rows])
-    write_text_atomically(path, text.getvalue())
+    write_text_atomically(path, HEAD + text.getvalue())
 
 
 if __name__ == "__main__":

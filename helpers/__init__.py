@@ -101,6 +101,7 @@ _HOMES = {
         "reader_question_table",
         "spill_free_choices",
     ),
+    "helpers.reporting.scaling_view": ("scaling_table",),
     "helpers.reporting.liveness_view": (
         "liveness_counts",
         "liveness_misses",
