@@ -10,6 +10,7 @@ import ipywidgets as w
 from helpers.errors import UserError
 from helpers.inspection.crashtext import decode_log
 from helpers.reporting.diagnose import Diagnosis, diagnose
+from helpers.reporting.explorers.frame import OWN_KEYS
 
 # What a notebook's connection takes comfortably; the command line reads longer logs.
 MAX_UPLOAD_BYTES = 5_000_000
@@ -38,7 +39,9 @@ class PasteBox(w.VBox):
         self.button = w.Button(description="Diagnose", button_style="primary", icon="search")
         self.answer = w.HTML()
         self.answer.add_class("register-cliff-answer")
-        super().__init__([self.text, w.HBox([self.button, self.upload]), self.answer])
+        super().__init__([self.text, w.HBox([self.button, self.upload, w.HTML(OWN_KEYS)]), self.answer])
+        for css in ("rc-explorer", "rc-paste"):
+            self.add_class(css)
         self.button.on_click(lambda _button: self.run())
         self.upload.observe(self._uploaded, names="value")
         if text:

@@ -161,10 +161,39 @@ def test_the_stages_side_by_side_follow_a_line_and_a_list(lab, browser, pictures
 
 
 def test_a_word_leads_to_its_entry_in_the_glossary(lab, browser):
-    with driving.opened(browser, own=lab.url) as (page, _):
+    front = ".jp-NotebookPanel:not(.lm-mod-hidden)"
+    with driving.opened(browser, own=lab.url) as (page, heard):
         driving.open_notebook(page, lab, "01_reproduce_the_crash.ipynb")
-        page.locator('.jp-Notebook a[href*="00_start_here.ipynb"][href$="#ptxas"]').first.click()
-        heading = page.locator(".jp-NotebookPanel:not(.lm-mod-hidden) h3", has_text="ptxas")
-        heading.wait_for(timeout=30_000)
-        page.wait_for_function("e => { const y = e.getBoundingClientRect().y; return y > 0 && y < innerHeight; }",
-                               arg=heading.element_handle(), timeout=10_000)  # fmt: skip
+        word = page.locator(f'{front} .jp-Notebook a[href*="00_start_here.ipynb"][href$="#ptxas"]').first
+        heading = page.locator(f"{front} h3", has_text="ptxas")
+        word.click()
+        heading.wait_for(state="attached", timeout=30_000)
+        # A notebook that was closed opens at its top in this JupyterLab; from then on a link leads to the entry.
+        page.locator(".lm-TabBar-tab", has_text="01_reproduce").click()
+        word.click()
+        page.wait_for_function(
+            "e => { const y = e.getBoundingClientRect().y; return y > 0 && y < innerHeight; }",
+            arg=heading.element_handle(),
+            timeout=15_000,
+        )
+        assert heard.problems() == []
+
+
+def test_a_pasted_log_is_answered(lab, browser, pictures):
+    notebook = lab.add_notebook("explorer_paste.ipynb", ["import helpers as rc\nrc.paste_box(rc.example_log())"])
+    with driving.opened(browser, own=lab.url) as (page, heard):
+        driving.open_notebook(page, lab, notebook)
+        driving.run_all_cells(page)
+        answer = page.locator(".register-cliff-answer")
+        answer.wait_for(timeout=30_000)
+        assert "register exhaustion" in answer.inner_text()
+        for log, told in {
+            "out of resource: shared memory, Required: 106496, Hardware limit: 101376.": "not of registers",
+            "<img src=x onerror=alert(1)> Tuesday": "unknown",
+        }.items():
+            page.locator("textarea").first.fill(log)
+            page.get_by_role("button", name="Diagnose").press("Enter")
+            answer.filter(has_text=told).wait_for(timeout=30_000)
+        assert answer.locator("img").count() == 0
+        driving.picture(page, pictures / "explorer_paste.png")
+        assert heard.problems() == []

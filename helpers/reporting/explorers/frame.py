@@ -117,7 +117,7 @@ class ExplorerFrame(w.HBox):
         self.add_button = _button("Add to report", "rc-add-to-report", "keep this state for report_basket()", self.add)
         for hidden in (self.progress, self.cancel_button, self.again_button):
             hidden.layout.display = "none"
-        self.buttons = w.HBox([self.cancel_button, self.again_button, self.add_button, self.noted, w.HTML(_OWN_KEYS)])
+        self.buttons = w.HBox([self.cancel_button, self.again_button, self.add_button, self.noted, w.HTML(OWN_KEYS)])
 
     @property
     def state(self) -> dict:
@@ -291,7 +291,7 @@ def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.D
 # JupyterLab takes plain keys for the notebook: an arrow leaves the list that has the focus, a "b" adds a cell. Inside
 # an explorer they are the controls' own; keys with Ctrl, Alt or Meta still reach JupyterLab. Markup in a widget may
 # not hold a script, so a picture of one point does it when it has loaded.
-_OWN_KEYS = (
+OWN_KEYS = (
     '<img alt="" style="display:none" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs=" onload="'
     "var i=this,n=50,own=function(e){if(!e.ctrlKey&&!e.altKey&&!e.metaKey&&!e.shiftKey){e.stopPropagation()}};"
     "(function find(){var r=i.closest('.rc-explorer');"
