@@ -116,6 +116,19 @@ def test_no_page_loads_anything(built):
         assert "prefers-color-scheme: dark" in text
 
 
+def test_every_figure_says_where_it_comes_from_or_that_it_does_not(built):
+    _, out, *_ = built
+    assert (out / "01_first.html").read_text().count('<p class="evidence">Evidence: not stated.</p>') == 1
+    assert "<td>1 not stated</td>" in (out / "index.html").read_text()
+    notebook = nbformat.read(out / "01_first.ipynb", as_version=4)
+    picture = next(o for cell in notebook.cells for o in cell.get("outputs", []) if "image/png" in o.get("data", {}))
+    picture.metadata = {"image/png": {"alt": "A <line>.", "evidence": "compile-only, recorded"}}
+    assert pages.figure_evidence(notebook) == ["compile-only, recorded"]
+    page = pages.notebook_page(notebook, entry=pages.PageEntry("01_first", "x", 0.0))
+    assert "Evidence: compile-only (compiled, not run on a GPU); recorded, read from data/." in page
+    assert 'alt="A &lt;line&gt;."' in page
+
+
 def test_links_between_notebooks_become_links_between_pages(built):
     _, out, *_ = built
     page = (out / "01_first.html").read_text()
