@@ -82,6 +82,7 @@ _HOMES = {
         "say",
         "show_kernel",
     ),
+    "helpers.attention.hopper": ("HopperTile", "build_hopper_spec"),
     "helpers.attention.lean": ("LEAN_TABLE", "LeanTile", "build_lean_spec", "choose_lean_tile"),
     "helpers.reporting.throughput_view": (
         "case_rows",

@@ -7,13 +7,21 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers.attention.shapes import AttentionShape
-from helpers.attention.spec import LEAN
+from helpers.attention.spec import LEAN, REPO_ROOT, build_spec
 from helpers.attention.tiles import TileConfig
+from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.errors import UserError
 
 if TYPE_CHECKING:
     from helpers.attention.launch import Launch
 
+HOPPER_KERNEL = KernelRef(
+    path=str(REPO_ROOT / "kernels" / "hopper_attention.py"), name="hopper_attention_kernel", import_root=str(REPO_ROOT)
+)
+# Its parameters that the extend kernel has as well, besides the tensors and strides.
+_OWN_CONSTEXPRS = ("BLOCK_M", "BLOCK_N", "GROUP_PACK", "num_warps")
+_NOT_TAKEN = ("mask_ptr", "mask_indptr", "sinks_ptr")
+_KEPT_CONSTEXPRS = ("HEAD_DIM", "WINDOW_LEFT", "IS_CAUSAL")
 HEAD_DIMS = (64, 128, 256, 512)
 # Where it is the faster of the two on an H200 (data/kernel_log.md); at 64 it was not timed.
 FASTER_THAN_LEAN = (128, 512)
@@ -57,6 +65,31 @@ def why_not(shape: AttentionShape, *, capability: tuple[int, int] | None = None)
         if on:
             return f"no {name}"
     return ""
+
+
+def build_hopper_spec(shape: AttentionShape, tile: HopperTile | None = None) -> KernelSpec:
+    """The KernelSpec of launching the Hopper kernel on contiguous, aligned tensors.
+
+    Raises UserError, naming the lean kernel, for what this kernel does not take.
+    """
+    if reason := why_not(shape):
+        raise UserError(f"the Hopper kernel does not take this: {reason}; the lean kernel does")
+    tile = (tile or TILES[shape.head_dim]).fitted(shape.kv_group_num)
+    base = build_spec(shape, TileConfig(64, 64), LEAN)
+    given = dict(base.constexprs)
+    own = dict(zip(_OWN_CONSTEXPRS, (tile.block_m, tile.block_n, tile.group_pack, tile.num_warps), strict=True))
+    # A stride or group size of 1 is a constexpr there too; the extend kernel's own constexprs are in capitals.
+    kept = {n: v for n, v in given.items() if n in _KEPT_CONSTEXPRS or (not n.isupper() and n not in _NOT_TAKEN)}
+    runtime = tuple((n, t) for n, t in base.signature if not n.isupper() and n not in _NOT_TAKEN)
+    order = ("HEAD_DIM", "BLOCK_M", "BLOCK_N", "WINDOW_LEFT", "IS_CAUSAL", "GROUP_PACK", "num_warps")
+    return KernelSpec(
+        kernel=HOPPER_KERNEL,
+        signature=runtime + tuple((n, "constexpr") for n in order),
+        constexprs=tuple({**kept, **own}.items()),
+        divisible_by_16=tuple(n for n in base.divisible_by_16 if n not in _NOT_TAKEN),
+        options=(("num_warps", tile.num_warps),),
+        label=f"hopper hd{shape.head_dim} {shape.kv_dtype} {tile} w{tile.num_warps}",
+    )
 
 
 def prepare_hopper(*tensors: Any, tile: HopperTile | None = None, **options: Any) -> Launch:

@@ -110,8 +110,11 @@ def _module_name(path, root):
 
 
 def _ast_source(fn, spec):
-    """An ASTSource in the form this Triton's launcher would build it."""
-    from triton.compiler.compiler import ASTSource
+    """An ASTSource (of a Gluon kernel, Gluon's own) in the form this Triton's launcher would build it."""
+    if getattr(fn, "is_gluon", bool)():
+        from triton.experimental.gluon._runtime import GluonASTSource as ASTSource
+    else:
+        from triton.compiler.compiler import ASTSource
 
     index = {name: i for i, name in enumerate(fn.arg_names)}
     signature = dict(spec["signature"])

@@ -2,46 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from helpers.attention.cases import hopper_cases
-from helpers.attention.hopper import FASTER_THAN_LEAN, TILES, HopperTile, prepare_hopper, why_not
+from helpers.attention.hopper import FASTER_THAN_LEAN, TILES, HopperTile, build_hopper_spec, prepare_hopper, why_not
 from helpers.attention.inputs import make_problem
 from helpers.attention.numerics import run_cases
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, LLAMA_LIKE, AttentionShape
+from helpers.compiler.arch import get_arch
+from helpers.compiler.compile import compile_kernel
+from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
-
-ROOT = Path(__file__).resolve().parents[2]
-# Gluon's own road: the specs of helpers.compiler are Triton's.
-COMPILE = """
-import json, re, sys
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.experimental.gluon._runtime import GluonASTSource
-from kernels.hopper_attention import hopper_attention_kernel as kernel
-
-head_dim, block_m, block_n, pack, window = json.loads(sys.argv[1])
-given = dict(HEAD_DIM=head_dim, BLOCK_M=block_m, BLOCK_N=block_n, GROUP_PACK=pack, WINDOW_LEFT=window,
-             IS_CAUSAL=True, num_warps=8)
-kinds = {"qo_indptr": "*i32", "kv_indptr": "*i32", "kv_indices": "*i64", "kv_group_num": "i32"}
-signature, attrs = {}, {}
-for i, name in enumerate(kernel.arg_names):
-    kind = kinds.get(name) or ("*bf16" if name.endswith("_ptr") else "fp32" if name.endswith("_scale") else "i32")
-    signature[name] = "constexpr" if name in given else kind
-    if kind[0] == "*" or name.startswith("stride"):
-        attrs[(i,)] = [["tt.divisibility", 16]]
-constexprs = {(kernel.arg_names.index(name),): value for name, value in given.items()}
-source = GluonASTSource(kernel, signature, constexprs, attrs)
-compiled = triton.compile(source, target=GPUTarget("cuda", 90, 32), options={"num_warps": 8})
-ptx = compiled.asm["ptx"]
-print(json.dumps({"shared": compiled.metadata.shared, "wgmma": ptx.count("wgmma.mma_async"), "ptx": ptx}))
-"""
 
 
 def shape_of(head_dim: int, **more) -> AttentionShape:
@@ -94,20 +67,30 @@ def test_the_cases_cover_every_head_dim_window_and_causality():
     assert {c.shape.causal for c in cases} == {True, False} and {c.shape.q_dtype for c in cases} == {"bf16", "fp16"}
 
 
+def test_the_spec_is_the_launch():
+    from kernels.hopper_attention import hopper_attention_kernel
+
+    shape = shape_of(256, model_window=64).with_lengths((40, 0), (33, 5))
+    problem = make_problem(shape)
+    launch = prepare_hopper(
+        **problem.tensors(), o=problem.new_output(), **problem.options(), kernel=hopper_attention_kernel
+    )
+    spec = build_hopper_spec(shape)
+    assert [name for name, _ in spec.signature] == hopper_attention_kernel.arg_names
+    passed = {**launch.arguments, **launch.options}
+    for name, value in spec.constexprs:
+        assert passed[name] == value and type(passed[name]) is type(value), name
+    assert dict(spec.options) == launch.options
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("head_dim", FASTER_THAN_LEAN)
-def test_it_compiles_for_sm_90a_within_its_shared_memory(head_dim, tmp_path):
-    from helpers.compiler.arch import get_arch
-
-    tile = TILES[head_dim]
-    given = json.dumps([head_dim, tile.block_m, tile.block_n, tile.group_pack, -1])
-    done = subprocess.run(
-        [sys.executable, "-c", COMPILE, given], capture_output=True, text=True, cwd=ROOT, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    result = json.loads(done.stdout.splitlines()[-1])
-    assert result["wgmma"] > 0 and "cp.async" in result["ptx"]
-    assert result["shared"] <= get_arch("sm_90a").smem_per_block_max_bytes
+def test_it_takes_the_road_of_every_spec_to_sm_90a(head_dim):
+    # Gluon, through the same worker as Triton's kernels, by the environment's own release.
+    report = compile_kernel(build_hopper_spec(shape_of(head_dim)), "sm_90a", Toolchain("environment"))
+    assert report.compiled, report.message
+    assert report.tensor_core_path == "wgmma" and report.instructions["cp_async"] > 0
+    assert report.smem_bytes <= get_arch("sm_90a").smem_per_block_max_bytes
 
 
 @pytest.mark.gpu
