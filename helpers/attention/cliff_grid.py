@@ -12,7 +12,7 @@ CLIFF_WARPS = (4, 8, 16)
 
 
 def cliff_choices(base: Choice) -> list[Choice]:
-    """The cells of one map over `base` (arch, head dim, KV dtype, window, Triton), row by row, warps varying fastest."""
+    """The cells of one map over `base` (arch, head dim, KV dtype, window, Triton), row by row, warps fastest."""
     return [replace(base, tile=tile, num_warps=warps) for tile in CLIFF_TILES for warps in CLIFF_WARPS]
 
 

@@ -88,7 +88,7 @@ def compile_request(request: CompileRequest) -> CompileReport:
 
 
 def compile_cell(request: CompileRequest) -> CompileReport:
-    """`compile_request` for one cell of many: a kernel file that cannot be read is this cell's report, not their end."""
+    """`compile_request` for one cell of many: a kernel file that cannot be read is a report, not the end of all."""
     get_arch(request.arch)  # a mistake of the whole matrix
     try:
         return compile_request(request)
