@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import sys
 from pathlib import Path
 
@@ -18,11 +20,16 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory, toolchain_351) -> Path:
-    """The folder that `make workbook` leaves, built from the committed notebooks."""
-    out = tmp_path_factory.mktemp("pages")
-    with (out / "printed").open("w") as printed, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "stdout", printed)
-        assert build(notebooks=NOTEBOOKS, out=out) == 0
+    """The folder that `make workbook` leaves, built from the committed notebooks, once for all workers of a run."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    out = shared / "pages"
+    with (shared / "pages.lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / "index.html").exists():  # it is written last
+            with (shared / "pages.printed").open("w") as printed:
+                patch.setattr(sys, "stdout", printed)
+                assert build(notebooks=NOTEBOOKS, out=out) == 0
     return out
 
 
