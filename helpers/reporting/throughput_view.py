@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -113,7 +114,7 @@ def plot_throughput(table: pd.DataFrame, case: str, title: str, subtitle: str) -
                 fontsize=8.5,
             )
         else:
-            words = f"{FAILED_MARK} {row['status']}: {str(row['reason'])[:78]}"
+            words = f"{FAILED_MARK} {row['status']}: {textwrap.shorten(str(row['reason']), 78, placeholder=' …')}"
             ax.text(ceiling * 0.01, y, words, va="center", fontsize=8, color=OTHER_FAILURE_COLOUR)
     ax.set_yticks(range(len(rows)), rows["variant"], fontsize=8.5)
     ax.set_ylim(len(rows) - 0.4, -0.7)
