@@ -116,19 +116,26 @@ def check_valid(ptx: str) -> list[str]:
         if not instructions:
             problems.append(f"{function.head}: there is no instruction")
             continue
+        named = {target for u in units if u.label is None for target in u.targets}
         for at, unit in enumerate(units):
-            if unit.label is not None and at > instructions[-1] and _is_named(unit, units):
+            if unit.label is not None and at > instructions[-1] and unit.label in named:
                 problems.append(f"line {unit.source_line}: a branch leads to the end, where no instruction is")
         written = {r for u in units for r in u.defs}
         for unit, register in unset_reads(units, len(function.types)):
             what = "on some path before it is written" if register in written else "and never written"
-            text = "".join(_name(p, function) for p in unit.pieces)[:120]
+            text = _opening(unit, function)
             problems.append(f"line {unit.source_line}: {_name(register, function)} is read {what}: {text}")
     return problems
 
 
-def _is_named(label: Unit, units: list[Unit]) -> bool:
-    return any(label.label in u.targets for u in units if u.label is None)
+def _opening(unit: Unit, function: Function, characters: int = 120) -> str:
+    # One line of a damaged PTX can read 100,000 registers, with a sentence for each: no more is joined than is shown.
+    text = ""
+    for piece in unit.pieces:
+        if len(text) >= characters:
+            break
+        text += _name(piece, function)
+    return text[:characters]
 
 
 def _name(piece: str | int | Label, function: Function) -> str:

@@ -172,3 +172,18 @@ def test_hostile_text_takes_linear_time(hostile):
     render(read_program(hostile))
     check_valid(hostile)
     assert time.process_time() - started < 20
+
+
+def test_a_line_that_reads_thousands_of_unset_registers_is_checked_in_linear_time():
+    """One damaged line held 100,000 operands; a sentence for each register once joined the whole line again."""
+    operands = ", ".join(f"%r{number}" for number in range(20_000))
+    text = (
+        ".version 8.5\n.target sm_80\n.address_size 64\n.visible .entry k()\n{\n.reg .b32 %r<20001>;\n"
+        f"call f, ({operands});\n" + "".join(f"$end{n}:\n" for n in range(3)) + "}\n"
+    )
+    started = time.process_time()
+    problems = check_valid(text)
+    assert time.process_time() - started < 20  # joined whole for each register it is over a minute
+    reads = [p for p in problems if "never written" in p]
+    assert len(reads) > 19_000
+    assert all(len(p) < 250 for p in reads)
