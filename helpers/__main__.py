@@ -81,6 +81,11 @@ def format_report(report: CompileReport) -> str:
     }
     if report.compiled or report.status.startswith("out_of"):
         lines["registers"] = f"{report.regs_per_thread} per thread (cap 255)"
+        if report.compiled and not report.launchable:
+            lines["launch"] = (
+                f"cannot be launched: {report.num_warps} warps leave {report.register_cap} registers a thread, "
+                f"and it was given {report.regs_per_thread}; use fewer warps or a lower maxnreg"
+            )
         lines["spills"] = (
             f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, "
             f"{report.stack_frame_bytes} B stack frame"
@@ -212,10 +217,10 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def pressure_command(file: Path, as_json: bool) -> None:
     """Show the demand on registers along any PTX file, by source line where it knows; assembles nothing."""
+    from helpers.compiler.paths import check_ordinary_file
     from helpers.reporting.pressure import format_pressure, pressure_report
 
-    if file.stat().st_size > MAX_PTX_BYTES:
-        raise UserError(f"{file} has {file.stat().st_size} bytes; PTX files up to {MAX_PTX_BYTES} bytes are read")
+    check_ordinary_file(file, MAX_PTX_BYTES, "the PTX")
     show_result(pressure_report(file.read_text(errors="replace")), as_json, format_pressure)
 
 

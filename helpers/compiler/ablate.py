@@ -320,14 +320,8 @@ class _Bench:
     def rung(self, knobs: tuple[Knob, ...]) -> Rung:
         """The rung of a set that has been run."""
         report = self.reports[self._key(knobs)]
-        effect, launchable = effect_of(self.baseline, report), self._launchable(knobs, report)
+        effect, launchable = effect_of(self.baseline, report), report.launchable or not report.compiled
         return Rung(knobs, report, effect if launchable else TOO_MANY, slower_path(self.baseline, report), launchable)
-
-    def _launchable(self, knobs: tuple[Knob, ...], report: CompileReport) -> bool:
-        if not report.compiled:
-            return True
-        warps = self._request(knobs).spec.num_warps
-        return (report.regs_per_thread or 0) <= get_arch(self.request.arch).register_cap(warps)
 
     def stop(self, pending: int) -> str:
         """Why no more may be compiled, with so many under way; empty while it may."""

@@ -15,7 +15,7 @@ from pathlib import Path
 from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.paths import write_text_atomically
+from helpers.compiler.paths import check_ordinary_file, write_text_atomically
 from helpers.compiler.report import STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
@@ -28,6 +28,7 @@ _COUNTS = (
 )  # fmt: skip
 BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:], _TEXT[7])
 MAX_BASELINE_BYTES = 50_000_000
+MAX_SPECS_BYTES = 64_000_000
 SpillWeight = Callable[[CompileReport], float | None]
 
 
@@ -280,8 +281,7 @@ def write_baseline(path: Path, rows: Sequence[Measured]) -> None:
 def read_baseline(path: Path) -> list[Measured]:
     """The rows of a baseline file; raises UserError naming the line that cannot be read."""
     try:
-        if path.stat().st_size > MAX_BASELINE_BYTES:
-            raise UserError(f"the baseline {path} has more than {MAX_BASELINE_BYTES} bytes: that is no baseline")
+        check_ordinary_file(path, MAX_BASELINE_BYTES, "the baseline")
         text = path.read_text()
     except (OSError, ValueError) as exc:
         if isinstance(exc, UserError):
@@ -344,7 +344,10 @@ def _specs_in(path: Path) -> list[KernelSpec]:
     import json
 
     try:
+        check_ordinary_file(path, MAX_SPECS_BYTES, "the spec file")
         raw = json.loads(path.read_text())
+    except UserError:
+        raise
     except (OSError, ValueError, RecursionError) as exc:
         raise UserError(f"cannot read specs from {path}: {getattr(exc, 'strerror', None) or exc}") from exc
     items = raw if isinstance(raw, list) else [raw]

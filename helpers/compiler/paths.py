@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import tempfile
 import warnings
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
+
+from helpers.errors import UserError
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 
@@ -73,6 +76,20 @@ def discard_folder(folder: Path) -> None:
         grave = Path(tempfile.mkdtemp(prefix=".discard-", dir=folder.parent))
         os.rename(folder, grave / "x")
         shutil.rmtree(grave, ignore_errors=True)
+
+
+def check_ordinary_file(path: Path, max_bytes: int, what: str) -> os.stat_result:
+    """The stat of a file that can be read whole; raises UserError for a device, a pipe, or more than `max_bytes`.
+
+    A device has size 0 and no end: /dev/zero, named by a pasted spec, would fill the memory. A folder is left to the
+    reading, whose error says so. Raises OSError as stat does.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{what} {path} is no ordinary file; name a file with text in it")
+    if found.st_size > max_bytes:
+        raise UserError(f"{what} {path} has {found.st_size} bytes; at most {max_bytes} are read")
+    return found
 
 
 def write_text_atomically(path: Path, text: str) -> None:

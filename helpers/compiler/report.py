@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
+from helpers.compiler.arch import ARCHS
+
 STATUSES = (
     "ok",
     "spills",
@@ -19,7 +21,7 @@ STATUSES = (
     "timeout",
     "toolchain_missing",
 )
-# A launchable binary came out of it (whether it is fast is another question).
+# A binary came out of it (whether it can be launched and is fast are other questions).
 COMPILED = ("ok", "spills")
 EXPLANATIONS = {
     "ok": "compiled, nothing spilled",
@@ -86,8 +88,20 @@ class CompileReport:
 
     @property
     def compiled(self) -> bool:
-        """Whether a launchable binary came out."""
+        """Whether a binary came out; `launchable` says whether an SM can take it."""
         return self.status in COMPILED
+
+    @property
+    def register_cap(self) -> int | None:
+        """Most registers a thread can have with this many warps in a CTA; None for an unknown arch or warp count."""
+        arch = ARCHS.get(self.arch)
+        return arch.register_cap(self.num_warps) if arch and self.num_warps else None
+
+    @property
+    def launchable(self) -> bool:
+        """Whether a binary came out and one CTA of it fits the register file: `maxnreg` allows what no SM can give."""
+        cap = self.register_cap
+        return self.compiled and (cap is None or (self.regs_per_thread or 0) <= cap)
 
     @property
     def crashed(self) -> bool:
@@ -110,4 +124,9 @@ class CompileReport:
 
     def to_dict(self) -> dict:
         """All fields and `verdict`, ready for JSON."""
-        return {**asdict(self), "tensor_core_path": self.tensor_core_path, "verdict": self.verdict()}
+        return {
+            **asdict(self),
+            "tensor_core_path": self.tensor_core_path,
+            "launchable": self.launchable,
+            "verdict": self.verdict(),
+        }

@@ -8,6 +8,7 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
+from helpers.compiler.paths import check_ordinary_file
 from helpers.errors import UserError
 
 MAX_SOURCE_BYTES = 4_000_000
@@ -25,10 +26,10 @@ def _read_with_stamp(path: str, _mtime_ns: int, _size: int) -> bytes:
 
 def _read(path: Path) -> bytes:
     try:
-        stat = path.stat()
-        if stat.st_size > MAX_SOURCE_BYTES:
-            raise UserError(f"kernel source {path} has {stat.st_size} bytes; at most {MAX_SOURCE_BYTES} are read")
+        stat = check_ordinary_file(path, MAX_SOURCE_BYTES, "kernel source")
         return _read_with_stamp(str(path), stat.st_mtime_ns, stat.st_size)
+    except UserError:
+        raise
     except (OSError, ValueError) as exc:  # ValueError: a path with a NUL in it
         raise UserError(f"cannot read kernel source {path}: {getattr(exc, 'strerror', None) or exc}") from exc
 

@@ -55,3 +55,14 @@ def test_it_is_a_matrix_product():
     assert done.returncode == 0, done.stderr[-2000:]
     # 56 products of fp32 normals a sum: rounding is some 1e-6 of numbers of about 10.
     assert float(done.stdout) < 1e-4
+
+
+def test_a_binary_no_sm_can_take_is_said_not_to_be_launchable(toolchain_351):
+    from helpers.__main__ import format_report
+
+    capped = compile_kernel(matmul_spec(maxnreg=255), "sm_90a", toolchain_351)
+    assert capped.compiled and capped.regs_per_thread > capped.register_cap == 128
+    assert not capped.launchable and capped.to_dict()["launchable"] is False
+    assert "cannot be launched: 16 warps leave 128 registers" in format_report(capped)
+    fits = compile_kernel(matmul_spec(num_warps=8), "sm_90a", toolchain_351)
+    assert fits.launchable and "cannot be launched" not in format_report(fits)

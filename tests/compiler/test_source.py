@@ -1,5 +1,7 @@
 """The import closure of a kernel: which files decide what it is, found without running any of them."""
 
+from pathlib import Path
+
 import pytest
 
 from helpers.compiler.source import source_closure, source_closure_hash
@@ -75,6 +77,11 @@ def test_unreadable_is_a_user_error(tmp_path):
     (tmp_path / "b.py").symlink_to(tmp_path / "a.py")
     with pytest.raises(UserError, match="cannot read kernel source"):
         source_closure(tmp_path / "a.py")
+
+
+def test_a_device_without_an_end_is_not_read():
+    with pytest.raises(UserError, match="no ordinary file"):
+        source_closure(Path("/dev/zero"))
 
 
 def test_a_huge_file_is_not_read(tmp_path):
