@@ -217,11 +217,11 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def pressure_command(file: Path, as_json: bool) -> None:
     """Show the demand on registers along any PTX file, by source line where it knows; assembles nothing."""
-    from helpers.compiler.paths import check_ordinary_file
+    from helpers.compiler.paths import read_text_bounded
     from helpers.reporting.pressure import format_pressure, pressure_report
 
-    check_ordinary_file(file, MAX_PTX_BYTES, "the PTX")
-    show_result(pressure_report(file.read_text(errors="replace")), as_json, format_pressure)
+    ptx = read_text_bounded(file, MAX_PTX_BYTES, "the PTX", errors="replace")
+    show_result(pressure_report(ptx), as_json, format_pressure)
 
 
 @cli.command("bench")

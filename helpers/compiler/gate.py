@@ -15,7 +15,7 @@ from pathlib import Path
 from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.paths import check_ordinary_file, write_text_atomically
+from helpers.compiler.paths import read_text_bounded, write_text_atomically
 from helpers.compiler.report import STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
@@ -281,8 +281,7 @@ def write_baseline(path: Path, rows: Sequence[Measured]) -> None:
 def read_baseline(path: Path) -> list[Measured]:
     """The rows of a baseline file; raises UserError naming the line that cannot be read."""
     try:
-        check_ordinary_file(path, MAX_BASELINE_BYTES, "the baseline")
-        text = path.read_text()
+        text = read_text_bounded(path, MAX_BASELINE_BYTES, "the baseline")
     except (OSError, ValueError) as exc:
         if isinstance(exc, UserError):
             raise
@@ -344,8 +343,7 @@ def _specs_in(path: Path) -> list[KernelSpec]:
     import json
 
     try:
-        check_ordinary_file(path, MAX_SPECS_BYTES, "the spec file")
-        raw = json.loads(path.read_text())
+        raw = json.loads(read_text_bounded(path, MAX_SPECS_BYTES, "the spec file"))
     except UserError:
         raise
     except (OSError, ValueError, RecursionError) as exc:

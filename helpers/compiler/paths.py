@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import shutil
 import stat
@@ -90,6 +91,18 @@ def check_ordinary_file(path: Path, max_bytes: int, what: str) -> os.stat_result
     if found.st_size > max_bytes:
         raise UserError(f"{what} {path} has {found.st_size} bytes; at most {max_bytes} are read")
     return found
+
+
+def read_text_bounded(path: Path, max_bytes: int, what: str, *, errors: str = "strict") -> str:
+    """The text of a file or pipe, line ends as Python reads them; a device without an end is read as far as the limit.
+
+    Raises UserError for more than `max_bytes`, and what opening and decoding raise.
+    """
+    with path.open("rb") as file:
+        content = file.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise UserError(f"{what} {path} has more than {max_bytes} bytes; at most that many are read")
+    return io.TextIOWrapper(io.BytesIO(content), encoding="utf-8", errors=errors).read()
 
 
 def write_text_atomically(path: Path, text: str) -> None:

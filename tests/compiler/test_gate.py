@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from helpers.compiler import gate as module
+from helpers.compiler.cliff_matmul import matmul_spec
 from helpers.compiler.gate import (
     BASELINE_COLUMNS,
     Measured,
@@ -187,3 +191,16 @@ def test_the_command_s_result(toolchain_351, write_kernel, tmp_path):
     write_baseline(file, better)
     failed = gate_command_result([spec], ["sm_90a"], file, toolchain=Toolchain("3.5.1"))
     assert failed["exit_code"] == 1 and "FAIL kernel on sm_90a: lost wgmma: now none" in format_gate(failed)
+
+
+def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "MAX_SPECS_BYTES", 100_000)
+    pipe = tmp_path / "specs"
+    os.mkfifo(pipe)
+    text = matmul_spec().to_json().replace("\n", "\r\n")
+    writer = threading.Thread(target=pipe.write_bytes, args=(text.encode(),), daemon=True)
+    writer.start()
+    assert read_specs([pipe]) == [matmul_spec()]
+    writer.join(10)
+    with pytest.raises(UserError, match="more than 100000 bytes"):
+        read_specs([Path("/dev/zero")])
