@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.ablations import is_extend_kernel, knobs_for
 from helpers.compiler.ablate import Limits, Rung, ablate, slower_path, spill_bytes
-from helpers.compiler.arch import get_arch
 from helpers.compiler.assemble import run_ptxas
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
 from helpers.compiler.knobs import PTXAS_LEVELS, Knob
@@ -153,14 +152,9 @@ def try_this(
 
 
 def _helps(baseline: CompileReport, report: CompileReport) -> bool:
-    if not report.compiled or not _launches(report):
+    if not report.launchable:
         return False
     return not baseline.compiled or (spill_bytes(report) or 0) < (spill_bytes(baseline) or 0)
-
-
-def _launches(report: CompileReport) -> bool:
-    """Whether a CTA's registers fit the SM: with maxnreg, ptxas may use more than the threads of one CTA can get."""
-    return (report.regs_per_thread or 0) <= get_arch(report.arch).register_cap(report.num_warps or 1)
 
 
 def _of_rung(rung: Rung, known: bool) -> TriedEdit:
