@@ -13,7 +13,7 @@ from helpers.attention.tiles import TILE_ROWS
 from helpers.compiler.arch import ARCHS
 from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
 from helpers.errors import UserError
-from helpers.reporting.style import FAILED_MARK, OTHER_FAILURE_COLOUR, claim, status_colour, use_house_style
+from helpers.reporting.style import FAILED_MARK, OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -115,11 +115,7 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
     ax.set_yticks(range(len(lines)), [_line_words(line) for line in lines], fontsize=7)
     names = [f"{a}\n{_SHORT_TABLE.get(t, t)}{'' if audit_tables(a)[t] else '?'}" for a, t in columns]
     ax.set_xticks(range(len(columns)), names, fontsize=7)
-    ax.set_xlim(-0.5, len(columns) - 0.5)
-    ax.set_ylim(len(lines) - 0.5, -0.5)
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    bare_cells(ax, len(columns), len(lines))
     ax.set_xlabel(
         f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only; a table with ? is a what-if\n"
         "cell: registers per thread, or bytes of spill stores, or why there is no launch",

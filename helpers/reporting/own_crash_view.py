@@ -107,7 +107,7 @@ def minimized_verdicts(ptxas: str = "12.8.93") -> pd.DataFrame:
 
 def wheel_table() -> pd.DataFrame:
     """The recorded compiles of kernels out of wheels: one row a wheel and configuration, one column a Triton."""
-    rows = read_rows("wheel_kernels")
+    recorded = rows = read_rows("wheel_kernels")
     verdict = rows["ptxas_code"].where(
         rows["spill_store_bytes"].isna(), rows["spill_store_bytes"].map("{:.0f} B spilled".format)
     )
@@ -115,7 +115,7 @@ def wheel_table() -> pd.DataFrame:
         verdict=verdict, configuration=rows["spec"].str.replace(r"^(sglang\S+|vllm unified) ", "", regex=True)
     )
     table = rows.pivot(index=["wheel", "configuration", "arch"], columns="triton_version", values="verdict")
-    table.attrs = read_rows("wheel_kernels").attrs
+    table.attrs = recorded.attrs
     return table
 
 

@@ -19,6 +19,7 @@ from helpers.reporting.style import (
     BEFORE_COLOUR,
     FAILED_MARK,
     LIMIT_COLOUR,
+    bare_cells,
     claim,
     status_colour,
     use_house_style,
@@ -164,11 +165,7 @@ def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: 
         ax.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
     ax.set_xticks(range(len(columns)), columns)
     ax.set_yticks(range(len(rows)), rows, fontsize=9)
-    ax.set_xlim(-0.5, len(columns) - 0.5)
-    ax.set_ylim(len(rows) - 0.5, -0.5)
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    bare_cells(ax, len(columns), len(rows))
     ax.set_xlabel("tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)")
     claim(ax, title, _conditions(evidence))
     plt.close(fig)

@@ -20,7 +20,7 @@ from helpers.inspection.liveness import CAP, Held, PressureProfile, pressure_pro
 from helpers.reporting.display import remember_words
 from helpers.reporting.pressure import pressure_plot
 from helpers.reporting.source_view import source_lines_of
-from helpers.reporting.style import FAILED_MARK, LIMIT_COLOUR, claim, status_colour, use_house_style
+from helpers.reporting.style import FAILED_MARK, LIMIT_COLOUR, bare_cells, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -157,11 +157,7 @@ def plot_version_matrix(rows: pd.DataFrame, title: str, subtitle: str = "") -> F
     ax.set_xticks(range(len(tritons)), tritons)
     ax.set_yticks(range(len(releases)), ["the one it bundles" if r == BUNDLED else r for r in releases], fontsize=8.5)
     ax.xaxis.tick_bottom()
-    ax.set_xlim(-0.5, len(tritons) - 0.5)
-    ax.set_ylim(len(releases) - 0.5, -0.5)
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    bare_cells(ax, len(tritons), len(releases))
     ax.set_xlabel("Triton that wrote the PTX")
     ax.set_ylabel("ptxas that assembled it")
     key = f"{FAILED_MARK} fatal; shaded: bytes of spill stores; * PTX written anew for an older ptxas"

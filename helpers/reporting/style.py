@@ -59,6 +59,15 @@ def use_house_style() -> None:
     )
 
 
+def bare_cells(ax: Axes, columns: int, rows: int) -> None:
+    """Fit the axes to a grid of cells one unit wide, the first row on top, without ticks, lines or a frame."""
+    ax.set_xlim(-0.5, columns - 0.5)
+    ax.set_ylim(rows - 0.5, -0.5)
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+
+
 def claim(ax: Axes, title: str, subtitle: str) -> None:
     """Put the claim as the title and the conditions (arch, dtype, versions, evidence) under it."""
     lines = subtitle.count("\n") + 1

@@ -33,7 +33,7 @@ from helpers.reporting.explorers.frame import ExplorerFrame, View, facts_html, p
 from helpers.reporting.explorers.landscape import pressure_picture, pressure_rows
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.records import Evidence, provenance, ptx_of, read_rows
-from helpers.reporting.style import FAILED_MARK, claim, status_colour, use_house_style
+from helpers.reporting.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -318,11 +318,7 @@ def plot_cliff_map(cells: dict[Position, Cell], title: str, subtitle: str) -> Fi
             ax.text(x, y, words, ha="center", va="center", fontsize=9, color=ink)
     ax.set_xticks(range(len(CLIFF_WARPS)), [f"{n} warps" for n in CLIFF_WARPS])
     ax.set_yticks(range(len(CLIFF_TILES)), CLIFF_TILES)
-    ax.set_xlim(-0.5, len(CLIFF_WARPS) - 0.5)
-    ax.set_ylim(len(CLIFF_TILES) - 0.5, -0.5)
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
+    bare_cells(ax, len(CLIFF_WARPS), len(CLIFF_TILES))
     ax.set_ylabel("tile, BLOCK_M x BLOCK_N")
     claim(ax, title, subtitle)
     plt.close(fig)
