@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 HOPPER_KERNEL = KernelRef(
     path=str(REPO_ROOT / "kernels" / "hopper_attention.py"), name="hopper_attention_kernel", import_root=str(REPO_ROOT)
 )
-# Its parameters that the extend kernel has as well, besides the tensors and strides.
-_OWN_CONSTEXPRS = ("BLOCK_M", "BLOCK_N", "GROUP_PACK", "num_warps")
+# Of the extend kernel's parameters, those that this kernel does not have.
 _NOT_TAKEN = ("mask_ptr", "mask_indptr", "sinks_ptr")
-_KEPT_CONSTEXPRS = ("HEAD_DIM", "WINDOW_LEFT", "IS_CAUSAL")
+# Its constexprs, in the order of its parameters.
+_CONSTEXPRS = ("HEAD_DIM", "BLOCK_M", "BLOCK_N", "WINDOW_LEFT", "IS_CAUSAL", "GROUP_PACK", "num_warps")
 HEAD_DIMS = (64, 128, 256, 512)
 # Where it is the faster of the two on an H200 (data/kernel_log.md); at 64 it was not timed.
 FASTER_THAN_LEAN = (128, 512)
@@ -72,24 +72,33 @@ def build_hopper_spec(shape: AttentionShape, tile: HopperTile | None = None) -> 
 
     Raises UserError, naming the lean kernel, for what this kernel does not take.
     """
-    if reason := why_not(shape):
-        raise UserError(f"the Hopper kernel does not take this: {reason}; the lean kernel does")
-    tile = (tile or TILES[shape.head_dim]).fitted(shape.kv_group_num)
+    tile = _checked_tile(shape, tile)
     base = build_spec(shape, TileConfig(64, 64), LEAN)
-    given = dict(base.constexprs)
-    own = dict(zip(_OWN_CONSTEXPRS, (tile.block_m, tile.block_n, tile.group_pack, tile.num_warps), strict=True))
-    # A stride or group size of 1 is a constexpr there too; the extend kernel's own constexprs are in capitals.
-    kept = {n: v for n, v in given.items() if n in _KEPT_CONSTEXPRS or (not n.isupper() and n not in _NOT_TAKEN)}
-    runtime = tuple((n, t) for n, t in base.signature if not n.isupper() and n not in _NOT_TAKEN)
-    order = ("HEAD_DIM", "BLOCK_M", "BLOCK_N", "WINDOW_LEFT", "IS_CAUSAL", "GROUP_PACK", "num_warps")
+    # Names in capitals are the extend kernel's constexprs; a stride or group size of 1 is a constexpr in both.
+    shared = tuple((n, t) for n, t in base.signature if not n.isupper() and n not in _NOT_TAKEN)
+    own = {**_tile_constexprs(tile), "num_warps": tile.num_warps}
+    names = {n for n, _ in shared} | set(_CONSTEXPRS)
     return KernelSpec(
         kernel=HOPPER_KERNEL,
-        signature=runtime + tuple((n, "constexpr") for n in order),
-        constexprs=tuple({**kept, **own}.items()),
-        divisible_by_16=tuple(n for n in base.divisible_by_16 if n not in _NOT_TAKEN),
+        signature=shared + tuple((n, "constexpr") for n in _CONSTEXPRS),
+        constexprs=tuple({n: v for n, v in {**dict(base.constexprs), **own}.items() if n in names}.items()),
+        divisible_by_16=tuple(n for n in base.divisible_by_16 if n in names),
         options=(("num_warps", tile.num_warps),),
         label=f"hopper hd{shape.head_dim} {shape.kv_dtype} {tile} w{tile.num_warps}",
     )
+
+
+def _checked_tile(
+    shape: AttentionShape, tile: HopperTile | None, capability: tuple[int, int] | None = None
+) -> HopperTile:
+    """The tile given, or the table's, fitted to the shape; raises UserError for what this kernel does not take."""
+    if reason := why_not(shape, capability=capability):
+        raise UserError(f"the Hopper kernel does not take this: {reason}; the lean kernel does")
+    return (tile or TILES[shape.head_dim]).fitted(shape.kv_group_num)
+
+
+def _tile_constexprs(tile: HopperTile) -> dict[str, int]:
+    return {"BLOCK_M": tile.block_m, "BLOCK_N": tile.block_n, "GROUP_PACK": tile.group_pack}
 
 
 def prepare_hopper(*tensors: Any, tile: HopperTile | None = None, **options: Any) -> Launch:
@@ -106,16 +115,12 @@ def prepare_hopper(*tensors: Any, tile: HopperTile | None = None, **options: Any
     base = prepare_launch(*tensors, tile=TileConfig(64, 64), ingredients=LEAN, kernel=kernel, **options)
     device = base.arguments["q_ptr"].device
     capability = torch.cuda.get_device_capability(device) if device.type == "cuda" else None
-    if reason := why_not(base.shape, capability=capability):
-        raise UserError(f"the Hopper kernel does not take this: {reason}; the lean kernel does")
-    tile = (tile or TILES[base.shape.head_dim]).fitted(base.shape.kv_group_num)
+    tile = _checked_tile(base.shape, tile, capability)
     sequences, heads, _ = base.grid
     kernel = kernel or _hopper_kernel()
     arguments = {
         **{name: value for name, value in base.arguments.items() if name in kernel.arg_names},
-        "BLOCK_M": tile.block_m,
-        "BLOCK_N": tile.block_n,
-        "GROUP_PACK": tile.group_pack,
+        **_tile_constexprs(tile),
     }
     return replace(
         base,
