@@ -25,9 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.requests import Choice, product
 from helpers.compiler.compile import CompileRequest, compile_matrix, usable_cores
-from helpers.compiler.paths import CACHE_ENV, write_text_atomically
 from helpers.compiler.toolchain import resolve_triton, toolchains_root
 from helpers.errors import UserError
+from helpers.files import CACHE_ENV, write_text_atomically
 
 AXES = {
     "head_dim": [64, 128, 256],

@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable
 
 import helpers as rc
-from helpers.compiler.paths import write_text_atomically
+from helpers.files import write_text_atomically
 from helpers.reporting.explorers.frame import ExplorerFrame
 from helpers.reporting.records import DATA
 

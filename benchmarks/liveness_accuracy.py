@@ -29,9 +29,9 @@ from helpers.attention.lean import LeanTile, build_lean_spec
 from helpers.attention.requests import Choice
 from helpers.attention.shapes import AttentionShape
 from helpers.compiler.compile import CompileRequest, compile_matrix
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
+from helpers.files import write_text_atomically
 from helpers.inspection.liveness import CAP, pressure_profile
 from helpers.reporting.pressure import sass_pressure
 from helpers.reporting.records import DATA

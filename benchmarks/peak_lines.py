@@ -23,8 +23,8 @@ from peak_kernels import NOT_DIVISIBLE, SPECS
 
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.toolchain import Toolchain
+from helpers.files import write_text_atomically
 from helpers.inspection.liveness import CAP, pressure_profile
 from helpers.reporting.records import DATA
 

@@ -35,11 +35,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.audit import AuditCell, audit_requests, audit_row, cliffs, spill_free_tile
-from helpers.compiler.arch import ARCHS, get_arch
 from helpers.compiler.compile import usable_cores
-from helpers.compiler.paths import CACHE_ENV, write_text_atomically
 from helpers.compiler.toolchain import ENVIRONMENT, INCIDENT_TRITON, install, resolve_triton, version_key
 from helpers.errors import UserError
+from helpers.files import CACHE_ENV, write_text_atomically
+from helpers.hardware import ARCHS, get_arch
 
 WRITE_EVERY_S = 10.0
 # No fact about the tile: shown, counted against the run, tried again by the next one.

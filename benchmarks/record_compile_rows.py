@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.paths import write_bytes_atomically, write_text_atomically
+from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.reporting.records import DATA
 from helpers.reporting.tables import report_row
 

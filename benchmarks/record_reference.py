@@ -17,8 +17,8 @@ import sys
 
 import helpers as rc
 from helpers.attention.sglang_kernel import INCIDENT_WHEEL
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.wheel_kernels import fetch_wheel
+from helpers.files import write_text_atomically
 from helpers.reporting.records import DATA
 
 COLUMNS = ("head_dim", "tile", "kv_dtype", "model_window", "status", "regs_per_thread", "spill_store_bytes", "note")

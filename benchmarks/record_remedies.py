@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.paths import write_text_atomically
+from helpers.files import write_text_atomically
 from helpers.reporting.records import DATA
 
 DYING = ("3.5.0", "3.5.1", "3.6.0")

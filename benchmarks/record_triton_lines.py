@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.toolchain import installed_tritons, resolve_triton
+from helpers.files import write_text_atomically
 from helpers.inspection.crashfacts import code_mark
 
 OUT = Path(__file__).resolve().parents[1] / "helpers" / "inspection" / "triton_lines.json"

@@ -12,8 +12,8 @@ import datetime
 import platform
 import sys
 
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.toolchain import ToolchainMissing, installed_ptxas, version_key
+from helpers.files import write_text_atomically
 from helpers.reporting.ladder import version_findings
 from helpers.reporting.records import DATA, read_rows
 from helpers.reporting.tuple_study import RECORDED, tuple_rows

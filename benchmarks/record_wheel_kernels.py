@@ -17,8 +17,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.wheel_kernels import fetch_wheel
+from helpers.files import write_text_atomically
 from helpers.reporting.records import DATA
 
 SGLANG = ("sglang==0.5.10", "sglang==0.5.23")

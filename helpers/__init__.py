@@ -6,7 +6,7 @@ import importlib
 
 _HOMES = {
     "helpers.errors": ("UserError",),
-    "helpers.compiler.arch": ("ARCHS", "GpuArch", "get_arch"),
+    "helpers.hardware": ("ARCHS", "GpuArch", "get_arch"),
     "helpers.compiler.kernel_spec": ("KernelRef", "KernelSpec"),
     "helpers.compiler.toolchain": ("Toolchain", "installed_ptxas", "installed_tritons"),
     "helpers.compiler.compile": ("CompileRequest", "compile_kernel", "compile_matrix"),

@@ -138,7 +138,7 @@ def matrix_command(
     else:
         click.echo(reports_table(reports).astype(object).fillna("").to_string(index=False))
     if csv_path is not None:
-        from helpers.compiler.paths import write_text_atomically
+        from helpers.files import write_text_atomically
 
         try:
             write_text_atomically(csv_path, reports_table(reports, columns=None).to_csv(index=False))
@@ -217,7 +217,7 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def pressure_command(file: Path, as_json: bool) -> None:
     """Show the demand on registers along any PTX file, by source line where it knows; assembles nothing."""
-    from helpers.compiler.paths import read_text_bounded
+    from helpers.files import read_text_bounded
     from helpers.reporting.pressure import format_pressure, pressure_report
 
     ptx = read_text_bounded(file, MAX_PTX_BYTES, "the PTX", errors="replace")

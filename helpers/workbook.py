@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from helpers.compiler.paths import write_text_atomically
 from helpers.errors import UserError
+from helpers.files import write_text_atomically
 from helpers.reporting.pages import (
     PageEntry,
     figure_evidence,

@@ -25,7 +25,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _isolate(folder: Path) -> Path:
     """An empty cache in `folder` that sees the toolchains already fetched (hundreds of megabytes)."""
-    from helpers.compiler.paths import cache_root
+    from helpers.files import cache_root
 
     toolchains = cache_root() / "toolchains"
     folder.mkdir(parents=True, exist_ok=True)

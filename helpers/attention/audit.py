@@ -14,11 +14,11 @@ from pathlib import Path
 
 from helpers.attention.requests import Choice
 from helpers.attention.tiles import CHOOSERS, TILE_ROWS, default_num_warps, tile_row
-from helpers.compiler.arch import ARCHS, get_arch
 from helpers.compiler.compile import CompileRequest, compile_request, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import INCIDENT_TRITON, Toolchain, resolve_triton, version_key
 from helpers.errors import UserError
+from helpers.hardware import ARCHS, get_arch
 from helpers.inspection.liveness import CAP, OFFSET, SLOPE, pressure_profile
 
 # (query/key head dim, value head dim) as engines serve them: MLA's values lack the rotary part.

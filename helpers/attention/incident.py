@@ -12,7 +12,7 @@ from helpers.attention.shapes import (
     GEMMA4_31B_SLIDING_LAYERS,
     AttentionShape,
 )
-from helpers.compiler.arch import ARCHS
+from helpers.hardware import ARCHS
 
 INCIDENT_CHOICE = Choice()
 # What people try first on the command line of ptxas, and the optimisation levels.

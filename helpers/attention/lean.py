@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import CHOICES, LEAN, REPO_ROOT, build_spec
 from helpers.attention.tiles import TileConfig
-from helpers.compiler.arch import get_arch
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 
 if TYPE_CHECKING:
     from helpers.attention.launch import Launch

@@ -9,10 +9,10 @@ from dataclasses import dataclass, replace
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import CHOICES, Ingredients, build_spec
 from helpers.attention.tiles import parse_tile
-from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest
 from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON, Toolchain
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 
 MAX_MATRIX = 20_000
 

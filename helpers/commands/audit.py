@@ -37,7 +37,7 @@ def audit_command(
     Reads the recorded rows; benchmarks/record_audit.py makes them, on any machine with a Triton.
     """
     from helpers.attention.audit import OPTIONS
-    from helpers.compiler.arch import get_arch
+    from helpers.hardware import get_arch
 
     if csv_path is not None:
         check_writable(csv_path)
@@ -50,7 +50,7 @@ def audit_command(
     table, source = _live(wanted, triton, quiet=quiet) if live else _recorded(wanted, triton)
     result = audit_result(table, source, top=top)
     if csv_path is not None:
-        from helpers.compiler.paths import write_text_atomically
+        from helpers.files import write_text_atomically
 
         try:
             write_text_atomically(csv_path, table.to_csv(index=False))

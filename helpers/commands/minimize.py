@@ -72,7 +72,7 @@ def _minimize_ptx(
     flags: Sequence[str], only_this_ptxas: bool, time_limit_s: float, timeout_s: float, jobs: int | None,
 ) -> dict:  # fmt: skip
     from helpers.compiler.minimize import minimize_ptx
-    from helpers.compiler.paths import write_text_atomically
+    from helpers.files import write_text_atomically
 
     with _bar(quiet) as progress:
         small = minimize_ptx(
@@ -91,8 +91,8 @@ def _minimize_spec(
 
     from helpers.compiler.kernel_spec import KernelSpec
     from helpers.compiler.minimize_spec import minimize_spec
-    from helpers.compiler.paths import write_text_atomically
     from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON, Toolchain
+    from helpers.files import write_text_atomically
 
     spec = KernelSpec.from_json(text)
     executor = concurrent.futures.ThreadPoolExecutor(jobs) if jobs else contextlib.nullcontext()

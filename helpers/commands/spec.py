@@ -59,7 +59,7 @@ def spec_command(file, wheel, member, kernel, signature, constexprs, options, im
     if out is None:
         click.echo(spec.to_json())
     else:
-        from helpers.compiler.paths import write_text_atomically
+        from helpers.files import write_text_atomically
 
         write_text_atomically(out, spec.to_json() + "\n")
         click.echo(spec.to_json() if as_json else f"{out}: {spec.label}; next: python -m helpers compile {out}")

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import (
     DEFAULT_TIMEOUT_S,
     CompileRequest,
@@ -24,6 +23,7 @@ from helpers.compiler.knobs import Knob
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 
 COMPILES, NO_SPILLS = "compiles", "no spills"
 # What `necessary` means, by what the baseline is.

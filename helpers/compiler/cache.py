@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import CACHE_ENV, discard_folder, staged_folder, writable_cache_root
+from helpers.files import CACHE_ENV, discard_folder, staged_folder, writable_cache_root
 
 # Part of every key: raise it when what is stored changes its meaning.
 LAYOUT_VERSION = 2

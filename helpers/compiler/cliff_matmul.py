@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.compiler.arch import MAX_REGS_PER_THREAD
 from helpers.compiler.compile import CompileRequest
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import INCIDENT_TRITON, Toolchain
 from helpers.errors import UserError
+from helpers.hardware import MAX_REGS_PER_THREAD
 
 _ROOT = Path(__file__).resolve().parents[2]
 MATMUL_KERNEL = KernelRef(str(_ROOT / "kernels" / "cliff_matmul.py"), "cliff_matmul_kernel", str(_ROOT))

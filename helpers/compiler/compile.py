@@ -13,7 +13,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler import cache
-from helpers.compiler.arch import GpuArch, get_arch
 from helpers.compiler.assemble import Assembly, run_ptxas, signal_name, stop_runs
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
@@ -27,6 +26,7 @@ from helpers.compiler.toolchain import (
     resolve_triton,
 )
 from helpers.errors import UserError
+from helpers.hardware import GpuArch, get_arch
 from helpers.inspection import ptx as ptx_module
 from helpers.inspection import ptxas as ptxas_module
 from helpers.inspection.ptx import count_instructions, is_trap_stub

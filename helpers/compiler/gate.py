@@ -12,13 +12,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.paths import read_text_bounded, write_text_atomically
 from helpers.compiler.report import STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.files import read_text_bounded, write_text_atomically
+from helpers.hardware import get_arch
 
 # Fastest first; none of them is a kernel without matrix multiplies, or one that lost its last.
 PATH_KEYS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.compiler.arch import GpuArch, get_arch
 from helpers.compiler.kernel_spec import KernelSpec, Scalar
 from helpers.errors import UserError
+from helpers.hardware import GpuArch, get_arch
 
 TRITON_DEFAULT_STAGES = 3
 MAXNREG_TRIED = (255, 128)

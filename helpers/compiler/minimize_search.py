@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.probe import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
 from helpers.errors import UserError
+from helpers.files import write_text_atomically
 from helpers.inspection.ptx_check import check_valid
 from helpers.inspection.ptx_edit import Program, read_program, render
 from helpers.inspection.ptx_sweeps import Change, apply_change, sweeps

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
-from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_kernel, compile_matrix, usable_cores
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.knobs import Knob, constexpr_knob, option_knob
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 
 DEFAULT_TIME_LIMIT_S = 600.0
 # Says nothing about the kernel: the pair of toolchain and arch cannot be asked.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from helpers.compiler.arch import ARCHS
+from helpers.hardware import ARCHS
 
 STATUSES = (
     "ok",

@@ -8,8 +8,8 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import check_ordinary_file
 from helpers.errors import UserError
+from helpers.files import check_ordinary_file
 
 MAX_SOURCE_BYTES = 4_000_000
 MAX_FILES = 2_000

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import cache_root, discard_folder, staged_folder
 from helpers.errors import UserError
+from helpers.files import cache_root, discard_folder, staged_folder
 
 INCIDENT_TRITON = "3.5.1"
 INCIDENT_PTXAS = "12.8.93"

@@ -16,11 +16,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.paths import staged_folder, writable_cache_root
 from helpers.compiler.source import DEVICE_CODE
 from helpers.compiler.spec_file import spec_from_file
 from helpers.compiler.wheels import MAX_SOURCE_BYTES, read_members, safe_members
 from helpers.errors import UserError
+from helpers.files import staged_folder, writable_cache_root
 
 MAX_MEMBERS, MAX_TOTAL_BYTES = 20_000, 400_000_000
 DOWNLOAD_TIMEOUT_S = 1800.0

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.audit import EVERYWHERE, OPTIONS, SEARCH, audit_kv_dtypes, audit_tables
 from helpers.attention.tiles import TILE_ROWS
-from helpers.compiler.arch import ARCHS
 from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
 from helpers.errors import UserError
+from helpers.hardware import ARCHS
 from helpers.reporting.style import FAILED_MARK, OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from helpers.compiler.paths import write_bytes_atomically, write_text_atomically
 from helpers.errors import UserError
+from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.reporting.bundle_draft import Bundle, Draft
 from helpers.reporting.bundle_findings import Say
 from helpers.reporting.bundle_source import Source, read_material

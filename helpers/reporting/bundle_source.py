@@ -11,7 +11,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.attention.requests import Choice
-from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.gate import read_specs
 from helpers.compiler.kernel_spec import KernelSpec
@@ -27,6 +26,7 @@ from helpers.compiler.toolchain import (
     version_key,
 )
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 from helpers.inspection.ptx import ptx_header
 from helpers.reporting.diagnose import Diagnosis, diagnose
 from helpers.reporting.repro import safe_flags

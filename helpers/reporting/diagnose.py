@@ -8,8 +8,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from helpers.compiler.arch import MAX_REGS_PER_THREAD
 from helpers.errors import UserError
+from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.crashlog import CrashLog, Failure, parse_crash_log
 from helpers.reporting import diagnosis_view
 from helpers.reporting.incidents import SAME, Match, match_incidents

@@ -12,8 +12,8 @@ from helpers.attention.audit import ESTIMATE_RULE, OPTIONS
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import describe
 from helpers.attention.tiles import TileConfig
-from helpers.compiler.arch import ARCHS
 from helpers.errors import UserError
+from helpers.hardware import ARCHS
 from helpers.inspection.liveness import CAP
 from helpers.reporting.records import read_rows
 from helpers.reporting.style import LIMIT_COLOUR, claim, use_house_style

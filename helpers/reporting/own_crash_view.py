@@ -128,7 +128,7 @@ def compile_here(spec: KernelSpec, arch: str) -> str:
     from triton.backends.compiler import GPUTarget
     from triton.compiler.compiler import ASTSource
 
-    from helpers.compiler.arch import get_arch
+    from helpers.hardware import get_arch
 
     module = importlib.import_module(f"kernels.{Path(spec.kernel.path).stem}")
     kernel = getattr(module, spec.kernel.name)

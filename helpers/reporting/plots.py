@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from helpers.compiler.arch import MAX_REGS_PER_THREAD
 from helpers.compiler.report import CompileReport
+from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx import wide_operands
 from helpers.reporting.display import evidence_label
 from helpers.reporting.records import Evidence

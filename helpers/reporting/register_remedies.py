@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.compiler.arch import MAX_REGS_PER_THREAD
+from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.crashlog import CrashLog, Failure
 from helpers.reporting.suggestions import (
     ARITHMETIC,
@@ -141,7 +141,7 @@ _IN_VAIN_CAPPED = (
     Suggestion(
         "a chip with more registers, or more shared memory",
         "every chip listed here has 65,536 registers per SM and the same rule of sharing",
-        "the CUDA programming guide's table of limits, in helpers/compiler/arch.py",
+        "the CUDA programming guide's table of limits, in helpers/hardware.py",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.compiler.arch import ARCHS
+from helpers.hardware import ARCHS
 from helpers.inspection.crashlog import CrashLog, Failure
 from helpers.reporting import register_remedies
 from helpers.reporting.suggestions import Advice, Suggestion, recorded
@@ -31,7 +31,7 @@ _OWN_TILES = (
     Suggestion(
         "a tile table row of this chip's own",
         "tiles chosen for data-centre chips (227 KiB per CTA) do not fit the others",
-        "helpers/compiler/arch.py; reported the same way: triton-lang/triton #8182",
+        "helpers/hardware.py; reported the same way: triton-lang/triton #8182",
     ),
 )
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
-from helpers.compiler.arch import ARCHS, MAX_REGS_PER_THREAD, GpuArch
+from helpers.hardware import ARCHS, MAX_REGS_PER_THREAD, GpuArch
 from helpers.reporting.records import DATA
 
 POWERS = (1, 2, 4, 8, 16, 32)

@@ -10,8 +10,8 @@ from helpers.attention.incident import GEMMA4_LAYERS
 from helpers.attention.requests import Choice
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_row
-from helpers.compiler.arch import ARCHS, get_arch
 from helpers.compiler.report import CompileReport
+from helpers.hardware import ARCHS, get_arch
 from helpers.inspection.occupancy import occupancy
 from helpers.inspection.ptx import (
     count_instructions,

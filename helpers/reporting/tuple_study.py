@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
-from helpers.compiler.arch import MAX_REGS_PER_THREAD
 from helpers.compiler.assemble import run_ptxas
 from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
+from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptxas import parse_ptxas_log
 from helpers.inspection.tuples import join_moves, split_moves, wide_moves
 from helpers.reporting.records import read_rows

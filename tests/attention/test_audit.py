@@ -29,8 +29,8 @@ from helpers.attention.audit import (
 )
 from helpers.attention.spec import INCIDENT
 from helpers.attention.tiles import TILE_ROWS, choose_tile
-from helpers.compiler.arch import ARCHS, get_arch
 from helpers.errors import UserError
+from helpers.hardware import ARCHS, get_arch
 
 ROOT = Path(__file__).resolve().parents[2]
 

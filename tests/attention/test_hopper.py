@@ -11,10 +11,10 @@ from helpers.attention.hopper import FASTER_THAN_LEAN, TILES, HopperTile, build_
 from helpers.attention.inputs import make_problem
 from helpers.attention.numerics import run_cases
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, LLAMA_LIKE, AttentionShape
-from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 
 
 def shape_of(head_dim: int, **more) -> AttentionShape:

@@ -19,10 +19,10 @@ from helpers.attention.lean import (
 from helpers.attention.numerics import run_cases
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, LLAMA_LIKE, AttentionShape
 from helpers.attention.spec import LEAN
-from helpers.compiler.arch import ARCHS
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.hardware import ARCHS
 
 LAYERS = (GEMMA4_31B_SLIDING, GEMMA4_31B_GLOBAL, LLAMA_LIKE)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
-from helpers.compiler.paths import CACHE_ENV, cache_root
+from helpers.files import CACHE_ENV, cache_root
 
 ADD_ONE = """
 import triton

@@ -17,8 +17,8 @@ import pytest
 
 from helpers.compiler import cache
 from helpers.compiler.compile import compile_kernel
-from helpers.compiler.paths import CACHE_ENV, staged_folder
 from helpers.compiler.toolchain import Toolchain, resolve_triton
+from helpers.files import CACHE_ENV, staged_folder
 
 pytestmark = pytest.mark.usefixtures("toolchain_351")
 REPO_ROOT = Path(__file__).parents[2]

@@ -12,7 +12,6 @@ import pytest
 
 from helpers.attention.incident import INCIDENT_CHOICE, incident_rows
 from helpers.attention.requests import Choice
-from helpers.compiler.arch import ARCHS
 from helpers.compiler.compile import (
     _frontend_failure,
     _judge,
@@ -23,6 +22,7 @@ from helpers.compiler.compile import (
 from helpers.compiler.report import EXPLANATIONS, STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
+from helpers.hardware import ARCHS
 
 REPO_ROOT = Path(__file__).parents[2]
 REFERENCE = list(
@@ -48,7 +48,7 @@ ABLATIONS = {
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory, toolchain_351):
     """One cache for the run, all its processes included: what two tests need is compiled once."""
-    from helpers.compiler.paths import CACHE_ENV, cache_root
+    from helpers.files import CACHE_ENV, cache_root
 
     run = tmp_path_factory.getbasetemp()
     folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "shared-cache"

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers.compiler import toolchain as tc
-from helpers.compiler.paths import CACHE_ENV
 from helpers.errors import UserError
+from helpers.files import CACHE_ENV
 
 RUBBISH = [
     "",

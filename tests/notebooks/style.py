@@ -239,7 +239,7 @@ def fixed(notebook: nbformat.NotebookNode, name: str = "") -> nbformat.NotebookN
 
 
 def _write(path: Path, notebook: nbformat.NotebookNode) -> bool:
-    from helpers.compiler.paths import write_text_atomically
+    from helpers.files import write_text_atomically
 
     text = nbformat.writes(notebook).rstrip("\n") + "\n"
     changed = text != path.read_text(encoding="utf-8")

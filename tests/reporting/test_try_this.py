@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 
 from helpers.attention.requests import Choice
-from helpers.compiler.arch import get_arch
 from helpers.compiler.cliff_matmul import cliff_request, matmul_spec
 from helpers.compiler.compile import compile_request
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 from helpers.reporting import try_this as module
 from helpers.reporting.try_this import (
     TriedEdit,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.attention.requests import Choice
-from helpers.compiler.paths import write_text_atomically
 from helpers.errors import UserError
+from helpers.files import write_text_atomically
 
 MAX_ITEMS = 200
 

@@ -11,9 +11,9 @@ import ipywidgets as w
 from helpers.attention.requests import Choice
 from helpers.attention.shapes import HEAD_DIMS, KV_DTYPES
 from helpers.attention.spec import CHOICES
-from helpers.compiler.arch import ARCHS
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.compiler.toolchain import BUNDLED, installed_ptxas, installed_tritons
+from helpers.hardware import ARCHS
 from helpers.reporting.explorers.frame import banner, drop, facts_html
 from helpers.reporting.records import Evidence
 

@@ -8,8 +8,8 @@ from dataclasses import replace
 from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
 from helpers.attention.tiles import TileConfig, choose_tile, tile_row
-from helpers.compiler.arch import get_arch
 from helpers.compiler.report import CompileReport
+from helpers.hardware import get_arch
 from helpers.reporting.explorers.choices import choice_controls, choice_of, evidence_words, is_final, note
 from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png, reports_key
 from helpers.reporting.explorers.work import Work

@@ -2,8 +2,8 @@
 
 import pytest
 
-from helpers.compiler.arch import ARCHS, get_arch
 from helpers.errors import UserError
+from helpers.hardware import ARCHS, get_arch
 
 
 @pytest.mark.parametrize("spelling", ["sm_100a", "sm_100", "SM_100A", "sm100", "100", "10.0", " 100a ", 100, "sm_100f"])
