@@ -1,4 +1,4 @@
-"""How well the register estimate of helpers/inspection/liveness.py meets ptxas's count: data/liveness_accuracy.csv.
+"""How well the register estimate of helpers/inspection/ptx/pressure.py meets ptxas's count: data/liveness_accuracy.csv.
 
     python benchmarks/liveness_accuracy.py [--train]
 
@@ -32,7 +32,7 @@ from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.files import write_text_atomically
-from helpers.inspection.liveness import CAP, pressure_profile
+from helpers.inspection.ptx.pressure import CAP, pressure_profile
 from helpers.reporting.pressure import sass_pressure
 from helpers.reporting.records import DATA
 

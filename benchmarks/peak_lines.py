@@ -25,7 +25,7 @@ from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import Toolchain
 from helpers.files import write_text_atomically
-from helpers.inspection.liveness import CAP, pressure_profile
+from helpers.inspection.ptx.pressure import CAP, pressure_profile
 from helpers.reporting.records import DATA
 
 HERE = Path(__file__).resolve().parent

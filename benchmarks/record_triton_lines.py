@@ -1,4 +1,4 @@
-"""Read the installed Tritons' own sources and write helpers/inspection/triton_lines.json: which line is whose release.
+"""Read the installed Tritons' own sources and write helpers/inspection/crash/triton_lines.json: which line is whose release.
 
     python benchmarks/record_triton_lines.py
 
@@ -18,7 +18,7 @@ from pathlib import Path
 
 from helpers.compiler.toolchain import installed_tritons, resolve_triton
 from helpers.files import write_text_atomically
-from helpers.inspection.crashfacts import code_mark
+from helpers.inspection.crash.which_triton import code_mark
 
 OUT = Path(__file__).resolve().parents[1] / "helpers" / "inspection" / "triton_lines.json"
 FUNCTIONS = {

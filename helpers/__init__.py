@@ -18,7 +18,7 @@ _HOMES = {
     "helpers.compiler.wheel_kernels": ("spec_from_wheel",),
     "helpers.compiler.autotune": ("autotune_report",),
     "helpers.compiler.cliff_matmul": ("cliff_request", "matmul_spec"),
-    "helpers.inspection.ptx": (
+    "helpers.inspection.ptx.scan": (
         "count_instructions",
         "instructions_by_source_line",
         "ptx_header",
@@ -26,7 +26,7 @@ _HOMES = {
         "wide_operands",
     ),
     "helpers.inspection.ptxas": ("parse_ptxas_log",),
-    "helpers.inspection.occupancy": ("occupancy",),
+    "helpers.inspection.binary.occupancy": ("occupancy",),
     "helpers.attention.shapes": ("GEMMA4_31B_GLOBAL", "GEMMA4_31B_SLIDING", "AttentionShape"),
     "helpers.attention.tiles": ("TILE_ROWS", "TileConfig", "choose_tile", "tile_row"),
     "helpers.attention.spec": ("INCIDENT", "LEAN", "Ingredients", "build_spec"),
@@ -112,7 +112,7 @@ _HOMES = {
     ),
     "helpers.attention.ablations": ("ablate_choice",),
     "helpers.compiler.bisect": ("bisect_kernel",),
-    "helpers.inspection.liveness": ("held_across", "pressure_profile"),
+    "helpers.inspection.ptx.pressure": ("held_across", "pressure_profile"),
     "helpers.reporting.ladder": ("ladder_table", "search_table", "version_findings", "version_grid"),
     "helpers.reporting.root_cause_view": (
         "held_lines",

@@ -19,7 +19,7 @@ from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import INCIDENT_TRITON, Toolchain, resolve_triton, version_key
 from helpers.errors import UserError
 from helpers.hardware import ARCHS, get_arch
-from helpers.inspection.liveness import CAP, OFFSET, SLOPE, pressure_profile
+from helpers.inspection.ptx.pressure import CAP, OFFSET, SLOPE, pressure_profile
 
 # (query/key head dim, value head dim) as engines serve them: MLA's values lack the rotary part.
 AUDIT_HEAD_DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (256, 256), (288, 256), (512, 512), (576, 512))
@@ -172,7 +172,7 @@ def _combinations(arch: str, head_dim: int) -> Iterable[tuple[str, str]]:
 def audit_row(cell: AuditCell) -> dict:
     """Compile a cell and return its row: where, the verdict, the demand read from the PTX, and provenance.
 
-    Demand and estimate are of helpers.inspection.liveness, by the rule named in the row, and are there for failed
+    Demand and estimate are of helpers.inspection.ptx.pressure, by the rule named in the row, and are there for failed
     compiles as well. A module-level function of plain data: any concurrent.futures executor can ship it.
     """
     return row_of(cell, compile_request(cell.request()))

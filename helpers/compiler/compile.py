@@ -27,9 +27,9 @@ from helpers.compiler.toolchain import (
 )
 from helpers.errors import UserError
 from helpers.hardware import GpuArch, get_arch
-from helpers.inspection import ptx as ptx_module
 from helpers.inspection import ptxas as ptxas_module
-from helpers.inspection.ptx import count_instructions, is_trap_stub
+from helpers.inspection.ptx import scan as ptx_module
+from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
 from helpers.inspection.ptxas import PtxasLog, classify_failure, parse_ptxas_log
 
 DEFAULT_TIMEOUT_S = 300.0

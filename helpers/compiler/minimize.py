@@ -12,7 +12,7 @@ from helpers.compiler.minimize_search import Search, count_lines
 from helpers.compiler.probe import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
 from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_key
 from helpers.errors import UserError
-from helpers.inspection.ptx import count_instructions, ptx_header
+from helpers.inspection.ptx.scan import count_instructions, ptx_header
 
 MAX_PTX_BYTES = 64_000_000
 DEFAULT_TIME_LIMIT_S = 900.0

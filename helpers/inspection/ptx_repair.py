@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from helpers.inspection.order import _EFFECTS
+from helpers.inspection.ptx.order import _EFFECTS
 from helpers.inspection.ptx_check import blocks, unset_reads
 from helpers.inspection.ptx_edit import Function, Label, Unit
 

@@ -27,7 +27,7 @@ from helpers.compiler.toolchain import (
 )
 from helpers.errors import UserError
 from helpers.hardware import get_arch
-from helpers.inspection.ptx import ptx_header
+from helpers.inspection.ptx.scan import ptx_header
 from helpers.reporting.diagnose import Diagnosis, diagnose
 from helpers.reporting.repro import safe_flags
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
-from helpers.inspection.liveness import CAP, held_across, pressure_profile
+from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
 from helpers.reporting.pressure import sass_pressure
 from helpers.reporting.records import Evidence, ptx_of
 from helpers.reporting.root_cause_view import source_text

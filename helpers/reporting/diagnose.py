@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from helpers.errors import UserError
 from helpers.hardware import MAX_REGS_PER_THREAD
-from helpers.inspection.crashlog import CrashLog, Failure, parse_crash_log
+from helpers.inspection.crash.crash_log import CrashLog, Failure, parse_crash_log
 from helpers.reporting import diagnosis_view
 from helpers.reporting.incidents import SAME, Match, match_incidents
 from helpers.reporting.remedies import advice
@@ -46,7 +46,7 @@ TITLES = {
 
 @dataclass(frozen=True, repr=False)
 class Diagnosis:
-    """What `diagnose` found. `kind` is one of `helpers.inspection.crashlog.KINDS`.
+    """What `diagnose` found. `kind` is one of `helpers.inspection.crash.crash_log.KINDS`.
 
     `because` are sentences that lead from the log to the kind, `confidence` is `certain` where ptxas or Triton say it
     in their own words, `likely` where it follows, `none` for unknown. `suggestions` come in the order to try; `in_vain`

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.inspection.crashlog import CrashLog
+from helpers.inspection.crash.crash_log import CrashLog
 
 SAME, ALIKE = "the same", "alike"
 

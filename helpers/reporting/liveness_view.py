@@ -1,6 +1,6 @@
 """How well the register estimate meets ptxas's count over the whole tile audit, and peak lines beside nvdisasm's.
 
-The rule of the estimate (helpers.inspection.liveness.estimate_registers) was fixed on other specs; those it was fitted
+The rule of the estimate (helpers.inspection.ptx.pressure.estimate_registers) was fixed on other specs; those it was fitted
 on, and those seen in its first round, are taken out here by arch and label, whatever their Triton.
 """
 
@@ -14,7 +14,7 @@ from helpers.attention.spec import describe
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
-from helpers.inspection.liveness import CAP
+from helpers.inspection.ptx.pressure import CAP
 from helpers.reporting.records import read_rows
 from helpers.reporting.style import LIMIT_COLOUR, claim, use_house_style
 

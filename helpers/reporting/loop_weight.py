@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.compiler.report import CompileReport
-from helpers.inspection.cubin import disassemble
-from helpers.inspection.loops import LoopSpills, loop_spills
+from helpers.inspection.binary.cubin import disassemble
+from helpers.inspection.binary.sass_loops import LoopSpills, loop_spills
 from helpers.reporting.pressure import nvdisasm_programs
 
 

@@ -77,7 +77,7 @@ def minimized_table() -> pd.DataFrame:
     """The recorded PTX of the crash beside its minimised form: lines, instructions, wide tensor-memory moves."""
     import pandas as pd
 
-    from helpers.inspection.ptx import wide_operands
+    from helpers.inspection.ptx.scan import wide_operands
 
     whole, small = incident_ptx()
     rows = {

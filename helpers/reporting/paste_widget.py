@@ -8,7 +8,7 @@ from pathlib import Path
 import ipywidgets as w
 
 from helpers.errors import UserError
-from helpers.inspection.crashtext import decode_log
+from helpers.inspection.crash.pasted_text import decode_log
 from helpers.reporting.diagnose import Diagnosis, diagnose
 from helpers.reporting.explorers.frame import OWN_KEYS
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from helpers.compiler.report import CompileReport
 from helpers.hardware import MAX_REGS_PER_THREAD
-from helpers.inspection.ptx import wide_operands
+from helpers.inspection.ptx.scan import wide_operands
 from helpers.reporting.display import evidence_label
 from helpers.reporting.records import Evidence
 from helpers.reporting.style import (

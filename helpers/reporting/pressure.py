@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from helpers.compiler.toolchain import ToolchainMissing, installed_tritons, resolve_triton
 from helpers.errors import UserError
-from helpers.inspection.cubin import disassemble
-from helpers.inspection.liveness import CAP, Held, PressureProfile, ValueGroup, held_across, pressure_profile
-from helpers.inspection.sass import SassProfile, sass_profile
+from helpers.inspection.binary.cubin import disassemble
+from helpers.inspection.binary.sass import SassProfile, sass_profile
+from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, ValueGroup, held_across, pressure_profile
 
 if TYPE_CHECKING:
     import pandas as pd

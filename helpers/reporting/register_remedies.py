@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helpers.hardware import MAX_REGS_PER_THREAD
-from helpers.inspection.crashlog import CrashLog, Failure
+from helpers.inspection.crash.crash_log import CrashLog, Failure
 from helpers.reporting.suggestions import (
     ARITHMETIC,
     MEASURED_ON,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from helpers.hardware import ARCHS
-from helpers.inspection.crashlog import CrashLog, Failure
+from helpers.inspection.crash.crash_log import CrashLog, Failure
 from helpers.reporting import register_remedies
 from helpers.reporting.suggestions import Advice, Suggestion, recorded
 

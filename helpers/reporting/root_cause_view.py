@@ -16,7 +16,7 @@ from helpers.compiler.bisect import NO_VERDICT
 from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED, version_key
 from helpers.errors import UserError
-from helpers.inspection.liveness import CAP, Held, PressureProfile, pressure_profile
+from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, pressure_profile
 from helpers.reporting.display import remember_words
 from helpers.reporting.pressure import pressure_plot
 from helpers.reporting.source_view import source_lines_of

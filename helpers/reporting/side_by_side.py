@@ -19,7 +19,7 @@ from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
-from helpers.inspection.liveness import CAP, pressure_profile
+from helpers.inspection.ptx.pressure import CAP, pressure_profile
 from helpers.inspection.ttgir import ttgir_lines
 from helpers.reporting.explorers.frame import command_html
 from helpers.reporting.pressure import sass_pressure

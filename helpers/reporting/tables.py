@@ -12,8 +12,8 @@ from helpers.attention.spec import EXTEND_KERNEL
 from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_row
 from helpers.compiler.report import CompileReport
 from helpers.hardware import ARCHS, get_arch
-from helpers.inspection.occupancy import occupancy
-from helpers.inspection.ptx import (
+from helpers.inspection.binary.occupancy import occupancy
+from helpers.inspection.ptx.scan import (
     count_instructions,
     instructions_by_source_line,
     ptx_header,

@@ -23,7 +23,7 @@ from helpers.compiler.knobs import PTXAS_LEVELS, Knob
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
 from helpers.errors import UserError
-from helpers.inspection.ptx import count_instructions, ptx_header
+from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 
 if TYPE_CHECKING:

@@ -18,8 +18,8 @@ from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
 from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 from helpers.inspection.ptxas import parse_ptxas_log
-from helpers.inspection.tuples import join_moves, split_moves, wide_moves
 from helpers.reporting.records import read_rows
 from helpers.reporting.style import FAILED_MARK, claim, status_colour, use_house_style
 

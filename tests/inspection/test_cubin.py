@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from helpers.attention.requests import Choice
 from helpers.compiler.compile import compile_request
 from helpers.compiler.toolchain import resolve_triton
-from helpers.inspection.cubin import disassemble, readable_copy, register_counts
-from helpers.inspection.sass import sass_profile
+from helpers.inspection.binary.cubin import disassemble, readable_copy, register_counts
+from helpers.inspection.binary.sass import sass_profile
 
 
 def elf(info: bytes) -> bytes:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.inspection.ptx import count_instructions, register_declarations
+from helpers.inspection.ptx.scan import count_instructions, register_declarations
 from helpers.inspection.ptx_check import check_valid
 from helpers.inspection.ptx_edit import read_program, render
 from helpers.inspection.ptx_repair import ANY, FORWARD, ZERO, Edit, apply_edit

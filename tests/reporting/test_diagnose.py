@@ -13,7 +13,7 @@ import pytest
 import helpers as rc
 from helpers.__main__ import main
 from helpers.commands import diagnose as command
-from helpers.inspection.crashlog import KINDS
+from helpers.inspection.crash.crash_log import KINDS
 from helpers.reporting.diagnose import TITLES, diagnose
 from helpers.reporting.incidents import known_incidents
 from helpers.reporting.records import DATA

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from helpers.errors import UserError
-from helpers.inspection.liveness import CAP, held_across, pressure_profile
+from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
 from helpers.reporting.pressure import (
     format_pressure,
     held_table,

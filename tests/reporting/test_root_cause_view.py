@@ -13,7 +13,7 @@ import helpers as rc
 from helpers.compiler.ablate import MAKES_IT_COMPILE, TOO_MANY, Ablation, Rung
 from helpers.compiler.knobs import Knob
 from helpers.errors import UserError
-from helpers.inspection.liveness import held_across
+from helpers.inspection.ptx.pressure import held_across
 from helpers.reporting.display import figure_metadata
 from helpers.reporting.records import LIVE, Evidence
 

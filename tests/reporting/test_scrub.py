@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.inspection.ptx import count_instructions, instructions_by_source_line
+from helpers.inspection.ptx.scan import count_instructions, instructions_by_source_line
 from helpers.reporting.scrub import Identity, Scrubber, this_machine
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ptx"

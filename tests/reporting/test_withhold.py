@@ -11,7 +11,7 @@ import pytest
 from helpers.compiler.assemble import run_ptxas
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
-from helpers.inspection.ptx import count_instructions, register_declarations
+from helpers.inspection.ptx.scan import count_instructions, register_declarations
 from helpers.inspection.ptxas import parse_ptxas_log
 from helpers.reporting.withhold import withhold_ptx
 

@@ -16,10 +16,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from helpers.inspection.cfg import Function, read_functions
-from helpers.inspection.order import late_order
-from helpers.inspection.ptx import ptx_header
-from helpers.inspection.values import FREE, Values, read_values
+from helpers.inspection.ptx.graph import Function, read_functions
+from helpers.inspection.ptx.order import late_order
+from helpers.inspection.ptx.scan import ptx_header
+from helpers.inspection.ptx.values import FREE, Values, read_values
 
 __all__ = [
     "CAP",

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from helpers.inspection.ptx import _ENTRY, _RANGE, _REG, _files, _scan, _source, _without_block_comments
+from helpers.inspection.ptx.scan import _ENTRY, _RANGE, _REG, _files, _scan, _source, _without_block_comments
 
 __all__ = ["Block", "Function", "Instruction", "read_functions", "split_operands", "written_operands"]
 

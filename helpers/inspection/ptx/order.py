@@ -9,7 +9,7 @@ frees more than it takes.
 from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
 
-from helpers.inspection.cfg import Block, Instruction
+from helpers.inspection.ptx.graph import Block, Instruction
 
 __all__ = ["late_order"]
 

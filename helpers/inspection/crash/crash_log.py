@@ -10,7 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field, replace
 
-from helpers.inspection.crashfacts import (
+from helpers.inspection.crash.pasted_text import MAX_CHARS, clean_text, ptx_block
+from helpers.inspection.crash.which_triton import (
     DERIVED,
     HINT,
     STATED,
@@ -22,8 +23,7 @@ from helpers.inspection.crashfacts import (
     triton_evidence,
     version_facts,
 )
-from helpers.inspection.crashtext import MAX_CHARS, clean_text, ptx_block
-from helpers.inspection.ptx import is_trap_stub
+from helpers.inspection.ptx.scan import is_trap_stub
 from helpers.inspection.ptxas import PtxasLog, classify_failure, parse_ptxas_log
 
 __all__ = ["KINDS", "CrashLog", "Failure", "parse_crash_log"]

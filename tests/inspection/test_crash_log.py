@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.inspection.crashfacts import code_mark, ptx_version_of_cuda, triton_lines
-from helpers.inspection.crashlog import KINDS, parse_crash_log
-from helpers.inspection.crashtext import clean_text, decode_log, ptx_block
+from helpers.inspection.crash.crash_log import KINDS, parse_crash_log
+from helpers.inspection.crash.pasted_text import clean_text, decode_log, ptx_block
+from helpers.inspection.crash.which_triton import code_mark, ptx_version_of_cuda, triton_lines
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LOGS = FIXTURES / "logs"

@@ -10,7 +10,7 @@ in the uniform file).
 import re
 from dataclasses import dataclass
 
-from helpers.inspection.cfg import Function, Instruction
+from helpers.inspection.ptx.graph import Function, Instruction
 
 __all__ = ["FREE", "Values", "read_values"]
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.inspection.loops import LOOP_TRIPS, LoopSpills, loop_depths, loop_spills
-from helpers.inspection.sass import sass_profile
+from helpers.inspection.binary.sass import sass_profile
+from helpers.inspection.binary.sass_loops import LOOP_TRIPS, LoopSpills, loop_depths, loop_spills
 
 SASS = Path(__file__).parents[1] / "fixtures" / "sass"
 

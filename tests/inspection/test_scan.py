@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.inspection.ptx import (
+from helpers.inspection.ptx.scan import (
     INSTRUCTION_CLASSES,
     count_instructions,
     instructions_by_source_line,

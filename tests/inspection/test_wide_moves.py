@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.inspection.tuples import join_moves, split_moves, wide_moves
+from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 
 PTX = Path(__file__).parents[1] / "fixtures" / "ptx"
 

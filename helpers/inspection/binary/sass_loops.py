@@ -12,7 +12,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from helpers.inspection.sass import _INSTRUCTION, _SECTION, SassInstruction
+from helpers.inspection.binary.sass import _INSTRUCTION, _SECTION, SassInstruction
 
 __all__ = ["LOOP_TRIPS", "LoopSpills", "loop_depths", "loop_spills"]
 
