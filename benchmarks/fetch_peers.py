@@ -20,8 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.peers import FA3_LIBRARY, FA3_MAX_BYTES
-from helpers.compiler.wheel_kernels import download as download_wheel
-from helpers.compiler.wheels import copy_member, find_definition, import_closure, read_source
+from helpers.compiler.bring.from_wheel import download as download_wheel
+from helpers.compiler.bring.wheels import copy_member, find_definition, import_closure, read_source
 from helpers.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -34,7 +34,7 @@ from pathlib import Path
 REPO_ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO_ROOT))
 
-from helpers.compiler.assemble import run_ptxas  # noqa: E402
+from helpers.compiler.run_ptxas import run_ptxas  # noqa: E402
 from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
 from helpers.errors import UserError  # noqa: E402
 from helpers.files import write_text_atomically  # noqa: E402

@@ -28,8 +28,8 @@ sys.path.insert(0, str(REPO_ROOT))
 
 from helpers.attention.requests import Choice, product  # noqa: E402
 from helpers.compiler.compile import compile_matrix, usable_cores  # noqa: E402
-from helpers.compiler.pool import POOL, worker_environment  # noqa: E402
 from helpers.compiler.toolchain import resolve_triton, toolchains_root  # noqa: E402
+from helpers.compiler.worker.pool import POOL, worker_environment  # noqa: E402
 from helpers.files import CACHE_ENV, write_text_atomically  # noqa: E402
 
 TARGETS = {"cpu_ratio": 1.1, "wall_ratio": 1.7, "again_share": 0.02}

@@ -17,7 +17,7 @@ import sys
 
 import helpers as rc
 from helpers.attention.sglang_kernel import INCIDENT_WHEEL
-from helpers.compiler.wheel_kernels import fetch_wheel
+from helpers.compiler.bring.from_wheel import fetch_wheel
 from helpers.files import write_text_atomically
 from helpers.reporting.records import DATA
 

@@ -17,7 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.wheel_kernels import fetch_wheel
+from helpers.compiler.bring.from_wheel import fetch_wheel
 from helpers.files import write_text_atomically
 from helpers.reporting.records import DATA
 

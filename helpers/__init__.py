@@ -13,9 +13,9 @@ _HOMES = {
     "helpers.compiler.minimize": ("minimize_ptx", "verify_agreement"),
     "helpers.compiler.minimize_spec": ("minimize_spec",),
     "helpers.compiler.report": ("CompileReport",),
-    "helpers.compiler.capture": ("capture",),
-    "helpers.compiler.spec_file": ("spec_from_file",),
-    "helpers.compiler.wheel_kernels": ("spec_from_wheel",),
+    "helpers.compiler.bring.capture": ("capture",),
+    "helpers.compiler.bring.from_file": ("spec_from_file",),
+    "helpers.compiler.bring.from_wheel": ("spec_from_wheel",),
     "helpers.compiler.autotune": ("autotune_report",),
     "helpers.compiler.cliff_matmul": ("cliff_request", "matmul_spec"),
     "helpers.inspection.ptx.scan": (

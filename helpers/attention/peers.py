@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT
 from helpers.attention.tiles import parse_tile
-from helpers.compiler.wheels import copy_bounded, find_definition, load_from_wheel
+from helpers.compiler.bring.wheels import copy_bounded, find_definition, load_from_wheel
 from helpers.errors import UserError
 
 if TYPE_CHECKING:

@@ -34,7 +34,7 @@ def capture_command(folder: Path, as_json: bool, command: tuple[str, ...]) -> in
     `compile SPEC` and the other verbs; failures that an autotuner swallows are among them. The program runs once, as it
     would without, in its own Python; the exit code is its own. Python's -I and -E switch the recording off.
     """
-    from helpers.compiler.capture import CAPTURE_ENV, HOOK_FOLDER
+    from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER
 
     code = 0
     if command:

@@ -47,13 +47,13 @@ def spec_command(file, wheel, member, kernel, signature, constexprs, options, im
     elif wheel is not None:
         if not member or kernel:
             raise UserError("--wheel wants --member PATH:KERNEL, such as pkg/ops/attention.py:_fwd_kernel")
-        from helpers.compiler.wheel_kernels import spec_from_wheel
+        from helpers.compiler.bring.from_wheel import spec_from_wheel
 
         spec = spec_from_wheel(wheel, member, signature, **given)
     else:
         if not kernel or member:
             raise UserError("--file wants --kernel NAME")
-        from helpers.compiler.spec_file import spec_from_file
+        from helpers.compiler.bring.from_file import spec_from_file
 
         spec = spec_from_file(file, kernel, signature, import_root=import_root, **given)
     if out is None:

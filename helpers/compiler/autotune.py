@@ -14,9 +14,9 @@ from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
-from helpers.compiler.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing
+from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
 
 RUNS, DROPPED, RAISES = "runs", "dropped", "raises"

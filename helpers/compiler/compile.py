@@ -13,10 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler import cache
-from helpers.compiler.assemble import Assembly, run_ptxas, signal_name, stop_runs
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.compiler.report import CompileReport
+from helpers.compiler.run_ptxas import Assembly, run_ptxas, signal_name, stop_runs
 from helpers.compiler.toolchain import (
     BUNDLED,
     Toolchain,
@@ -25,6 +24,7 @@ from helpers.compiler.toolchain import (
     resolve_ptxas,
     resolve_triton,
 )
+from helpers.compiler.worker.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
 from helpers.hardware import GpuArch, get_arch
 from helpers.inspection import ptxas as ptxas_module

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.compiler.assemble import run_ptxas, stop_runs
+from helpers.compiler.run_ptxas import run_ptxas, stop_runs
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 
 LEVELS = ("-O0", "-O1", "-O2", "-O3")

@@ -8,7 +8,7 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.compiler.assemble import Assembly
+from helpers.compiler.run_ptxas import Assembly
 from helpers.errors import UserError
 from helpers.reporting.bundle_findings import Findings
 from helpers.reporting.bundle_parts import (

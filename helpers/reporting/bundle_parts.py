@@ -16,9 +16,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler.ablate import Limits
-from helpers.compiler.assemble import Assembly, run_ptxas
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.kernel_spec import KernelRef
+from helpers.compiler.run_ptxas import Assembly, run_ptxas
 from helpers.compiler.toolchain import installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from helpers.compiler.assemble import Assembly
+from helpers.compiler.run_ptxas import Assembly
 from helpers.errors import UserError
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 

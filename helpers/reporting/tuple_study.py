@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
-from helpers.compiler.assemble import run_ptxas
 from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
+from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
 from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves

@@ -10,7 +10,7 @@ import pytest
 import helpers as rc
 from helpers.__main__ import main
 from helpers.compiler.autotune import autotune_report, configurations, configured
-from helpers.compiler.spec_file import spec_from_file
+from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing
 from helpers.errors import UserError
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.capture import CAPTURE_ENV, HOOK_FOLDER
+from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.gate import read_specs
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
@@ -186,7 +186,7 @@ def test_the_context_manager_sees_kernels_compiled_before_it_and_stops_at_its_en
         + f"""
 import sys
 sys.path.append({str(REPO)!r})
-from helpers.compiler.capture import capture
+from helpers.compiler.bring.capture import capture
 launch = lambda bad, block: add[(1,)](x, 1000, y, tl.float32, bad, block)
 launch("none", 128)
 with capture("specs") as recording:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.pool import Worker, WorkerDied, WorkerPool, WorkerTimeout, WorkerUnusable
 from helpers.compiler.toolchain import resolve_triton, triton_folder
+from helpers.compiler.worker.pool import Worker, WorkerDied, WorkerPool, WorkerTimeout, WorkerUnusable
 
 pytestmark = pytest.mark.usefixtures("toolchain_351")
 REPO_ROOT = Path(__file__).parents[2]
@@ -132,7 +132,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path, processes_of):
     script = textwrap.dedent(f"""
         import sys
         sys.path.insert(0, {str(REPO_ROOT)!r})
-        from helpers.compiler.pool import POOL
+        from helpers.compiler.worker.pool import POOL
         with POOL.borrow("3.5.1") as worker:
             print(worker.process.pid, flush=True)
             worker.ask({nonsense(tmp_path)!r}, 60)
@@ -149,7 +149,7 @@ def test_workers_end_with_a_parent_that_is_killed(tmp_path, processes_of):
 
 
 def test_a_forked_child_starts_with_an_empty_pool(pool):
-    from helpers.compiler.pool import POOL
+    from helpers.compiler.worker.pool import POOL
 
     with POOL.borrow("3.5.1"):
         pass

@@ -6,7 +6,7 @@ import getpass
 
 import pytest
 
-from helpers.compiler.capture import capture
+from helpers.compiler.bring.capture import capture
 from helpers.compiler.cliff_matmul import cliff_request, matmul_spec
 from helpers.inspection.ptx_check import check_valid
 from helpers.reporting import own_crash_view as view

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.assemble import Assembly
+from helpers.compiler.run_ptxas import Assembly
 from helpers.errors import UserError
 from helpers.reporting.repro import (
     NO_PTXAS,

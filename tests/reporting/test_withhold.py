@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.assemble import run_ptxas
+from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, register_declarations

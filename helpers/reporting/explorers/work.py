@@ -8,9 +8,9 @@ import threading
 from collections.abc import Callable, Iterable
 
 from helpers.attention.requests import Choice
-from helpers.compiler.assemble import stop_runs
 from helpers.compiler.compile import usable_cores
-from helpers.compiler.pool import POOL
+from helpers.compiler.run_ptxas import stop_runs
+from helpers.compiler.worker.pool import POOL
 from helpers.reporting.records import Evidence, compile_choices
 
 

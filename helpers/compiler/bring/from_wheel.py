@@ -15,10 +15,10 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from helpers.compiler.bring.from_file import spec_from_file
+from helpers.compiler.bring.wheels import MAX_SOURCE_BYTES, read_members, safe_members
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.source import DEVICE_CODE
-from helpers.compiler.spec_file import spec_from_file
-from helpers.compiler.wheels import MAX_SOURCE_BYTES, read_members, safe_members
 from helpers.errors import UserError
 from helpers.files import staged_folder, writable_cache_root
 

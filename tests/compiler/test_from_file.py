@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.spec_file import spec_from_file
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler import assemble
+from helpers.compiler import run_ptxas as assemble
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain, resolve_ptxas
 

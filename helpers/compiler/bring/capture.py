@@ -27,8 +27,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from helpers.compiler.source import MAX_SOURCE_BYTES
-from helpers.compiler.specialise import (
+from helpers.compiler.bring.captured_spec import (
     arch_name,
     file_for,
     files_hash,
@@ -37,6 +36,7 @@ from helpers.compiler.specialise import (
     source_like,
     specialisation,
 )
+from helpers.compiler.source import MAX_SOURCE_BYTES
 from helpers.errors import UserError
 
 CAPTURE_ENV = "REGISTER_CLIFF_CAPTURE"

@@ -38,7 +38,7 @@ def _start():
     held = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "helpers"}
     sys.path.insert(0, _HOME)
     try:
-        importlib.import_module("helpers.compiler.capture").start(os.environ["REGISTER_CLIFF_CAPTURE"])
+        importlib.import_module("helpers.compiler.bring.capture").start(os.environ["REGISTER_CLIFF_CAPTURE"])
     except Exception as exc:
         warnings.warn(f"nothing is recorded: {exc}", stacklevel=2)
     finally:

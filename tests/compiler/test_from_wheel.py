@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler import wheel_kernels
+from helpers.compiler.bring import from_wheel as wheel_kernels
+from helpers.compiler.bring.from_wheel import fetch_wheel, spec_from_wheel
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
-from helpers.compiler.wheel_kernels import fetch_wheel, spec_from_wheel
 from helpers.errors import UserError
 
 pytestmark = pytest.mark.usefixtures("own_cache")

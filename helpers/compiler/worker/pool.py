@@ -17,7 +17,7 @@ import time
 from collections.abc import Container, Iterator
 from pathlib import Path
 
-from helpers.compiler.assemble import signal_name
+from helpers.compiler.run_ptxas import signal_name
 from helpers.compiler.toolchain import resolve_triton
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")

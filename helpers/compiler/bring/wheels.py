@@ -19,7 +19,7 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import IO, Any
 
-from helpers.compiler.stubs import StubLoader
+from helpers.compiler.worker.stubs import StubLoader
 from helpers.errors import UserError
 
 MAX_SOURCE_BYTES = 4 * 2**20
