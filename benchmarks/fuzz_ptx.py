@@ -38,11 +38,13 @@ from helpers.compiler.run_ptxas import run_ptxas  # noqa: E402
 from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
 from helpers.errors import UserError  # noqa: E402
 from helpers.files import write_text_atomically  # noqa: E402
-from helpers.inspection import ptx_check, ptx_edit, ptx_sweeps
 from helpers.inspection.ptx import graph as cfg
 from helpers.inspection.ptx import scan as ptx
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log  # noqa: E402
 from helpers.reporting.pressure import format_pressure, pressure_report  # noqa: E402
+from helpers.search.minimize import check as ptx_check
+from helpers.search.minimize import program as ptx_edit
+from helpers.search.minimize import sweeps as ptx_sweeps
 
 FIXTURES = REPO_ROOT / "tests" / "fixtures" / "ptx"
 COLUMNS = ("what", "count", "seconds", "uncaught", "hangs", "seed", "date_utc", "command", "python")

@@ -198,10 +198,10 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 
     Spills are also weighed by the loops they sit in, as the SASS shows them: as many bytes in deeper loops fail too.
     """
-    from helpers.compiler.gate import read_specs
     from helpers.compiler.toolchain import Toolchain
     from helpers.reporting.ladder import format_gate, gate_command_result
     from helpers.reporting.loop_weight import spill_weight
+    from helpers.search.gate import read_specs
 
     names = [name.strip() for name in archs.split(",")]
     result = gate_command_result(

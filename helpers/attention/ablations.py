@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from helpers.attention.requests import Choice
 from helpers.attention.spec import CHOICES, EXTEND_KERNEL
-from helpers.compiler.ablate import Ablation, Limits, ablate
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.knobs import Knob, constexpr_knob, generic_knobs, option_knob
 from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.search.ablate import Ablation, Limits, ablate
+from helpers.search.changes import Knob, constexpr_knob, generic_knobs, option_knob
 
 KNOB_NAMES = (
     "kv_dtype", "window", "tile_skip", "accumulate", "v_scale", "kv_operands", "q_cast",

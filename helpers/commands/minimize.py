@@ -15,7 +15,7 @@ from helpers.commands.common import Verb, check_writable, show_result
 from helpers.errors import UserError
 
 if TYPE_CHECKING:
-    from helpers.compiler.probe import Step
+    from helpers.search.minimize.prober import Step
 
 MAX_BYTES = 64_000_000
 
@@ -71,8 +71,8 @@ def _minimize_ptx(
     text: str, out: Path, state_path: Path | None, quiet: bool, *, arch: str | None, ptxas: str | None,
     flags: Sequence[str], only_this_ptxas: bool, time_limit_s: float, timeout_s: float, jobs: int | None,
 ) -> dict:  # fmt: skip
-    from helpers.compiler.minimize import minimize_ptx
     from helpers.files import write_text_atomically
+    from helpers.search.minimize.minimize_ptx import minimize_ptx
 
     with _bar(quiet) as progress:
         small = minimize_ptx(
@@ -90,9 +90,9 @@ def _minimize_spec(
     import concurrent.futures
 
     from helpers.compiler.kernel_spec import KernelSpec
-    from helpers.compiler.minimize_spec import minimize_spec
     from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON, Toolchain
     from helpers.files import write_text_atomically
+    from helpers.search.minimize.minimize_spec import minimize_spec
 
     spec = KernelSpec.from_json(text)
     executor = concurrent.futures.ThreadPoolExecutor(jobs) if jobs else contextlib.nullcontext()

@@ -24,7 +24,7 @@ def try_command(spec: Path | None, seconds: float, as_json: bool, quiet: bool, *
     """
     from dataclasses import replace
 
-    from helpers.reporting.try_this import DEFAULT_BUDGET, format_try, try_command_result
+    from helpers.search.try_this import DEFAULT_BUDGET, format_try, try_command_result
 
     request = request_of(spec, options)
     result = try_command_result(

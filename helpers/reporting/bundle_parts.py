@@ -15,7 +15,6 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.ablate import Limits
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.run_ptxas import Assembly, run_ptxas
@@ -24,7 +23,8 @@ from helpers.errors import UserError
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.reporting.bundle_source import Material
 from helpers.reporting.repro import RUN_LIMIT_S
-from helpers.reporting.try_this import try_ptx, try_this
+from helpers.search.ablate import Limits
+from helpers.search.try_this import try_ptx, try_this
 
 Row = dict[str, object]
 TABLE_COLUMNS = (
@@ -208,7 +208,7 @@ def minimized_of(
     ptx: str, gpu_name: str, ptxas_version: str | None, *, flags: Sequence[str], seconds: float
 ) -> tuple[str | None, str]:
     """(a smaller PTX that fails in the same way or None, a sentence about it)."""
-    from helpers.compiler.minimize import minimize_ptx
+    from helpers.search.minimize.minimize_ptx import minimize_ptx
 
     try:
         small = minimize_ptx(

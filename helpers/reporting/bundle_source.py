@@ -12,7 +12,6 @@ from pathlib import Path
 
 from helpers.attention.requests import Choice
 from helpers.compiler.compile import CompileRequest, compile_request
-from helpers.compiler.gate import read_specs
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import (
@@ -30,6 +29,7 @@ from helpers.hardware import get_arch
 from helpers.inspection.ptx.scan import ptx_header
 from helpers.reporting.diagnose import Diagnosis, diagnose
 from helpers.reporting.repro import safe_flags
+from helpers.search.gate import read_specs
 
 MAX_SOURCE_BYTES = 64_000_000
 DEFAULT_FLAGS = ("-lineinfo", "-v")

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from helpers.compiler.report import EXPLANATIONS
-from helpers.reporting.try_this import result_words
+from helpers.search.try_this import result_words
 
 # What code hosts take as the text of one issue, in characters.
 MAX_ISSUE_CHARS = 65_536

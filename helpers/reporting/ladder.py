@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.attention.ablations import knobs_for
-from helpers.compiler.ablate import Ablation, Limits, ablate
-from helpers.compiler.bisect import NO_VERDICT, Bisection, bisect_kernel
 from helpers.compiler.compile import CompileRequest
-from helpers.compiler.gate import GateRow, SpillWeight, exit_code, gate, measure, read_baseline, write_baseline
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import COMPILED, CompileReport
 from helpers.compiler.toolchain import BUNDLED, Toolchain, version_key
 from helpers.errors import UserError
+from helpers.search.ablate import Ablation, Limits, ablate
+from helpers.search.bisect import NO_VERDICT, Bisection, bisect_kernel
+from helpers.search.gate import GateRow, SpillWeight, exit_code, gate, measure, read_baseline, write_baseline
 
 if TYPE_CHECKING:
     import pandas as pd

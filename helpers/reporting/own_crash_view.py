@@ -94,8 +94,8 @@ def minimized_verdicts(ptxas: str = "12.8.93") -> pd.DataFrame:
     """What one ptxas says of the minimised PTX at -O0 to -O3, assembled now. Empty where that ptxas is not here."""
     import pandas as pd
 
-    from helpers.compiler.probe import LEVELS, Check
     from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
+    from helpers.search.minimize.prober import LEVELS, Check
 
     try:
         check = Check(ptxas, resolve_ptxas(ptxas), (), "sm_100a")

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.attention.spec import EXTEND_KERNEL
-from helpers.compiler.ablate import Ablation, Rung
-from helpers.compiler.bisect import NO_VERDICT
 from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED, version_key
 from helpers.errors import UserError
@@ -21,6 +19,8 @@ from helpers.reporting.display import remember_words
 from helpers.reporting.pressure import pressure_plot
 from helpers.reporting.source_view import source_lines_of
 from helpers.reporting.style import FAILED_MARK, LIMIT_COLOUR, bare_cells, claim, status_colour, use_house_style
+from helpers.search.ablate import Ablation, Rung
+from helpers.search.bisect import NO_VERDICT
 
 if TYPE_CHECKING:
     import pandas as pd

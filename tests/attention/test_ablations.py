@@ -18,10 +18,10 @@ from helpers.attention.ablations import (
 )
 from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
-from helpers.compiler.ablate import COMPILES, MAKES_IT_COMPILE, NO_SPILLS
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.reporting.ladder import format_ablation, ladder_table, search_table
 from helpers.reporting.root_cause_view import ingredient_table
+from helpers.search.ablate import COMPILES, MAKES_IT_COMPILE, NO_SPILLS
 
 # What each change of the incident is as a Choice; one entry a knob, in the ladder's order.
 AS_CHOICES = {

@@ -19,7 +19,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.attention.requests import Choice
-from helpers.compiler.gate import read_specs
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
@@ -27,6 +26,7 @@ from helpers.reporting import bundle_draft, bundle_source
 from helpers.reporting.bundle import report
 from helpers.reporting.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, where_to_report
 from helpers.reporting.scrub import Identity
+from helpers.search.gate import read_specs
 
 ROOT = Path(__file__).parents[2]
 INCIDENT = ROOT / "data" / "incident.ptx.gz"

@@ -8,8 +8,8 @@ import pytest
 
 from helpers.compiler.bring.capture import capture
 from helpers.compiler.cliff_matmul import cliff_request, matmul_spec
-from helpers.inspection.ptx_check import check_valid
 from helpers.reporting import own_crash_view as view
+from helpers.search.minimize.check import check_valid
 
 
 def test_the_minimised_crash_is_small_and_valid():

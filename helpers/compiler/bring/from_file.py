@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from helpers.compiler.autotune import configurations
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.source import guess_import_root
 from helpers.compiler.toolchain import ENVIRONMENT
 from helpers.errors import UserError
+from helpers.search.autotune import configurations
 
 
 def spec_from_file(

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.incident import INCIDENT_CHOICE
 from helpers.attention.requests import Choice
-from helpers.compiler.bisect import NO_VERDICT
 from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED
 from helpers.reporting.explorers.choices import (
@@ -34,6 +33,7 @@ from helpers.reporting.ladder import version_grid
 from helpers.reporting.plots import plot_registers
 from helpers.reporting.records import Evidence, provenance, read_rows
 from helpers.reporting.style import claim, status_colour, use_house_style
+from helpers.search.bisect import NO_VERDICT
 
 if TYPE_CHECKING:
     import pandas as pd

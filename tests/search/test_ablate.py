@@ -11,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.ablate import (
+from helpers.compiler.kernel_spec import KernelRef, KernelSpec
+from helpers.compiler.report import CompileReport
+from helpers.compiler.toolchain import Toolchain
+from helpers.errors import UserError
+from helpers.search.ablate import (
     COMPILES,
     ENDS_SPILLS,
     MAKES_IT_COMPILE,
@@ -22,11 +26,7 @@ from helpers.compiler.ablate import (
     effect_of,
     slower_path,
 )
-from helpers.compiler.kernel_spec import KernelRef, KernelSpec
-from helpers.compiler.knobs import Knob, constexpr_knob, generic_knobs, option_knob
-from helpers.compiler.report import CompileReport
-from helpers.compiler.toolchain import Toolchain
-from helpers.errors import UserError
+from helpers.search.changes import Knob, constexpr_knob, generic_knobs, option_knob
 
 # A product whose sum is kept apart from the dot, beside a second accumulator: too much for four warps.
 PRODUCT = """

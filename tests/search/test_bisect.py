@@ -10,7 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.compiler.bisect import (
+from helpers.compiler.compile import compile_matrix
+from helpers.compiler.report import CompileReport
+from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton
+from helpers.errors import UserError
+from helpers.reporting.ladder import bisection_dict, version_findings, version_grid
+from helpers.reporting.records import read_rows
+from helpers.search.bisect import (
     BAD,
     GOOD,
     MATRIX_TRITONS,
@@ -24,12 +30,6 @@ from helpers.compiler.bisect import (
     readable_pairs,
     version_pairs,
 )
-from helpers.compiler.compile import compile_matrix
-from helpers.compiler.report import CompileReport
-from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton
-from helpers.errors import UserError
-from helpers.reporting.ladder import bisection_dict, version_findings, version_grid
-from helpers.reporting.records import read_rows
 
 VERSIONS = [f"3.{n}.0" for n in range(16)]
 

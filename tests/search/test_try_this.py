@@ -16,8 +16,8 @@ from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import get_arch
-from helpers.reporting import try_this as module
-from helpers.reporting.try_this import (
+from helpers.search import try_this as module
+from helpers.search.try_this import (
     TriedEdit,
     edit_lines,
     edits_table,

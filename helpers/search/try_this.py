@@ -16,15 +16,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.attention.ablations import is_extend_kernel, knobs_for
-from helpers.compiler.ablate import Limits, Rung, ablate, slower_path, spill_bytes
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
-from helpers.compiler.knobs import PTXAS_LEVELS, Knob
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+from helpers.search.ablate import Limits, Rung, ablate, slower_path, spill_bytes
+from helpers.search.changes import PTXAS_LEVELS, Knob
 
 if TYPE_CHECKING:
     import pandas as pd

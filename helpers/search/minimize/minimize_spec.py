@@ -9,11 +9,11 @@ from dataclasses import dataclass, field, replace
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_kernel, compile_matrix, usable_cores
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.knobs import Knob, constexpr_knob, option_knob
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
+from helpers.search.changes import Knob, constexpr_knob, option_knob
 
 DEFAULT_TIME_LIMIT_S = 600.0
 # Says nothing about the kernel: the pair of toolchain and arch cannot be asked.

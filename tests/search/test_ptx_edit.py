@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from helpers.inspection.ptx.scan import count_instructions, register_declarations
-from helpers.inspection.ptx_check import check_valid
-from helpers.inspection.ptx_edit import read_program, render
-from helpers.inspection.ptx_repair import ANY, FORWARD, ZERO, Edit, apply_edit
-from helpers.inspection.ptx_sweeps import Change, apply_change, sweeps
+from helpers.search.minimize.check import check_valid
+from helpers.search.minimize.program import read_program, render
+from helpers.search.minimize.repair import ANY, FORWARD, ZERO, Edit, apply_edit
+from helpers.search.minimize.sweeps import Change, apply_change, sweeps
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ptx"
 NAMES = ("assert_branch.ptx", "mma_sync_sm120a.ptx", "several_functions.ptx", "trap_stub_sm100a.ptx", "wgmma_sm90a.ptx")
@@ -58,8 +58,8 @@ def test_plain_form_is_the_same_program_and_stays_as_it_is(name):
 
 
 def test_plain_form_assembles_to_the_same_registers():
-    from helpers.compiler.probe import Check
     from helpers.compiler.toolchain import installed_ptxas
+    from helpers.search.minimize.prober import Check
 
     version, program = list(installed_ptxas().items())[-1]
     for name, arch in (("several_functions.ptx", "sm_80"), ("wgmma_sm90a.ptx", "sm_90a")):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import accumulate
 
-from helpers.inspection.ptx_edit import Function, Label, Unit, read_program
+from helpers.search.minimize.program import Function, Label, Unit, read_program
 
 __all__ = ["block_numbers", "blocks", "check_valid", "unset_reads"]
 

@@ -10,10 +10,10 @@ import pytest
 
 from helpers.__main__ import main
 from helpers.attention.ablations import is_extend_kernel
-from helpers.compiler.ablate import COMPILES, ENDS_SPILLS, MAKES_IT_COMPILE, NO_SPILLS, TOO_MANY, Limits, ablate
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
-from helpers.compiler.knobs import generic_knobs, option_knob
 from helpers.compiler.toolchain import Toolchain
+from helpers.search.ablate import COMPILES, ENDS_SPILLS, MAKES_IT_COMPILE, NO_SPILLS, TOO_MANY, Limits, ablate
+from helpers.search.changes import generic_knobs, option_knob
 
 KERNELS = Path(__file__).parents[1] / "fixtures" / "kernels" / "rivers.py"
 

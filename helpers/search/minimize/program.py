@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from helpers.inspection.ptx.graph import split_operands, written_operands
 from helpers.inspection.ptx.scan import _without_block_comments
-from helpers.inspection.ptx_units import Function, Label, Program, Unit, render
+from helpers.search.minimize.units import Function, Label, Program, Unit, render
 
 __all__ = ["Function", "Label", "Program", "Unit", "read_program", "render"]
 

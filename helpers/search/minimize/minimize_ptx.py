@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from helpers.compiler.compile import usable_cores
-from helpers.compiler.minimize_search import Search, count_lines
-from helpers.compiler.probe import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
 from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_key
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
+from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
+from helpers.search.minimize.search import Search, count_lines
 
 MAX_PTX_BYTES = 64_000_000
 DEFAULT_TIME_LIMIT_S = 900.0

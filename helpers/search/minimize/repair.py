@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from helpers.inspection.ptx.order import _EFFECTS
-from helpers.inspection.ptx_check import blocks, unset_reads
-from helpers.inspection.ptx_edit import Function, Label, Unit
+from helpers.search.minimize.check import blocks, unset_reads
+from helpers.search.minimize.program import Function, Label, Unit
 
 __all__ = ["ANY", "FORWARD", "ZERO", "Edit", "apply_edit"]
 

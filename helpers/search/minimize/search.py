@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from helpers.compiler.probe import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
 from helpers.errors import UserError
 from helpers.files import write_text_atomically
-from helpers.inspection.ptx_check import check_valid
-from helpers.inspection.ptx_edit import Program, read_program, render
-from helpers.inspection.ptx_sweeps import Change, apply_change, sweeps
+from helpers.search.minimize.check import check_valid
+from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
+from helpers.search.minimize.program import Program, read_program, render
+from helpers.search.minimize.sweeps import Change, apply_change, sweeps
 
 MAX_STATE_BYTES = 256_000_000
 _STATE_FORMAT = 1

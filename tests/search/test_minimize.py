@@ -14,14 +14,15 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler import minimize, probe
-from helpers.compiler.minimize import minimize_ptx, verify_agreement
 from helpers.compiler.toolchain import installed_ptxas
 from helpers.errors import UserError
-from helpers.inspection.ptx_check import check_valid
-from helpers.inspection.ptx_edit import read_program, render
-from helpers.inspection.ptx_repair import Edit
-from helpers.inspection.ptx_sweeps import Change, apply_change
+from helpers.search.minimize import minimize_ptx as minimize
+from helpers.search.minimize import prober as probe
+from helpers.search.minimize.check import check_valid
+from helpers.search.minimize.minimize_ptx import minimize_ptx, verify_agreement
+from helpers.search.minimize.program import read_program, render
+from helpers.search.minimize.repair import Edit
+from helpers.search.minimize.sweeps import Change, apply_change
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "ptx"

@@ -1,6 +1,6 @@
 """Ablation: change one thing at a time in a spec that dies or spills, then search for the smallest cure.
 
-Nothing here knows a kernel: changes come as knobs (`helpers.compiler.knobs`), verdicts from ptxas.
+Nothing here knows a kernel: changes come as knobs (`helpers.search.changes`), verdicts from ptxas.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from helpers.compiler.compile import (
     usable_cores,
 )
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.knobs import Knob
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
+from helpers.search.changes import Knob
 
 COMPILES, NO_SPILLS = "compiles", "no spills"
 # What `necessary` means, by what the baseline is.

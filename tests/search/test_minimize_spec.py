@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.compiler import minimize_spec as module
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
-from helpers.compiler.minimize_spec import minimize_spec
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
+from helpers.search.minimize import minimize_spec as module
+from helpers.search.minimize.minimize_spec import minimize_spec
 
 SPEC = KernelSpec(
     kernel=KernelRef("kernel.py", "kernel"),

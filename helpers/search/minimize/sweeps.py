@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from helpers.inspection.ptx_check import block_numbers
-from helpers.inspection.ptx_edit import Function, Program, Unit
-from helpers.inspection.ptx_repair import ANY, FORWARD, ZERO, Edit, apply_edit
+from helpers.search.minimize.check import block_numbers
+from helpers.search.minimize.program import Function, Program, Unit
+from helpers.search.minimize.repair import ANY, FORWARD, ZERO, Edit, apply_edit
 
 __all__ = ["Change", "apply_change", "sweeps"]
 

@@ -10,9 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler import gate as module
 from helpers.compiler.cliff_matmul import matmul_spec
-from helpers.compiler.gate import (
+from helpers.compiler.report import CompileReport
+from helpers.compiler.toolchain import Toolchain
+from helpers.errors import UserError
+from helpers.reporting.ladder import format_gate, gate_command_result, gate_table
+from helpers.search import gate as module
+from helpers.search.gate import (
     BASELINE_COLUMNS,
     Measured,
     baseline_text,
@@ -26,10 +30,6 @@ from helpers.compiler.gate import (
     read_specs,
     write_baseline,
 )
-from helpers.compiler.report import CompileReport
-from helpers.compiler.toolchain import Toolchain
-from helpers.errors import UserError
-from helpers.reporting.ladder import format_gate, gate_command_result, gate_table
 
 CLEAN = Measured(
     "a", "sm_100a", "ok", regs_per_thread=200, spill_store_bytes=0, spill_load_bytes=0, tensor_core_path="tcgen05",
