@@ -23,7 +23,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.requests import Choice, product
+from helpers.attention.choice import Choice, product
 from helpers.compiler.compile import CompileRequest, compile_matrix, usable_cores
 from helpers.compiler.toolchain import resolve_triton, toolchains_root
 from helpers.errors import UserError

@@ -25,8 +25,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from helpers.attention.choice import Choice
 from helpers.attention.lean import LeanTile, build_lean_spec
-from helpers.attention.requests import Choice
 from helpers.attention.shapes import AttentionShape
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.report import CompileReport

@@ -26,7 +26,7 @@ from pathlib import Path
 REPO_ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO_ROOT))
 
-from helpers.attention.requests import Choice, product  # noqa: E402
+from helpers.attention.choice import Choice, product  # noqa: E402
 from helpers.compiler.compile import compile_matrix, usable_cores  # noqa: E402
 from helpers.compiler.toolchain import resolve_triton, toolchains_root  # noqa: E402
 from helpers.compiler.worker.pool import POOL, worker_environment  # noqa: E402

@@ -34,7 +34,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.audit import AuditCell, audit_requests, audit_row, cliffs, spill_free_tile
+from helpers.attention.studies.tile_audit import AuditCell, audit_requests, audit_row, cliffs, spill_free_tile
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.toolchain import ENVIRONMENT, INCIDENT_TRITON, install, resolve_triton, version_key
 from helpers.errors import UserError

@@ -14,7 +14,7 @@ import platform
 import sys
 
 import helpers as rc
-from helpers.attention.cliff_grid import cliff_choices, recorded_maps
+from helpers.attention.studies.cliff_map import cliff_choices, recorded_maps
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.files import write_text_atomically

@@ -30,9 +30,9 @@ _HOMES = {
     "helpers.attention.shapes": ("GEMMA4_31B_GLOBAL", "GEMMA4_31B_SLIDING", "AttentionShape"),
     "helpers.attention.tiles": ("TILE_ROWS", "TileConfig", "choose_tile", "tile_row"),
     "helpers.attention.spec": ("INCIDENT", "LEAN", "Ingredients", "build_spec"),
-    "helpers.attention.requests": ("Choice", "product"),
+    "helpers.attention.choice": ("Choice", "product"),
     "helpers.attention.sglang_kernel": ("sglang_extend_spec",),
-    "helpers.attention.incident": (
+    "helpers.attention.studies.incident": (
         "GEMMA4_LAYERS",
         "INCIDENT_CHOICE",
         "PTXAS_FLAGS_TRIED",
@@ -41,8 +41,8 @@ _HOMES = {
         "inside_ptxas_choices",
         "tile_chooser_choices",
     ),
-    "helpers.attention.cases": ("gpu_cases", "interpreter_cases", "lean_cases"),
-    "helpers.attention.numerics": ("resolve_backend", "run_cases", "summarise"),
+    "helpers.attention.correctness.cases": ("gpu_cases", "interpreter_cases", "lean_cases"),
+    "helpers.attention.correctness.numerics": ("resolve_backend", "run_cases", "summarise"),
     "helpers.reporting.numerics_view": (
         "count_table",
         "fp8_table",
@@ -93,7 +93,7 @@ _HOMES = {
         "targets_table",
         "throughput",
     ),
-    "helpers.attention.audit": ("audit_requests", "audit_row", "spill_free_tile"),
+    "helpers.attention.studies.tile_audit": ("audit_requests", "audit_row", "spill_free_tile"),
     "helpers.reporting.audit_view": (
         "audit_counts",
         "audit_offenders",
@@ -110,7 +110,7 @@ _HOMES = {
         "peak_line_table",
         "plot_liveness_accuracy",
     ),
-    "helpers.attention.ablations": ("ablate_choice",),
+    "helpers.attention.ladder": ("ablate_choice",),
     "helpers.search.bisect": ("bisect_kernel",),
     "helpers.inspection.ptx.pressure": ("held_across", "pressure_profile"),
     "helpers.reporting.ladder": ("ladder_table", "search_table", "version_findings", "version_grid"),

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import cli, main
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.report import CompileReport
 
 REPO_ROOT = Path(__file__).parents[1]

@@ -25,10 +25,10 @@ from typing import Any
 
 import torch
 
-from helpers.attention.inputs import TORCH_DTYPES, Problem
-from helpers.attention.numerics import TOLERANCE_FACTOR, UNIT_ROUNDOFF, Errors, errors_against, judge
+from helpers.attention.correctness.inputs import TORCH_DTYPES, Problem
+from helpers.attention.correctness.numerics import TOLERANCE_FACTOR, UNIT_ROUNDOFF, Errors, errors_against, judge
+from helpers.attention.correctness.reference_sampled import packed_rows, sampled_attention, sampled_tokens
 from helpers.attention.peers import Prepared, Variant, default_variants, prepare
-from helpers.attention.sampled import packed_rows, sampled_attention, sampled_tokens
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, LLAMA_LIKE, AttentionShape
 from helpers.errors import UserError
 

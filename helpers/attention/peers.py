@@ -28,7 +28,7 @@ from helpers.errors import UserError
 if TYPE_CHECKING:
     import torch
 
-    from helpers.attention.inputs import Problem
+    from helpers.attention.correctness.inputs import Problem
 
 FETCH = "python benchmarks/fetch_peers.py"
 FA3_LIBRARY = "_vllm_fa3_C.abi3.so"
@@ -421,7 +421,7 @@ def dense_kv(problem: Problem, *, quantised: bool = False) -> tuple[torch.Tensor
     """
     import torch
 
-    from helpers.attention.sampled import cached_rows
+    from helpers.attention.correctness.reference_sampled import cached_rows
 
     shape = problem.shape
     results = []

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.spec import head_dim_blocks
 from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.bring.from_wheel import fetch_wheel

@@ -36,7 +36,7 @@ def audit_command(
 
     Reads the recorded rows; benchmarks/record_audit.py makes them, on any machine with a Triton.
     """
-    from helpers.attention.audit import OPTIONS
+    from helpers.attention.studies.tile_audit import OPTIONS
     from helpers.hardware import get_arch
 
     if csv_path is not None:
@@ -96,7 +96,7 @@ def _live(wanted: dict[str, list], triton: str | None, *, quiet: bool) -> tuple[
     """(rows compiled now, or taken from this machine's cache; a sentence that says so)."""
     import pandas as pd
 
-    from helpers.attention.audit import ARCHS, audit_requests, row_of
+    from helpers.attention.studies.tile_audit import ARCHS, audit_requests, row_of
 
     cells = audit_requests(
         triton=triton or INCIDENT_TRITON, archs=wanted["arch"] or tuple(ARCHS), head_dims=wanted["head_dim"],

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import click
 
-from helpers.attention.requests import MAX_MATRIX, Choice, product
+from helpers.attention.choice import MAX_MATRIX, Choice, product
 from helpers.attention.spec import CHOICES
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.report import CompileReport

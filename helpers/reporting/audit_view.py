@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.attention.audit import EVERYWHERE, OPTIONS, SEARCH, audit_kv_dtypes, audit_tables
+from helpers.attention.studies.tile_audit import EVERYWHERE, OPTIONS, SEARCH, audit_kv_dtypes, audit_tables
 from helpers.attention.tiles import TILE_ROWS
 from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
 from helpers.errors import UserError

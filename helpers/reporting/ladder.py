@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.attention.ablations import knobs_for
+from helpers.attention.ladder import knobs_for
 from helpers.compiler.compile import CompileRequest
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import COMPILED, CompileReport

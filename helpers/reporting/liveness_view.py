@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.attention.audit import ESTIMATE_RULE, OPTIONS
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import describe
+from helpers.attention.studies.tile_audit import ESTIMATE_RULE, OPTIONS
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
 from helpers.hardware import ARCHS

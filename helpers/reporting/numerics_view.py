@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
-    from helpers.attention.numerics import NumericsRow
+    from helpers.attention.correctness.numerics import NumericsRow
 
 _CASTS = {
     "cache rounding alone": "the fp8 cache itself\n(exact arithmetic on it)",
@@ -38,10 +38,10 @@ def gpu_numerics() -> tuple[pd.DataFrame, str]:
     if not torch.cuda.is_available():
         table = read_rows("numerics_h200")
         return table, provenance(table)
-    from helpers.attention.cases import gpu_cases, lean_cases
-    from helpers.attention.interpreter import KernelProcesses
-    from helpers.attention.numerics import run_cases
-    from helpers.attention.studies import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes
+    from helpers.attention.correctness.cases import gpu_cases, lean_cases
+    from helpers.attention.correctness.fp8_and_tiles import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes
+    from helpers.attention.correctness.numerics import run_cases
+    from helpers.attention.correctness.processes import KernelProcesses
 
     with KernelProcesses(interpret=False) as processes:
         cases = gpu_cases()

@@ -15,8 +15,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, pressure_profile

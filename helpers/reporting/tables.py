@@ -6,9 +6,9 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from helpers.attention.incident import GEMMA4_LAYERS
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
+from helpers.attention.studies.incident import GEMMA4_LAYERS
 from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_row
 from helpers.compiler.report import CompileReport
 from helpers.hardware import ARCHS, get_arch

@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas

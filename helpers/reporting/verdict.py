@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from helpers.attention.incident import GEMMA4_LAYERS, INCIDENT_CHOICE, gemma4_choices
+from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE, gemma4_choices
 from helpers.reporting.records import compile_choices, compile_one, evidence_line
 from helpers.reporting.tables import layer_table
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.attention.ablations import is_extend_kernel, knobs_for
+from helpers.attention.ladder import is_extend_kernel, knobs_for
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas

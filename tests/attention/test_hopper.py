@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.attention.cases import hopper_cases
+from helpers.attention.correctness.cases import hopper_cases
+from helpers.attention.correctness.inputs import make_problem
+from helpers.attention.correctness.numerics import run_cases
 from helpers.attention.hopper import FASTER_THAN_LEAN, TILES, HopperTile, build_hopper_spec, prepare_hopper, why_not
-from helpers.attention.inputs import make_problem
-from helpers.attention.numerics import run_cases
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, LLAMA_LIKE, AttentionShape
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain

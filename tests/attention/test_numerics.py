@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.attention.cases import (
+from helpers.attention.correctness.cases import (
     GPU_DIMS,
     INTERPRETER_DIMS,
     MATRIX_FACTORS,
@@ -14,8 +14,17 @@ from helpers.attention.cases import (
     gpu_cases,
     interpreter_cases,
 )
-from helpers.attention.inputs import make_problem
-from helpers.attention.numerics import (
+from helpers.attention.correctness.fp8_and_tiles import (
+    FP8_VARIANTS,
+    TILE_VARIANTS,
+    fp8_rows,
+    fp8_shapes,
+    run_study,
+    tile_rows,
+    tile_shapes,
+)
+from helpers.attention.correctness.inputs import make_problem
+from helpers.attention.correctness.numerics import (
     Errors,
     errors_against,
     judge,
@@ -26,18 +35,9 @@ from helpers.attention.numerics import (
     tolerance,
     write_rows,
 )
-from helpers.attention.reference import attention_float64
+from helpers.attention.correctness.reference import attention_float64
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN, REPO_ROOT
-from helpers.attention.studies import (
-    FP8_VARIANTS,
-    TILE_VARIANTS,
-    fp8_rows,
-    fp8_shapes,
-    run_study,
-    tile_rows,
-    tile_shapes,
-)
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
 

@@ -14,8 +14,8 @@ import torch
 
 from helpers.attention import peers
 from helpers.attention.bench import bench_problem
+from helpers.attention.correctness.reference import attention_float64
 from helpers.attention.peers import Prepared, Variant, bind_by_name, dense_kv, fa3_why_not, paged_kv, prepare
-from helpers.attention.reference import attention_float64
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
 from helpers.compiler.bring.wheels import (
     copy_member,

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.attention.incident import INCIDENT_CHOICE, incident_rows
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE, incident_rows
 from helpers.compiler.compile import (
     _frontend_failure,
     _judge,

@@ -11,7 +11,7 @@ import pytest
 
 import helpers.compiler.compile as compile_module
 from helpers.__main__ import main
-from helpers.attention.requests import Choice, product
+from helpers.attention.choice import Choice, product
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.errors import UserError
 

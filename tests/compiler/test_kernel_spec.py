@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.errors import UserError
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_request
 from helpers.compiler.toolchain import resolve_triton
 from helpers.inspection.binary.cubin import disassemble, readable_copy, register_counts

@@ -9,7 +9,7 @@ import pytest
 
 import helpers as rc
 from helpers.__main__ import main
-from helpers.attention.audit import EVERYWHERE, audit_requests
+from helpers.attention.studies.tile_audit import EVERYWHERE, audit_requests
 from helpers.errors import UserError
 from helpers.reporting.audit_view import cell_words
 from helpers.reporting.liveness_view import LEAST_SPECS, MAIN_ARCHS, audit_label

@@ -18,7 +18,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import helpers as rc
-from helpers.attention.cliff_grid import CLIFF_TILES, CLIFF_WARPS, cliff_choices
+from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_choices
 from helpers.compiler.report import CompileReport
 from helpers.reporting.explorers import cliff_map as cliff_module
 from helpers.reporting.explorers.cliff_map import Cell, difference_html, passing_neighbour, recorded_cells
@@ -179,7 +179,7 @@ def test_a_click_opens_a_cell_with_pressure_ptx_and_the_difference_to_a_neighbou
 
 def test_cells_that_are_not_recorded_appear_as_they_compile(monkeypatch, toolchain_351):
     monkeypatch.setattr(cliff_module, "CLIFF_TILES", ("16x64",))
-    monkeypatch.setattr("helpers.attention.cliff_grid.CLIFF_TILES", ("16x64",))
+    monkeypatch.setattr("helpers.attention.studies.cliff_map.CLIFF_TILES", ("16x64",))
     monkeypatch.setattr(cliff_module, "recorded_cells", lambda _base: {})
     monkeypatch.setattr(cliff_module._Map, "first", ("16x64", 8))
     seen = []

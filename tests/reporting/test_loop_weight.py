@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from helpers.__main__ import main
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_request
 from helpers.inspection.binary.sass_loops import LOOP_TRIPS, LoopSpills
 from helpers.reporting.loop_weight import report_loop_spills, spill_weight

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.attention.incident import INCIDENT_CHOICE
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton

@@ -140,7 +140,7 @@ def test_the_incident(toolchain_351):
 
     How far half a minute gets depends on the machine, so no step is asked for here; the made-up compiler above asks.
     """
-    from helpers.attention.incident import INCIDENT_CHOICE
+    from helpers.attention.studies.incident import INCIDENT_CHOICE
 
     started = time.monotonic()
     spec = INCIDENT_CHOICE.request().spec

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import main
-from helpers.attention.ablations import is_extend_kernel
+from helpers.attention.ladder import is_extend_kernel
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import Toolchain
 from helpers.search.ablate import COMPILES, ENDS_SPILLS, MAKES_IT_COMPILE, NO_SPILLS, TOO_MANY, Limits, ablate

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.cliff_matmul import cliff_request, matmul_spec
 from helpers.compiler.compile import compile_request
 from helpers.compiler.kernel_spec import KernelRef

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.errors import UserError
 from helpers.files import write_text_atomically
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import ipywidgets as w
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.shapes import HEAD_DIMS, KV_DTYPES
 from helpers.attention.spec import CHOICES
 from helpers.compiler.report import EXPLANATIONS, CompileReport

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from helpers.attention.cliff_grid import CLIFF_TILES, CLIFF_WARPS, cliff_choices
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
+from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_choices
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
 from helpers.reporting.explorers.choices import (

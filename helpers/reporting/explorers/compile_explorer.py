@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.reporting.explorers.choices import (
     INGREDIENTS,
     choice_controls,

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler import cache
 from helpers.errors import UserError
 from helpers.reporting.display import evidence_label

@@ -7,9 +7,9 @@ import html
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.errors import UserError
 from helpers.reporting.explorers.choices import (
     INGREDIENTS,

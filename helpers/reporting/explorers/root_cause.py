@@ -6,8 +6,8 @@ import html
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED
 from helpers.reporting.explorers.choices import (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.attention.tiles import TileConfig, choose_tile, tile_row
 from helpers.compiler.report import CompileReport
 from helpers.hardware import get_arch

@@ -7,7 +7,7 @@ import contextvars
 import threading
 from collections.abc import Callable, Iterable
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.run_ptxas import stop_runs
 from helpers.compiler.worker.pool import POOL

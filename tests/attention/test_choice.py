@@ -5,15 +5,15 @@ import shlex
 import pytest
 
 from helpers.__main__ import cli
-from helpers.attention.incident import (
+from helpers.attention.choice import MAX_MATRIX, Choice, product
+from helpers.attention.shapes import GEMMA4_31B_SLIDING
+from helpers.attention.spec import build_spec
+from helpers.attention.studies.incident import (
     INCIDENT_CHOICE,
     gemma4_choices,
     inside_ptxas_choices,
     tile_chooser_choices,
 )
-from helpers.attention.requests import MAX_MATRIX, Choice, product
-from helpers.attention.shapes import GEMMA4_31B_SLIDING
-from helpers.attention.spec import build_spec
 from helpers.attention.tiles import TileConfig
 from helpers.commands.common import choices_of
 from helpers.errors import UserError

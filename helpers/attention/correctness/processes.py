@@ -111,7 +111,7 @@ class _Process:
         if interpret:
             # One core per worker: the pool is what runs in parallel.
             environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", "from helpers.attention.interpreter import serve; serve()"]
+        command = [sys.executable, "-c", "from helpers.attention.correctness.processes import serve; serve()"]
         self._log = bytearray()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment
@@ -187,7 +187,7 @@ def serve() -> None:
 def mend_interpreter() -> None:
     """Mend four faults of Triton's interpreter in this process.
 
-    The first three are in Triton 3.5.1, 3.6.0 and 3.7.1, and tests/attention/test_interpreter.py shows them;
+    The first three are in Triton 3.5.1, 3.6.0 and 3.7.1, and tests/attention/test_processes.py shows them;
     the last is gone in 3.7.1.
 
     * bf16 is kept as uint16, and `create_dot` multiplies those integers. Here operands are up-cast first.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from helpers.attention.inputs import TORCH_DTYPES, Problem
+from helpers.attention.correctness.inputs import TORCH_DTYPES, Problem
 from helpers.attention.shapes import AttentionShape
 from helpers.errors import UserError
 

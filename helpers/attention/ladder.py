@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.spec import CHOICES, EXTEND_KERNEL
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.hardware import MAX_REGS_PER_THREAD

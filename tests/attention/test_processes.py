@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from helpers.attention.interpreter import KernelProcesses, WorkerFailed
+from helpers.attention.correctness.processes import KernelProcesses, WorkerFailed
 from helpers.errors import UserError
 
 DOT = """

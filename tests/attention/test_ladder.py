@@ -6,7 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.attention.ablations import (
+from helpers.attention.choice import Choice
+from helpers.attention.ladder import (
     GROUPS,
     KEEP_ALL_BUT_KERNEL,
     KEEP_TILE,
@@ -16,8 +17,7 @@ from helpers.attention.ablations import (
     is_extend_kernel,
     knobs_for,
 )
-from helpers.attention.incident import INCIDENT_CHOICE
-from helpers.attention.requests import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.reporting.ladder import format_ablation, ladder_table, search_table
 from helpers.reporting.root_cause_view import ingredient_table

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.tiles import CHOOSERS, TILE_ROWS, default_num_warps, tile_row
 from helpers.compiler.compile import CompileRequest, compile_request, usable_cores
 from helpers.compiler.report import CompileReport

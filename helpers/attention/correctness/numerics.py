@@ -33,13 +33,13 @@ from typing import Any
 
 import torch
 
-from helpers.attention.cases import INGREDIENT_SETS, Case
+from helpers.attention.correctness.cases import INGREDIENT_SETS, Case
+from helpers.attention.correctness.inputs import Problem, fence_intact, make_problem
+from helpers.attention.correctness.processes import KernelProcesses, WorkerFailed
+from helpers.attention.correctness.reference import attention_float64, attention_low_precision
 from helpers.attention.hopper import HopperTile, prepare_hopper
-from helpers.attention.inputs import Problem, fence_intact, make_problem
-from helpers.attention.interpreter import KernelProcesses, WorkerFailed
 from helpers.attention.launch import prepare_launch
 from helpers.attention.lean import LeanTile, prepare_lean
-from helpers.attention.reference import attention_float64, attention_low_precision
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT, Ingredients
 from helpers.attention.tiles import TileConfig
@@ -247,7 +247,7 @@ def run_cases(
     kernel_path: str | None = None,
     processes: KernelProcesses | None = None,
     progress: Callable[[int, int, NumericsRow], None] | None = None,
-    command: str = "helpers.attention.numerics.run_cases",
+    command: str = "helpers.attention.correctness.numerics.run_cases",
 ) -> list[NumericsRow]:
     """The rows of `cases`, in order, run in worker processes on a CUDA GPU or in Triton's interpreter.
 

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 
-from helpers.attention.cases import SMALL_TILES, Case
-from helpers.attention.inputs import fence_intact, make_problem
-from helpers.attention.interpreter import KernelProcesses
-from helpers.attention.numerics import (
+from helpers.attention.correctness.cases import SMALL_TILES, Case
+from helpers.attention.correctness.inputs import fence_intact, make_problem
+from helpers.attention.correctness.numerics import (
     Errors,
     NumericsRow,
     blank_row,
@@ -26,7 +25,8 @@ from helpers.attention.numerics import (
     tolerance,
     with_errors,
 )
-from helpers.attention.reference import attention_float64, attention_low_precision
+from helpers.attention.correctness.processes import KernelProcesses
+from helpers.attention.correctness.reference import attention_float64, attention_low_precision
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN
 from helpers.attention.tiles import TileConfig, parse_tile
@@ -217,7 +217,7 @@ def run_study(
     *,
     processes: KernelProcesses | None = None,
     progress: Callable[[int, int, NumericsRow], None] | None = None,
-    command: str = "helpers.attention.studies.run_study",
+    command: str = "helpers.attention.correctness.fp8_and_tiles.run_study",
 ) -> list[NumericsRow]:
     """The rows of `fp8_rows` or `tile_rows` over these shapes, run in worker processes like `run_cases`."""
     tasks = []

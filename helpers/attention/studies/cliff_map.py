@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 
 # Rows from few accumulator elements to many; every size is one that some engine's tile table or autotuner names.
 CLIFF_TILES = ("16x64", "32x64", "64x64", "64x128", "128x32", "128x64", "128x128")

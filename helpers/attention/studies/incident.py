@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.shapes import (
     GEMMA4_31B_GLOBAL,
     GEMMA4_31B_GLOBAL_LAYERS,

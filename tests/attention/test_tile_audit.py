@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.attention.audit import (
+from helpers.attention.spec import INCIDENT
+from helpers.attention.studies.tile_audit import (
     AUDIT_HEAD_DIMS,
     CANDIDATE_TILES,
     EVERYWHERE,
@@ -27,7 +28,6 @@ from helpers.attention.audit import (
     spill_free_tile,
     table_tiles,
 )
-from helpers.attention.spec import INCIDENT
 from helpers.attention.tiles import TILE_ROWS, choose_tile
 from helpers.errors import UserError
 from helpers.hardware import ARCHS, get_arch
