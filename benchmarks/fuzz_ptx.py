@@ -36,12 +36,12 @@ sys.path.insert(0, str(REPO_ROOT))
 
 from helpers.compiler.run_ptxas import run_ptxas  # noqa: E402
 from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
+from helpers.diagnosis.pressure import format_pressure, pressure_report  # noqa: E402
 from helpers.errors import UserError  # noqa: E402
 from helpers.files import write_text_atomically  # noqa: E402
 from helpers.inspection.ptx import graph as cfg
 from helpers.inspection.ptx import scan as ptx
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log  # noqa: E402
-from helpers.reporting.pressure import format_pressure, pressure_report  # noqa: E402
 from helpers.search.minimize import check as ptx_check
 from helpers.search.minimize import program as ptx_edit
 from helpers.search.minimize import sweeps as ptx_sweeps
@@ -183,8 +183,8 @@ def read_everything(text: str) -> None:
     except UserError:
         pass
     edit_it(text)
-    if importlib.util.find_spec("helpers.reporting.diagnose"):
-        from helpers.reporting.diagnose import diagnose
+    if importlib.util.find_spec("helpers.diagnosis.diagnose"):
+        from helpers.diagnosis.diagnose import diagnose
 
         diagnose(text).text()
 

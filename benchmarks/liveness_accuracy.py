@@ -31,9 +31,9 @@ from helpers.attention.shapes import AttentionShape
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
+from helpers.diagnosis.pressure import sass_pressure
 from helpers.files import write_text_atomically
 from helpers.inspection.ptx.pressure import CAP, pressure_profile
-from helpers.reporting.pressure import sass_pressure
 from helpers.reporting.records import DATA
 
 ARCHS = ("sm_90a", "sm_100a", "sm_120a")

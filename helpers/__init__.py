@@ -124,7 +124,7 @@ _HOMES = {
     ),
     "helpers.reporting.demand_view": ("both_sides", "demand_table", "plot_both_sides"),
     "helpers.reporting.tuple_study": ("plot_tuple_experiment", "tuple_counts", "tuple_experiment"),
-    "helpers.reporting.diagnose": ("diagnose",),
+    "helpers.diagnosis.diagnose": ("diagnose",),
     "helpers.reporting.diagnosis_tables": ("diagnosis_table", "facts_table", "remedy_table"),
     "helpers.reporting.paste_widget": ("example_log", "paste_box"),
     "helpers.search.try_this": ("edits_table", "try_this"),

@@ -217,8 +217,8 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def pressure_command(file: Path, as_json: bool) -> None:
     """Show the demand on registers along any PTX file, by source line where it knows; assembles nothing."""
+    from helpers.diagnosis.pressure import format_pressure, pressure_report
     from helpers.files import read_text_bounded
-    from helpers.reporting.pressure import format_pressure, pressure_report
 
     ptx = read_text_bounded(file, MAX_PTX_BYTES, "the PTX", errors="replace")
     show_result(pressure_report(ptx), as_json, format_pressure)

@@ -42,8 +42,8 @@ def diagnose_command(file: Path, as_json: bool) -> None:
     Takes a Python traceback with or without line breaks, ptxas's stderr, Triton's printed PTX, CI output. Nothing in it
     is run, and no file it names is opened.
     """
+    from helpers.diagnosis.diagnose import diagnose
     from helpers.inspection.crash.pasted_text import clean_text, decode_log
-    from helpers.reporting.diagnose import diagnose
 
     data, left_out = _read(file)
     text = decode_log(data)

@@ -24,10 +24,10 @@ from helpers.compiler.toolchain import (
     resolve_triton,
     version_key,
 )
+from helpers.diagnosis.diagnose import Diagnosis, diagnose
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.inspection.ptx.scan import ptx_header
-from helpers.reporting.diagnose import Diagnosis, diagnose
 from helpers.reporting.repro import safe_flags
 from helpers.search.gate import read_specs
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.diagnosis.pressure import sass_pressure
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
-from helpers.reporting.pressure import sass_pressure
 from helpers.reporting.records import Evidence, ptx_of
 from helpers.reporting.root_cause_view import source_text
 from helpers.reporting.style import LIMIT_COLOUR, claim, status_colour, use_house_style

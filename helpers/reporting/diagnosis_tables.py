@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from helpers.compiler.toolchain import version_key
-from helpers.reporting.diagnose import Diagnosis, diagnose
-from helpers.reporting.diagnosis_view import printable
+from helpers.diagnosis.diagnose import Diagnosis, diagnose
+from helpers.diagnosis.diagnosis import printable
 from helpers.reporting.records import read_rows
 
 if TYPE_CHECKING:

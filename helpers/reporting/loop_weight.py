@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.compiler.report import CompileReport
+from helpers.diagnosis.pressure import nvdisasm_programs
 from helpers.inspection.binary.cubin import disassemble
 from helpers.inspection.binary.sass_loops import LoopSpills, loop_spills
-from helpers.reporting.pressure import nvdisasm_programs
 
 
 def report_loop_spills(report: CompileReport) -> LoopSpills | None:

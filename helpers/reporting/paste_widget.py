@@ -7,9 +7,9 @@ from pathlib import Path
 
 import ipywidgets as w
 
+from helpers.diagnosis.diagnose import Diagnosis, diagnose
 from helpers.errors import UserError
 from helpers.inspection.crash.pasted_text import decode_log
-from helpers.reporting.diagnose import Diagnosis, diagnose
 from helpers.reporting.explorers.frame import OWN_KEYS
 
 # What a notebook's connection takes comfortably; the command line reads longer logs.

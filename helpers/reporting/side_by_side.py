@@ -18,11 +18,11 @@ from pathlib import Path
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import CompileReport
+from helpers.diagnosis.pressure import sass_pressure
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, pressure_profile
 from helpers.inspection.ttgir import ttgir_lines
 from helpers.reporting.explorers.frame import command_html
-from helpers.reporting.pressure import sass_pressure
 from helpers.reporting.records import Evidence, compile_choices, ptx_of
 from helpers.reporting.source_view import source_lines_of
 

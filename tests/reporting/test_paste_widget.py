@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 import helpers as rc
+from helpers.diagnosis.diagnose import diagnose
 from helpers.reporting import paste_widget
-from helpers.reporting.diagnose import diagnose
 
 LOGS = Path(__file__).parents[1] / "fixtures" / "logs"
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.diagnosis.pressure import pressure_plot, pressure_profile, pressure_report
 from helpers.errors import UserError
 from helpers.reporting.explorers.choices import (
     INGREDIENTS,
@@ -23,7 +24,6 @@ from helpers.reporting.explorers.choices import (
 from helpers.reporting.explorers.frame import ExplorerFrame, View, drop, facts_html, kept_picture
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.plots import plot_ptx_landscape
-from helpers.reporting.pressure import pressure_plot, pressure_profile, pressure_report
 from helpers.reporting.records import Evidence, ptx_of
 from helpers.reporting.source_view import source_lines_of
 from helpers.reporting.style import claim, use_house_style

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from helpers.reporting.style import status_colour
 
 if TYPE_CHECKING:
-    from helpers.reporting.diagnose import Diagnosis
+    from helpers.diagnosis.diagnose import Diagnosis
 
 WIDTH = 110
 MAX_EVIDENCE = 24

@@ -13,11 +13,11 @@ import pytest
 import helpers as rc
 from helpers.__main__ import main
 from helpers.commands import diagnose as command
+from helpers.diagnosis.diagnose import TITLES, diagnose
+from helpers.diagnosis.incidents import known_incidents
+from helpers.diagnosis.suggestions import archs_of_limit, measured, warps_of_cap
 from helpers.inspection.crash.crash_log import KINDS
-from helpers.reporting.diagnose import TITLES, diagnose
-from helpers.reporting.incidents import known_incidents
 from helpers.reporting.records import DATA
-from helpers.reporting.suggestions import archs_of_limit, measured, warps_of_cap
 
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT / "tests" / "fixtures" / "logs"

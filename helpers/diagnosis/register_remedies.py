@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.hardware import MAX_REGS_PER_THREAD
-from helpers.inspection.crash.crash_log import CrashLog, Failure
-from helpers.reporting.suggestions import (
+from helpers.diagnosis.suggestions import (
     ARITHMETIC,
     MEASURED_ON,
     POWERS,
@@ -15,6 +13,8 @@ from helpers.reporting.suggestions import (
     register_share,
     warps_of_cap,
 )
+from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.inspection.crash.crash_log import CrashLog, Failure
 
 
 def exhaustion(log: CrashLog, failure: Failure) -> Advice:

@@ -7,9 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.errors import UserError
-from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
-from helpers.reporting.pressure import (
+from helpers.diagnosis.pressure import (
     format_pressure,
     held_table,
     nvdisasm_programs,
@@ -18,6 +16,8 @@ from helpers.reporting.pressure import (
     pressure_table,
     tuple_table,
 )
+from helpers.errors import UserError
+from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
 
 PTX = Path(__file__).parents[1] / "fixtures" / "ptx"
 

@@ -8,13 +8,10 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from helpers.errors import UserError
-from helpers.hardware import MAX_REGS_PER_THREAD
-from helpers.inspection.crash.crash_log import CrashLog, Failure, parse_crash_log
-from helpers.reporting import diagnosis_view
-from helpers.reporting.incidents import SAME, Match, match_incidents
-from helpers.reporting.remedies import advice
-from helpers.reporting.suggestions import (
+from helpers.diagnosis import diagnosis as diagnosis_view
+from helpers.diagnosis.incidents import SAME, Match, match_incidents
+from helpers.diagnosis.remedies import advice
+from helpers.diagnosis.suggestions import (
     ABOUT_MEASURED,
     MEASURED_ON,
     Suggestion,
@@ -22,6 +19,9 @@ from helpers.reporting.suggestions import (
     register_share,
     warps_of_cap,
 )
+from helpers.errors import UserError
+from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.inspection.crash.crash_log import CrashLog, Failure, parse_crash_log
 
 CERTAIN, LIKELY, NONE = "certain", "likely", "none"
 
