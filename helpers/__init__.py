@@ -128,7 +128,7 @@ _HOMES = {
     "helpers.reporting.diagnosis_tables": ("diagnosis_table", "facts_table", "remedy_table"),
     "helpers.reporting.paste_widget": ("example_log", "paste_box"),
     "helpers.search.try_this": ("edits_table", "try_this"),
-    "helpers.reporting.bundle": ("report",),
+    "helpers.bundle.report": ("report",),
     "helpers.reporting.own_crash_view": (
         "bundle_table",
         "bundle_text",

@@ -36,7 +36,7 @@ def report_command(
     stdin); without one, the options spell out a configuration of the extend kernel. Before it is written, the zip's own
     repro.sh is run in an empty folder and must fail as recorded.
     """
-    from helpers.reporting.bundle import report
+    from helpers.bundle.report import report
 
     if source is None:
         what: object = request_of(None, options)
@@ -64,7 +64,7 @@ def _one(values: list | None) -> str | None:
 
 
 def _stdin() -> str:
-    from helpers.reporting.bundle_source import MAX_SOURCE_BYTES, decode
+    from helpers.bundle.material import MAX_SOURCE_BYTES, decode
 
     content = click.get_binary_stream("stdin").read(MAX_SOURCE_BYTES + 1)
     if len(content) > MAX_SOURCE_BYTES:

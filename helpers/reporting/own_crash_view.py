@@ -18,8 +18,8 @@ from helpers.reporting.records import DATA, read_rows
 if TYPE_CHECKING:
     import pandas as pd
 
+    from helpers.bundle.draft import Bundle
     from helpers.compiler.kernel_spec import KernelSpec
-    from helpers.reporting.bundle_draft import Bundle
 
 _PURPOSE = {
     "README.md": "what happens, what was expected, the one command",

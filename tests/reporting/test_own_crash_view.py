@@ -50,7 +50,7 @@ def test_a_compile_in_this_process_says_how_it_ended_and_names_no_folder(warps, 
 
 
 def test_a_bundle_is_listed_whole_with_a_purpose_each(toolchain_351, tmp_path):
-    from helpers.reporting.bundle import report
+    from helpers.bundle.report import report
 
     bundle = report(cliff_request(), tmp_path / "report.zip")
     table = view.bundle_table(bundle)

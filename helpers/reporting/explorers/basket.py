@@ -87,7 +87,7 @@ def _write(folder: Path, bundles: bool) -> list[Path]:
 
 def _bundle(choice: Choice, path: Path) -> tuple[list[Path], str]:
     """(files, a sentence for the index) of one configuration's report bundle."""
-    from helpers.reporting.bundle import report
+    from helpers.bundle.report import report
 
     try:
         bundle = report(choice, path)

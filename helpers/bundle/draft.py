@@ -8,10 +8,8 @@ import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.compiler.run_ptxas import Assembly
-from helpers.errors import UserError
-from helpers.reporting.bundle_findings import Findings
-from helpers.reporting.bundle_parts import (
+from helpers.bundle.facts import Findings
+from helpers.bundle.findings import (
     edits_of,
     environment_of,
     kernel_files,
@@ -20,8 +18,10 @@ from helpers.reporting.bundle_parts import (
     ptxas_table,
     table_csv,
 )
-from helpers.reporting.issue_text import Facts, issue, readme
-from helpers.reporting.repro import RUN_LIMIT_S, expected_of, repro_script, run_repro, safe_member, zip_bytes
+from helpers.bundle.issue_text import Facts, issue, readme
+from helpers.bundle.repro import RUN_LIMIT_S, expected_of, repro_script, run_repro, safe_member, zip_bytes
+from helpers.compiler.run_ptxas import Assembly
+from helpers.errors import UserError
 
 
 @dataclass(frozen=True)

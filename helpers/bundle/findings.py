@@ -15,14 +15,14 @@ from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
+from helpers.bundle.material import Material
+from helpers.bundle.repro import RUN_LIMIT_S
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.run_ptxas import Assembly, run_ptxas
 from helpers.compiler.toolchain import installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
-from helpers.reporting.bundle_source import Material
-from helpers.reporting.repro import RUN_LIMIT_S
 from helpers.search.ablate import Limits
 from helpers.search.try_this import try_ptx, try_this
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from helpers.bundle.withhold import withhold_ptx
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, register_declarations
 from helpers.inspection.ptxas import parse_ptxas_log
-from helpers.reporting.withhold import withhold_ptx
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ptx"
 

@@ -6,13 +6,13 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from helpers.bundle.findings import Row
+from helpers.bundle.issue_text import Facts, where_to_report
+from helpers.bundle.material import Material
+from helpers.bundle.repro import Expected, one_command
+from helpers.bundle.scrub import Identity, Scrubber
+from helpers.bundle.withhold import withhold_ptx
 from helpers.compiler.report import COMPILED
-from helpers.reporting.bundle_parts import Row
-from helpers.reporting.bundle_source import Material
-from helpers.reporting.issue_text import Facts, where_to_report
-from helpers.reporting.repro import Expected, one_command
-from helpers.reporting.scrub import Identity, Scrubber
-from helpers.reporting.withhold import withhold_ptx
 
 Say = Callable[[str], None]
 _WHAT = {

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.run_ptxas import Assembly
-from helpers.errors import UserError
-from helpers.reporting.repro import (
+from helpers.bundle.repro import (
     NO_PTXAS,
     NOT_THE_SAME,
     SAME,
@@ -28,6 +26,8 @@ from helpers.reporting.repro import (
     unpack,
     zip_bytes,
 )
+from helpers.compiler.run_ptxas import Assembly
+from helpers.errors import UserError
 
 FATAL = "ptxas fatal   : (C7600) Register allocation failed with register count of '255'."
 C7600 = Expected("register_exhausted", "C7600", "(C7600)")

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from helpers.bundle.draft import Bundle, Draft
+from helpers.bundle.facts import Say
+from helpers.bundle.material import Source, read_material
+from helpers.bundle.scrub import Identity
 from helpers.errors import UserError
 from helpers.files import write_bytes_atomically, write_text_atomically
-from helpers.reporting.bundle_draft import Bundle, Draft
-from helpers.reporting.bundle_findings import Say
-from helpers.reporting.bundle_source import Source, read_material
-from helpers.reporting.scrub import Identity
 
 __all__ = ["Bundle", "report"]
 

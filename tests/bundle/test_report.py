@@ -19,13 +19,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.attention.choice import Choice
+from helpers.bundle import draft as bundle_draft
+from helpers.bundle import material as bundle_source
+from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, where_to_report
+from helpers.bundle.report import report
+from helpers.bundle.scrub import Identity
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
-from helpers.reporting import bundle_draft, bundle_source
-from helpers.reporting.bundle import report
-from helpers.reporting.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, where_to_report
-from helpers.reporting.scrub import Identity
 from helpers.search.gate import read_specs
 
 ROOT = Path(__file__).parents[2]
@@ -193,7 +194,7 @@ def test_a_repro_that_does_not_fail_again_stops_the_writing(tmp_path, monkeypatc
 
 
 def test_what_scrubbing_misses_stops_the_writing(tmp_path, monkeypatch, no_edits):
-    monkeypatch.setattr("helpers.reporting.scrub.Scrubber.code", lambda _self, text: text)
+    monkeypatch.setattr("helpers.bundle.scrub.Scrubber.code", lambda _self, text: text)
     with pytest.raises(UserError, match="after scrubbing there is still"):
         report(planted_ptx(), tmp_path / "r.zip", identity=ADA)
     assert list(tmp_path.iterdir()) == []

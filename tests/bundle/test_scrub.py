@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from helpers.bundle.scrub import Identity, Scrubber, this_machine
 from helpers.inspection.ptx.scan import count_instructions, instructions_by_source_line
-from helpers.reporting.scrub import Identity, Scrubber, this_machine
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ptx"
 ADA = Identity(homes=("/home/ada",), users=("ada", "zoë"), hosts=("fjord-12.example.org", "fjord-12"))
