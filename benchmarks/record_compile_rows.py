@@ -19,7 +19,7 @@ from pathlib import Path
 import helpers as rc
 from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.reporting.records import DATA
-from helpers.reporting.tables import report_row
+from helpers.show.reports import report_row
 
 LEFT_OUT = {"cached", "tensor_core_path", "verdict", "spec_key", "ptxas_command", "failed_stage"}
 

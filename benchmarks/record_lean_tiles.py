@@ -19,7 +19,7 @@ from helpers.attention.shapes import LLAMA_LIKE
 from helpers.files import write_text_atomically
 from helpers.hardware import ARCHS
 from helpers.reporting.records import DATA
-from helpers.reporting.tables import ctas_per_sm
+from helpers.show.reports import ctas_per_sm
 
 LAYERS = (rc.GEMMA4_31B_SLIDING, rc.GEMMA4_31B_GLOBAL, LLAMA_LIKE)
 

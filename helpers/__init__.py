@@ -53,7 +53,7 @@ _HOMES = {
         "tile_study_table",
     ),
     "helpers.reporting.records": ("compile_choices", "compile_one", "provenance", "ptx_of", "read_rows"),
-    "helpers.reporting.tables": (
+    "helpers.show.reports": (
         "against_reference",
         "branch_table",
         "chooser_table",
@@ -65,7 +65,7 @@ _HOMES = {
         "spill_grid",
         "wide_operand_table",
     ),
-    "helpers.reporting.plots": (
+    "helpers.show.plots": (
         "plot_before_after",
         "plot_cost",
         "plot_ptx_landscape",

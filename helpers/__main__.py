@@ -131,7 +131,7 @@ def matrix_command(
 
     with dask_executor(dask_address) as executor:
         reports = run_with_progress(requests, quiet=quiet, executor=executor)
-    from helpers.reporting.tables import reports_table
+    from helpers.show.reports import reports_table
 
     if as_json:
         echo_json([r.to_dict() for r in reports])
@@ -198,9 +198,9 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
 
     Spills are also weighed by the loops they sit in, as the SASS shows them: as many bytes in deeper loops fail too.
     """
+    from helpers.compiler.disassemble import spill_weight
     from helpers.compiler.toolchain import Toolchain
     from helpers.reporting.ladder import format_gate, gate_command_result
-    from helpers.reporting.loop_weight import spill_weight
     from helpers.search.gate import read_specs
 
     names = [name.strip() for name in archs.split(",")]

@@ -180,7 +180,7 @@ def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
         return {"pressure.txt": told + "\n"}
     import matplotlib.pyplot as plt
 
-    from helpers.reporting.style import claim, use_house_style
+    from helpers.show.style import claim, use_house_style
 
     use_house_style()
     fig, ax = plt.subplots(figsize=(8.5, 3.6))

@@ -6,7 +6,7 @@ import html
 import textwrap
 from typing import TYPE_CHECKING
 
-from helpers.reporting.style import status_colour
+from helpers.show.style import status_colour
 
 if TYPE_CHECKING:
     from helpers.diagnosis.diagnose import Diagnosis

@@ -164,7 +164,7 @@ def tuple_table(profile: PressureProfile, top: int = 8) -> pd.DataFrame:
 
 def pressure_plot(ax: Axes, profile: PressureProfile, *, marks: Mapping[str, int] | None = None) -> None:
     """Draw demand along the PTX of one kernel with the cap as a line; `marks` are labels and PTX lines to point at."""
-    from helpers.reporting.style import LIMIT_COLOUR, status_colour
+    from helpers.show.style import LIMIT_COLOUR, status_colour
 
     where, demand = [p[0] for p in profile.points], [p[1] for p in profile.points]
     ax.fill_between(where, demand, step="mid", color=status_colour("ok"), alpha=0.35, linewidth=0)

@@ -13,7 +13,7 @@ from helpers.attention.tiles import TILE_ROWS
 from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
-from helpers.reporting.style import FAILED_MARK, OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
+from helpers.show.style import FAILED_MARK, OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd

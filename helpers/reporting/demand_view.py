@@ -11,7 +11,7 @@ from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
 from helpers.reporting.records import Evidence, ptx_of
 from helpers.reporting.root_cause_view import source_text
-from helpers.reporting.style import LIMIT_COLOUR, claim, status_colour, use_house_style
+from helpers.show.style import LIMIT_COLOUR, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd

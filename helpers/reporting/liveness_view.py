@@ -16,7 +16,7 @@ from helpers.errors import UserError
 from helpers.hardware import ARCHS
 from helpers.inspection.ptx.pressure import CAP
 from helpers.reporting.records import read_rows
-from helpers.reporting.style import LIMIT_COLOUR, claim, use_house_style
+from helpers.show.style import LIMIT_COLOUR, claim, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd

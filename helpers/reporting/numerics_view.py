@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from helpers.reporting.records import provenance, read_rows
-from helpers.reporting.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -19,7 +19,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.reporting.display import table_html
+from helpers.show.display import table_html
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode

@@ -16,11 +16,11 @@ from helpers.compiler.toolchain import BUNDLED, version_key
 from helpers.diagnosis.pressure import pressure_plot
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, pressure_profile
-from helpers.reporting.display import remember_words
 from helpers.reporting.source_view import source_lines_of
-from helpers.reporting.style import FAILED_MARK, LIMIT_COLOUR, bare_cells, claim, status_colour, use_house_style
 from helpers.search.ablate import Ablation, Rung
 from helpers.search.bisect import NO_VERDICT
+from helpers.show.display import remember_words
+from helpers.show.style import FAILED_MARK, LIMIT_COLOUR, bare_cells, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.reporting.records import provenance, read_rows
-from helpers.reporting.style import (
+from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
     FAILED_MARK,

@@ -21,7 +21,7 @@ from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 from helpers.inspection.ptxas import parse_ptxas_log
 from helpers.reporting.records import read_rows
-from helpers.reporting.style import FAILED_MARK, claim, status_colour, use_house_style
+from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd

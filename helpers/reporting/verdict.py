@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE, gemma4_choices
 from helpers.reporting.records import compile_choices, compile_one, evidence_line
-from helpers.reporting.tables import layer_table
+from helpers.show.reports import layer_table
 
 if TYPE_CHECKING:
     import pandas as pd

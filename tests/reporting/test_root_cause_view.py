@@ -12,10 +12,10 @@ import pytest
 import helpers as rc
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import held_across
-from helpers.reporting.display import figure_metadata
 from helpers.reporting.records import LIVE, Evidence
 from helpers.search.ablate import MAKES_IT_COMPILE, TOO_MANY, Ablation, Rung
 from helpers.search.changes import Knob
+from helpers.show.display import figure_metadata
 
 PTX = Path(__file__).parents[1] / "fixtures" / "ptx"
 

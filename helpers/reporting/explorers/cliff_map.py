@@ -33,7 +33,7 @@ from helpers.reporting.explorers.frame import ExplorerFrame, View, facts_html, p
 from helpers.reporting.explorers.landscape import pressure_picture, pressure_rows
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.records import Evidence, provenance, ptx_of, read_rows
-from helpers.reporting.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
+from helpers.show.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

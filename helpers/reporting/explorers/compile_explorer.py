@@ -14,7 +14,7 @@ from helpers.reporting.explorers.choices import (
 )
 from helpers.reporting.explorers.frame import ExplorerFrame, View, kept_png, reports_key
 from helpers.reporting.explorers.work import Work
-from helpers.reporting.plots import plot_registers
+from helpers.show.plots import plot_registers
 
 FIELDS = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "num_stages", "triton", "ptxas", *INGREDIENTS)
 

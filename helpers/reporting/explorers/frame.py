@@ -25,11 +25,11 @@ import ipywidgets as w
 from helpers.attention.choice import Choice
 from helpers.compiler import cache
 from helpers.errors import UserError
-from helpers.reporting.display import evidence_label
 from helpers.reporting.explorers.basket import BasketItem, add_to_basket
 from helpers.reporting.explorers.work import Cancelled, Work
 from helpers.reporting.records import Evidence
-from helpers.reporting.style import status_colour
+from helpers.show.display import evidence_label
+from helpers.show.style import status_colour
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

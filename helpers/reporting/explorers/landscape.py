@@ -23,10 +23,10 @@ from helpers.reporting.explorers.choices import (
 )
 from helpers.reporting.explorers.frame import ExplorerFrame, View, drop, facts_html, kept_picture
 from helpers.reporting.explorers.work import Work
-from helpers.reporting.plots import plot_ptx_landscape
 from helpers.reporting.records import Evidence, ptx_of
 from helpers.reporting.source_view import source_lines_of
-from helpers.reporting.style import claim, use_house_style
+from helpers.show.plots import plot_ptx_landscape
+from helpers.show.style import claim, use_house_style
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -12,7 +12,8 @@ from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop,
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.numerics_view import plot_error_budget
 from helpers.reporting.records import provenance, read_rows
-from helpers.reporting.style import (
+from helpers.reporting.throughput_view import BASELINE, PEER_COLOUR, case_rows
+from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
     FAILED_MARK,
@@ -20,7 +21,6 @@ from helpers.reporting.style import (
     claim,
     use_house_style,
 )
-from helpers.reporting.throughput_view import BASELINE, PEER_COLOUR, case_rows
 
 if TYPE_CHECKING:
     import pandas as pd

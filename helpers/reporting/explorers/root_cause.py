@@ -30,10 +30,10 @@ from helpers.reporting.explorers.frame import (
 )
 from helpers.reporting.explorers.work import Work
 from helpers.reporting.ladder import version_grid
-from helpers.reporting.plots import plot_registers
 from helpers.reporting.records import Evidence, provenance, read_rows
-from helpers.reporting.style import claim, status_colour, use_house_style
 from helpers.search.bisect import NO_VERDICT
+from helpers.show.plots import plot_registers
+from helpers.show.style import claim, status_colour, use_house_style
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,9 +13,9 @@ from helpers.hardware import get_arch
 from helpers.reporting.explorers.choices import choice_controls, choice_of, evidence_words, is_final, note
 from helpers.reporting.explorers.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png, reports_key
 from helpers.reporting.explorers.work import Work
-from helpers.reporting.plots import plot_before_after
 from helpers.reporting.records import Evidence
-from helpers.reporting.tables import ctas_per_sm
+from helpers.show.plots import plot_before_after
+from helpers.show.reports import ctas_per_sm
 
 FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
 AFTER = (("after the fix", "after_fix"), ("release 0.5.15", "release_0_5_15"))

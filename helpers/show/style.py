@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.reporting.display import register_formatters, remember_words
+from helpers.show.display import register_formatters, remember_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -67,7 +67,7 @@ def test_landscape_has_one_row_an_opcode_and_width():
 def test_status_colours_differ_in_lightness_as_well():
     from matplotlib.colors import to_rgb
 
-    from helpers.reporting.style import OTHER_FAILURE_COLOUR, STATUS_COLOURS
+    from helpers.show.style import OTHER_FAILURE_COLOUR, STATUS_COLOURS
 
     def lightness(colour: str) -> float:
         r, g, b = to_rgb(colour)

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from helpers.compiler.report import CompileReport
 from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.scan import wide_operands
-from helpers.reporting.display import evidence_label
 from helpers.reporting.records import Evidence
-from helpers.reporting.style import (
+from helpers.show.display import evidence_label
+from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
     FAILED_MARK,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from helpers.reporting.display import evidence_label, figure_metadata, table_html
+from helpers.show.display import evidence_label, figure_metadata, table_html
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_the_label_is_what_the_words_say(words: str, label: str):
 def test_a_figure_with_a_claim_carries_words_and_source():
     import matplotlib.pyplot as plt
 
-    from helpers.reporting.style import claim
+    from helpers.show.style import claim
 
     figure, axes = plt.subplots()
     assert figure_metadata(figure) == {}

@@ -10,8 +10,8 @@ import pytest
 from helpers.__main__ import main
 from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_request
+from helpers.compiler.disassemble import report_loop_spills, spill_weight
 from helpers.inspection.binary.sass_loops import LOOP_TRIPS, LoopSpills
-from helpers.reporting.loop_weight import report_loop_spills, spill_weight
 from helpers.search.gate import parse_baseline
 
 SPILLING = Choice(head_dim=512, window=None, tile="32x64")
