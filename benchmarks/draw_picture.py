@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.studies.incident import incident_rows
-from helpers.reporting.records import compile_choices
 from helpers.show.display import figure_metadata
 from helpers.show.plots import plot_registers
+from helpers.workbook.evidence import compile_choices
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = (

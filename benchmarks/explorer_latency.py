@@ -20,8 +20,8 @@ from collections.abc import Callable
 
 import helpers as rc
 from helpers.files import write_text_atomically
-from helpers.reporting.explorers.frame import ExplorerFrame
-from helpers.reporting.records import DATA
+from helpers.workbook.evidence import DATA
+from helpers.workbook.explorer.frame import ExplorerFrame
 
 LIMIT_MS = 200
 CHANGES = (

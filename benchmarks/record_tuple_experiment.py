@@ -14,9 +14,9 @@ import sys
 
 from helpers.compiler.toolchain import ToolchainMissing, installed_ptxas, version_key
 from helpers.files import write_text_atomically
-from helpers.reporting.ladder import version_findings
-from helpers.reporting.records import DATA, read_rows
-from helpers.reporting.tuple_study import RECORDED, tuple_rows
+from helpers.workbook.evidence import DATA, read_rows
+from helpers.workbook.root_cause.ladder import version_findings
+from helpers.workbook.root_cause.wide_moves import RECORDED, tuple_rows
 
 
 def main() -> int:

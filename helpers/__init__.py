@@ -17,7 +17,7 @@ _HOMES = {
     "helpers.compiler.bring.from_file": ("spec_from_file",),
     "helpers.compiler.bring.from_wheel": ("spec_from_wheel",),
     "helpers.search.autotune": ("autotune_report",),
-    "helpers.compiler.cliff_matmul": ("cliff_request", "matmul_spec"),
+    "helpers.workbook.your_own_crash.cliff_matmul": ("cliff_request", "matmul_spec"),
     "helpers.inspection.ptx.scan": (
         "count_instructions",
         "instructions_by_source_line",
@@ -43,7 +43,7 @@ _HOMES = {
     ),
     "helpers.attention.correctness.cases": ("gpu_cases", "interpreter_cases", "lean_cases"),
     "helpers.attention.correctness.numerics": ("resolve_backend", "run_cases", "summarise"),
-    "helpers.reporting.numerics_view": (
+    "helpers.workbook.numerics": (
         "count_table",
         "fp8_table",
         "gpu_numerics",
@@ -52,7 +52,7 @@ _HOMES = {
         "plot_fp8_sources",
         "tile_study_table",
     ),
-    "helpers.reporting.records": ("compile_choices", "compile_one", "provenance", "ptx_of", "read_rows"),
+    "helpers.workbook.evidence": ("compile_choices", "compile_one", "provenance", "ptx_of", "read_rows"),
     "helpers.show.reports": (
         "against_reference",
         "branch_table",
@@ -73,8 +73,8 @@ _HOMES = {
         "plot_spill_grid",
         "use_house_style",
     ),
-    "helpers.reporting.side_by_side": ("side_by_side",),
-    "helpers.reporting.source_view": (
+    "helpers.workbook.side_by_side": ("side_by_side",),
+    "helpers.workbook.prose": (
         "compiler_log",
         "find_lines",
         "kernel_source",
@@ -84,7 +84,7 @@ _HOMES = {
     ),
     "helpers.attention.hopper": ("HopperTile", "build_hopper_spec"),
     "helpers.attention.lean": ("LEAN_TABLE", "LeanTile", "build_lean_spec", "choose_lean_tile"),
-    "helpers.reporting.throughput_view": (
+    "helpers.workbook.throughput": (
         "case_rows",
         "plot_roofline",
         "plot_sweep",
@@ -94,7 +94,7 @@ _HOMES = {
         "throughput",
     ),
     "helpers.attention.studies.tile_audit": ("audit_requests", "audit_row", "spill_free_tile"),
-    "helpers.reporting.audit_view": (
+    "helpers.workbook.root_cause.tile_audit": (
         "audit_counts",
         "audit_offenders",
         "audit_rows",
@@ -102,8 +102,8 @@ _HOMES = {
         "reader_question_table",
         "spill_free_choices",
     ),
-    "helpers.reporting.scaling_view": ("scaling_table",),
-    "helpers.reporting.liveness_view": (
+    "helpers.workbook.scaling": ("scaling_table",),
+    "helpers.workbook.root_cause.estimate": (
         "liveness_counts",
         "liveness_misses",
         "liveness_specs",
@@ -113,8 +113,8 @@ _HOMES = {
     "helpers.attention.ladder": ("ablate_choice",),
     "helpers.search.bisect": ("bisect_kernel",),
     "helpers.inspection.ptx.pressure": ("held_across", "pressure_profile"),
-    "helpers.reporting.ladder": ("ladder_table", "search_table", "version_findings", "version_grid"),
-    "helpers.reporting.root_cause_view": (
+    "helpers.workbook.root_cause.ladder": ("ladder_table", "search_table", "version_findings", "version_grid"),
+    "helpers.workbook.root_cause.pressure": (
         "held_lines",
         "ingredient_table",
         "line_demands",
@@ -122,14 +122,14 @@ _HOMES = {
         "plot_pressure",
         "plot_version_matrix",
     ),
-    "helpers.reporting.demand_view": ("both_sides", "demand_table", "plot_both_sides"),
-    "helpers.reporting.tuple_study": ("plot_tuple_experiment", "tuple_counts", "tuple_experiment"),
+    "helpers.workbook.root_cause.demand": ("both_sides", "demand_table", "plot_both_sides"),
+    "helpers.workbook.root_cause.wide_moves": ("plot_tuple_experiment", "tuple_counts", "tuple_experiment"),
     "helpers.diagnosis.diagnose": ("diagnose",),
-    "helpers.reporting.diagnosis_tables": ("diagnosis_table", "facts_table", "remedy_table"),
-    "helpers.reporting.paste_widget": ("example_log", "paste_box"),
+    "helpers.workbook.your_own_crash.diagnosis_tables": ("diagnosis_table", "facts_table", "remedy_table"),
+    "helpers.workbook.your_own_crash.paste_box": ("example_log", "paste_box"),
     "helpers.search.try_this": ("edits_table", "try_this"),
     "helpers.bundle.report": ("report",),
-    "helpers.reporting.own_crash_view": (
+    "helpers.workbook.your_own_crash.views": (
         "bundle_table",
         "bundle_text",
         "compile_here",
@@ -138,15 +138,15 @@ _HOMES = {
         "scratch_folder",
         "wheel_table",
     ),
-    "helpers.reporting.teaching": ("fold",),
-    "helpers.reporting.verdict": ("workbook_verdict",),
-    "helpers.reporting.explorers.basket": ("basket", "report_basket"),
-    "helpers.reporting.explorers.cliff_map": ("cliff_map",),
-    "helpers.reporting.explorers.compile_explorer": ("explorer",),
-    "helpers.reporting.explorers.landscape": ("landscape_explorer",),
-    "helpers.reporting.explorers.recorded": ("numerics_explorer", "throughput_explorer"),
-    "helpers.reporting.explorers.root_cause": ("root_cause_explorer",),
-    "helpers.reporting.explorers.tile_explorer": ("tile_explorer",),
+    "helpers.workbook.teaching": ("fold",),
+    "helpers.workbook.verdict": ("workbook_verdict",),
+    "helpers.workbook.explorer.basket": ("basket", "report_basket"),
+    "helpers.workbook.inside_ptxas.cliff_map": ("cliff_map",),
+    "helpers.workbook.reproduce_the_crash": ("explorer",),
+    "helpers.workbook.inside_ptxas.landscape": ("landscape_explorer",),
+    "helpers.workbook.explorer.recorded": ("numerics_explorer", "throughput_explorer"),
+    "helpers.workbook.root_cause.explorer": ("root_cause_explorer",),
+    "helpers.workbook.sm100_branch": ("tile_explorer",),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -160,7 +160,7 @@ def ablate_command(spec: Path | None, hold: str | None, as_json: bool, **options
     SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process): constexprs, launch options and
     ptxas levels are what is changed. Without it, the options spell out a configuration of the extend kernel.
     """
-    from helpers.reporting.ladder import ablate_command_result, format_ablation
+    from helpers.workbook.root_cause.ladder import ablate_command_result, format_ablation
 
     held = None if hold is None else [name.strip() for name in hold.split(",") if name.strip()]
     result = ablate_command_result(request_of(spec, options), hold=held)
@@ -179,7 +179,7 @@ def bisect_command(spec: Path | None, axis: str, install: bool, as_json: bool, *
     SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process); without it, the options spell out
     a configuration of the extend kernel.
     """
-    from helpers.reporting.ladder import bisect_command_result, format_bisection
+    from helpers.workbook.root_cause.ladder import bisect_command_result, format_bisection
 
     result = bisect_command_result(request_of(spec, options), axis=axis, install=install)
     show_result(result, as_json, format_bisection)
@@ -200,8 +200,8 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
     """
     from helpers.compiler.disassemble import spill_weight
     from helpers.compiler.toolchain import Toolchain
-    from helpers.reporting.ladder import format_gate, gate_command_result
     from helpers.search.gate import read_specs
+    from helpers.workbook.root_cause.ladder import format_gate, gate_command_result
 
     names = [name.strip() for name in archs.split(",")]
     result = gate_command_result(

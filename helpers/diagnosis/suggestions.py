@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from functools import lru_cache
 
 from helpers.hardware import ARCHS, MAX_REGS_PER_THREAD, GpuArch
-from helpers.reporting.records import DATA
+from helpers.workbook.evidence import DATA
 
 POWERS = (1, 2, 4, 8, 16, 32)
 MEASURED_ON = "on the incident's kernel"

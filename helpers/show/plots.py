@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING
 from helpers.compiler.report import CompileReport
 from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.scan import wide_operands
-from helpers.reporting.records import Evidence
 from helpers.show.display import evidence_label
 from helpers.show.style import (
     AFTER_COLOUR,
@@ -24,6 +23,7 @@ from helpers.show.style import (
     status_colour,
     use_house_style,
 )
+from helpers.workbook.evidence import Evidence
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,8 +20,8 @@ from helpers.inspection.ptx.scan import (
     register_declarations,
     wide_operands,
 )
-from helpers.reporting.records import Evidence
-from helpers.reporting.source_view import source_lines_of
+from helpers.workbook.evidence import Evidence
+from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:
     import pandas as pd

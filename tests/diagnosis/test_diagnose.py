@@ -17,7 +17,7 @@ from helpers.diagnosis.diagnose import TITLES, diagnose
 from helpers.diagnosis.incidents import known_incidents
 from helpers.diagnosis.suggestions import archs_of_limit, measured, warps_of_cap
 from helpers.inspection.crash.crash_log import KINDS
-from helpers.reporting.records import DATA
+from helpers.workbook.evidence import DATA
 
 ROOT = Path(__file__).parents[2]
 LOGS = ROOT / "tests" / "fixtures" / "logs"

@@ -14,8 +14,6 @@ from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
-from helpers.reporting.ladder import bisection_dict, version_findings, version_grid
-from helpers.reporting.records import read_rows
 from helpers.search.bisect import (
     BAD,
     GOOD,
@@ -30,6 +28,8 @@ from helpers.search.bisect import (
     readable_pairs,
     version_pairs,
 )
+from helpers.workbook.evidence import read_rows
+from helpers.workbook.root_cause.ladder import bisection_dict, version_findings, version_grid
 
 VERSIONS = [f"3.{n}.0" for n in range(16)]
 

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.cliff_matmul import matmul_spec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
-from helpers.reporting.ladder import format_gate, gate_command_result, gate_table
 from helpers.search import gate as module
 from helpers.search.gate import (
     BASELINE_COLUMNS,
@@ -30,6 +28,8 @@ from helpers.search.gate import (
     read_specs,
     write_baseline,
 )
+from helpers.workbook.root_cause.ladder import format_gate, gate_command_result, gate_table
+from helpers.workbook.your_own_crash.cliff_matmul import matmul_spec
 
 CLEAN = Measured(
     "a", "sm_100a", "ok", regs_per_thread=200, spill_store_bytes=0, spill_load_bytes=0, tensor_core_path="tcgen05",

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from helpers.attention.choice import Choice
-from helpers.compiler.cliff_matmul import cliff_request, matmul_spec
 from helpers.compiler.compile import compile_request
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.toolchain import resolve_triton
@@ -26,6 +25,7 @@ from helpers.search.try_this import (
     try_ptx,
     try_this,
 )
+from helpers.workbook.your_own_crash.cliff_matmul import cliff_request, matmul_spec
 
 INCIDENT_PTX = Path(__file__).parents[2] / "data" / "incident.ptx.gz"
 

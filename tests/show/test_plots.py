@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import helpers as rc
-from helpers.reporting.records import LIVE, Evidence
+from helpers.workbook.evidence import LIVE, Evidence
 
 
 @pytest.fixture

@@ -1,0 +1,140 @@
+"""Numerics as people read them: rows live or recorded, the error budget, where fp8's error comes from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
+from helpers.workbook.evidence import provenance, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from helpers.attention.correctness.numerics import NumericsRow
+
+_CASTS = {
+    "cache rounding alone": "the fp8 cache itself\n(exact arithmetic on it)",
+    "q cast alone": "casting q to fp8",
+    "p cast alone": "casting p to fp8",
+    "kernel, as_stored": "kernel, as_stored\n(both casts)",
+    "kernel, upcast": "kernel, upcast\n(no cast)",
+}
+
+
+def numerics_table(rows: Iterable[NumericsRow]) -> pd.DataFrame:
+    """Rows as a table, every field a column."""
+    import pandas as pd
+
+    return pd.DataFrame([asdict(row) for row in rows])
+
+
+def gpu_numerics() -> tuple[pd.DataFrame, str]:
+    """(rows of the option matrix and both studies on a GPU, their source): live where there is a GPU, else recorded."""
+    import torch
+
+    if not torch.cuda.is_available():
+        table = read_rows("numerics_h200")
+        return table, provenance(table)
+    from helpers.attention.correctness.cases import gpu_cases, lean_cases
+    from helpers.attention.correctness.fp8_and_tiles import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes
+    from helpers.attention.correctness.numerics import run_cases
+    from helpers.attention.correctness.processes import KernelProcesses
+
+    with KernelProcesses(interpret=False) as processes:
+        cases = gpu_cases()
+        rows = run_cases([*cases, *lean_cases(cases)], "cuda", processes=processes)
+        rows += run_study(fp8_rows, fp8_shapes("large"), "cuda", processes=processes)
+        rows += run_study(tile_rows, tile_shapes("large"), "cuda", processes=processes)
+    return numerics_table(rows), f"live on this machine's {rows[0].device}"
+
+
+def count_table(table: pd.DataFrame) -> pd.DataFrame:
+    """How many cases of each tile table and ingredient set ran, passed, and how near its tolerance the worst came."""
+    matrix = table[table["study"] == "matrix"]
+    used = (matrix["row_rel"] / matrix["row_rel_tolerance"]).rename("used")
+    grouped = matrix.assign(used=used, passed=matrix["status"] == "ok").groupby(["tile_table", "ingredients"])
+    return grouped.agg(cases=("passed", "size"), passed=("passed", "sum"), worst_share=("used", "max")).reset_index()
+
+
+def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
+    """Each case's worst row error as a share of its derived tolerance, sorted; a failed case is a cross at the top."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    matrix = table[table["study"] == "matrix"]
+    share = (matrix["row_rel"] / matrix["row_rel_tolerance"]).where(matrix["status"] == "ok")
+    fp8 = matrix["kv_dtype"].str.startswith("fp8")
+    order = share.fillna(9).argsort()
+    fig, ax = plt.subplots(figsize=(8.5, 3.6))
+    for position, i in enumerate(order):
+        if share.iloc[i] != share.iloc[i]:
+            ax.plot(position, 1.15, marker="x", color="#8B1A1A", markersize=9, markeredgewidth=3)
+            continue
+        colour, mark = (BEFORE_COLOUR, "s") if fp8.iloc[i] else (AFTER_COLOUR, "o")
+        ax.plot(position, share.iloc[i], marker=mark, color=colour, markersize=5)
+    ax.axhline(1.0, color=LIMIT_COLOUR, linewidth=1.2)
+    ax.text(0, 1.02, "tolerance", fontsize=9)
+    ax.plot([], [], "s", color=BEFORE_COLOUR, label="fp8 cache")
+    ax.plot([], [], "o", color=AFTER_COLOUR, label="16-bit cache")
+    failed = matrix["status"].ne("ok").sum()
+    if failed:
+        ax.text(
+            len(matrix) - failed - 1.5, 1.15, f"{failed} failed", ha="right", va="center", fontsize=9, color="#8B1A1A"
+        )
+    ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6))
+    ax.set_ylim(0, 1.3)
+    ax.set_xlabel(f"{len(matrix)} cases, sorted")
+    ax.set_ylabel("worst row's error / its tolerance")
+    claim(ax, title, source)
+    plt.close(fig)
+    return fig
+
+
+def fp8_table(table: pd.DataFrame) -> pd.DataFrame:
+    """Relative error (Frobenius, against float64) of each source of fp8 error, one column a head dim."""
+    study = table[table["study"] == "fp8"]
+    wide = study.pivot_table(index="variant", columns="head_dim", values="rel", sort=False)
+    return wide.rename(columns=lambda d: f"hd{d}").reindex(list(_CASTS))
+
+
+def plot_fp8_sources(table: pd.DataFrame, title: str, source: str) -> Figure:
+    """Where fp8's error comes from, on a log axis: the cache's own rounding, either cast alone, and the two kernels."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    wide = fp8_table(table)
+    fig, ax = plt.subplots(figsize=(8.5, 3.9))
+    height = 0.8 / len(wide.columns)
+    for n, (column, colour, hatch) in enumerate(
+        zip(wide.columns, (AFTER_COLOUR, BEFORE_COLOUR), ("", "///"), strict=False)
+    ):
+        for y, value in enumerate(wide[column]):
+            ax.barh(
+                y + (n - 0.5) * height,
+                value,
+                height,
+                color=colour,
+                hatch=hatch,
+                edgecolor="white",
+                label=column if y == 0 else None,
+            )
+            ax.text(value, y + (n - 0.5) * height, f"  {value:.1e}", va="center", fontsize=8.5)
+    ax.set_xscale("log")
+    ax.set_xlim(8e-4, wide.max().max() * 4)
+    ax.set_yticks(range(len(wide)), [_CASTS[v] for v in wide.index], fontsize=9)
+    ax.invert_yaxis()
+    ax.set_xlabel("relative error against float64 (Frobenius norm)")
+    ax.legend(loc="lower right")
+    claim(ax, title, source)
+    plt.close(fig)
+    return fig
+
+
+def tile_study_table(table: pd.DataFrame) -> pd.DataFrame:
+    """What changes when the tile, the ingredients or the batch change: bit-equal share and relative difference."""
+    study = table[(table["study"] == "tiles") & table["bitwise_equal_fraction"].notna()]
+    columns = ["variant", "head_dim", "kv_dtype", "bitwise_equal_fraction", "rel", "max_abs"]
+    return study[columns].rename(columns={"rel": "relative_difference"}).reset_index(drop=True)

@@ -1,0 +1,79 @@
+"""The kernel's own source, shown with line numbers, and prose whose numbers come from values."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.attention.spec import EXTEND_KERNEL
+from helpers.compiler.report import EXPLANATIONS
+from helpers.workbook.evidence import Evidence
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+
+@lru_cache(maxsize=16)
+def source_lines_of(path: str) -> dict[int, str]:
+    """Line number to text, from 1."""
+    return dict(enumerate(Path(path).read_text().splitlines(), start=1))
+
+
+def kernel_source() -> str:
+    """The text of the file the extend kernel is compiled from."""
+    return Path(EXTEND_KERNEL.path).read_text()
+
+
+def find_lines(*needles: str) -> list[int]:
+    """The numbers of the kernel's lines that contain one of `needles`."""
+    return [n for n, text in source_lines_of(EXTEND_KERNEL.path).items() if any(needle in text for needle in needles)]
+
+
+def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML:
+    """Lines `first` to `last` of the kernel as they are compiled, some of them marked with a bar and bold type."""
+    from IPython.display import HTML
+
+    marked = set(highlight)
+    rows = []
+    for number, text in source_lines_of(EXTEND_KERNEL.path).items():
+        if first <= number <= last:
+            style = (
+                "background:#FBE3C5;color:#222;border-left:4px solid #D55E00"
+                if number in marked
+                else "border-left:4px solid transparent"
+            )
+            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {html.escape(text)}</div>')
+    return HTML(
+        f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
+    )
+
+
+def say(text: str) -> None:
+    """Show a sentence whose numbers were formatted from values, as Markdown."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(text.strip()))
+
+
+def compiler_log(evidence: Evidence) -> str:
+    """ptxas's own log of a compile, or its message where only a recorded row is at hand."""
+    path = evidence.report.log_path
+    if evidence.live and path:
+        return Path(path).read_text().strip()
+    return f"({evidence.source})\n{evidence.report.message}"
+
+
+def report_summary(evidence: Evidence) -> None:
+    """Print a report's verdict, numbers and evidence, without folders of this machine."""
+    report = evidence.report
+    print(f"{report.status}: {EXPLANATIONS[report.status]}")
+    print(f"  arch {report.arch}, Triton {report.triton_version}, ptxas {report.ptxas_version}")
+    print(f"  {report.verdict()}")
+    print(
+        f"  {report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns, "
+        f"tensor cores by {report.tensor_core_path}"
+    )
+    print(f"  {evidence.source}")

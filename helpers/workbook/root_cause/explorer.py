@@ -1,0 +1,239 @@
+"""The root-cause explorer: any Triton under any ptxas, any ingredient taken away, and what becomes of the crash."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.compiler.report import COMPILED
+from helpers.compiler.toolchain import BUNDLED
+from helpers.search.bisect import NO_VERDICT
+from helpers.show.plots import plot_registers
+from helpers.show.style import claim, status_colour, use_house_style
+from helpers.workbook.evidence import Evidence, provenance, read_rows
+from helpers.workbook.explorer.choices import (
+    INGREDIENTS,
+    choice_controls,
+    choice_of,
+    evidence_words,
+    is_final,
+    status_banner,
+)
+from helpers.workbook.explorer.frame import (
+    ExplorerFrame,
+    View,
+    banner,
+    drop,
+    facts_html,
+    kept_png,
+    png_of,
+    reports_key,
+)
+from helpers.workbook.explorer.work import Work
+from helpers.workbook.root_cause.ladder import version_grid
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+OWN = "its own"
+TOGGLES = ("kv_dtype", "window", "tile", *INGREDIENTS)
+
+
+def matrix_row(rows: pd.DataFrame, triton: str, ptxas: str) -> dict | None:
+    """The recorded row of a pair: its own PTX where that ptxas reads it, else the PTX written for it; None for none."""
+    pair = rows[(rows["triton"] == triton) & (rows["ptxas_asked"] == ptxas)]
+    judged = pair[~pair["status"].isin(NO_VERDICT)]
+    for found in (judged[judged["ptx_written_for"] == OWN], judged, pair):
+        if len(found):
+            return found.iloc[0].where(found.iloc[0].notna(), None).to_dict()
+    return None
+
+
+def _cell_words(row: dict) -> str:
+    if row["status"] in COMPILED:
+        return f"compiles, {row['spill_store_bytes']:.0f} B of spill stores"
+    if row["status"] == "register_exhausted":
+        return f"dies, {row['ptxas_code']}"
+    return str(row["status"]).replace("_", " ")
+
+
+def _family_words(rows: pd.DataFrame, triton: str) -> str:
+    """How one Triton's PTX fares under all the ptxas that read it, counted."""
+    mine = rows[(rows["triton"] == triton) & ~rows["status"].isin(NO_VERDICT)]
+    dead = int((~mine["status"].isin(COMPILED)).sum())
+    if dead in (0, len(mine)):
+        return f"{'dies' if dead else 'compiles'} under every one of the {len(mine)} ptxas tried: ptxas does not decide"
+    return f"dies under {dead} of the {len(mine)} ptxas tried"
+
+
+def plot_version_grid(grid: pd.DataFrame, chosen: tuple[str, str], title: str, subtitle: str) -> Figure:
+    """The version matrix as coloured cells, Triton down, ptxas across, the chosen cell framed."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    fig, ax = plt.subplots(figsize=(11.5, 1.7 + 0.42 * len(grid)))
+    for y, triton in enumerate(grid.index):
+        for x, ptxas in enumerate(grid.columns):
+            text = str(grid.iloc[y, x])
+            ground, ink = _cell_colours(text)
+            ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=ground, edgecolor="white", linewidth=1.5))
+            shown = text.removesuffix(" B") if text.startswith("C7") or text.endswith(" B") else "–"
+            ax.text(x, y, shown, ha="center", va="center", fontsize=8, color=ink)
+            if (triton, ptxas) == chosen:
+                ax.add_patch(plt.Rectangle((x - 0.44, y - 0.44), 0.88, 0.88, fill=False, edgecolor=ink, linewidth=2.5))
+    ax.set_xticks(range(len(grid.columns)), grid.columns, rotation=45, ha="right", fontsize=8)
+    ax.set_yticks(range(len(grid)), grid.index, fontsize=9)
+    ax.set_xlim(-0.5, len(grid.columns) - 0.5)
+    ax.set_ylim(len(grid) - 0.5, -0.5)
+    ax.grid(False)
+    ax.tick_params(length=0)
+    ax.spines[:].set_visible(False)
+    ax.set_xlabel("ptxas   (cell: bytes of spill stores, or the code ptxas died with; –: cannot read that PTX)")
+    ax.set_ylabel("Triton")
+    claim(ax, title, subtitle)
+    plt.close(fig)
+    return fig
+
+
+def _grid(rows: pd.DataFrame) -> pd.DataFrame:
+    return version_grid(rows, written_for_ptxas=True)
+
+
+def _still(rows: pd.DataFrame, view: View) -> bytes:
+    """The picture of the first view for pages without widgets."""
+    if view.png or view.choice is None:
+        return view.png
+    chosen = view.choice.triton, view.choice.ptxas
+    return png_of(lambda: plot_version_grid(_grid(rows), chosen, view.title, "the incident; recorded, compile-time"))
+
+
+def _cell_colours(text: str) -> tuple[str, str]:
+    """(ground, ink) of a cell of the grid."""
+    if text.startswith("C7"):
+        return status_colour("register_exhausted"), "white"
+    if text == "0 B":
+        return status_colour("ok"), "white"
+    return (status_colour("spills"), "black") if text.endswith(" B") else ("#EEEEEE", "black")
+
+
+def version_grid_html(grid: pd.DataFrame, chosen: tuple[str, str]) -> str:
+    """The version matrix as an HTML table, Triton down, ptxas across, the chosen cell framed; all text escaped."""
+    head = "".join(
+        f'<th scope="col" style="writing-mode:vertical-rl;padding:2px">{html.escape(ptxas)}</th>'
+        for ptxas in grid.columns
+    )
+    rows = ""
+    for triton in grid.index:
+        cells = ""
+        for ptxas in grid.columns:
+            text = str(grid.loc[triton, ptxas])
+            ground, ink = _cell_colours(text)
+            style = f"background:{ground};color:{ink};padding:3px 5px;text-align:center"
+            if (triton, ptxas) == chosen:
+                style += ";outline:3px solid currentColor;outline-offset:-3px;font-weight:bold"
+            shown = text.removesuffix(" B") if text.startswith("C7") or text.endswith(" B") else "–"
+            words = html.escape(f"Triton {triton}, ptxas {ptxas}: {text}")
+            cells += f'<td title="{words}" style="{style}">{html.escape(shown)}</td>'
+        rows += f'<tr><th scope="row">{html.escape(triton)}</th>{cells}</tr>'
+    return (
+        '<div style="overflow-x:auto"><table style="font-size:12px;border-collapse:separate;border-spacing:2px">'
+        "<caption>Triton down, ptxas across; cell: bytes of spill stores, or the code ptxas died with "
+        f"(–: cannot read that PTX)</caption><tr><td></td>{head}</tr>{rows}</table></div>"
+    )
+
+
+def _incident_view(rows: pd.DataFrame, choice: Choice) -> View:
+    """The incident itself under a pair of versions: recorded, all pairs at once, the pair framed."""
+    row = matrix_row(rows, choice.triton, choice.ptxas)
+    where = f"Triton {choice.triton}, ptxas {choice.ptxas}"
+    said = f"{where}: {_cell_words(row) if row else 'not recorded'}"
+    family = _family_words(rows, choice.triton)
+    other = row and row["ptx_written_for"] != OWN
+    facts = {
+        "this pair": said,
+        "PTX": (
+            f"written for ptxas {row['ptx_written_for']}, which is too old for this Triton's own" if other else None
+        )
+        or (row and f"version {row['ptx_version']}, {row['ptx_lines']:.0f} lines, the same for every ptxas in the row"),
+        f"Triton {choice.triton}": family,
+        "evidence": provenance(rows),
+    }
+    return View(
+        verdict=banner(row["status"] if row else "toolchain_missing", said) + facts_html(facts),
+        title=said,
+        command=choice.command(),
+        figure=version_grid_html(_grid(rows), (choice.triton, choice.ptxas)),
+        choice=choice,
+        data=row,
+    )
+
+
+def _changed_view(rows: pd.DataFrame, choice: Choice, work: Work) -> View:
+    """The configuration with ingredients taken away beside the incident under the same versions, both compiled."""
+    incident = replace(INCIDENT_CHOICE, triton=choice.triton, ptxas=choice.ptxas)
+    base, mine = work.compile([incident, choice])
+    changed = [n for n in TOGGLES if getattr(choice, n) != getattr(incident, n)]
+    taken = [f"{n.replace('_', ' ')} = {_shown(getattr(choice, n))}" for n in changed]
+    said = _effect(base, mine, taken)
+    row = matrix_row(rows, incident.triton, incident.ptxas)
+    facts = {
+        "changed": ", ".join(taken),
+        "the incident here": base.report.verdict(),
+        "with the change": mine.report.verdict(),
+        "recorded for the incident": _cell_words(row) if row else None,
+        "message": mine.report.message[:400],
+        "evidence": evidence_words(mine),
+    }
+    return View(
+        verdict=status_banner(mine.report) + facts_html(facts),
+        title=said,
+        command=choice.command(),
+        png=kept_png(
+            lambda: plot_registers([base, mine], said, labels=["the incident", ", ".join(taken)[:40]]),
+            figure="with and without",
+            said=said,
+            taken=taken,
+            reports=reports_key([base, mine]),
+        ),
+        choice=choice,
+        data=(base, mine),
+        final=is_final([base, mine]),
+    )
+
+
+def _shown(value: object) -> str:
+    return "none" if value is None else str(value)
+
+
+def _effect(base: Evidence, mine: Evidence, taken: list[str]) -> str:
+    words = "one change" if len(taken) == 1 else f"{len(taken)} changes"
+    if mine.report.status == "toolchain_missing":
+        return "this toolchain is not on this machine"
+    if base.report.crashed:
+        if mine.report.compiled:
+            return f"{words.capitalize()} and it compiles: {mine.report.spill_store_bytes} B of spill stores"
+        return f"{words.capitalize()}, and there is still no kernel: {mine.report.status.replace('_', ' ')}"
+    return f"{words.capitalize()}: {base.report.verdict()} becomes {mine.report.verdict()}"[:90]
+
+
+def root_cause_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
+    """An explorer of versions and ingredients: the recorded version matrix, and what taking an ingredient away does."""
+    rows = read_rows("version_matrix")
+    grid = version_grid(rows)
+    controls = {
+        "triton": drop("Triton", [(v, v) for v in grid.index], choice.triton),
+        "ptxas": drop("ptxas", [(v, v) for v in grid.columns], choice.ptxas or BUNDLED),
+        **choice_controls(choice, TOGGLES),
+    }
+
+    def answer(state: dict, work: Work) -> View:
+        asked = choice_of(choice, state)
+        if all(getattr(asked, name) == getattr(INCIDENT_CHOICE, name) for name in TOGGLES):
+            return _incident_view(rows, asked)
+        return _changed_view(rows, asked, work)
+
+    return ExplorerFrame("root-cause", controls, answer, still=lambda view: _still(rows, view))

@@ -1,0 +1,150 @@
+"""Notebook 07's views: what lies in a bundle, the incident made small, wheels' kernels, a compile to capture."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import importlib
+import io
+import re
+import tempfile
+import zipfile
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.workbook.evidence import DATA, read_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from helpers.bundle.draft import Bundle
+    from helpers.compiler.kernel_spec import KernelSpec
+
+_PURPOSE = {
+    "README.md": "what happens, what was expected, the one command",
+    "repro.sh": "runs a ptxas on kernel.ptx and says whether it fails the same way",
+    "repro_check.txt": "what repro.sh said in an empty folder before the zip was written",
+    "kernel.ptx": "what Triton handed to ptxas",
+    "kernel.ttgir": "Triton's GPU dialect, one stage earlier",
+    "kernel.ttir": "Triton's own dialect",
+    "spec.json": "the KernelSpec: recompiles with `python -m helpers compile spec.json`",
+    "environment.json": "versions, hashes, the command",
+    "ptxas.log": "ptxas's words",
+    "ptxas_table.csv": "the same PTX under every ptxas at hand",
+    "pressure.png": "registers in demand along the PTX",
+    "pressure.txt": "the same as text",
+    "workarounds.json": "edits that were compiled and pass",
+}
+
+
+@lru_cache(maxsize=1)
+def scratch_folder() -> Path:
+    """A folder for this session's files, removed when Python ends."""
+    scratch_folder.kept = tempfile.TemporaryDirectory(prefix="register-cliff-")
+    return Path(scratch_folder.kept.name)
+
+
+def bundle_table(bundle: Bundle) -> pd.DataFrame:
+    """The files of a bundle: name, size in bytes, what each is for."""
+    import pandas as pd
+
+    with zipfile.ZipFile(bundle.path) as archive:
+        rows = [
+            {"file": i.filename, "bytes": i.file_size, "what": _PURPOSE.get(i.filename, "kernel source")}
+            for i in archive.infolist()
+        ]
+    return pd.DataFrame(rows)
+
+
+def bundle_text(bundle: Bundle, name: str, lines: int = 40) -> str:
+    """The first lines of a text file of a bundle; of the issue text beside it for the name `issue`."""
+    if name == "issue":
+        text = bundle.issue_path.read_text()
+    else:
+        with zipfile.ZipFile(bundle.path) as archive:
+            text = archive.read(name).decode()
+    return "\n".join(text.splitlines()[:lines])
+
+
+def incident_ptx() -> tuple[str, str]:
+    """(the PTX of the crash, the same crash minimised), both as recorded in data/."""
+    with gzip.open(DATA / "incident.ptx.gz", "rt") as file:
+        return file.read(), (DATA / "incident_minimized.ptx").read_text()
+
+
+def minimized_table() -> pd.DataFrame:
+    """The recorded PTX of the crash beside its minimised form: lines, instructions, wide tensor-memory moves."""
+    import pandas as pd
+
+    from helpers.inspection.ptx.scan import wide_operands
+
+    whole, small = incident_ptx()
+    rows = {
+        "lines": [len(text.splitlines()) for text in (whole, small)],
+        "instructions": [len(re.findall(r"^\s+(?!\.)[@%a-z].*;$", text, re.MULTILINE)) for text in (whole, small)],
+        "moves of 128 registers": [
+            sum(operand.registers >= 128 for operand in wide_operands(text)) for text in (whole, small)
+        ],
+    }
+    return pd.DataFrame(rows, index=["as Triton wrote it", "minimised"]).T
+
+
+def minimized_verdicts(ptxas: str = "12.8.93") -> pd.DataFrame:
+    """What one ptxas says of the minimised PTX at -O0 to -O3, assembled now. Empty where that ptxas is not here."""
+    import pandas as pd
+
+    from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
+    from helpers.search.minimize.prober import LEVELS, Check
+
+    try:
+        check = Check(ptxas, resolve_ptxas(ptxas), (), "sm_100a")
+    except ToolchainMissing:
+        return pd.DataFrame(columns=["level", "verdict"])
+    small = incident_ptx()[1]
+    return pd.DataFrame([{"level": level, "verdict": check.at_level(level).run(small, 60).text()} for level in LEVELS])
+
+
+def wheel_table() -> pd.DataFrame:
+    """The recorded compiles of kernels out of wheels: one row a wheel and configuration, one column a Triton."""
+    recorded = rows = read_rows("wheel_kernels")
+    verdict = rows["ptxas_code"].where(
+        rows["spill_store_bytes"].isna(), rows["spill_store_bytes"].map("{:.0f} B spilled".format)
+    )
+    rows = rows.assign(
+        verdict=verdict, configuration=rows["spec"].str.replace(r"^(sglang\S+|vllm unified) ", "", regex=True)
+    )
+    table = rows.pivot(index=["wheel", "configuration", "arch"], columns="triton_version", values="verdict")
+    table.attrs = recorded.attrs
+    return table
+
+
+def compile_here(spec: KernelSpec, arch: str) -> str:
+    """Compile one of this project's kernels by this Python's own Triton, as a program would; its last words if it dies.
+
+    What Triton prints of a failure is kept off the page. For a kernel of somebody else's there are the workers.
+    """
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler.compiler import ASTSource
+
+    from helpers.hardware import get_arch
+
+    module = importlib.import_module(f"kernels.{Path(spec.kernel.path).stem}")
+    kernel = getattr(module, spec.kernel.name)
+    index = {name: i for i, name in enumerate(kernel.arg_names)}
+    source = ASTSource(
+        kernel,
+        dict(spec.signature),
+        {(index[name],): value for name, value in spec.constexprs},
+        {(index[name],): [["tt.divisibility", 16]] for name in spec.divisible_by_16},
+    )
+    target = GPUTarget("cuda", get_arch(arch).capability, 32)
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        try:
+            triton.compile(source, target=target, options=dict(spec.options))
+        except Exception as error:  # whatever the compiler raises is what this is about
+            lines = str(error).strip().splitlines()
+            said = next((line.strip() for line in lines if "fatal" in line), lines[-1])
+            return f"{type(error).__name__}: {said}"
+    return "compiled"
