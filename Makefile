@@ -42,7 +42,7 @@ help:  ## this list
 	@echo "No GPU is needed, and a CPU build of torch suffices: whichever your pip finds is taken."
 
 workbook: $(INSTALLED) toolchain  ## run every notebook, write build/index.html and its pages, print the verdict
-	@$(BIN)/python -m helpers.workbook.build --notebooks notebooks --out build
+	@$(BIN)/python -m helpers.workbook --notebooks notebooks --out build
 
 lab: $(INSTALLED) toolchain  ## open JupyterLab on notebooks/ (more options: LAB_ARGS)
 	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)

@@ -39,12 +39,12 @@ from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
 from helpers.diagnosis.pressure import format_pressure, pressure_report  # noqa: E402
 from helpers.errors import UserError  # noqa: E402
 from helpers.files import write_text_atomically  # noqa: E402
-from helpers.inspection.ptx import graph as cfg
-from helpers.inspection.ptx import scan as ptx
+from helpers.inspection.ptx import graph as cfg  # noqa: E402
+from helpers.inspection.ptx import scan as ptx  # noqa: E402
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log  # noqa: E402
-from helpers.search.minimize import check as ptx_check
-from helpers.search.minimize import program as ptx_edit
-from helpers.search.minimize import sweeps as ptx_sweeps
+from helpers.search.minimize import check as ptx_check  # noqa: E402
+from helpers.search.minimize import program as ptx_edit  # noqa: E402
+from helpers.search.minimize import sweeps as ptx_sweeps  # noqa: E402
 
 FIXTURES = REPO_ROOT / "tests" / "fixtures" / "ptx"
 COLUMNS = ("what", "count", "seconds", "uncaught", "hangs", "seed", "date_utc", "command", "python")

@@ -1,4 +1,4 @@
-"""Read the installed Tritons' own sources and write helpers/inspection/crash/triton_lines.json: which line is whose release.
+"""Read the installed Tritons' sources and write inspection/crash/triton_lines.json: which line is whose release.
 
     python benchmarks/record_triton_lines.py
 
@@ -20,7 +20,7 @@ from helpers.compiler.toolchain import installed_tritons, resolve_triton
 from helpers.files import write_text_atomically
 from helpers.inspection.crash.which_triton import code_mark
 
-OUT = Path(__file__).resolve().parents[1] / "helpers" / "inspection" / "triton_lines.json"
+OUT = Path(__file__).resolve().parents[1] / "helpers" / "inspection" / "crash" / "triton_lines.json"
 FUNCTIONS = {
     "triton/compiler/compiler.py": ("compile", "make_ir", "_init_handles", "__getattribute__", "run", "raise_",
                                     "launch_metadata", "_raise_error", "__getitem__"),

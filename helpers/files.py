@@ -16,6 +16,8 @@ from pathlib import Path
 from helpers.errors import UserError
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
+# The folder that holds helpers/, kernels/ and data/: the checkout.
+ROOT = Path(__file__).resolve().parents[1]
 
 
 def cache_root() -> Path:

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
+# Kernels to compile, ptxas programs that misbehave, processes to look for: every wing's tests use them.
+pytest_plugins = ["tests.compiling"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -141,7 +141,7 @@ def test_make_test_needs_no_step_before_it(clone: Path):
 
 
 def test_the_second_make_workbook_installs_nothing(clone: Path):
-    workbook = "-m helpers.workbook.build --notebooks notebooks --out build"
+    workbook = "-m helpers.workbook --notebooks notebooks --out build"
     assert _make(clone, "workbook").returncode == 0
     assert _log(clone) == ["-m venv .venv", INSTALL, TOOLCHAIN, workbook]
     assert _make(clone, "workbook").returncode == 0

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers.attention.shapes import AttentionShape
-from helpers.attention.spec import LEAN, REPO_ROOT, build_spec
+from helpers.attention.spec import LEAN, build_spec
 from helpers.attention.tiles import TileConfig
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.errors import UserError
+from helpers.files import ROOT
 
 if TYPE_CHECKING:
     from helpers.attention.launch import Launch
 
 HOPPER_KERNEL = KernelRef(
-    path=str(REPO_ROOT / "kernels" / "hopper_attention.py"), name="hopper_attention_kernel", import_root=str(REPO_ROOT)
+    path=str(ROOT / "kernels" / "hopper_attention.py"), name="hopper_attention_kernel", import_root=str(ROOT)
 )
 # Of the extend kernel's parameters, those that this kernel does not have.
 _NOT_TAKEN = ("mask_ptr", "mask_indptr", "sinks_ptr")

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from helpers.errors import UserError
-from helpers.files import write_text_atomically
+from helpers.files import ROOT, write_text_atomically
 from helpers.workbook.pages import (
     PageEntry,
     figure_evidence,
@@ -42,7 +42,6 @@ if TYPE_CHECKING:
 
 CELL_TIMEOUT_S = 900
 AT_ONCE = 2
-_ROOT = Path(__file__).resolve().parents[1]
 _live: set[NotebookClient] = set()
 
 
@@ -124,7 +123,7 @@ async def _execute(path: Path, folder: Path, on_cell: Callable[[int, int], objec
         on_cell_executed=finished,
     )
     # The notebook runs this checkout's helpers, whatever else is installed.
-    python_path = os.pathsep.join(filter(None, [str(_ROOT), os.environ.get("PYTHONPATH", "")]))
+    python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
     began = time.perf_counter()
     message = ""
     # What the kernel process itself prints is noise, except where it dies: then it is the reason.
@@ -311,7 +310,3 @@ def main(notebooks: Path, out: Path) -> None:
         sys.stdout.flush()
         os._exit(130)  # the usual way out would wait for sockets of the kernels just killed
     sys.exit(code)
-
-
-if __name__ == "__main__":
-    main()

@@ -14,11 +14,12 @@ from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
+from helpers.files import ROOT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-DATA = Path(__file__).resolve().parents[2] / "data"
+DATA = ROOT / "data"
 LIVE = "live, compiled on this machine (no GPU involved)"
 COMPILE_ROWS = "compile_rows"
 

@@ -212,7 +212,7 @@ def test_ctrl_c_stops_the_kernels_and_leaves_no_index(tmp_path):
     command = [
         sys.executable,
         "-m",
-        "helpers.workbook.build",
+        "helpers.workbook",
         "--notebooks",
         tmp_path / "nb",
         "--out",

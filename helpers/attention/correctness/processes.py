@@ -19,12 +19,11 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import Any
 
 from helpers.errors import UserError
+from helpers.files import ROOT
 
-REPO_ROOT = Path(__file__).resolve().parents[2]
 DEFAULT_TIMEOUT_S = 240.0
 _FRAME = struct.Struct("<Q")
 _LOG_TAIL_CHARS = 2000
@@ -245,7 +244,7 @@ def mend_interpreter() -> None:
 
 def _python_path() -> str:
     inherited = os.environ.get("PYTHONPATH")
-    return os.pathsep.join([str(REPO_ROOT), *([inherited] if inherited else [])])
+    return os.pathsep.join([str(ROOT), *([inherited] if inherited else [])])
 
 
 def _write_frame(pipe: Any, content: Any) -> None:

@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ipywidgets as w
@@ -25,6 +24,7 @@ import ipywidgets as w
 from helpers.attention.choice import Choice
 from helpers.compiler import cache
 from helpers.errors import UserError
+from helpers.files import ROOT
 from helpers.show.display import evidence_label
 from helpers.show.style import status_colour
 from helpers.workbook.evidence import Evidence
@@ -41,7 +41,6 @@ _FAINT = "<style>.rc-busy :is(.rc-verdict, .rc-figure, .rc-below, .rc-command) {
 MOST_VIEWS_KEPT = 64
 _DRAWING = threading.Lock()  # pyplot is not made for two threads at once
 _ALERT = status_colour("register_exhausted")
-_INSPECTION = Path(__file__).resolve().parents[2] / "inspection"
 
 
 @dataclass(frozen=True)
@@ -401,9 +400,7 @@ def reports_key(evidence: Sequence[Evidence]) -> list:
 @lru_cache(maxsize=1)
 def _code_digest() -> str:
     digest = hashlib.sha256()
-    reporting = Path(__file__).parents[1]
-    names = ("numerics_view.py", "plots.py", "pressure.py", "style.py")
-    drawing = [reporting / name for name in names]
-    for file in sorted([*_INSPECTION.glob("*.py"), *drawing, *Path(__file__).parent.glob("*.py")]):
+    wings = (ROOT / "helpers" / wing for wing in ("inspection", "diagnosis", "show", "workbook"))
+    for file in sorted(file for wing in wings for file in wing.rglob("*.py")):
         digest.update(file.read_bytes())
     return digest.hexdigest()

@@ -1,7 +1,7 @@
 """How well the register estimate meets ptxas's count over the whole tile audit, and peak lines beside nvdisasm's.
 
-The rule of the estimate (helpers.inspection.ptx.pressure.estimate_registers) was fixed on other specs; those it was fitted
-on, and those seen in its first round, are taken out here by arch and label, whatever their Triton.
+The rule of the estimate (helpers.inspection.ptx.pressure.estimate_registers) was fixed on other specs; those it was
+fitted on, and those seen in its first round, are taken out here by arch and label, whatever their Triton.
 """
 
 from __future__ import annotations

@@ -7,16 +7,14 @@ The same tile with 8 warps compiles and spills; a 128x256 tile with 16 warps com
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from helpers.compiler.compile import CompileRequest
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import INCIDENT_TRITON, Toolchain
 from helpers.errors import UserError
+from helpers.files import ROOT
 from helpers.hardware import MAX_REGS_PER_THREAD
 
-_ROOT = Path(__file__).resolve().parents[2]
-MATMUL_KERNEL = KernelRef(str(_ROOT / "kernels" / "cliff_matmul.py"), "cliff_matmul_kernel", str(_ROOT))
+MATMUL_KERNEL = KernelRef(str(ROOT / "kernels" / "cliff_matmul.py"), "cliff_matmul_kernel", str(ROOT))
 CLIFF_ARCH = "sm_90a"
 _POINTERS = {"bf16": "*bf16", "fp16": "*fp16", "fp8_e4m3": "*fp8e4nv", "fp8_e5m2": "*fp8e5"}
 _INTEGERS = ("m", "n", "k", "stride_a_row", "stride_b_row", "stride_c_row")

@@ -11,7 +11,8 @@ import warnings
 from importlib.machinery import PathFinder
 
 _HERE = os.path.dirname(os.path.realpath(__file__))
-_HOME = os.path.dirname(os.path.dirname(os.path.dirname(_HERE)))
+# Four folders up: capture_hook, bring, compiler, helpers.
+_HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(_HERE))))
 
 
 class _AfterTriton:
