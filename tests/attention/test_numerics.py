@@ -37,9 +37,10 @@ from helpers.attention.correctness.numerics import (
 )
 from helpers.attention.correctness.reference import attention_float64
 from helpers.attention.shapes import AttentionShape
-from helpers.attention.spec import INCIDENT, LEAN, REPO_ROOT
+from helpers.attention.spec import INCIDENT, LEAN
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
+from helpers.files import ROOT
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CASES = interpreter_cases()
@@ -191,7 +192,7 @@ def test_rows_survive_a_csv_file(interpreter, tmp_path):
 
 
 def test_the_recording_script_writes_rows_and_counts(tmp_path, capsys):
-    script = runpy.run_path(str(REPO_ROOT / "benchmarks" / "record_numerics.py"))
+    script = runpy.run_path(str(ROOT / "benchmarks" / "record_numerics.py"))
     out = tmp_path / "new folder" / "rows.csv"
     arguments = ["--out", str(out), "--backend", "interpreter", "--parts", "fp8", "--workers", "2"]
     assert script["main"](arguments) == 0

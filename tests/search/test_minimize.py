@@ -300,7 +300,7 @@ def test_ctrl_c_keeps_the_state(tmp_path):
     program = fake(tmp_path, "1.0.0", body=CRASH.replace("{log}", "sleep 0.05"))
     code = f"""
 import pathlib
-from helpers.compiler import minimize
+from helpers.search.minimize import minimize_ptx as minimize
 minimize.installed_ptxas = lambda: {{"1.0.0": pathlib.Path({str(program)!r})}}
 minimize.minimize_ptx(open({str(FIXTURES / "mma_sync_sm120a.ptx")!r}).read(), state_path=pathlib.Path({str(state)!r}))
 """

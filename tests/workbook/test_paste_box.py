@@ -9,7 +9,7 @@ import pytest
 
 import helpers as rc
 from helpers.diagnosis.diagnose import diagnose
-from helpers.workbook import paste_widget
+from helpers.workbook.your_own_crash import paste_box as paste_widget
 
 LOGS = Path(__file__).parents[1] / "fixtures" / "logs"
 

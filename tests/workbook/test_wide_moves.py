@@ -6,7 +6,7 @@ import pytest
 
 import helpers as rc
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing
-from helpers.workbook import tuple_study
+from helpers.workbook.root_cause import wide_moves as tuple_study
 from helpers.workbook.root_cause.wide_moves import CRASH, EDITS, OPEN, OPTION
 
 

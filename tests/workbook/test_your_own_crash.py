@@ -8,7 +8,7 @@ import pytest
 
 from helpers.compiler.bring.capture import capture
 from helpers.search.minimize.check import check_valid
-from helpers.workbook import own_crash_view as view
+from helpers.workbook.your_own_crash import views as view
 from helpers.workbook.your_own_crash.cliff_matmul import cliff_request, matmul_spec
 
 
