@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 import helpers as rc
 from helpers.files import write_text_atomically
-from helpers.workbook.evidence import DATA
+from helpers.recorded import DATA
 from helpers.workbook.explorer.frame import ExplorerFrame
 
 LIMIT_MS = 200

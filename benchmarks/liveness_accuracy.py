@@ -34,7 +34,7 @@ from helpers.compiler.toolchain import Toolchain
 from helpers.diagnosis.pressure import sass_pressure
 from helpers.files import write_text_atomically
 from helpers.inspection.ptx.pressure import CAP, pressure_profile
-from helpers.workbook.evidence import DATA
+from helpers.recorded import DATA
 
 ARCHS = ("sm_90a", "sm_100a", "sm_120a")
 NEAR, PEAK_NEAR, PEAK_KERNELS = 0.15, 0.95, 10

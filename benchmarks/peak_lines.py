@@ -26,7 +26,7 @@ from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import Toolchain
 from helpers.files import write_text_atomically
 from helpers.inspection.ptx.pressure import CAP, pressure_profile
-from helpers.workbook.evidence import DATA
+from helpers.recorded import DATA
 
 HERE = Path(__file__).resolve().parent
 COUNTED = ("peak_agrees", "peak_exact")

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import helpers as rc
 from helpers.files import write_bytes_atomically, write_text_atomically
+from helpers.recorded import DATA
 from helpers.show.reports import report_row
-from helpers.workbook.evidence import DATA
 
 LEFT_OUT = {"cached", "tensor_core_path", "verdict", "spec_key", "ptxas_command", "failed_stage"}
 

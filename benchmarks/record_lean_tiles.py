@@ -18,8 +18,8 @@ from helpers.attention.lean import build_lean_spec, lean_row
 from helpers.attention.shapes import LLAMA_LIKE
 from helpers.files import write_text_atomically
 from helpers.hardware import ARCHS
+from helpers.recorded import DATA
 from helpers.show.reports import ctas_per_sm
-from helpers.workbook.evidence import DATA
 
 LAYERS = (rc.GEMMA4_31B_SLIDING, rc.GEMMA4_31B_GLOBAL, LLAMA_LIKE)
 

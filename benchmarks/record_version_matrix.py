@@ -22,8 +22,8 @@ import helpers as rc
 from helpers.compiler import toolchain as tc
 from helpers.compiler.compile import compile_request, usable_cores
 from helpers.files import write_text_atomically
+from helpers.recorded import DATA
 from helpers.search.bisect import MATRIX_TRITONS, is_on_hand, pair_request, pair_row, readable_pairs, version_pairs
-from helpers.workbook.evidence import DATA
 
 COUNTS = ("ptx_lines", "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes")
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import helpers as rc
 from helpers.compiler.bring.from_wheel import fetch_wheel
 from helpers.files import write_text_atomically
-from helpers.workbook.evidence import DATA
+from helpers.recorded import DATA
 
 SGLANG = ("sglang==0.5.10", "sglang==0.5.23")
 VLLM = "vllm==0.22.1"

@@ -6,18 +6,39 @@ import importlib
 
 _HOMES = {
     "helpers.errors": ("UserError",),
-    "helpers.hardware": ("ARCHS", "GpuArch", "get_arch"),
-    "helpers.compiler.kernel_spec": ("KernelRef", "KernelSpec"),
-    "helpers.compiler.toolchain": ("Toolchain", "installed_ptxas", "installed_tritons"),
-    "helpers.compiler.compile": ("CompileRequest", "compile_kernel", "compile_matrix"),
-    "helpers.search.minimize.minimize_ptx": ("minimize_ptx", "verify_agreement"),
+    "helpers.hardware": (
+        "ARCHS",
+        "GpuArch",
+        "get_arch",
+    ),
+    "helpers.compiler.kernel_spec": (
+        "KernelRef",
+        "KernelSpec",
+    ),
+    "helpers.compiler.toolchain": (
+        "Toolchain",
+        "installed_ptxas",
+        "installed_tritons",
+    ),
+    "helpers.compiler.compile": (
+        "CompileRequest",
+        "compile_kernel",
+        "compile_matrix",
+    ),
+    "helpers.search.minimize.minimize_ptx": (
+        "minimize_ptx",
+        "verify_agreement",
+    ),
     "helpers.search.minimize.minimize_spec": ("minimize_spec",),
     "helpers.compiler.report": ("CompileReport",),
     "helpers.compiler.bring.capture": ("capture",),
     "helpers.compiler.bring.from_file": ("spec_from_file",),
     "helpers.compiler.bring.from_wheel": ("spec_from_wheel",),
     "helpers.search.autotune": ("autotune_report",),
-    "helpers.workbook.your_own_crash.cliff_matmul": ("cliff_request", "matmul_spec"),
+    "helpers.workbook.your_own_crash.cliff_matmul": (
+        "cliff_request",
+        "matmul_spec",
+    ),
     "helpers.inspection.ptx.scan": (
         "count_instructions",
         "instructions_by_source_line",
@@ -27,10 +48,27 @@ _HOMES = {
     ),
     "helpers.inspection.ptxas": ("parse_ptxas_log",),
     "helpers.inspection.binary.occupancy": ("occupancy",),
-    "helpers.attention.shapes": ("GEMMA4_31B_GLOBAL", "GEMMA4_31B_SLIDING", "AttentionShape"),
-    "helpers.attention.tiles": ("TILE_ROWS", "TileConfig", "choose_tile", "tile_row"),
-    "helpers.attention.spec": ("INCIDENT", "LEAN", "Ingredients", "build_spec"),
-    "helpers.attention.choice": ("Choice", "product"),
+    "helpers.attention.shapes": (
+        "GEMMA4_31B_GLOBAL",
+        "GEMMA4_31B_SLIDING",
+        "AttentionShape",
+    ),
+    "helpers.attention.tiles": (
+        "TILE_ROWS",
+        "TileConfig",
+        "choose_tile",
+        "tile_row",
+    ),
+    "helpers.attention.spec": (
+        "INCIDENT",
+        "LEAN",
+        "Ingredients",
+        "build_spec",
+    ),
+    "helpers.attention.choice": (
+        "Choice",
+        "product",
+    ),
     "helpers.attention.sglang_kernel": ("sglang_extend_spec",),
     "helpers.attention.studies.incident": (
         "GEMMA4_LAYERS",
@@ -41,8 +79,16 @@ _HOMES = {
         "inside_ptxas_choices",
         "tile_chooser_choices",
     ),
-    "helpers.attention.correctness.cases": ("gpu_cases", "interpreter_cases", "lean_cases"),
-    "helpers.attention.correctness.numerics": ("resolve_backend", "run_cases", "summarise"),
+    "helpers.attention.correctness.cases": (
+        "gpu_cases",
+        "interpreter_cases",
+        "lean_cases",
+    ),
+    "helpers.attention.correctness.numerics": (
+        "resolve_backend",
+        "run_cases",
+        "summarise",
+    ),
     "helpers.workbook.numerics": (
         "count_table",
         "fp8_table",
@@ -52,7 +98,11 @@ _HOMES = {
         "plot_fp8_sources",
         "tile_study_table",
     ),
-    "helpers.workbook.evidence": ("compile_choices", "compile_one", "provenance", "ptx_of", "read_rows"),
+    "helpers.workbook.evidence": (
+        "compile_choices",
+        "compile_one",
+        "ptx_of",
+    ),
     "helpers.show.reports": (
         "against_reference",
         "branch_table",
@@ -82,8 +132,16 @@ _HOMES = {
         "say",
         "show_kernel",
     ),
-    "helpers.attention.hopper": ("HopperTile", "build_hopper_spec"),
-    "helpers.attention.lean": ("LEAN_TABLE", "LeanTile", "build_lean_spec", "choose_lean_tile"),
+    "helpers.attention.hopper": (
+        "HopperTile",
+        "build_hopper_spec",
+    ),
+    "helpers.attention.lean": (
+        "LEAN_TABLE",
+        "LeanTile",
+        "build_lean_spec",
+        "choose_lean_tile",
+    ),
     "helpers.workbook.throughput": (
         "case_rows",
         "plot_roofline",
@@ -93,7 +151,11 @@ _HOMES = {
         "targets_table",
         "throughput",
     ),
-    "helpers.attention.studies.tile_audit": ("audit_requests", "audit_row", "spill_free_tile"),
+    "helpers.attention.studies.tile_audit": (
+        "audit_requests",
+        "audit_row",
+        "spill_free_tile",
+    ),
     "helpers.workbook.root_cause.tile_audit": (
         "audit_counts",
         "audit_offenders",
@@ -112,8 +174,16 @@ _HOMES = {
     ),
     "helpers.attention.ladder": ("ablate_choice",),
     "helpers.search.bisect": ("bisect_kernel",),
-    "helpers.inspection.ptx.pressure": ("held_across", "pressure_profile"),
-    "helpers.workbook.root_cause.ladder": ("ladder_table", "search_table", "version_findings", "version_grid"),
+    "helpers.inspection.ptx.pressure": (
+        "held_across",
+        "pressure_profile",
+    ),
+    "helpers.workbook.root_cause.ladder": (
+        "ladder_table",
+        "search_table",
+        "version_findings",
+        "version_grid",
+    ),
     "helpers.workbook.root_cause.pressure": (
         "held_lines",
         "ingredient_table",
@@ -122,12 +192,30 @@ _HOMES = {
         "plot_pressure",
         "plot_version_matrix",
     ),
-    "helpers.workbook.root_cause.demand": ("both_sides", "demand_table", "plot_both_sides"),
-    "helpers.workbook.root_cause.wide_moves": ("plot_tuple_experiment", "tuple_counts", "tuple_experiment"),
+    "helpers.workbook.root_cause.demand": (
+        "both_sides",
+        "demand_table",
+        "plot_both_sides",
+    ),
+    "helpers.workbook.root_cause.wide_moves": (
+        "plot_tuple_experiment",
+        "tuple_counts",
+        "tuple_experiment",
+    ),
     "helpers.diagnosis.diagnose": ("diagnose",),
-    "helpers.workbook.your_own_crash.diagnosis_tables": ("diagnosis_table", "facts_table", "remedy_table"),
-    "helpers.workbook.your_own_crash.paste_box": ("example_log", "paste_box"),
-    "helpers.search.try_this": ("edits_table", "try_this"),
+    "helpers.workbook.your_own_crash.diagnosis_tables": (
+        "diagnosis_table",
+        "facts_table",
+        "remedy_table",
+    ),
+    "helpers.workbook.your_own_crash.paste_box": (
+        "example_log",
+        "paste_box",
+    ),
+    "helpers.search.try_this": (
+        "edits_table",
+        "try_this",
+    ),
     "helpers.bundle.report": ("report",),
     "helpers.workbook.your_own_crash.views": (
         "bundle_table",
@@ -140,13 +228,23 @@ _HOMES = {
     ),
     "helpers.workbook.teaching": ("fold",),
     "helpers.workbook.verdict": ("workbook_verdict",),
-    "helpers.workbook.explorer.basket": ("basket", "report_basket"),
+    "helpers.workbook.explorer.basket": (
+        "basket",
+        "report_basket",
+    ),
     "helpers.workbook.inside_ptxas.cliff_map": ("cliff_map",),
     "helpers.workbook.reproduce_the_crash": ("explorer",),
     "helpers.workbook.inside_ptxas.landscape": ("landscape_explorer",),
-    "helpers.workbook.explorer.recorded": ("numerics_explorer", "throughput_explorer"),
+    "helpers.workbook.explorer.recorded": (
+        "numerics_explorer",
+        "throughput_explorer",
+    ),
     "helpers.workbook.root_cause.explorer": ("root_cause_explorer",),
     "helpers.workbook.sm100_branch": ("tile_explorer",),
+    "helpers.recorded": (
+        "provenance",
+        "read_rows",
+    ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 __all__ = sorted(_HOME_OF)

@@ -72,3 +72,21 @@ def get_arch(name: str | int | GpuArch) -> GpuArch:
             if "".join(found.groups()) == str(arch.capability):
                 return arch
     raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}")
+
+
+POWERS = (1, 2, 4, 8, 16, 32)
+
+
+def register_share(num_warps: int) -> int:
+    """Registers a thread can have when `num_warps` share the SM's file; the same on every arch listed here."""
+    return ARCHS["sm_100a"].register_cap(num_warps)
+
+
+def warps_of_cap(cap: int) -> tuple[int, ...]:
+    """The `num_warps` (Triton takes powers of two) that leave exactly `cap` registers a thread; () for none."""
+    return tuple(n for n in POWERS if register_share(n) == cap) if cap < MAX_REGS_PER_THREAD else ()
+
+
+def archs_of_limit(limit_bytes: int) -> tuple[GpuArch, ...]:
+    """The architectures whose largest shared memory per CTA is exactly that."""
+    return tuple(a for a in ARCHS.values() if a.smem_per_block_max_bytes == limit_bytes)

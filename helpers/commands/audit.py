@@ -78,7 +78,7 @@ def _known(words: list[str], what: str, possible: tuple[str, ...]) -> list[str]:
 
 def _recorded(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, str]:
     """(recorded rows that the filters leave, where they come from)."""
-    from helpers.workbook.evidence import provenance, read_rows
+    from helpers.recorded import provenance, read_rows
     from helpers.workbook.root_cause.tile_audit import audit_rows
 
     whole = read_rows(RECORDED)

@@ -11,16 +11,9 @@ from dataclasses import dataclass
 from helpers.diagnosis import diagnosis as diagnosis_view
 from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.remedies import advice
-from helpers.diagnosis.suggestions import (
-    ABOUT_MEASURED,
-    MEASURED_ON,
-    Suggestion,
-    archs_of_limit,
-    register_share,
-    warps_of_cap,
-)
+from helpers.diagnosis.suggestions import ABOUT_MEASURED, MEASURED_ON, Suggestion
 from helpers.errors import UserError
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.hardware import MAX_REGS_PER_THREAD, archs_of_limit, register_share, warps_of_cap
 from helpers.inspection.crash.crash_log import CrashLog, Failure, parse_crash_log
 
 CERTAIN, LIKELY, NONE = "certain", "likely", "none"

@@ -2,19 +2,10 @@
 
 from __future__ import annotations
 
-from helpers.diagnosis.suggestions import (
-    ARITHMETIC,
-    MEASURED_ON,
-    POWERS,
-    Advice,
-    Suggestion,
-    measured,
-    recorded,
-    register_share,
-    warps_of_cap,
-)
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.diagnosis.suggestions import ARITHMETIC, MEASURED_ON, Advice, Suggestion, measured
+from helpers.hardware import MAX_REGS_PER_THREAD, POWERS, register_share, warps_of_cap
 from helpers.inspection.crash.crash_log import CrashLog, Failure
+from helpers.recorded import recorded
 
 
 def exhaustion(log: CrashLog, failure: Failure) -> Advice:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from helpers.diagnosis import register_remedies
-from helpers.diagnosis.suggestions import Advice, Suggestion, recorded
+from helpers.diagnosis.suggestions import Advice, Suggestion
 from helpers.hardware import ARCHS
 from helpers.inspection.crash.crash_log import CrashLog, Failure
+from helpers.recorded import recorded
 
 
 def advice(log: CrashLog, failure: Failure) -> Advice:

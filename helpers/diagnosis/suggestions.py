@@ -6,15 +6,11 @@ lead, and the evidence says so.
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 
-from helpers.hardware import ARCHS, MAX_REGS_PER_THREAD, GpuArch
-from helpers.workbook.evidence import DATA
+from helpers.recorded import recorded
 
-POWERS = (1, 2, 4, 8, 16, 32)
 MEASURED_ON = "on the incident's kernel"
 ABOUT_MEASURED = (
     "the incident's kernel is extend attention, head dim 256, fp8 cache, window 1024, tile 128x64, 8 warps, compiled "
@@ -44,16 +40,6 @@ class Advice:
     does_not: tuple[Suggestion, ...] = ()
 
 
-@lru_cache(maxsize=4)
-def recorded(name: str) -> tuple[dict[str, str], ...]:
-    """The rows of data/<name>.csv; () where the package stands without its data folder."""
-    path = DATA / f"{name}.csv"
-    if not path.is_file():
-        return ()
-    with path.open(newline="") as file:
-        return tuple(csv.DictReader(line for line in file if not line.startswith("#")))
-
-
 def _verdict(row: dict[str, str]) -> str:
     if row["status"] in ("ok", "spills"):
         path = "" if row["tensor_core_path"] == "tcgen05" else f" by {row['tensor_core_path']}"
@@ -73,18 +59,3 @@ def measured(remedies: Iterable[str], tritons: Iterable[str] = ()) -> str:
         by_verdict.setdefault(_verdict(row), []).append(word)
     words = "; ".join(f"{', '.join(names)}: {verdict}" for verdict, names in by_verdict.items())
     return f"measured here (data/remedies.csv, Triton {f'{next(iter(allowed))}, ' if len(allowed) == 1 else ''}{words})"
-
-
-def register_share(num_warps: int) -> int:
-    """Registers a thread can have when `num_warps` share the SM's file; the same on every arch listed here."""
-    return ARCHS["sm_100a"].register_cap(num_warps)
-
-
-def warps_of_cap(cap: int) -> tuple[int, ...]:
-    """The `num_warps` (Triton takes powers of two) that leave exactly `cap` registers a thread; () for none."""
-    return tuple(n for n in POWERS if register_share(n) == cap) if cap < MAX_REGS_PER_THREAD else ()
-
-
-def archs_of_limit(limit_bytes: int) -> tuple[GpuArch, ...]:
-    """The architectures whose largest shared memory per CTA is exactly that."""
-    return tuple(a for a in ARCHS.values() if a.smem_per_block_max_bytes == limit_bytes)

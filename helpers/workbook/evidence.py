@@ -14,12 +14,11 @@ from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
-from helpers.files import ROOT
+from helpers.recorded import DATA, read_rows
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
-DATA = ROOT / "data"
 LIVE = "live, compiled on this machine (no GPU involved)"
 COMPILE_ROWS = "compile_rows"
 
@@ -35,36 +34,6 @@ class Evidence:
     def live(self) -> bool:
         """Whether this machine compiled it."""
         return self.source == LIVE
-
-
-def read_rows(name: str) -> pd.DataFrame:
-    """The rows of data/<name>.csv (the suffix may be given), `attrs['provenance']` from its own leading `#` lines.
-
-    Raises UserError for a name that is not there, listing what is.
-    """
-    import pandas as pd
-
-    name = name.removesuffix(".csv")
-    path = DATA / f"{name}.csv"
-    if not name.replace("_", "").isalnum() or not path.is_file():
-        there = ", ".join(sorted(p.stem for p in DATA.glob("*.csv"))) or "nothing"
-        raise UserError(f"no recorded rows called {name!r}; data/ holds {there}")
-    table = pd.read_csv(path, comment="#", keep_default_na=True)
-    head = [line[1:].strip() for line in path.read_text().splitlines() if line.startswith("#")]
-    table.attrs["provenance"] = " ".join(head)
-    return table
-
-
-def provenance(table: pd.DataFrame) -> str:
-    """One sentence: where the rows come from."""
-    said = table.attrs.get("provenance")
-    if not said and {"device", "torch_version", "triton_version", "time_utc"} <= set(table):
-        first = table.iloc[0]
-        said = (
-            f"{first['device']}, torch {first['torch_version']}, Triton {first['triton_version']}, "
-            f"{str(first['time_utc'])[:10]}, {first['command']}"
-        )
-    return f"recorded: {said or 'provenance not given'}"
 
 
 @lru_cache(maxsize=1)

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from helpers.recorded import provenance, read_rows
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
-from helpers.workbook.evidence import provenance, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

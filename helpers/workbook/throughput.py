@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
+from helpers.recorded import provenance, read_rows
 from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
@@ -16,7 +17,6 @@ from helpers.show.style import (
     claim,
     use_house_style,
 )
-from helpers.workbook.evidence import provenance, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

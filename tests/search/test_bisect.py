@@ -14,6 +14,7 @@ from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
+from helpers.recorded import read_rows
 from helpers.search.bisect import (
     BAD,
     GOOD,
@@ -28,7 +29,6 @@ from helpers.search.bisect import (
     readable_pairs,
     version_pairs,
 )
-from helpers.workbook.evidence import read_rows
 from helpers.workbook.root_cause.ladder import bisection_dict, version_findings, version_grid
 
 VERSIONS = [f"3.{n}.0" for n in range(16)]

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import helpers as rc
-from helpers.workbook.evidence import DATA, LIVE, _recorded_reports, evidence_line
+from helpers.recorded import DATA
+from helpers.workbook.evidence import LIVE, _recorded_reports, evidence_line
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ import html
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
+from helpers.recorded import provenance, read_rows
 from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
@@ -15,7 +16,6 @@ from helpers.show.style import (
     claim,
     use_house_style,
 )
-from helpers.workbook.evidence import provenance, read_rows
 from helpers.workbook.explorer.choices import note
 from helpers.workbook.explorer.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png
 from helpers.workbook.explorer.work import Work

@@ -15,8 +15,8 @@ from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
 from helpers.inspection.ptx.pressure import CAP
+from helpers.recorded import read_rows
 from helpers.show.style import LIMIT_COLOUR, claim, use_house_style
-from helpers.workbook.evidence import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,8 +20,8 @@ from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
 from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 from helpers.inspection.ptxas import parse_ptxas_log
+from helpers.recorded import read_rows
 from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
-from helpers.workbook.evidence import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from helpers.compiler.toolchain import version_key
 from helpers.diagnosis.diagnose import Diagnosis, diagnose
 from helpers.diagnosis.diagnosis import printable
-from helpers.workbook.evidence import read_rows
+from helpers.recorded import read_rows
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.workbook.evidence import DATA, read_rows
+from helpers.recorded import DATA, read_rows
 
 if TYPE_CHECKING:
     import pandas as pd
