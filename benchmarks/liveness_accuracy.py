@@ -29,9 +29,9 @@ from helpers.attention.choice import Choice
 from helpers.attention.lean import LeanTile, build_lean_spec
 from helpers.attention.shapes import AttentionShape
 from helpers.compiler.compile import CompileRequest, compile_matrix
+from helpers.compiler.disassemble import sass_pressure
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
-from helpers.diagnosis.pressure import sass_pressure
 from helpers.files import write_text_atomically
 from helpers.inspection.ptx.pressure import CAP, pressure_profile
 from helpers.recorded import DATA

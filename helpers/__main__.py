@@ -199,8 +199,8 @@ def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
     Spills are also weighed by the loops they sit in, as the SASS shows them: as many bytes in deeper loops fail too.
     """
     from helpers.compiler.disassemble import spill_weight
+    from helpers.compiler.kernel_spec import read_specs
     from helpers.compiler.toolchain import Toolchain
-    from helpers.search.gate import read_specs
     from helpers.workbook.root_cause.ladder import format_gate, gate_command_result
 
     names = [name.strip() for name in archs.split(",")]

@@ -13,7 +13,7 @@ from pathlib import Path
 from helpers.attention.choice import Choice
 from helpers.bundle.repro import safe_flags
 from helpers.compiler.compile import CompileRequest, compile_request
-from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import (
     BUNDLED,
@@ -29,7 +29,6 @@ from helpers.diagnosis.diagnose import Diagnosis, diagnose
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.inspection.ptx.scan import ptx_header
-from helpers.search.gate import read_specs
 
 MAX_SOURCE_BYTES = 64_000_000
 DEFAULT_FLAGS = ("-lineinfo", "-v")

@@ -24,10 +24,10 @@ def autotune_command(spec: Path, arch: str, triton: str, ptxas: str, timeout_s: 
     SPEC is a KernelSpec in JSON (`spec --file … --kernel …` makes one); its file runs in a worker process, for its
     list of configurations and for each compile. Nothing is launched: what prune_configs_by drops is not known.
     """
+    from helpers.compiler.kernel_spec import read_specs
     from helpers.compiler.toolchain import Toolchain
     from helpers.errors import UserError
     from helpers.search.autotune import autotune_report
-    from helpers.search.gate import read_specs
 
     specs = read_specs([spec])
     if len(specs) != 1:

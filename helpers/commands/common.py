@@ -148,7 +148,7 @@ def requests_of(specs: Sequence[Path], options: dict) -> list[CompileRequest]:
     """The compiles that SPEC… or, without them, the options ask for: each spec under every arch and toolchain given."""
     if not specs:
         return [choice.request() for choice in choices_of(options)]
-    from helpers.search.gate import read_specs
+    from helpers.compiler.kernel_spec import read_specs
 
     defaults = {"mask": False, "sinks": False, "non_causal": False}
     given = [n for n, v in options.items() if n not in _OF_ANY_KERNEL and v is not None and v != defaults.get(n)]

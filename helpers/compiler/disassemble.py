@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 from helpers.compiler.report import CompileReport
-from helpers.diagnosis.pressure import nvdisasm_programs
+from helpers.compiler.toolchain import ToolchainMissing, installed_tritons, resolve_triton
+from helpers.errors import UserError
 from helpers.inspection.binary.cubin import disassemble
+from helpers.inspection.binary.sass import SassProfile, sass_profile
 from helpers.inspection.binary.sass_loops import LoopSpills, loop_spills
 
 
@@ -32,3 +34,29 @@ def spill_weight(report: CompileReport) -> float | None:
     """Spilled bytes, each counted ten times for every loop around it (`LOOP_TRIPS`); None as `report_loop_spills`."""
     found = report_loop_spills(report)
     return None if found is None else float(found.weighted)
+
+
+def nvdisasm_programs(ptxas_version: str | None) -> list[Path]:
+    """The nvdisasm of every Triton on hand, the one most likely to read a cubin of this ptxas first."""
+    found: list[Path] = []
+    for version in installed_tritons():
+        try:
+            site = resolve_triton(version)[1]
+        except ToolchainMissing:
+            continue
+        program = site / "triton" / "backends" / "nvidia" / "bin" / "nvdisasm"
+        if program.is_file():
+            found.append(program)
+    # Older Tritons bring 12.8's, which reads cubins of 12.x; newer ones 13.1's, which reads those of 13.x.
+    return found[::-1] if (ptxas_version or "").startswith("13.") else found
+
+
+def sass_pressure(cubin_path: str | Path, ptxas_version: str | None = None) -> SassProfile:
+    """The SASS side of a compile that succeeded; raises UserError when no nvdisasm on hand reads the cubin."""
+    done = disassemble(Path(cubin_path).read_bytes(), nvdisasm_programs(ptxas_version))
+    if done.problem:
+        raise UserError(
+            f"no nvdisasm on hand reads this cubin ({done.problem}); cubins of ptxas 12.x need Triton 3.6.0 or older, "
+            "those of 13.x Triton 3.7.1 or newer: python -m helpers toolchains install 3.7.1"
+        )
+    return sass_profile(done.life_ranges, done.lines)

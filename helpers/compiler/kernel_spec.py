@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from helpers.compiler.source import source_closure, source_closure_hash
 from helpers.errors import UserError
+from helpers.files import read_text_bounded
 
 Scalar = bool | int | float | str | None
 
@@ -171,3 +173,40 @@ class KernelSpec:
                 f"not a KernelSpec: {type(exc).__name__}: {exc}. Expected JSON with kernel (path, name), signature, "
                 "constexprs, divisible_by_16 and options, as written by KernelSpec.to_json()"
             ) from exc
+
+
+MAX_SPECS_BYTES = 64_000_000
+
+
+def read_specs(paths: Sequence[Path]) -> list[KernelSpec]:
+    """The specs in JSON files, each one spec or a list of them; a spec without a label is known by its file's name.
+
+    A relative kernel path is relative to the file that names it. Raises UserError for what cannot be read.
+    """
+    specs = []
+    for path in paths:
+        specs += _specs_in(path)
+    return specs
+
+
+def _specs_in(path: Path) -> list[KernelSpec]:
+    import json
+
+    try:
+        raw = json.loads(read_text_bounded(path, MAX_SPECS_BYTES, "the spec file"))
+    except UserError:
+        raise
+    except (OSError, ValueError, RecursionError) as exc:
+        raise UserError(f"cannot read specs from {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+    items = raw if isinstance(raw, list) else [raw]
+    found = []
+    for number, item in enumerate(items, start=1):
+        spec = KernelSpec.from_json(json.dumps(item))
+        name = path.stem if len(items) == 1 else f"{path.stem} {number}"
+        kernel = spec.kernel
+        if not Path(kernel.path).is_absolute():
+            kernel = replace(kernel, path=str(path.parent / kernel.path))
+        if kernel.import_root and not Path(kernel.import_root).is_absolute():
+            kernel = replace(kernel, import_root=str(path.parent / kernel.import_root))
+        found.append(replace(spec, kernel=kernel, label=spec.label or name))
+    return found

@@ -130,3 +130,19 @@ class CompileReport:
             "launchable": self.launchable,
             "verdict": self.verdict(),
         }
+
+
+LIVE = "live, compiled on this machine (no GPU involved)"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A report and where it comes from: compiled in this run (or its cache), or read from data/."""
+
+    report: CompileReport
+    source: str
+
+    @property
+    def live(self) -> bool:
+        """Whether this machine compiled it."""
+        return self.source == LIVE

@@ -12,16 +12,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from helpers.compiler.bring.from_file import Configuration, configurations
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
-from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
+from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing
-from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
-from helpers.errors import UserError
 
 RUNS, DROPPED, RAISES = "runs", "dropped", "raises"
-LOAD_TIMEOUT_S = 120.0
-MAX_CONFIGURATIONS = 2_000
 _WHY = {
     "register_exhausted": "registers: ptxas could not allocate them",
     "out_of_shared_memory": "shared memory",
@@ -35,15 +32,6 @@ _WHY = {
 # What Triton's autotuner catches; a static_assert is told from other frontend errors by the line pointed at.
 _CAUGHT = ("register_exhausted", "out_of_shared_memory", "out_of_tensor_memory", "ptxas_error", "ptxas_signal",
            "unsupported_ptx_version")  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """One `triton.Config`: the constexprs it sets, the launch options, and Triton's own text of it."""
-
-    values: dict[str, Scalar]
-    options: dict[str, Any]
-    text: str
 
 
 @dataclass(frozen=True)
@@ -105,28 +93,6 @@ class AutotuneReport:
             "summary": self.summary(),
             "configurations": [t.to_dict() for t in self.tried],
         }
-
-
-def configurations(kernel: KernelRef, triton: str) -> list[Configuration]:
-    """The configurations of the autotuner around a kernel, read by loading its file in a worker process.
-
-    Raises UserError when the file does not load, or no autotuner is there, and ToolchainMissing.
-    """
-    try:
-        with POOL.borrow(triton, foreign=True) as worker:
-            answer = worker.ask({"describe": kernel.for_worker()}, LOAD_TIMEOUT_S)
-    except (WorkerDied, WorkerTimeout) as exc:
-        raise UserError(f"{kernel.path} does not load: {exc}") from exc
-    except WorkerUnusable as exc:
-        raise ToolchainMissing(f"Triton {triton} does not start with this Python: {exc}") from exc
-    if "error" in answer:
-        raise UserError(f"{kernel.path} does not load: {answer['error'][:400]}")
-    found = [Configuration(*item) for item in answer["configurations"]]
-    if not found:
-        raise UserError(f"{kernel.name} in {kernel.path} is under no triton.autotune: it has one configuration")
-    if len(found) > MAX_CONFIGURATIONS:
-        raise UserError(f"{kernel.name} has {len(found)} configurations; at most {MAX_CONFIGURATIONS} are compiled")
-    return found
 
 
 def autotune_report(

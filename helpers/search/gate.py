@@ -9,7 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
@@ -28,7 +28,6 @@ _COUNTS = (
 )  # fmt: skip
 BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:], _TEXT[7])
 MAX_BASELINE_BYTES = 50_000_000
-MAX_SPECS_BYTES = 64_000_000
 SpillWeight = Callable[[CompileReport], float | None]
 
 
@@ -326,37 +325,3 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     if row.compiled and row.spill_store_bytes is None:
         raise UserError(f"baseline row {number} compiled, but has no spill_store_bytes")
     return row
-
-
-def read_specs(paths: Sequence[Path]) -> list[KernelSpec]:
-    """The specs in JSON files, each one spec or a list of them; a spec without a label is known by its file's name.
-
-    A relative kernel path is relative to the file that names it. Raises UserError for what cannot be read.
-    """
-    specs = []
-    for path in paths:
-        specs += _specs_in(path)
-    return specs
-
-
-def _specs_in(path: Path) -> list[KernelSpec]:
-    import json
-
-    try:
-        raw = json.loads(read_text_bounded(path, MAX_SPECS_BYTES, "the spec file"))
-    except UserError:
-        raise
-    except (OSError, ValueError, RecursionError) as exc:
-        raise UserError(f"cannot read specs from {path}: {getattr(exc, 'strerror', None) or exc}") from exc
-    items = raw if isinstance(raw, list) else [raw]
-    found = []
-    for number, item in enumerate(items, start=1):
-        spec = KernelSpec.from_json(json.dumps(item))
-        name = path.stem if len(items) == 1 else f"{path.stem} {number}"
-        kernel = spec.kernel
-        if not Path(kernel.path).is_absolute():
-            kernel = replace(kernel, path=str(path.parent / kernel.path))
-        if kernel.import_root and not Path(kernel.import_root).is_absolute():
-            kernel = replace(kernel, import_root=str(path.parent / kernel.import_root))
-        found.append(replace(spec, kernel=kernel, label=spec.label or name))
-    return found

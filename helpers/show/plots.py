@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, Evidence
 from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.scan import wide_operands
 from helpers.show.display import evidence_label
@@ -23,7 +23,6 @@ from helpers.show.style import (
     status_colour,
     use_house_style,
 )
-from helpers.workbook.evidence import Evidence
 
 if TYPE_CHECKING:
     import pandas as pd

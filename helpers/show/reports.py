@@ -10,7 +10,7 @@ from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.attention.studies.incident import GEMMA4_LAYERS
 from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_row
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, Evidence
 from helpers.hardware import ARCHS, get_arch
 from helpers.inspection.binary.occupancy import occupancy
 from helpers.inspection.ptx.scan import (
@@ -20,7 +20,6 @@ from helpers.inspection.ptx.scan import (
     register_declarations,
     wide_operands,
 )
-from helpers.workbook.evidence import Evidence
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:

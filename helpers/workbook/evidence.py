@@ -5,35 +5,21 @@ from __future__ import annotations
 import concurrent.futures
 import gzip
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_matrix
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import LIVE, CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.recorded import DATA, read_rows
 
 if TYPE_CHECKING:
     pass
 
-LIVE = "live, compiled on this machine (no GPU involved)"
 COMPILE_ROWS = "compile_rows"
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """A report and where it comes from: compiled in this run (or its cache), or read from data/."""
-
-    report: CompileReport
-    source: str
-
-    @property
-    def live(self) -> bool:
-        """Whether this machine compiled it."""
-        return self.source == LIVE
 
 
 @lru_cache(maxsize=1)

@@ -9,8 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.attention.spec import EXTEND_KERNEL
-from helpers.compiler.report import EXPLANATIONS
-from helpers.workbook.evidence import Evidence
+from helpers.compiler.report import EXPLANATIONS, Evidence
 
 if TYPE_CHECKING:
     from IPython.display import HTML

@@ -17,12 +17,12 @@ from pathlib import Path
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.compiler.report import CompileReport
-from helpers.diagnosis.pressure import sass_pressure
+from helpers.compiler.disassemble import sass_pressure
+from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, pressure_profile
 from helpers.inspection.ttgir import ttgir_lines
-from helpers.workbook.evidence import Evidence, compile_choices, ptx_of
+from helpers.workbook.evidence import compile_choices, ptx_of
 from helpers.workbook.explorer.frame import command_html
 from helpers.workbook.prose import source_lines_of
 

@@ -8,11 +8,10 @@ from dataclasses import replace
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.attention.tiles import TileConfig, choose_tile, tile_row
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, Evidence
 from helpers.hardware import get_arch
 from helpers.show.plots import plot_before_after
 from helpers.show.reports import ctas_per_sm
-from helpers.workbook.evidence import Evidence
 from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final, note
 from helpers.workbook.explorer.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png, reports_key
 from helpers.workbook.explorer.work import Work

@@ -24,10 +24,9 @@ from helpers.bundle import material as bundle_source
 from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, where_to_report
 from helpers.bundle.report import report
 from helpers.bundle.scrub import Identity
-from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
-from helpers.search.gate import read_specs
 
 ROOT = Path(__file__).parents[2]
 INCIDENT = ROOT / "data" / "incident.ptx.gz"

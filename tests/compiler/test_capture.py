@@ -14,8 +14,8 @@ import pytest
 
 from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER
 from helpers.compiler.compile import compile_kernel
+from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
-from helpers.search.gate import read_specs
 
 REPO = Path(__file__).resolve().parents[2]
 # A driver that says "B200" and launches nothing: what comes before the launch is Triton's own.

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from helpers.compiler.disassemble import nvdisasm_programs
 from helpers.diagnosis.pressure import (
     format_pressure,
     held_table,
-    nvdisasm_programs,
     pressure_plot,
     pressure_report,
     pressure_table,

@@ -9,10 +9,10 @@ import pytest
 
 import helpers as rc
 from helpers.__main__ import main
-from helpers.compiler.bring.from_file import spec_from_file
+from helpers.compiler.bring.from_file import configurations, spec_from_file
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing
 from helpers.errors import UserError
-from helpers.search.autotune import autotune_report, configurations, configured
+from helpers.search.autotune import autotune_report, configured
 
 MATMUL = Path(__file__).parents[2] / "kernels" / "cliff_matmul.py"
 CONFIGS = """

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
@@ -25,7 +26,6 @@ from helpers.search.gate import (
     measured,
     parse_baseline,
     read_baseline,
-    read_specs,
     write_baseline,
 )
 from helpers.workbook.root_cause.ladder import format_gate, gate_command_result, gate_table

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 import helpers as rc
-from helpers.workbook.evidence import LIVE, Evidence
+from helpers.compiler.report import LIVE, Evidence
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 import helpers as rc
-from helpers.workbook.evidence import Evidence
+from helpers.compiler.report import Evidence
 
 
 def test_whole_numbers_stay_whole_beside_a_failure(ok, crash):

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 import helpers as rc
+from helpers.compiler.report import LIVE
 from helpers.recorded import DATA
-from helpers.workbook.evidence import LIVE, _recorded_reports, evidence_line
+from helpers.workbook.evidence import _recorded_reports, evidence_line
 
 
 @pytest.fixture

@@ -10,12 +10,12 @@ import pandas as pd
 import pytest
 
 import helpers as rc
+from helpers.compiler.report import LIVE, Evidence
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import held_across
 from helpers.search.ablate import MAKES_IT_COMPILE, TOO_MANY, Ablation, Rung
 from helpers.search.changes import Knob
 from helpers.show.display import figure_metadata
-from helpers.workbook.evidence import LIVE, Evidence
 
 PTX = Path(__file__).parents[1] / "fixtures" / "ptx"
 

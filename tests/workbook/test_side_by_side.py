@@ -9,8 +9,8 @@ from dataclasses import replace
 import pytest
 
 import helpers as rc
+from helpers.compiler.report import LIVE, Evidence
 from helpers.workbook import side_by_side as module
-from helpers.workbook.evidence import LIVE, Evidence
 from helpers.workbook.pages import network_loads
 from helpers.workbook.side_by_side import Pane, _packed, _windowed, changed_keys
 

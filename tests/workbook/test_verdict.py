@@ -19,8 +19,8 @@ def test_a_recording_is_not_called_a_reproduction(tmp_path, monkeypatch):
 
 
 def test_a_compiler_that_lets_it_pass_is_reported_as_such(monkeypatch):
+    from helpers.compiler.report import LIVE, Evidence
     from helpers.workbook import verdict as module
-    from helpers.workbook.evidence import LIVE, Evidence
 
     passing = Evidence(rc.compile_one(rc.incident_rows()[3]).report, LIVE)
     monkeypatch.setattr(module, "compile_one", lambda _choice: passing)

@@ -11,7 +11,7 @@ import ipywidgets as w
 import pytest
 
 import helpers as rc
-from helpers.workbook.evidence import LIVE, Evidence
+from helpers.compiler.report import LIVE, Evidence
 from helpers.workbook.explorer import basket as basket_module
 from helpers.workbook.explorer.choices import verdict_html
 from helpers.workbook.explorer.frame import ExplorerFrame, View, command_html

@@ -60,7 +60,7 @@ class Capture:
     @property
     def specs(self) -> list[Any]:
         """The KernelSpecs recorded so far, those left out that cannot be compiled elsewhere (`*.incomplete.json`)."""
-        from helpers.search.gate import read_specs
+        from helpers.compiler.kernel_spec import read_specs
 
         return read_specs([path for path in self.paths if not path.name.endswith(".incomplete.json")])
 

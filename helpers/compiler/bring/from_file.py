@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
-from helpers.compiler.kernel_spec import KernelRef, KernelSpec
+from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
 from helpers.compiler.source import guess_import_root
-from helpers.compiler.toolchain import ENVIRONMENT
+from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing
+from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
-from helpers.search.autotune import configurations
 
 
 def spec_from_file(
@@ -52,3 +54,40 @@ def spec_from_file(
         options=tuple(chosen.items()),
         label=label or f"{file.stem}:{kernel}",
     )
+
+
+LOAD_TIMEOUT_S = 120.0
+
+
+MAX_CONFIGURATIONS = 2_000
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """One `triton.Config`: the constexprs it sets, the launch options, and Triton's own text of it."""
+
+    values: dict[str, Scalar]
+    options: dict[str, Any]
+    text: str
+
+
+def configurations(kernel: KernelRef, triton: str) -> list[Configuration]:
+    """The configurations of the autotuner around a kernel, read by loading its file in a worker process.
+
+    Raises UserError when the file does not load, or no autotuner is there, and ToolchainMissing.
+    """
+    try:
+        with POOL.borrow(triton, foreign=True) as worker:
+            answer = worker.ask({"describe": kernel.for_worker()}, LOAD_TIMEOUT_S)
+    except (WorkerDied, WorkerTimeout) as exc:
+        raise UserError(f"{kernel.path} does not load: {exc}") from exc
+    except WorkerUnusable as exc:
+        raise ToolchainMissing(f"Triton {triton} does not start with this Python: {exc}") from exc
+    if "error" in answer:
+        raise UserError(f"{kernel.path} does not load: {answer['error'][:400]}")
+    found = [Configuration(*item) for item in answer["configurations"]]
+    if not found:
+        raise UserError(f"{kernel.name} in {kernel.path} is under no triton.autotune: it has one configuration")
+    if len(found) > MAX_CONFIGURATIONS:
+        raise UserError(f"{kernel.name} has {len(found)} configurations; at most {MAX_CONFIGURATIONS} are compiled")
+    return found

@@ -11,10 +11,9 @@ import ipywidgets as w
 from helpers.attention.choice import Choice
 from helpers.attention.shapes import HEAD_DIMS, KV_DTYPES
 from helpers.attention.spec import CHOICES
-from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.compiler.report import EXPLANATIONS, CompileReport, Evidence
 from helpers.compiler.toolchain import BUNDLED, installed_ptxas, installed_tritons
 from helpers.hardware import ARCHS
-from helpers.workbook.evidence import Evidence
 from helpers.workbook.explorer.frame import banner, drop, facts_html
 
 TILES = (

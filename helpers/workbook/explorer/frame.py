@@ -23,11 +23,11 @@ import ipywidgets as w
 
 from helpers.attention.choice import Choice
 from helpers.compiler import cache
+from helpers.compiler.report import Evidence
 from helpers.errors import UserError
 from helpers.files import ROOT
 from helpers.show.display import evidence_label
 from helpers.show.style import status_colour
-from helpers.workbook.evidence import Evidence
 from helpers.workbook.explorer.basket import BasketItem, add_to_basket
 from helpers.workbook.explorer.work import Cancelled, Work
 

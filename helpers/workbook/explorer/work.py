@@ -9,9 +9,10 @@ from collections.abc import Callable, Iterable
 
 from helpers.attention.choice import Choice
 from helpers.compiler.compile import usable_cores
+from helpers.compiler.report import Evidence
 from helpers.compiler.run_ptxas import stop_runs
 from helpers.compiler.worker.pool import POOL
-from helpers.workbook.evidence import Evidence, compile_choices
+from helpers.workbook.evidence import compile_choices
 
 
 class Cancelled(Exception):

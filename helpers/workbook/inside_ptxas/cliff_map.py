@@ -18,11 +18,11 @@ import ipywidgets as w
 from helpers.attention.choice import Choice
 from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_choices
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
 from helpers.show.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
-from helpers.workbook.evidence import Evidence, ptx_of
+from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
     choice_controls,
     choice_of,

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.compiler.report import Evidence
 from helpers.diagnosis.pressure import pressure_plot, pressure_profile, pressure_report
 from helpers.errors import UserError
 from helpers.show.plots import plot_ptx_landscape
 from helpers.show.style import claim, use_house_style
-from helpers.workbook.evidence import Evidence, ptx_of
+from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
     INGREDIENTS,
     choice_controls,

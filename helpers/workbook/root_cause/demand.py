@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.diagnosis.pressure import sass_pressure
+from helpers.compiler.disassemble import sass_pressure
+from helpers.compiler.report import Evidence
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
 from helpers.show.style import LIMIT_COLOUR, claim, status_colour, use_house_style
-from helpers.workbook.evidence import Evidence, ptx_of
+from helpers.workbook.evidence import ptx_of
 from helpers.workbook.root_cause.pressure import source_text
 
 if TYPE_CHECKING:

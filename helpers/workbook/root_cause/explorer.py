@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.compiler.report import COMPILED
+from helpers.compiler.report import COMPILED, Evidence
 from helpers.compiler.toolchain import BUNDLED
 from helpers.recorded import provenance, read_rows
 from helpers.search.bisect import NO_VERDICT
 from helpers.show.plots import plot_registers
 from helpers.show.style import claim, status_colour, use_house_style
-from helpers.workbook.evidence import Evidence
 from helpers.workbook.explorer.choices import (
     INGREDIENTS,
     choice_controls,
