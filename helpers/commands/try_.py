@@ -7,6 +7,9 @@ from pathlib import Path
 import click
 
 from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
+from helpers.compiler.compile import CompileRequest, compile_request
+from helpers.search.ablate import Limits
+from helpers.search.try_this import Progress, edit_lines, try_this
 
 
 @click.command("try", cls=Verb)
@@ -24,7 +27,7 @@ def try_command(spec: Path | None, seconds: float, as_json: bool, quiet: bool, *
     """
     from dataclasses import replace
 
-    from helpers.search.try_this import DEFAULT_BUDGET, format_try, try_command_result
+    from helpers.search.try_this import DEFAULT_BUDGET
 
     request = request_of(spec, options)
     result = try_command_result(
@@ -44,3 +47,32 @@ def _count():
             click.echo(f"\r{done} compiled", nl=False, err=True)
 
     return show
+
+
+def try_command_result(
+    request: CompileRequest, *, budget: Limits | None = None, progress: Progress | None = None
+) -> dict:
+    """What `try --json` prints: the baseline and the ranked `edits`."""
+    edits = try_this(request, budget=budget, progress=progress)
+    baseline = compile_request(request)
+    return {
+        "label": request.spec.label or request.spec.kernel.name,
+        "arch": request.arch,
+        "triton_version": baseline.triton_version,
+        "ptxas_version": baseline.ptxas_version,
+        "baseline": {"status": baseline.status, "verdict": baseline.verdict(), "message": baseline.message[:600]},
+        "edits": [e.to_dict() for e in edits],
+    }
+
+
+def format_try(result: dict) -> str:
+    """The text of `try_command_result`."""
+    head = (
+        f"{result['label']}, {result['arch']}, Triton {result['triton_version']}, "
+        f"ptxas {result['ptxas_version'] or '(not reached)'}\nas it is: {result['baseline']['verdict']}\n"
+    )
+    if result["baseline"]["status"] == "ok":
+        return head + "\nit compiles and nothing spills: there is nothing to try"
+    if not result["edits"]:
+        return head + "\nnothing that was tried compiles (or spills less); `ablate` shows what each change did"
+    return head + "\n" + "\n".join(edit_lines(result["edits"]))

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
+from helpers.attention.ladder import knobs_for
 from helpers.compiler.compile import (
     DEFAULT_TIMEOUT_S,
     CompileRequest,
@@ -387,3 +388,28 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
     if len({r.knobs[0].name for r in order}) <= size:
         return Search(goal, held, (), size, tried, True, "no larger sets of changes")
     return Search(goal, held, (), size, tried, False, f"{bench.limits.max_size} changes a set")
+
+
+Progress = Callable[[int, int, CompileReport], None]
+
+
+def ablate_request(
+    request: CompileRequest,
+    *,
+    hold: Sequence[str] | None = None,
+    limits: Limits | None = None,
+    progress: Progress | None = None,
+) -> Ablation:
+    """The ablation of any request: the extend kernel by its own ladder, any other kernel by the generic knobs."""
+    knobs, default_hold = knobs_for(request.spec, request.arch)
+    return ablate(
+        request.spec,
+        request.arch,
+        request.toolchain,
+        knobs=knobs,
+        hold=default_hold if hold is None else hold,
+        limits=limits,
+        ptxas_flags=request.ptxas_flags,
+        timeout_s=request.timeout_s,
+        progress=progress,
+    )

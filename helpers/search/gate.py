@@ -19,6 +19,7 @@ from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.files import read_text_bounded, write_text_atomically
 from helpers.hardware import get_arch
+from helpers.search.ablate import Progress
 
 # Fastest first; none of them is a kernel without matrix multiplies, or one that lost its last.
 PATH_KEYS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
@@ -325,3 +326,43 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     if row.compiled and row.spill_store_bytes is None:
         raise UserError(f"baseline row {number} compiled, but has no spill_store_bytes")
     return row
+
+
+def gate_command_result(
+    specs: Sequence[KernelSpec],
+    archs: Sequence[str],
+    baseline: Path,
+    *,
+    toolchain: Toolchain | None = None,
+    write: bool = False,
+    more_spills_allowed: int = 0,
+    spill_weight: SpillWeight | None = None,
+    progress: Progress | None = None,
+) -> dict:
+    """What `gate --json` prints: `rows`, `regressions` (a count), `exit_code`; with `write`, the baseline is (re)made.
+
+    Raises UserError when the gate cannot be run: no baseline file, no specs, a toolchain that is not here.
+    """
+    if write:
+        measured = measure(specs, archs, toolchain, spill_weight=spill_weight, progress=progress)
+        write_baseline(baseline, measured)
+        rows = [GateRow(m.spec, m.arch, None, m, notes=("recorded",)) for m in measured]
+    else:
+        if not baseline.exists():
+            raise UserError(f"there is no baseline {baseline}: record one from a good state first")
+        rows = gate(
+            specs,
+            archs,
+            toolchain,
+            baseline=read_baseline(baseline),
+            more_spills_allowed=more_spills_allowed,
+            spill_weight=spill_weight,
+            progress=progress,
+        )
+    return {
+        "baseline": str(baseline),
+        "wrote_baseline": write,
+        "rows": [row.to_dict() for row in rows],
+        "regressions": sum(row.failed for row in rows),
+        "exit_code": exit_code(rows),
+    }

@@ -277,35 +277,6 @@ def try_ptx(
 # --- what the verb prints ---------------------------------------------------------------------------------
 
 
-def try_command_result(
-    request: CompileRequest, *, budget: Limits | None = None, progress: Progress | None = None
-) -> dict:
-    """What `try --json` prints: the baseline and the ranked `edits`."""
-    edits = try_this(request, budget=budget, progress=progress)
-    baseline = compile_request(request)
-    return {
-        "label": request.spec.label or request.spec.kernel.name,
-        "arch": request.arch,
-        "triton_version": baseline.triton_version,
-        "ptxas_version": baseline.ptxas_version,
-        "baseline": {"status": baseline.status, "verdict": baseline.verdict(), "message": baseline.message[:600]},
-        "edits": [e.to_dict() for e in edits],
-    }
-
-
-def format_try(result: dict) -> str:
-    """The text of `try_command_result`."""
-    head = (
-        f"{result['label']}, {result['arch']}, Triton {result['triton_version']}, "
-        f"ptxas {result['ptxas_version'] or '(not reached)'}\nas it is: {result['baseline']['verdict']}\n"
-    )
-    if result["baseline"]["status"] == "ok":
-        return head + "\nit compiles and nothing spills: there is nothing to try"
-    if not result["edits"]:
-        return head + "\nnothing that was tried compiles (or spills less); `ablate` shows what each change did"
-    return head + "\n" + "\n".join(edit_lines(result["edits"]))
-
-
 def edits_table(edits: Sequence[TriedEdit], top: int = MAX_SHOWN) -> pd.DataFrame:
     """The best edits as rows: change, registers, spill bytes, tensor-core path, what it costs."""
     import pandas as pd

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.commands.bisect import bisection_dict
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton
@@ -29,7 +30,7 @@ from helpers.search.bisect import (
     readable_pairs,
     version_pairs,
 )
-from helpers.workbook.root_cause.ladder import bisection_dict, version_findings, version_grid
+from helpers.workbook.root_cause.ladder import version_findings, version_grid
 
 VERSIONS = [f"3.{n}.0" for n in range(16)]
 

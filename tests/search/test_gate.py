@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.commands.gate import format_gate, gate_table
 from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
@@ -22,13 +23,13 @@ from helpers.search.gate import (
     compare,
     exit_code,
     gate,
+    gate_command_result,
     measure,
     measured,
     parse_baseline,
     read_baseline,
     write_baseline,
 )
-from helpers.workbook.root_cause.ladder import format_gate, gate_command_result, gate_table
 from helpers.workbook.your_own_crash.cliff_matmul import matmul_spec
 
 CLEAN = Measured(

@@ -10,21 +10,14 @@ from pathlib import Path
 import pytest
 
 from helpers.attention.choice import Choice
+from helpers.commands.try_ import format_try, try_command_result
 from helpers.compiler.compile import compile_request
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.search import try_this as module
-from helpers.search.try_this import (
-    TriedEdit,
-    edit_lines,
-    edits_table,
-    format_try,
-    try_command_result,
-    try_ptx,
-    try_this,
-)
+from helpers.search.try_this import TriedEdit, edit_lines, edits_table, try_ptx, try_this
 from helpers.workbook.your_own_crash.cliff_matmul import cliff_request, matmul_spec
 
 INCIDENT_PTX = Path(__file__).parents[2] / "data" / "incident.ptx.gz"

@@ -58,7 +58,7 @@ def test_it_is_a_matrix_product():
 
 
 def test_a_binary_no_sm_can_take_is_said_not_to_be_launchable(toolchain_351):
-    from helpers.__main__ import format_report
+    from helpers.commands.compile import format_report
 
     capped = compile_kernel(matmul_spec(maxnreg=255), "sm_90a", toolchain_351)
     assert capped.compiled and capped.regs_per_thread > capped.register_cap == 128

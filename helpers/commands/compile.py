@@ -1,0 +1,67 @@
+"""The verb `compile`: one configuration or spec in, its CompileReport out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from helpers.__main__ import cli
+from helpers.commands.common import choice_options, echo_json, request_of, spec_argument
+from helpers.compiler.compile import compile_request
+from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.errors import UserError
+
+
+@cli.command("compile")
+@spec_argument
+@choice_options(many=False)
+@click.option("--json", "as_json", is_flag=True, help="print the whole CompileReport as JSON")
+def compile_command(spec: Path | None, as_json: bool, **options) -> None:
+    """Compile one configuration of the extend kernel and print its CompileReport. Defaults: the incident.
+
+    SPEC is a KernelSpec in JSON, of any kernel, as `spec` and `capture` write them; its file runs in a worker process.
+    """
+    report = compile_request(request_of(spec, options))
+    if as_json:
+        echo_json(report.to_dict())
+    elif report.status != "toolchain_missing":
+        click.echo(format_report(report))
+    if report.status == "toolchain_missing":
+        raise UserError(report.message)
+
+
+def format_report(report: CompileReport) -> str:
+    """A report as aligned lines of text."""
+    lines = {
+        "spec": report.label,
+        "arch": report.arch,
+        "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or '(not reached)'}",
+        "status": f"{report.status}: {EXPLANATIONS[report.status]}",
+    }
+    if report.compiled or report.status.startswith("out_of"):
+        lines["registers"] = f"{report.regs_per_thread} per thread (cap 255)"
+        if report.compiled and not report.launchable:
+            lines["launch"] = (
+                f"cannot be launched: {report.num_warps} warps leave {report.register_cap} registers a thread, "
+                f"and it was given {report.regs_per_thread}; use fewer warps or a lower maxnreg"
+            )
+        lines["spills"] = (
+            f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, "
+            f"{report.stack_frame_bytes} B stack frame"
+        )
+    if report.smem_bytes is not None:
+        lines["memory"] = (
+            f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"
+        )
+    if report.instructions:
+        lines["tensor cores"] = report.tensor_core_path
+    if report.message:
+        lines["message"] = report.message.strip().replace("\n", "\n" + " " * 14)
+    if report.ptxas_command:
+        lines["command"] = report.ptxas_command
+    for stage in ("ptx", "ttgir", "cubin", "log"):
+        if path := getattr(report, f"{stage}_path"):
+            lines[stage.upper() if stage in ("ptx", "ttgir") else stage] = path
+    lines["time"] = f"{report.wall_s:.2f} s{' (from the cache)' if report.cached else ''}"
+    return "\n".join(f"{name + ':':<14}{text}" for name, text in lines.items())

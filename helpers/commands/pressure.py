@@ -1,0 +1,25 @@
+"""The verb `pressure`: demand on registers by source line, of a PTX that failed or not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from helpers.__main__ import cli
+from helpers.commands.common import show_result
+
+# Triton's largest PTX seen here has half a megabyte.
+MAX_PTX_BYTES = 64_000_000
+
+
+@cli.command("pressure")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+def pressure_command(file: Path, as_json: bool) -> None:
+    """Show the demand on registers along any PTX file, by source line where it knows; assembles nothing."""
+    from helpers.diagnosis.pressure import format_pressure, pressure_report
+    from helpers.files import read_text_bounded
+
+    ptx = read_text_bounded(file, MAX_PTX_BYTES, "the PTX", errors="replace")
+    show_result(pressure_report(ptx), as_json, format_pressure)
