@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from benchmarks.record_version_matrix import MATRIX_TRITONS, Pair, pair_request, pair_row, readable_pairs, version_pairs
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.commands.bisect import bisection_dict
 from helpers.compiler.compile import compile_matrix
@@ -16,20 +17,7 @@ from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
 from helpers.recorded import read_rows
-from helpers.search.bisect import (
-    BAD,
-    GOOD,
-    MATRIX_TRITONS,
-    UNKNOWN,
-    Pair,
-    bisect_kernel,
-    bisect_versions,
-    judge,
-    pair_request,
-    pair_row,
-    readable_pairs,
-    version_pairs,
-)
+from helpers.search.bisect import BAD, GOOD, UNKNOWN, bisect_kernel, bisect_versions, judge
 from helpers.workbook.root_cause.ladder import version_findings, version_grid
 
 VERSIONS = [f"3.{n}.0" for n in range(16)]
