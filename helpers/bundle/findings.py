@@ -168,8 +168,9 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
 
 def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
     """pressure.txt and pressure.png of a PTX; nothing for one without a function."""
-    from helpers.diagnosis.pressure import format_pressure, pressure_plot, pressure_report
+    from helpers.diagnosis.pressure import format_pressure, pressure_report
     from helpers.inspection.ptx.pressure import CAP, pressure_profile
+    from helpers.show.plots import pressure_plot
 
     try:
         told = format_pressure(pressure_report(ptx))

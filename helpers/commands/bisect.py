@@ -10,7 +10,7 @@ from helpers.__main__ import cli
 from helpers.commands.common import choice_options, request_of, show_result, spec_argument
 from helpers.compiler.compile import CompileRequest
 from helpers.search.bisect import Bisection, bisect_kernel
-from helpers.workbook.root_cause.ladder import _columns
+from helpers.show.display import _columns
 
 
 def bisect_command_result(request: CompileRequest, **options: object) -> dict:

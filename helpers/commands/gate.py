@@ -10,7 +10,7 @@ import click
 from helpers.__main__ import cli
 from helpers.commands.common import show_result
 from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
-from helpers.workbook.root_cause.ladder import _columns
+from helpers.show.display import _columns
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,6 @@ from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, ValueGro
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.axes import Axes
 
 MAX_ROWS = 15
 
@@ -157,27 +156,3 @@ def tuple_table(profile: PressureProfile, top: int = 8) -> pd.DataFrame:
             for t in profile.tuples[:top]
         ]
     )  # fmt: skip
-
-
-def pressure_plot(ax: Axes, profile: PressureProfile, *, marks: Mapping[str, int] | None = None) -> None:
-    """Draw demand along the PTX of one kernel with the cap as a line; `marks` are labels and PTX lines to point at."""
-    from helpers.show.style import LIMIT_COLOUR, status_colour
-
-    where, demand = [p[0] for p in profile.points], [p[1] for p in profile.points]
-    ax.fill_between(where, demand, step="mid", color=status_colour("ok"), alpha=0.35, linewidth=0)
-    over = [d if d > CAP else float("nan") for d in demand]
-    ax.plot(where, demand, color=status_colour("ok"), linewidth=0.9, label="demand")
-    if profile.demand > CAP:
-        ax.plot(where, over, color=status_colour("register_exhausted"), linewidth=1.4, label="above the cap")
-    ax.axhline(CAP, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--", label=f"cap: {CAP} registers")
-    heights = dict(profile.points)
-    for label, line_no in (marks or {}).items():
-        height = heights.get(line_no, 0)
-        ax.annotate(
-            label, (line_no, height), xytext=(0, 10), textcoords="offset points", fontsize=8, ha="center",
-            arrowprops={"arrowstyle": "-", "color": LIMIT_COLOUR, "linewidth": 0.8},
-        )  # fmt: skip
-    ax.set_xlabel("line of the PTX")
-    ax.set_ylabel("registers needed at once")
-    ax.set_ylim(0, max(CAP, profile.demand) * 1.12)
-    ax.legend(loc="upper right", fontsize=8)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import re
 import sys
+from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
 
@@ -137,3 +138,8 @@ def register_formatters() -> None:
     if "matplotlib.figure" in sys.modules:
         # Drawing for the first time makes the inline backend register its own formatter, so this comes after it.
         formatters["image/png"].for_type(sys.modules["matplotlib.figure"].Figure, _figure_png)
+
+
+def _columns(rows: Sequence[Sequence[object]]) -> list[str]:
+    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
+    return ["  ".join(str(v).ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in rows]

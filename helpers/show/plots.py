@@ -6,23 +6,24 @@ own row, never a missing row.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.inspection.ptx.pressure import CAP, PressureProfile
 from helpers.inspection.ptx.scan import wide_operands
 from helpers.show.display import evidence_label
 from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
-    FAILED_MARK,
     LIMIT_COLOUR,
     bare_cells,
     claim,
     status_colour,
     use_house_style,
 )
+from helpers.show.verdicts import _failure_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,12 +172,6 @@ def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: 
     return fig
 
 
-def _failure_words(report: CompileReport) -> str:
-    words = {"register_exhausted": report.ptxas_code or "exhausted", "out_of_shared_memory": "shared\nmemory",
-             "out_of_tensor_memory": "tensor\nmemory", "trapped": "trap"}  # fmt: skip
-    return f"{FAILED_MARK} {words.get(report.status, report.status.replace('_', chr(10)))}"
-
-
 def plot_before_after(
     before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str], title: str
 ) -> Figure:
@@ -225,3 +220,27 @@ def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     claim(ax, title, _compile_time(subtitle))
     plt.close(fig)
     return fig
+
+
+def pressure_plot(ax: Axes, profile: PressureProfile, *, marks: Mapping[str, int] | None = None) -> None:
+    """Draw demand along the PTX of one kernel with the cap as a line; `marks` are labels and PTX lines to point at."""
+    from helpers.show.style import LIMIT_COLOUR, status_colour
+
+    where, demand = [p[0] for p in profile.points], [p[1] for p in profile.points]
+    ax.fill_between(where, demand, step="mid", color=status_colour("ok"), alpha=0.35, linewidth=0)
+    over = [d if d > CAP else float("nan") for d in demand]
+    ax.plot(where, demand, color=status_colour("ok"), linewidth=0.9, label="demand")
+    if profile.demand > CAP:
+        ax.plot(where, over, color=status_colour("register_exhausted"), linewidth=1.4, label="above the cap")
+    ax.axhline(CAP, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--", label=f"cap: {CAP} registers")
+    heights = dict(profile.points)
+    for label, line_no in (marks or {}).items():
+        height = heights.get(line_no, 0)
+        ax.annotate(
+            label, (line_no, height), xytext=(0, 10), textcoords="offset points", fontsize=8, ha="center",
+            arrowprops={"arrowstyle": "-", "color": LIMIT_COLOUR, "linewidth": 0.8},
+        )  # fmt: skip
+    ax.set_xlabel("line of the PTX")
+    ax.set_ylabel("registers needed at once")
+    ax.set_ylim(0, max(CAP, profile.demand) * 1.12)
+    ax.legend(loc="upper right", fontsize=8)

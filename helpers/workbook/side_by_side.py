@@ -22,8 +22,8 @@ from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, pressure_profile
 from helpers.inspection.ttgir import ttgir_lines
+from helpers.show.html import command_html
 from helpers.workbook.evidence import compile_choices, ptx_of
-from helpers.workbook.explorer.frame import command_html
 from helpers.workbook.prose import source_lines_of
 
 MAX_PANE_LINES = 8_000

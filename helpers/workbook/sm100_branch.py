@@ -8,12 +8,14 @@ from dataclasses import replace
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.attention.tiles import TileConfig, choose_tile, tile_row
-from helpers.compiler.report import CompileReport, Evidence
+from helpers.compiler.report import Evidence
 from helpers.hardware import get_arch
+from helpers.show.html import banner, facts_html
 from helpers.show.plots import plot_before_after
 from helpers.show.reports import ctas_per_sm
+from helpers.show.verdicts import _short
 from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final, note
-from helpers.workbook.explorer.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png, reports_key
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, kept_png, reports_key
 from helpers.workbook.explorer.work import Work
 
 FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
@@ -36,12 +38,6 @@ def _words(tile: TileConfig, rule: str, evidence: Evidence) -> str:
     return f"{tile} ({rule}): {report.verdict()}{path}; {reads} reads of each key and value" + (
         f", {ctas} CTA{'' if ctas == 1 else 's'} per SM" if ctas is not None else ""
     )
-
-
-def _short(report: CompileReport) -> str:
-    if report.compiled:
-        return f"{report.spill_store_bytes:,} B of spill stores" if report.spill_store_bytes else "no spills"
-    return f"fatal {report.ptxas_code}" if report.crashed else report.status.replace("_", " ")
 
 
 def _view(base: Choice, state: dict, work: Work) -> View:

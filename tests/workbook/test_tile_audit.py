@@ -11,8 +11,8 @@ import helpers as rc
 from helpers.__main__ import main
 from helpers.attention.studies.tile_audit import EVERYWHERE, audit_requests
 from helpers.errors import UserError
+from helpers.show.verdicts import cell_words
 from helpers.workbook.root_cause.estimate import LEAST_SPECS, MAIN_ARCHS, audit_label
-from helpers.workbook.root_cause.tile_audit import cell_words
 
 
 @pytest.fixture(scope="module")

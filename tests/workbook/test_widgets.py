@@ -12,9 +12,10 @@ import pytest
 
 import helpers as rc
 from helpers.compiler.report import LIVE, Evidence
+from helpers.show.html import command_html
 from helpers.workbook.explorer import basket as basket_module
 from helpers.workbook.explorer.choices import verdict_html
-from helpers.workbook.explorer.frame import ExplorerFrame, View, command_html
+from helpers.workbook.explorer.frame import ExplorerFrame, View
 
 WAIT_S = 120
 

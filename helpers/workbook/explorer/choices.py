@@ -14,7 +14,8 @@ from helpers.attention.spec import CHOICES
 from helpers.compiler.report import EXPLANATIONS, CompileReport, Evidence
 from helpers.compiler.toolchain import BUNDLED, installed_ptxas, installed_tritons
 from helpers.hardware import ARCHS
-from helpers.workbook.explorer.frame import banner, drop, facts_html
+from helpers.show.html import banner, facts_html
+from helpers.workbook.explorer.frame import drop
 
 TILES = (
     "auto",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
+from helpers.show.html import banner, facts_html
 from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
@@ -17,7 +18,7 @@ from helpers.show.style import (
     use_house_style,
 )
 from helpers.workbook.explorer.choices import note
-from helpers.workbook.explorer.frame import ExplorerFrame, View, banner, drop, facts_html, kept_png
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, kept_png
 from helpers.workbook.explorer.work import Work
 from helpers.workbook.numerics import plot_error_budget
 from helpers.workbook.throughput import BASELINE, PEER_COLOUR, case_rows

@@ -21,6 +21,7 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
+from helpers.show.html import facts_html
 from helpers.show.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
 from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
@@ -32,7 +33,7 @@ from helpers.workbook.explorer.choices import (
     report_rows,
     status_banner,
 )
-from helpers.workbook.explorer.frame import ExplorerFrame, View, facts_html, png_of
+from helpers.workbook.explorer.frame import ExplorerFrame, View, png_of
 from helpers.workbook.explorer.work import Work
 from helpers.workbook.inside_ptxas.landscape import pressure_picture, pressure_rows
 

@@ -11,9 +11,10 @@ from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import Evidence
-from helpers.diagnosis.pressure import pressure_plot, pressure_profile, pressure_report
+from helpers.diagnosis.pressure import pressure_profile, pressure_report
 from helpers.errors import UserError
-from helpers.show.plots import plot_ptx_landscape
+from helpers.show.html import facts_html
+from helpers.show.plots import plot_ptx_landscape, pressure_plot
 from helpers.show.style import claim, use_house_style
 from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
@@ -25,7 +26,7 @@ from helpers.workbook.explorer.choices import (
     one_line,
     status_banner,
 )
-from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, facts_html, kept_picture
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, kept_picture
 from helpers.workbook.explorer.work import Work
 from helpers.workbook.prose import source_lines_of
 

@@ -12,8 +12,10 @@ from helpers.compiler.report import COMPILED, Evidence
 from helpers.compiler.toolchain import BUNDLED
 from helpers.recorded import provenance, read_rows
 from helpers.search.bisect import NO_VERDICT
+from helpers.show.html import banner, facts_html
 from helpers.show.plots import plot_registers
 from helpers.show.style import claim, status_colour, use_house_style
+from helpers.show.verdicts import _cell_words
 from helpers.workbook.explorer.choices import (
     INGREDIENTS,
     choice_controls,
@@ -22,16 +24,7 @@ from helpers.workbook.explorer.choices import (
     is_final,
     status_banner,
 )
-from helpers.workbook.explorer.frame import (
-    ExplorerFrame,
-    View,
-    banner,
-    drop,
-    facts_html,
-    kept_png,
-    png_of,
-    reports_key,
-)
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, kept_png, png_of, reports_key
 from helpers.workbook.explorer.work import Work
 from helpers.workbook.root_cause.ladder import version_grid
 
@@ -51,14 +44,6 @@ def matrix_row(rows: pd.DataFrame, triton: str, ptxas: str) -> dict | None:
         if len(found):
             return found.iloc[0].where(found.iloc[0].notna(), None).to_dict()
     return None
-
-
-def _cell_words(row: dict) -> str:
-    if row["status"] in COMPILED:
-        return f"compiles, {row['spill_store_bytes']:.0f} B of spill stores"
-    if row["status"] == "register_exhausted":
-        return f"dies, {row['ptxas_code']}"
-    return str(row["status"]).replace("_", " ")
 
 
 def _family_words(rows: pd.DataFrame, triton: str) -> str:

@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED, version_key
 from helpers.search.ablate import Ablation
 from helpers.search.bisect import NO_VERDICT
+from helpers.show.verdicts import _cell
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
 # --- ablate -----------------------------------------------------------------------------------------------
-
-
-def _columns(rows: Sequence[Sequence[object]]) -> list[str]:
-    widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
-    return ["  ".join(str(v).ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in rows]
 
 
 def ladder_table(ablation: Ablation) -> pd.DataFrame:
@@ -64,16 +59,6 @@ def version_grid(rows: pd.DataFrame, *, written_for_ptxas: bool = False) -> pd.D
             grid.loc[row["triton"], row["ptxas_asked"]] = _cell(row)
     columns = sorted(grid.columns, key=lambda c: (c != BUNDLED, version_key(c)))
     return grid.loc[sorted(grid.index, key=version_key), columns]
-
-
-def _cell(row: dict) -> str:
-    if row["status"] in COMPILED:
-        return f"{int(row['spill_store_bytes'])} B"
-    if row["status"] == "register_exhausted":
-        return str(row["ptxas_code"])
-    if row["status"] == "unsupported_ptx_version":
-        return f"cannot read {row['ptx_version']}"
-    return str(row["status"]).replace("_", " ")
 
 
 def version_findings(rows: pd.DataFrame) -> dict:

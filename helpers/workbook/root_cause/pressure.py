@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED, version_key
-from helpers.diagnosis.pressure import pressure_plot
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, pressure_profile
 from helpers.search.ablate import Ablation, Rung
 from helpers.search.bisect import NO_VERDICT
 from helpers.show.display import remember_words
+from helpers.show.plots import pressure_plot
 from helpers.show.style import FAILED_MARK, LIMIT_COLOUR, bare_cells, claim, status_colour, use_house_style
 from helpers.workbook.prose import source_lines_of
 

@@ -13,7 +13,8 @@ from helpers.attention.tiles import TILE_ROWS
 from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
-from helpers.show.style import FAILED_MARK, OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
+from helpers.show.style import OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
+from helpers.show.verdicts import _whole, cell_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -25,9 +26,6 @@ OPTION_WORDS = {"none": "", "window": "window 1024", "mask": "mask", "cap": "log
 _SHORT_TABLE = {"hopper_catch_all": "Hopper,\nincident", "hopper_0_5_15": "Hopper,\n0.5.15",
                 "sm100_branch": "sm_100\nbranch", "blackwell_consumer": "own\nrow", "ampere_a100": "own\nrow",
                 "ampere_ada": "own\nrow"}  # fmt: skip
-# Words for failures that are not the compiler's registers; the launch or the target fails.
-_FAILURE_WORDS = {"out_of_shared_memory": "smem", "out_of_tensor_memory": "tmem", "trapped": "trap",
-                  "unsupported_target": "target", "toolchain_missing": "absent"}  # fmt: skip
 
 
 def audit_rows(table: pd.DataFrame, triton: str | None = None) -> pd.DataFrame:
@@ -47,22 +45,6 @@ def _chosen(table: pd.DataFrame, triton: str | None) -> pd.DataFrame:
     """The rows of tiles that a chooser uses on that arch: without what-ifs and without tiles that were only tried."""
     rows = audit_rows(table, triton)
     return rows[rows["chosen_by"].notna() & (rows["chosen_by"] != "")]
-
-
-def _whole(value: object) -> int | None:
-    return None if value is None or value != value else int(value)
-
-
-def cell_words(row: dict) -> str:
-    """What a cell says: registers when it is spill-free, `1008 B` of spill stores, `✕ C7600`, or another failure."""
-    if row["status"] == "ok":
-        return str(_whole(row["regs_per_thread"]))
-    if row["status"] == "spills":
-        return f"{_whole(row['spill_store_bytes'])} B"
-    code = row.get("ptxas_code")
-    if row["status"] == "register_exhausted":
-        return f"{FAILED_MARK} {code if isinstance(code, str) else 'registers'}"
-    return f"{FAILED_MARK} {_FAILURE_WORDS.get(row['status'], row['status'].replace('_', ' '))}"
 
 
 def _severity(row: dict) -> tuple[int, int]:
