@@ -15,7 +15,7 @@ import sys
 from helpers.compiler.toolchain import ToolchainMissing, installed_ptxas, version_key
 from helpers.files import write_text_atomically
 from helpers.recorded import DATA, read_rows
-from helpers.workbook.root_cause.ladder import version_findings
+from helpers.workbook.root_cause.versions import version_findings
 from helpers.workbook.root_cause.wide_moves import RECORDED, tuple_rows
 
 

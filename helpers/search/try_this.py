@@ -27,7 +27,7 @@ from helpers.search.ablate import Limits, Rung, ablate, slower_path, spill_bytes
 from helpers.search.changes import PTXAS_LEVELS, Knob
 
 if TYPE_CHECKING:
-    import pandas as pd
+    pass
 
 Progress = Callable[[int, int, CompileReport], None]
 DEFAULT_BUDGET = Limits(max_compiles=80, max_seconds=180.0, max_size=2)
@@ -275,16 +275,6 @@ def try_ptx(
 
 
 # --- what the verb prints ---------------------------------------------------------------------------------
-
-
-def edits_table(edits: Sequence[TriedEdit], top: int = MAX_SHOWN) -> pd.DataFrame:
-    """The best edits as rows: change, registers, spill bytes, tensor-core path, what it costs."""
-    import pandas as pd
-
-    rows = [e.to_dict() for e in edits[:top]]
-    shown = {"change": "change", "regs_per_thread": "registers", "spill_store_bytes": "spill stores (B)",
-             "spill_load_bytes": "spill loads (B)", "tensor_core_path": "tensor cores", "cost": "cost"}  # fmt: skip
-    return pd.DataFrame(rows, columns=list(shown)).rename(columns=shown)
 
 
 def edit_lines(rows: Iterable[dict], limit: int = MAX_SHOWN) -> list[str]:

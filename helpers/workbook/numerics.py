@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
+from helpers.show.html import banner, facts_html
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
+from helpers.workbook.explorer.choices import ANY, _values
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.pictures import _digest, kept_png
+from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,3 +145,84 @@ def tile_study_table(table: pd.DataFrame) -> pd.DataFrame:
     study = table[(table["study"] == "tiles") & table["bitwise_equal_fraction"].notna()]
     columns = ["variant", "head_dim", "kv_dtype", "bitwise_equal_fraction", "rel", "max_abs"]
     return study[columns].rename(columns={"rel": "relative_difference"}).reset_index(drop=True)
+
+
+NUMERICS_FILTERS = {"tile_table": "tile table", "kv_dtype": "KV dtype", "head_dim": "head dim", "mask": "mask"}
+
+
+OPTIONS = (("any", ANY), ("sliding window", "model_window"), ("logit cap", "logit_cap"), ("sinks", "sinks"))
+
+
+def filter_numerics(table: pd.DataFrame, state: dict) -> pd.DataFrame:
+    """The rows of the option matrix that match `state`; raises UserError where none does."""
+    rows = table[table["study"] == "matrix"]
+    for column in NUMERICS_FILTERS:
+        if state.get(column, ANY) != ANY:
+            rows = rows[rows[column] == state[column]]
+    if (option := state.get("option", ANY)) != ANY:
+        rows = rows[rows[option].notna() & (rows[option] != 0)]
+    if rows.empty:
+        raise UserError("no recorded case has all of these at once; set one of the controls to 'any'")
+    return rows
+
+
+def _numerics_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
+    rows = filter_numerics(table, state)
+    share = rows["row_rel"] / rows["row_rel_tolerance"]
+    passed = rows["status"] == "ok"
+    status = "ok" if passed.all() else "register_exhausted"
+    said = f"{passed.sum()} of {len(rows)} cases keep their error budget"
+    facts = {
+        "cases": len(rows),
+        "passed": int(passed.sum()),
+        "nearest to its tolerance": _case_words(rows.loc[share.where(passed).idxmax()]) if passed.any() else None,
+        "failed": "; ".join(_case_words(row) for _, row in rows[~passed].iterrows())[:600],
+        "evidence": provenance(table),
+    }
+    return View(
+        verdict=banner(status, said) + facts_html(facts),
+        title=said,
+        command="python benchmarks/record_numerics.py --out numerics.csv",
+        png=kept_png(
+            lambda: plot_error_budget(rows, said, _device_words(rows.iloc[0])),
+            figure="error budget",
+            rows=_digest(rows),
+        ),
+        below=_numerics_table(rows.assign(share=share)),
+        data=rows,
+    )
+
+
+def _device_words(row: pd.Series) -> str:
+    return (
+        f"against float64; recorded: {row['device']}, torch {row['torch_version']}, Triton {row['triton_version']}, "
+        f"{str(row['time_utc'])[:10]}"
+    )
+
+
+def _case_words(row: pd.Series) -> str:
+    share = row["row_rel"] / row["row_rel_tolerance"]
+    used = "failed" if row["status"] != "ok" else f"{share:.0%} of its tolerance"
+    return f"{row['variant']}, hd{row['head_dim']:.0f}, {row['kv_dtype']}, {row['tile_table']}: {used}"
+
+
+def _numerics_table(rows: pd.DataFrame, most: int = 8) -> str:
+    worst = rows.sort_values("share", ascending=False, na_position="first").head(most)
+    cells = "".join(
+        f"<tr><td>{html.escape(str(r['variant']))}</td><td>{r['head_dim']:.0f}</td>"
+        f"<td>{html.escape(str(r['kv_dtype']))}</td><td>{html.escape(str(r['tile_table']))}</td>"
+        f"<td>{html.escape(str(r['status']))}</td><td>{r['row_rel']:.1e}</td><td>{r['row_rel_tolerance']:.1e}</td></tr>"
+        for _, r in worst.iterrows()
+    )
+    head = "".join(f"<th>{h}</th>" for h in ("case", "head dim", "KV dtype", "tiles", "status", "row error", "allowed"))
+    return f"<table><caption>the {len(worst)} nearest to their tolerance</caption><tr>{head}</tr>{cells}</table>"
+
+
+def numerics_explorer() -> ExplorerFrame:
+    """An explorer of the recorded numerics: which cases keep their error budget; `view.data` are the rows shown."""
+    table = read_rows("numerics_h200")
+    matrix = table[table["study"] == "matrix"].assign(mask=table["mask"].fillna("none"))
+    matrix.attrs = table.attrs
+    controls = {name: drop(words, _values(matrix, name), ANY) for name, words in NUMERICS_FILTERS.items()}
+    controls["option"] = drop("option", OPTIONS, ANY)
+    return ExplorerFrame("numerics", controls, lambda state, work: _numerics_view(matrix, state, work))

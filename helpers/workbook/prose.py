@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -10,6 +11,11 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import EXPLANATIONS, Evidence
+from helpers.inspection.ptx.scan import wide_operands
+from helpers.show.reports import _frame
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -76,3 +82,44 @@ def report_summary(evidence: Evidence) -> None:
         f"tensor cores by {report.tensor_core_path}"
     )
     print(f"  {evidence.source}")
+
+
+def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
+    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the Python source."""
+    lines = source_lines_of(EXTEND_KERNEL.path)
+    return _frame(
+        [
+            {"PTX line": w.line_no, "opcode": w.opcode, "registers": w.registers, "Python line": w.source_line,
+             "source": lines.get(w.source_line, "")[:80]}
+            for w in wide_operands(ptx, min_registers)
+        ]
+    )  # fmt: skip
+
+
+FOLD_CLASS = "rc-fold"
+
+
+def fold(question: str, answer: str) -> HTML:
+    """The question with its answer below a fold that a click opens; needs no running kernel to open.
+
+    Both are plain text with `code` and **bold** in Markdown's way; an empty line begins a paragraph. Format the answer
+    from values, so that it cannot drift.
+    """
+    from IPython.display import HTML
+
+    return HTML(
+        f'<details class="{FOLD_CLASS}" '
+        'style="border:1px solid #8888;border-radius:6px;padding:.5em .9em;margin:.4em 0">'
+        f'<summary style="cursor:pointer">{_inline(question)} <i>(open for the answer)</i></summary>'
+        f"{''.join(f'<p>{_inline(part)}</p>' for part in _paragraphs(answer))}</details>"
+    )
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
+
+
+def _inline(text: str) -> str:
+    escaped = html.escape(" ".join(text.split()))
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
+    return re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", coded)

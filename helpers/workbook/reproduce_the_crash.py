@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
 from helpers.attention.choice import Choice
-from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE
+from helpers.compiler.report import Evidence
 from helpers.show.plots import plot_registers
+from helpers.show.reports import _frame
 from helpers.workbook.explorer.choices import (
     INGREDIENTS,
     choice_controls,
@@ -13,8 +18,13 @@ from helpers.workbook.explorer.choices import (
     one_line,
     verdict_html,
 )
-from helpers.workbook.explorer.frame import ExplorerFrame, View, kept_png, reports_key
+from helpers.workbook.explorer.frame import ExplorerFrame, View
+from helpers.workbook.explorer.pictures import kept_png, reports_key
 from helpers.workbook.explorer.work import Work
+from helpers.workbook.sm100_branch import choice_tile
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIELDS = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "num_stages", "triton", "ptxas", *INGREDIENTS)
 
@@ -43,4 +53,55 @@ def explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of single compiles that starts at `choice` (default: the incident); `view.data` is the Evidence."""
     return ExplorerFrame(
         "compile", choice_controls(choice, FIELDS), lambda state, work: compile_view(choice, state, work)
+    )
+
+
+def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> pd.DataFrame:
+    """This project's kernel beside the release kernel's recorded rows, in the same order, with the difference in bytes.
+
+    `same_verdict` compares crash with crash: the claim under test. Raises ValueError when the rows do not pair up.
+    """
+    rows = []
+    for item, ref in zip(evidence, reference.to_dict("records"), strict=True):
+        report = item.report
+        if f"hd{ref['head_dim']} {ref['kv_dtype']}" not in report.label or ref["tile"] not in report.label:
+            raise ValueError(f"row {report.label!r} is compared with {ref}")
+        crash_there = ref["status"] == "register_exhausted"
+        spill_there = None if crash_there else int(ref["spill_store_bytes"])
+        spill_here = report.spill_store_bytes
+        rows.append(
+            {
+                "configuration": report.label,
+                "0.5.10 kernel": "fatal C7600"
+                if crash_there
+                else f"{int(ref['regs_per_thread'])} regs, {spill_there} B",
+                "this kernel": f"fatal {report.ptxas_code}"
+                if report.crashed
+                else f"{report.regs_per_thread} regs, {spill_here} B",
+                "spill difference (B)": None if spill_there is None or spill_here is None else spill_here - spill_there,
+                "same_verdict": crash_there == report.crashed,
+            }
+        )
+    return _frame(rows)
+
+
+def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.DataFrame:
+    """One row a Gemma 4 layer kind and KV dtype: how many layers, the tile, and ptxas's verdict."""
+    counts = {layer.shape.head_dim: layer for layer in GEMMA4_LAYERS}
+    return _frame(
+        [
+            {
+                "layer": counts[choice.head_dim].shape.name,
+                "layers": counts[choice.head_dim].count,
+                "head_dim": choice.head_dim,
+                "kv_dtype": choice.kv_dtype,
+                "tile": str(choice_tile(choice)),
+                "status": item.report.status,
+                "regs_per_thread": item.report.regs_per_thread,
+                "spill_store_bytes": item.report.spill_store_bytes,
+                "tensor_core_path": item.report.tensor_core_path,
+                "evidence": "live" if item.live else "recorded",
+            }
+            for item, choice in zip(evidence, choices, strict=True)
+        ]
     )

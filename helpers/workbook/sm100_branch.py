@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.attention.tiles import TileConfig, choose_tile, tile_row
+from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_row
 from helpers.compiler.report import Evidence
-from helpers.hardware import get_arch
+from helpers.hardware import ARCHS, get_arch
 from helpers.show.html import banner, facts_html
-from helpers.show.plots import plot_before_after
-from helpers.show.reports import ctas_per_sm
+from helpers.show.plots import _bar, _cap_line, _compile_time, _conditions
+from helpers.show.reports import _frame, ctas_per_sm
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
 from helpers.show.verdicts import _short
 from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final, note
-from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, kept_png, reports_key
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.pictures import kept_png, reports_key
 from helpers.workbook.explorer.work import Work
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    import pandas as pd
 
 FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
 AFTER = (("after the fix", "after_fix"), ("release 0.5.15", "release_0_5_15"))
@@ -79,3 +88,106 @@ def tile_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of the tile chooser before and after the fix; `view.data` is the pair of Evidence."""
     controls = {**choice_controls(choice, FIELDS), "after": drop("compare with", AFTER, "after_fix")}
     return ExplorerFrame("tile", controls, lambda state, work: _view(choice, state, work))
+
+
+def choice_tile(choice: Choice) -> TileConfig:
+    """The tile a choice comes to on its arch."""
+    return parse_tile(choice.tile, capability=get_arch(choice.arch).capability, head_dim=choice.head_dim)
+
+
+def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:
+    """What the tile chooser answers per arch and head dim, before and after the fix, and where that changed."""
+    rows = []
+    for arch in ARCHS.values():
+        row: dict[str, object] = {"arch": arch.name, "product": arch.product}
+        for head_dim in head_dims:
+            before = choose_tile(arch.capability, head_dim, chooser="before_fix")
+            after = choose_tile(arch.capability, head_dim, chooser="after_fix")
+            row[f"hd{head_dim}"] = str(after) if before == after else f"{before} → {after}"
+        row["row used"] = tile_row(arch.capability, "after_fix").name
+        rows.append(row)
+    return _frame(rows)
+
+
+def branch_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
+    """Verdicts before and after the fix, one row a layer and KV dtype."""
+    return _frame(
+        [
+            {"layer": name, "before": b.report.verdict(), "after": a.report.verdict(),
+             "path before": b.report.tensor_core_path, "path after": a.report.tensor_core_path}
+            for name, b, a in zip(names, before, after, strict=True)
+        ]
+    )  # fmt: skip
+
+
+def cost_table(
+    before: Sequence[Evidence], after: Sequence[Evidence], choices: Sequence[Choice], extend_len: int = 4096
+) -> pd.DataFrame:
+    """What the smaller tiles cost: CTAs, how often keys and values are read, occupancy, tensor-core path.
+
+    Compile-time arithmetic for a prefill of `extend_len` new tokens of one sequence; `kv_reads` is the number of
+    query blocks, each of which walks the keys and values anew. CTAs per SM are None where there is no binary.
+    """
+    rows = []
+    for choice, old, new in zip(choices, before, after, strict=True):
+        for when, item, chooser in (("before", old, "before_fix"), ("after", new, "after_fix")):
+            report, arch = item.report, get_arch(choice.arch)
+            tile = choose_tile(arch.capability, choice.head_dim, chooser=chooser)
+            blocks = math.ceil(extend_len / tile.block_m)
+            rows.append(
+                {"layer": f"hd{choice.head_dim} {choice.kv_dtype}", "when": when, "tile": str(tile), "kv_reads": blocks,
+                 "ctas": blocks * choice.num_q_heads, "ctas_per_sm": ctas_per_sm(report),
+                 "tensor_core_path": report.tensor_core_path,
+                 "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
+            )  # fmt: skip
+    return _frame(rows)
+
+
+def plot_before_after(
+    before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str], title: str
+) -> Figure:
+    """Pairs of bars, before over after the fix, one pair a layer and KV dtype."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    fig, ax = plt.subplots(figsize=(8.5, 1.4 + 0.82 * len(names)))
+    for i, (old, new) in enumerate(zip(before, after, strict=True)):
+        _bar(ax, 2.3 * i, old.report, height=0.85)
+        _bar(ax, 2.3 * i + 1, new.report, height=0.85)
+        for y, word, colour in ((2.3 * i, "before", BEFORE_COLOUR), (2.3 * i + 1, "after", AFTER_COLOUR)):
+            ax.text(-3, y, word, ha="right", va="center", fontsize=8, color=colour)
+    ax.set_yticks([2.3 * i + 0.5 for i in range(len(names))], names, fontsize=9)
+    ax.tick_params(axis="y", pad=42, length=0)
+    ax.set_ylim(2.3 * len(names) - 0.6, -1.0)
+    _cap_line(ax)
+    claim(ax, title, _conditions([*before, *after]))
+    plt.close(fig)
+    return fig
+
+
+def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
+    """How often a prefill reads each key and value, before and after, a pair of bars a layer; takes a `cost_table`."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    layers = list(dict.fromkeys(table["layer"]))
+    fig, ax = plt.subplots(figsize=(8.5, 1.4 + 0.7 * len(layers)))
+    for i, layer in enumerate(layers):
+        for offset, (when, colour) in enumerate((("before", BEFORE_COLOUR), ("after", AFTER_COLOUR))):
+            row = table[(table["layer"] == layer) & (table["when"] == when)].iloc[0]
+            y = 2.3 * i + offset
+            ax.barh(y, row["kv_reads"], 0.85, color=colour, hatch=None if when == "after" else "///", edgecolor="white")
+            ax.text(
+                row["kv_reads"],
+                y,
+                f"  {row['kv_reads']}×  ({when}: {row['tile']}, {row['tensor_core_path']})",
+                va="center",
+                fontsize=9,
+            )
+    ax.set_yticks([2.3 * i + 0.5 for i in range(len(layers))], layers, fontsize=9)
+    ax.set_ylim(2.3 * len(layers) - 0.6, -0.9)
+    ax.set_xlim(0, table["kv_reads"].max() * 1.6)
+    ax.set_xlabel("times each query head's CTAs read the same keys and values (blocks of new tokens)")
+    claim(ax, title, _compile_time(subtitle))
+    plt.close(fig)
+    return fig

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
+from helpers.show.html import banner, facts_html
 from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
@@ -17,6 +18,10 @@ from helpers.show.style import (
     claim,
     use_house_style,
 )
+from helpers.workbook.explorer.choices import ANY, note
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.pictures import _digest, kept_png
+from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -216,3 +221,99 @@ def targets_table(table: pd.DataFrame) -> pd.DataFrame:
              "share of the aim": ours[case] / aim_value if aim_value else None}
         )  # fmt: skip
     return pd.DataFrame(rows)
+
+
+METRICS = {
+    # label -> (column, axis, whether more is better, unit in a sentence)
+    "TFLOP/s": ("tflops", "TFLOP/s on visible pairs", True, "TFLOP/s"),
+    "time": ("median_ms", "median time of a launch (ms)", False, "ms"),
+    "ratio to the incident": ("ratio", "times the incident's TFLOP/s", True, "times the incident"),
+    "share of the roofline": ("roofline_fraction", "share of the roofline", True, "of the roofline"),
+    "error": ("error_row_rel", "worst row's relative error against float64", False, "relative error"),
+    "spills": ("triton_n_spills", "n_spills (Triton's count, loaded binary)", False, "spills by Triton's count"),
+}
+
+
+GROUPS = {"lean": AFTER_COLOUR, "incident": BEFORE_COLOUR}
+
+
+def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
+    rows = case_rows(table, state["case"]).copy()
+    base = rows.loc[rows["variant"] == BASELINE, "tflops"].max()
+    rows["ratio"] = rows["tflops"] / base
+    if state["variants"] != ANY:
+        rows = rows[rows["variant"].str.startswith(state["variants"])]
+        if rows.empty:
+            raise UserError(f"no variant of {state['variants']!r} was run on {state['case']!r}; choose another case")
+    column, axis, higher, unit = METRICS[state["metric"]]
+    rows = rows.sort_values(column, ascending=not higher, na_position="last")
+    measured = rows[rows["status"].isin(["ok", "wrong"]) & rows[column].notna()]
+    first = table.dropna(subset=["gpu"]).iloc[0]
+    source = f"recorded: {first['gpu']}, torch {first['torch']}, Triton {first['triton']}, {first['date_utc'][:10]}"
+    if measured.empty:
+        said, status = f"{state['case']}: no variant has a number for {state['metric']}", "toolchain_missing"
+    else:
+        best = measured.iloc[0]
+        most = "highest" if higher else "lowest"
+        said = f"{state['case']}: {best['variant']} is {most}, {best[column]:.3g} {unit}"
+        status = "ok"
+    shape = rows.iloc[0]
+    facts = {
+        "case": f"hd{shape['head_dim']:.0f}, {shape['kv_dtype']} cache, {shape['num_q_heads']:.0f}/"
+        f"{shape['num_kv_heads']:.0f} heads, prefix {shape['prefix_len']}, {shape['extend_len']} new tokens, window "
+        f"{'none' if shape['model_window'] != shape['model_window'] else int(shape['model_window'])}",
+        "ran": f"{len(measured)} of {len(rows)} variants",
+        "evidence": source,
+    }
+    return View(
+        verdict=banner(status, said) + facts_html(facts) + note("Nothing here was run on a B200."),
+        title=said,
+        command=f"python -m helpers bench --cases '{state['case']}'"
+        + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
+        png=kept_png(
+            lambda: plot_metric(rows, column, axis, said, source), figure="metric", column=column, rows=_digest(rows)
+        ),
+        data=rows,
+    )
+
+
+def plot_metric(rows: pd.DataFrame, column: str, axis: str, title: str, subtitle: str) -> Figure:
+    """Bars of one metric, one a variant in the rows' order; what did not run keeps its row, crossed."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    fig, ax = plt.subplots(figsize=(8.5, 1.5 + 0.36 * len(rows)))
+    highest = rows[column].max()
+    for y, row in enumerate(rows.to_dict("records")):
+        value = row[column]
+        if row["status"] in ("ok", "wrong") and value == value:
+            colour = next((c for name, c in GROUPS.items() if row["variant"].startswith(name)), PEER_COLOUR)
+            ax.barh(y, value, 0.68, color=colour, hatch=None if row["status"] == "ok" else "xx", edgecolor="white")
+            wrong = "" if row["status"] == "ok" else ", WRONG ANSWER"
+            ax.text(value, y, f"  {value:.3g}{wrong}", va="center", fontsize=8.5)
+        else:
+            why = row["reason"] if isinstance(row["reason"], str) and row["reason"] else "not measured"
+            text = f" {FAILED_MARK} {row['status']}: {why[:70]}"
+            ax.text(0, y, text, va="center", fontsize=8, color=OTHER_FAILURE_COLOUR)
+    ax.set_yticks(range(len(rows)), rows["variant"], fontsize=8.5)
+    ax.set_ylim(len(rows) - 0.4, -0.7)
+    ax.set_xlim(0, (highest if highest == highest and highest > 0 else 1) * 1.18)
+    ax.set_xlabel(axis)
+    claim(ax, title, subtitle)
+    plt.close(fig)
+    return fig
+
+
+def throughput_explorer(case: str = "sliding") -> ExplorerFrame:
+    """An explorer of the recorded throughput rows by case, variants and metric; `view.data` are the rows shown."""
+    table = read_rows("throughput_h200")
+    cases = [c for c in dict.fromkeys(table["case"]) if c != "ceiling"]
+    if case not in cases:
+        raise UserError(f"no recorded rows for case {case!r}; there are {', '.join(cases)}")
+    names = [ANY, *dict.fromkeys(v.split(",")[0].split()[0] for v in table.loc[table["case"] != "ceiling", "variant"])]
+    controls = {
+        "case": drop("case", [(c, c) for c in cases], case),
+        "variants": drop("variants", [(n, n) for n in names], ANY),
+        "metric": drop("metric", [(n, n) for n in METRICS], "TFLOP/s"),
+    }
+    return ExplorerFrame("throughput", controls, lambda state, work: _throughput_view(table, state, work))

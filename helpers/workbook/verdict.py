@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE, gemma4_choices
-from helpers.show.reports import layer_table
 from helpers.workbook.evidence import compile_choices, compile_one, evidence_line
+from helpers.workbook.reproduce_the_crash import layer_table
 
 if TYPE_CHECKING:
     import pandas as pd

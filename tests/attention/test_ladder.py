@@ -21,8 +21,7 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.commands.ablate import format_ablation
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.search.ablate import COMPILES, MAKES_IT_COMPILE, NO_SPILLS
-from helpers.workbook.root_cause.ladder import ladder_table, search_table
-from helpers.workbook.root_cause.pressure import ingredient_table
+from helpers.workbook.root_cause.ladder import ingredient_table, ladder_table, search_table
 
 # What each change of the incident is as a Choice; one entry a knob, in the ladder's order.
 AS_CHOICES = {

@@ -18,7 +18,7 @@ from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_tr
 from helpers.errors import UserError
 from helpers.recorded import read_rows
 from helpers.search.bisect import BAD, GOOD, UNKNOWN, bisect_kernel, bisect_versions, judge
-from helpers.workbook.root_cause.ladder import version_findings, version_grid
+from helpers.workbook.root_cause.versions import version_findings, version_grid
 
 VERSIONS = [f"3.{n}.0" for n in range(16)]
 

@@ -17,8 +17,9 @@ from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.search import try_this as module
-from helpers.search.try_this import TriedEdit, edit_lines, edits_table, try_ptx, try_this
+from helpers.search.try_this import TriedEdit, edit_lines, try_ptx, try_this
 from helpers.workbook.your_own_crash.cliff_matmul import cliff_request, matmul_spec
+from helpers.workbook.your_own_crash.views import edits_table
 
 INCIDENT_PTX = Path(__file__).parents[2] / "data" / "incident.ptx.gz"
 

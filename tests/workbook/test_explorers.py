@@ -9,10 +9,10 @@ import pytest
 import helpers as rc
 from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_choices
 from helpers.compiler.report import CompileReport
-from helpers.workbook.explorer.recorded import filter_numerics
 from helpers.workbook.inside_ptxas import cliff_map as cliff_module
 from helpers.workbook.inside_ptxas.cliff_map import Cell, difference_html, passing_neighbour, recorded_cells
 from helpers.workbook.inside_ptxas.landscape import ptx_command
+from helpers.workbook.numerics import filter_numerics
 from helpers.workbook.root_cause.explorer import matrix_row, version_grid_html
 
 WAIT_S = 180

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from helpers.workbook.glossary import HOME, TERMS, glossary_markdown, link_terms, unlinked_terms
-from helpers.workbook.teaching import fold
+from helpers.workbook.prose import fold
 
 
 def names(sources: list[str]) -> list[str]:

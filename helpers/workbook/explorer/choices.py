@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
@@ -16,6 +17,9 @@ from helpers.compiler.toolchain import BUNDLED, installed_ptxas, installed_trito
 from helpers.hardware import ARCHS
 from helpers.show.html import banner, facts_html
 from helpers.workbook.explorer.frame import drop
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 TILES = (
     "auto",
@@ -113,3 +117,11 @@ def one_line(report: CompileReport) -> str:
 def is_final(evidence: Sequence[Evidence]) -> bool:
     """Whether these reports will be the same next time: not those of a missing toolchain, a timeout, a killed ptxas."""
     return all(e.report.status not in ("toolchain_missing", "timeout", "ptxas_signal") for e in evidence)
+
+
+ANY = "any"
+
+
+def _values(table: pd.DataFrame, column: str) -> list[tuple[str, object]]:
+    found = sorted(table[column].dropna().unique(), key=str if table[column].dtype.kind not in "if" else None)
+    return [(ANY, ANY), *((str(v), v) for v in found)]

@@ -8,24 +8,18 @@ do not run (a code host's preview, an HTML export) the picture of the first view
 from __future__ import annotations
 
 import base64
-import hashlib
 import html
-import io
 import re
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
 from helpers.attention.choice import Choice
-from helpers.compiler import cache
-from helpers.compiler.report import Evidence
 from helpers.errors import UserError
-from helpers.files import ROOT
 from helpers.show.display import evidence_label
 from helpers.show.html import _picture, command_html
 from helpers.show.style import status_colour
@@ -33,14 +27,13 @@ from helpers.workbook.explorer.basket import BasketItem, add_to_basket
 from helpers.workbook.explorer.work import Cancelled, Work
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 PATIENCE_S = 0.18
 """An answer within this time appears without a progress bar in between."""
 PROGRESS_EVERY_S = 0.1
 _FAINT = "<style>.rc-busy :is(.rc-verdict, .rc-figure, .rc-below, .rc-command) { opacity: .35 }</style>"
 MOST_VIEWS_KEPT = 64
-_DRAWING = threading.Lock()  # pyplot is not made for two threads at once
 _ALERT = status_colour("register_exhausted")
 
 
@@ -303,56 +296,3 @@ OWN_KEYS = (
 
 
 # --- pictures -----------------------------------------------------------------------------------------------
-
-
-def png_of(draw: Callable[[], Figure]) -> bytes:
-    """The PNG of a figure; one is drawn at a time."""
-    with _DRAWING:
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png", dpi=100)
-        return buffer.getvalue()
-
-
-def kept_picture(make: Callable[[], tuple[dict, Figure]], **parts: object) -> tuple[dict, bytes]:
-    """(facts, PNG) of what `make` gives, kept in the cache under `parts` and the code that analyses and draws.
-
-    For pictures that are slow to make; facts must survive JSON. Two threads that draw at once take turns.
-    """
-
-    def made() -> tuple[dict, dict[str, bytes], bool]:
-        facts, figure = make()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
-        return {"facts": facts}, {"figure.png": buffer.getvalue()}, True
-
-    key = cache.content_key(code=_code_digest(), **parts)
-    with _DRAWING:
-        entry, _hit = cache.get_or_make("pictures", key, made)
-    return entry["facts"], (entry["folder"] / "figure.png").read_bytes()
-
-
-def kept_png(draw: Callable[[], Figure], **parts: object) -> bytes:
-    """`png_of`, kept in the cache under `parts`, which must hold everything that the figure shows."""
-    return kept_picture(lambda: ({}, draw()), **parts)[1]
-
-
-def reports_key(evidence: Sequence[Evidence]) -> list:
-    """What of these compiles a figure can show, for `kept_png`: not their paths, nor how long they took."""
-    left_out = {"wall_s", "cached", "ptxas_command", "log_path"}
-    return [
-        {
-            n: v
-            for n, v in {**vars(e.report), "source": e.source}.items()
-            if n not in left_out and not n.endswith("_path")
-        }
-        for e in evidence
-    ]
-
-
-@lru_cache(maxsize=1)
-def _code_digest() -> str:
-    digest = hashlib.sha256()
-    wings = (ROOT / "helpers" / wing for wing in ("inspection", "diagnosis", "show", "workbook"))
-    for file in sorted(file for wing in wings for file in wing.rglob("*.py")):
-        digest.update(file.read_bytes())
-    return digest.hexdigest()

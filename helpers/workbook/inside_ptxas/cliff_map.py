@@ -33,7 +33,8 @@ from helpers.workbook.explorer.choices import (
     report_rows,
     status_banner,
 )
-from helpers.workbook.explorer.frame import ExplorerFrame, View, png_of
+from helpers.workbook.explorer.frame import ExplorerFrame, View
+from helpers.workbook.explorer.pictures import png_of
 from helpers.workbook.explorer.work import Work
 from helpers.workbook.inside_ptxas.landscape import pressure_picture, pressure_rows
 

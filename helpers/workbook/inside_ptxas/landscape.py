@@ -14,7 +14,7 @@ from helpers.compiler.report import Evidence
 from helpers.diagnosis.pressure import pressure_profile, pressure_report
 from helpers.errors import UserError
 from helpers.show.html import facts_html
-from helpers.show.plots import plot_ptx_landscape, pressure_plot
+from helpers.show.plots import pressure_plot
 from helpers.show.style import claim, use_house_style
 from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
@@ -26,8 +26,10 @@ from helpers.workbook.explorer.choices import (
     one_line,
     status_banner,
 )
-from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, kept_picture
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.pictures import kept_picture
 from helpers.workbook.explorer.work import Work
+from helpers.workbook.inside_ptxas.views import plot_ptx_landscape
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:

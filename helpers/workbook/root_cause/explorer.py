@@ -24,9 +24,10 @@ from helpers.workbook.explorer.choices import (
     is_final,
     status_banner,
 )
-from helpers.workbook.explorer.frame import ExplorerFrame, View, drop, kept_png, png_of, reports_key
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.pictures import kept_png, png_of, reports_key
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.root_cause.ladder import version_grid
+from helpers.workbook.root_cause.versions import version_grid
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.compiler.report import COMPILED
-from helpers.compiler.toolchain import BUNDLED, version_key
-from helpers.search.ablate import Ablation
-from helpers.search.bisect import NO_VERDICT
-from helpers.show.verdicts import _cell
+from helpers.search.ablate import Ablation, Rung
+from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -46,52 +47,91 @@ def search_table(ablation: Ablation) -> pd.DataFrame:
 # --- bisect and the version matrix ------------------------------------------------------------------------
 
 
-def version_grid(rows: pd.DataFrame, *, written_for_ptxas: bool = False) -> pd.DataFrame:
-    """Triton (rows) by ptxas (columns, the bundled one first): `C7600`, spill-store bytes, or why there is no verdict.
-
-    With `written_for_ptxas`, cells whose ptxas cannot read the Triton's own PTX show the PTX written for that ptxas.
-    """
-    chosen = rows[rows["ptx_written_for"] == "its own"].copy()
-    chosen["cell"] = [_cell(row) for row in chosen.to_dict("records")]
-    grid = chosen.pivot(index="triton", columns="ptxas_asked", values="cell")
-    if written_for_ptxas:
-        for row in rows[rows["ptx_written_for"] != "its own"].to_dict("records"):
-            grid.loc[row["triton"], row["ptxas_asked"]] = _cell(row)
-    columns = sorted(grid.columns, key=lambda c: (c != BUNDLED, version_key(c)))
-    return grid.loc[sorted(grid.index, key=version_key), columns]
-
-
-def version_findings(rows: pd.DataFrame) -> dict:
-    """What the matrix says: which Tritons die, which is the first fixed one, and whether any ptxas tells them apart.
-
-    `by_ptxas_alone` lists Tritons whose identical PTX dies under one ptxas and compiles under another: empty means
-    that code generation, not ptxas, decides.
-    """
-    judged = rows[~rows["status"].isin(NO_VERDICT)]
-    own = judged[judged["ptx_written_for"] == "its own"]
-    bundled = own[own["ptxas_asked"] == BUNDLED]
-    order = sorted(bundled["triton"], key=version_key)
-    died = dict(zip(bundled["triton"], ~bundled["status"].isin(COMPILED), strict=True))
-    dying = [t for t in order if died[t]]
-    fixed = next((t for t in order if dying and not died[t] and version_key(t) > version_key(dying[-1])), None)
-    split = []
-    for triton in order:
-        verdicts = set(own[own["triton"] == triton]["status"].isin(COMPILED))
-        if len(verdicts) > 1:
-            split.append(triton)
-    separate = own[own["ptxas_asked"] != BUNDLED]
-    rewritten = judged[judged["ptx_written_for"] != "its own"]
-    return {
-        "dying": dying,
-        "first_dying": dying[0] if dying else None,
-        "first_fixed": fixed,
-        "last_dying": dying[-1] if dying else None,
-        "by_ptxas_alone": split,
-        "decided_by": "Triton" if dying and fixed and not split else "ptxas" if split else "undecided",
-        "ptxas_per_triton": {t: int((separate["triton"] == t).sum()) for t in order},
-        "rewritten_pairs": len(rewritten),
-        "rewritten_dying": sorted(set(rewritten[~rewritten["status"].isin(COMPILED)]["triton"]), key=version_key),
-    }
-
-
 # --- gate -------------------------------------------------------------------------------------------------
+
+
+# The incident's ingredients, and the changes that take each away: the window brings the branch, the scale keeps the
+# accumulator apart, an upcast cache is no fp8 operand.
+INGREDIENTS = {
+    "fp8 operands": ("kv_dtype", "kv_operands"),
+    "128 rows at head dim 256": ("block_m",),
+    "tile-skip branch": ("tile_skip", "window"),
+    "accumulator apart from the dot": ("accumulate", "v_scale"),
+    "q cast inside the tile": ("q_cast",),
+    "launch and inner tile": ("block_n", "num_warps", "num_stages", "maxnreg"),
+}
+
+
+_NOT_ASKED = "#EEEEEE"
+
+
+def ingredient_table(ablation: Ablation) -> pd.DataFrame:
+    """One row an ingredient of the extend kernel: the changes that take it away, how each ended, whether all cure.
+
+    `necessary`: every change tried for it reaches what `ablation.necessary` asks (it compiles, or ends the spills).
+    Changes that belong to no ingredient here are left out.
+    """
+    import pandas as pd
+
+    rows = []
+    for ingredient, names in INGREDIENTS.items():
+        rungs = [r for r in ablation.rungs if r.names[0] in names]
+        if not rungs:
+            continue
+        cured = [r for r in rungs if r.names[0] in ablation.necessary and r.effect not in ("same failure", "no effect")]
+        rows.append(
+            {
+                "ingredient": ingredient,
+                "taken away by": "; ".join(r.description for r in rungs),
+                "verdicts": "; ".join(r.report.verdict() for r in rungs),
+                "necessary": len(cured) == len(rungs),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def plot_ladder(ablation: Ablation, title: str, subtitle: str = "") -> Figure:
+    """One bar a change: bytes of spill stores it leaves; crosses where no binary comes out; the baseline on top."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    rungs = [Rung((), ablation.baseline, "baseline"), *ablation.rungs]
+    fig, ax = plt.subplots(figsize=(8.5, 1.3 + 0.34 * len(rungs)))
+    most = max([r.report.spill_store_bytes or 0 for r in rungs if r.report.compiled] or [1])
+    for y, rung in enumerate(rungs):
+        _ladder_bar(ax, y, rung, most)
+    labels = ["nothing: the spec as it is", *(r.description for r in ablation.rungs)]
+    ax.set_yticks(range(len(rungs)), labels, fontsize=9)
+    for label, rung in zip(ax.get_yticklabels(), rungs, strict=True):
+        needed = rung.knobs and rung.names[0] in ablation.necessary and rung.report.compiled
+        label.set_fontweight("bold" if needed else "normal")
+    ax.set_ylim(len(rungs) - 0.4, -0.8)
+    ax.set_xscale("symlog", linthresh=100)
+    ticks = [t for t in (0, 100, 1_000, 10_000, 100_000) if t <= 10 * max(most, 10)]
+    ax.set_xticks(ticks, [f"{t:,}" for t in ticks])
+    ax.set_xlim(0, 120 * max(most, 20))
+    ax.minorticks_off()
+    ax.set_xlabel("bytes of spill stores per thread (linear up to 100, then logarithmic)")
+    base = ablation.baseline
+    words = subtitle or f"{ablation.label}, {base.arch}, Triton {base.triton_version}, ptxas {base.ptxas_version}"
+    claim(ax, title, f"{words}\nbold: {ablation.criterion}; every row is one change, compile-time")
+    plt.close(fig)
+    return fig
+
+
+def _ladder_bar(ax: Axes, y: int, rung: Rung, most: int) -> None:
+    report = rung.report
+    colour = status_colour(report.status)
+    if not report.compiled:
+        words = f"{FAILED_MARK} {report.ptxas_code or report.status.replace('_', ' ')}"
+        ax.barh(y, 30 * max(most, 20), 0.6, facecolor="none", edgecolor=colour, linestyle=":")
+        ax.text(8, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
+        return
+    spilled = report.spill_store_bytes or 0
+    ax.barh(y, spilled, 0.6, color=colour, hatch="///", edgecolor="white")
+    words = f"  {spilled:,} B, {report.regs_per_thread} registers"
+    if rung.slower_path:
+        words += f", only {report.tensor_core_path}"
+    if not rung.launchable:
+        words += ", too many to launch"
+    ax.text(spilled, y, words, va="center", fontsize=8.5)

@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.attention.spec import EXTEND_KERNEL
-from helpers.compiler.report import COMPILED
-from helpers.compiler.toolchain import BUNDLED, version_key
+from helpers.compiler.disassemble import sass_pressure
+from helpers.compiler.report import Evidence
 from helpers.errors import UserError
-from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, pressure_profile
-from helpers.search.ablate import Ablation, Rung
-from helpers.search.bisect import NO_VERDICT
+from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, held_across, pressure_profile
 from helpers.show.display import remember_words
 from helpers.show.plots import pressure_plot
-from helpers.show.style import FAILED_MARK, LIMIT_COLOUR, bare_cells, claim, status_colour, use_house_style
+from helpers.show.style import LIMIT_COLOUR, claim, status_colour, use_house_style
+from helpers.workbook.evidence import ptx_of
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:
@@ -37,143 +36,13 @@ __all__ = [
     "source_text",
 ]
 
-# The incident's ingredients, and the changes that take each away: the window brings the branch, the scale keeps the
-# accumulator apart, an upcast cache is no fp8 operand.
-INGREDIENTS = {
-    "fp8 operands": ("kv_dtype", "kv_operands"),
-    "128 rows at head dim 256": ("block_m",),
-    "tile-skip branch": ("tile_skip", "window"),
-    "accumulator apart from the dot": ("accumulate", "v_scale"),
-    "q cast inside the tile": ("q_cast",),
-    "launch and inner tile": ("block_n", "num_warps", "num_stages", "maxnreg"),
-}
-_NOT_ASKED = "#EEEEEE"
 _SHADES = "YlOrBr"
 
 
 # --- the ladder -------------------------------------------------------------------------------------------
 
 
-def ingredient_table(ablation: Ablation) -> pd.DataFrame:
-    """One row an ingredient of the extend kernel: the changes that take it away, how each ended, whether all cure.
-
-    `necessary`: every change tried for it reaches what `ablation.necessary` asks (it compiles, or ends the spills).
-    Changes that belong to no ingredient here are left out.
-    """
-    import pandas as pd
-
-    rows = []
-    for ingredient, names in INGREDIENTS.items():
-        rungs = [r for r in ablation.rungs if r.names[0] in names]
-        if not rungs:
-            continue
-        cured = [r for r in rungs if r.names[0] in ablation.necessary and r.effect not in ("same failure", "no effect")]
-        rows.append(
-            {
-                "ingredient": ingredient,
-                "taken away by": "; ".join(r.description for r in rungs),
-                "verdicts": "; ".join(r.report.verdict() for r in rungs),
-                "necessary": len(cured) == len(rungs),
-            }
-        )
-    return pd.DataFrame(rows)
-
-
-def plot_ladder(ablation: Ablation, title: str, subtitle: str = "") -> Figure:
-    """One bar a change: bytes of spill stores it leaves; crosses where no binary comes out; the baseline on top."""
-    import matplotlib.pyplot as plt
-
-    use_house_style()
-    rungs = [Rung((), ablation.baseline, "baseline"), *ablation.rungs]
-    fig, ax = plt.subplots(figsize=(8.5, 1.3 + 0.34 * len(rungs)))
-    most = max([r.report.spill_store_bytes or 0 for r in rungs if r.report.compiled] or [1])
-    for y, rung in enumerate(rungs):
-        _ladder_bar(ax, y, rung, most)
-    labels = ["nothing: the spec as it is", *(r.description for r in ablation.rungs)]
-    ax.set_yticks(range(len(rungs)), labels, fontsize=9)
-    for label, rung in zip(ax.get_yticklabels(), rungs, strict=True):
-        needed = rung.knobs and rung.names[0] in ablation.necessary and rung.report.compiled
-        label.set_fontweight("bold" if needed else "normal")
-    ax.set_ylim(len(rungs) - 0.4, -0.8)
-    ax.set_xscale("symlog", linthresh=100)
-    ticks = [t for t in (0, 100, 1_000, 10_000, 100_000) if t <= 10 * max(most, 10)]
-    ax.set_xticks(ticks, [f"{t:,}" for t in ticks])
-    ax.set_xlim(0, 120 * max(most, 20))
-    ax.minorticks_off()
-    ax.set_xlabel("bytes of spill stores per thread (linear up to 100, then logarithmic)")
-    base = ablation.baseline
-    words = subtitle or f"{ablation.label}, {base.arch}, Triton {base.triton_version}, ptxas {base.ptxas_version}"
-    claim(ax, title, f"{words}\nbold: {ablation.criterion}; every row is one change, compile-time")
-    plt.close(fig)
-    return fig
-
-
-def _ladder_bar(ax: Axes, y: int, rung: Rung, most: int) -> None:
-    report = rung.report
-    colour = status_colour(report.status)
-    if not report.compiled:
-        words = f"{FAILED_MARK} {report.ptxas_code or report.status.replace('_', ' ')}"
-        ax.barh(y, 30 * max(most, 20), 0.6, facecolor="none", edgecolor=colour, linestyle=":")
-        ax.text(8, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
-        return
-    spilled = report.spill_store_bytes or 0
-    ax.barh(y, spilled, 0.6, color=colour, hatch="///", edgecolor="white")
-    words = f"  {spilled:,} B, {report.regs_per_thread} registers"
-    if rung.slower_path:
-        words += f", only {report.tensor_core_path}"
-    if not rung.launchable:
-        words += ", too many to launch"
-    ax.text(spilled, y, words, va="center", fontsize=8.5)
-
-
 # --- the version matrix -----------------------------------------------------------------------------------
-
-
-def plot_version_matrix(rows: pd.DataFrame, title: str, subtitle: str = "") -> Figure:
-    """A heat map, ptxas releases down, Tritons across: fatal, bytes spilled, or why the pair could not be asked.
-
-    Where a ptxas cannot read a Triton's own PTX, the cell is of PTX that this Triton wrote for that ptxas, marked `*`.
-    """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import LogNorm
-
-    use_house_style()
-    tritons = sorted(set(rows["triton"]), key=version_key)
-    releases = sorted(set(rows["ptxas_asked"]), key=lambda v: (v != BUNDLED, version_key(v)))
-    own = {(r["triton"], r["ptxas_asked"]): r for r in rows.to_dict("records") if r["ptx_written_for"] == "its own"}
-    again = {(r["triton"], r["ptxas_asked"]): r for r in rows.to_dict("records") if r["ptx_written_for"] != "its own"}
-    fig, ax = plt.subplots(figsize=(8.5, 1.5 + 0.27 * len(releases)))
-    cmap, norm = plt.get_cmap(_SHADES), LogNorm(200, 9000)
-    for y, release in enumerate(releases):
-        for x, triton in enumerate(tritons):
-            row, mark = own.get((triton, release)), ""
-            if (row is None or row["status"] in NO_VERDICT) and (triton, release) in again:
-                row, mark = again[triton, release], " *"
-            face, colour, text, hatch = _cell_look(row, cmap, norm)
-            ax.add_patch(
-                plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5, hatch=hatch)
-            )
-            ax.text(x, y, text + mark, ha="center", va="center", fontsize=8, color=colour)
-    ax.set_xticks(range(len(tritons)), tritons)
-    ax.set_yticks(range(len(releases)), ["the one it bundles" if r == BUNDLED else r for r in releases], fontsize=8.5)
-    ax.xaxis.tick_bottom()
-    bare_cells(ax, len(tritons), len(releases))
-    ax.set_xlabel("Triton that wrote the PTX")
-    ax.set_ylabel("ptxas that assembled it")
-    key = f"{FAILED_MARK} fatal; shaded: bytes of spill stores; * PTX written anew for an older ptxas"
-    claim(ax, title, f"{subtitle}\n{key}" if subtitle else key)
-    plt.close(fig)
-    return fig
-
-
-def _cell_look(row: Mapping | None, cmap, norm) -> tuple[object, str, str, str | None]:
-    """(face, text colour, text, hatch) of a cell."""
-    if row is None or row["status"] in NO_VERDICT:
-        return _NOT_ASKED, "#555555", "not asked" if row is None else "cannot read", "..."
-    if row["status"] in COMPILED:
-        spilled = int(row["spill_store_bytes"])
-        return cmap(norm(max(200, min(spilled, 3000)))), "black", f"{spilled:,} B", None
-    return status_colour(row["status"]), "white", f"{FAILED_MARK} {row['ptxas_code'] or row['status']}", None
 
 
 # --- pressure beside the source ---------------------------------------------------------------------------
@@ -276,3 +145,97 @@ def _line_bars(ax: Axes, lines: Sequence) -> None:
     ax.set_xlim(0, max([CAP, *(line.registers for line in lines)]) * 1.1)
     ax.text(CAP, -0.75, f"{CAP}", ha="center", va="bottom", fontsize=8.5, fontweight="bold", color=LIMIT_COLOUR)
     ax.set_xlabel("registers needed at once: the most at any instruction of the line")
+
+
+def demand_table(evidence: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
+    """One row a compile: demand of its PTX, its widest load from tensor memory, what lives beside that, the verdict.
+
+    `held across the branch` is empty where no large region inside a loop can be skipped. Raises UserError where a PTX
+    is not at hand.
+    """
+    import pandas as pd
+
+    rows = []
+    for item, name in zip(evidence, names, strict=True):
+        ptx = ptx_of(item)
+        profile, held = pressure_profile(ptx), held_across(ptx)
+        loads = [t for t in profile.tuples if ".ld." in t.opcode]
+        widest = max(loads, key=lambda t: (t.registers, t.beside), default=None)
+        rows.append(
+            {
+                "compile": name,
+                "demand": profile.demand,
+                "widest load": widest.registers if widest else 0,
+                "beside it": widest.beside if widest else 0,
+                "held across the branch": held.registers if held else None,
+                "verdict": item.report.verdict(),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def both_sides(evidence: Evidence, top: int = 12) -> pd.DataFrame:
+    """The source lines with the most live registers after ptxas, with the PTX's demand and bytes spilled on each.
+
+    `SASS` is the most general registers live at any instruction of the line (nvdisasm), `PTX` the demand worked out
+    before; stores and loads are bytes per thread of STL and LDL. Raises UserError without a binary, or without an
+    nvdisasm that reads it.
+    """
+    import pandas as pd
+
+    report = evidence.report
+    if not report.cubin_path:
+        raise UserError(f"no binary of {report.label!r} at hand: {report.verdict()}; {evidence.source}")
+    sass = sass_pressure(report.cubin_path, report.ptxas_version)
+    if not sass.lines:
+        raise UserError(f"the binary of {report.label!r} has no line information: compile it with -lineinfo")
+    profile = pressure_profile(ptx_of(evidence))
+    # nvdisasm and the PTX spell folders in their own ways: lines join by the file's name.
+    demand = {(Path(line.source[0]).name, line.source[1]): line.registers for line in profile.lines}
+    rows = []
+    for line in sass.lines[:top]:
+        key = (Path(line.source[0]).name, line.source[1])
+        rows.append(
+            {"file": key[0], "line": key[1], "source": source_text(*line.source)[:70], "PTX": demand.get(key),
+             "SASS": line.gprs, "spill stores": line.spill_store_bytes, "spill loads": line.spill_load_bytes}
+        )  # fmt: skip
+    table = pd.DataFrame(rows)
+    table["PTX"] = table["PTX"].astype("Int64")
+    return table
+
+
+def plot_both_sides(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
+    """A `both_sides` table as a picture: demand as open squares, live registers as dots, one row a source line."""
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    use_house_style()
+    lines = table.sort_values(["file", "line"]).reset_index(drop=True)
+    fig, ax = plt.subplots(figsize=(9, 1.5 + 0.27 * len(lines)))
+    for y, row in lines.iterrows():
+        known = pd.notna(row["PTX"])
+        if known:
+            ax.plot([row["SASS"], row["PTX"]], [y, y], color="#BBBBBB", linewidth=2, zorder=1)
+            ax.plot(
+                row["PTX"], y, "s", markersize=7, markerfacecolor="white", color=status_colour("register_exhausted")
+            )
+        ax.plot(row["SASS"], y, "o", markersize=6, color=status_colour("ok"))
+        moved = int(row["spill stores"] + row["spill loads"])
+        if moved:
+            ax.text(max(row["SASS"], row["PTX"] if known else 0) + 8, y, f"{moved} B spilled", va="center", fontsize=8)
+    ax.plot([], [], "s", markerfacecolor="white", color=status_colour("register_exhausted"), label="demand, from PTX")
+    ax.plot([], [], "o", color=status_colour("ok"), label="live after ptxas, from SASS")
+    ax.axvline(CAP, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--")
+    ax.text(CAP + 3, len(lines) - 0.45, f"{CAP}, the cap", va="bottom", fontsize=8.5, fontweight="bold",
+            color=LIMIT_COLOUR)  # fmt: skip
+    names = [
+        f"{r['source'][:56]}  {r['line']}" if r["source"] else f"{r['file']}:{r['line']}" for _, r in lines.iterrows()
+    ]
+    ax.set_yticks(range(len(lines)), names, fontsize=7.5, family="monospace")
+    ax.set_ylim(len(lines) - 0.4, -0.8)
+    ax.set_xlim(0, max(CAP, lines["PTX"].fillna(0).max()) * 1.25)
+    ax.set_xlabel("registers per thread, most at any instruction of the line")
+    ax.legend(loc="lower left", fontsize=8)
+    claim(ax, title, subtitle)
+    plt.close(fig)
+    return fig

@@ -9,11 +9,16 @@ import io
 import re
 import tempfile
 import zipfile
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.compiler.toolchain import version_key
+from helpers.diagnosis.diagnose import Diagnosis, diagnose
+from helpers.diagnosis.diagnosis import printable
 from helpers.recorded import DATA, read_rows
+from helpers.search.try_this import MAX_SHOWN, TriedEdit
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -148,3 +153,57 @@ def compile_here(spec: KernelSpec, arch: str) -> str:
             said = next((line.strip() for line in lines if "fatal" in line), lines[-1])
             return f"{type(error).__name__}: {said}"
     return "compiled"
+
+
+def edits_table(edits: Sequence[TriedEdit], top: int = MAX_SHOWN) -> pd.DataFrame:
+    """The best edits as rows: change, registers, spill bytes, tensor-core path, what it costs."""
+    import pandas as pd
+
+    rows = [e.to_dict() for e in edits[:top]]
+    shown = {"change": "change", "regs_per_thread": "registers", "spill_store_bytes": "spill stores (B)",
+             "spill_load_bytes": "spill loads (B)", "tensor_core_path": "tensor cores", "cost": "cost"}  # fmt: skip
+    return pd.DataFrame(rows, columns=list(shown)).rename(columns=shown)
+
+
+def facts_table(diagnosis: Diagnosis) -> pd.DataFrame:
+    """One row a fact: its value, how it is known (stated, derived, hint) and the text of the log it came from."""
+    import pandas as pd
+
+    rows = [(f.name.replace("_", " "), f.value, f.how, f.text) for f in diagnosis.log.facts]
+    table = pd.DataFrame(rows, columns=["fact", "value", "how", "text in the log"])
+    return table.map(printable)
+
+
+def diagnosis_table(logs: Mapping[str, str]) -> pd.DataFrame:
+    """One row a log: what kind of failure it is, why, and the first thing to try."""
+    import pandas as pd
+
+    rows = []
+    for name, text in logs.items():
+        found = diagnose(text)
+        first = found.suggestions[0].edit if found.suggestions else "–"
+        rows.append((name, found.kind.replace("_", " "), found.because[-1], first))
+    return pd.DataFrame(rows, columns=["log", "kind", "because", "first to try"]).map(printable)
+
+
+def remedy_table() -> pd.DataFrame:
+    """data/remedies.csv as remedy (rows, mildest spills first) by Triton: spill-store bytes, or the code it died with.
+
+    Only the Tritons that die of the incident unchanged; `attrs['provenance']` says where the rows come from.
+    """
+    rows = read_rows("remedies")
+    unchanged = rows[rows["remedy"] == "nothing"]
+    dying = set(unchanged[unchanged["ptxas_code"].notna()]["triton"])
+    chosen = rows[rows["triton"].isin(dying)].copy()
+    chosen["cell"] = [
+        str(r.ptxas_code) if isinstance(r.ptxas_code, str) else f"{int(r.spill_store_bytes)} B"
+        for r in chosen.itertuples()
+    ]
+    worst = chosen.groupby("remedy")["spill_store_bytes"].max().fillna(float("inf"))
+    table = chosen.pivot(index="remedy", columns="triton", values="cell")
+    table = table.loc[
+        sorted(table.index, key=lambda name: (worst[name], name != "nothing", name)),
+        sorted(table.columns, key=version_key),
+    ]
+    table.attrs["provenance"] = rows.attrs["provenance"]
+    return table

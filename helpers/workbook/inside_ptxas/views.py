@@ -1,0 +1,129 @@
+"""Notebook 02's tables and figures: what a PTX declares, its lines, the grid of spills."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from helpers.attention.choice import Choice
+from helpers.attention.spec import EXTEND_KERNEL
+from helpers.compiler.report import Evidence
+from helpers.inspection.ptx.scan import (
+    count_instructions,
+    instructions_by_source_line,
+    ptx_header,
+    register_declarations,
+    wide_operands,
+)
+from helpers.show.plots import _compile_time, _conditions
+from helpers.show.reports import _frame
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, bare_cells, claim, status_colour, use_house_style
+from helpers.show.verdicts import _failure_words
+from helpers.workbook.prose import source_lines_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def ptx_facts(ptx: str) -> pd.DataFrame:
+    """What a PTX says of itself: version, target, lines, registers declared by type, instructions by class."""
+    header, counts = ptx_header(ptx), count_instructions(ptx)
+    declared = register_declarations(ptx)
+    rows = [("PTX version", header.version), ("target", header.target), ("lines", ptx.count("\n")),
+            ("threads per CTA", header.reqntid)]  # fmt: skip
+    rows += [(f"virtual .{kind} registers declared", n) for kind, n in sorted(declared.items(), key=lambda kv: -kv[1])]
+    rows += [(f"{name} instructions", n) for name, n in counts.items() if n]
+    import pandas as pd
+
+    return pd.DataFrame([(what, str(value)) for what, value in rows], columns=["what", "value"])
+
+
+def line_table(ptx: str, top: int = 12) -> pd.DataFrame:
+    """The kernel's Python lines that became most PTX instructions, with their tensor-core and memory instructions."""
+    lines = source_lines_of(EXTEND_KERNEL.path)
+    found = [
+        {"Python line": line, "source": lines.get(line, "").strip()[:80], "PTX instructions": sum(counts.values()),
+         "tensor core": sum(counts[k] for k in ("tcgen05_mma", "wgmma", "mma_sync")),
+         "tcgen05 ld/st": counts["tcgen05_ld"] + counts["tcgen05_st"],
+         "shared ld/st": counts["ld_shared"] + counts["st_shared"] + counts["ldmatrix"] + counts["stmatrix"]}
+        for (file, line), counts in instructions_by_source_line(ptx).items()
+        if file.endswith("extend_attention.py")
+    ]  # fmt: skip
+    return _frame(sorted(found, key=lambda r: -r["PTX instructions"])[:top])
+
+
+def spill_grid(choices: Sequence[Choice]) -> tuple[list[str], list[str]]:
+    """(row names, column names) of a product of choices whose last axis is the tile."""
+    columns = list(dict.fromkeys(c.tile for c in choices))
+    names = [f"hd{c.head_dim} {c.kv_dtype}{f' window {c.window}' if c.window else ''}" for c in choices]
+    return names[:: len(columns)], columns
+
+
+def plot_ptx_landscape(ptx: str, title: str, subtitle: str = "") -> Figure:
+    """Where, along the lines of a PTX, its wide operands sit, one row an opcode, marked by registers in the operand."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    found = wide_operands(ptx, min_registers=16)
+    rows = sorted({_opcode_family(w.opcode, w.registers) for w in found})
+    fig, ax = plt.subplots(figsize=(8.5, 1.6 + 0.45 * max(1, len(rows))))
+    for w in found:
+        y = rows.index(_opcode_family(w.opcode, w.registers))
+        ax.plot(
+            w.line_no,
+            y,
+            marker="|",
+            markersize=22,
+            markeredgewidth=2.5,
+            color=AFTER_COLOUR if "ld" in w.opcode else BEFORE_COLOUR,
+        )
+    for y, row in enumerate(rows):
+        count = sum(_opcode_family(w.opcode, w.registers) == row for w in found)
+        ax.text(ptx.count("\n") * 1.015, y, f"{count}×", va="center", fontsize=9)
+    ax.set_yticks(range(len(rows)), rows, fontsize=9)
+    ax.set_ylim(len(rows) - 0.4, -0.6)
+    ax.set_xlim(0, ptx.count("\n"))
+    ax.set_xlabel("line of the PTX")
+    claim(ax, title, _compile_time(subtitle or f"{ptx.count(chr(10)):,} lines of PTX"))
+    plt.close(fig)
+    return fig
+
+
+def _opcode_family(opcode: str, registers: int) -> str:
+    head = ".".join(opcode.split(".")[:2])
+    return f"{head}, {registers} registers"
+
+
+def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
+    """A grid of verdicts: spill-store bytes per cell, 0 for none, a cross where no binary came out.
+
+    `evidence` runs over rows, then columns, as `product` makes it.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import LogNorm
+
+    use_house_style()
+    if len(evidence) != len(rows) * len(columns):
+        raise ValueError(f"{len(evidence)} reports do not fill {len(rows)} x {len(columns)} cells")
+    fig, ax = plt.subplots(figsize=(2.6 + 1.25 * len(columns), 1.4 + 0.42 * len(rows)))
+    cmap, norm = plt.get_cmap("YlOrBr"), LogNorm(8, 6000)
+    for i, item in enumerate(evidence):
+        y, x = divmod(i, len(columns))
+        report = item.report
+        spilled = report.spill_store_bytes or 0
+        face = cmap(norm(max(8, spilled))) if report.compiled and spilled else "#F2F6FA"
+        colour = "black" if spilled < 900 else "white"
+        text = f"{report.regs_per_thread} regs\n{spilled} B" if report.compiled else _failure_words(report)
+        if not report.compiled:
+            face, colour = status_colour(report.status), "white"
+        ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
+        ax.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
+    ax.set_xticks(range(len(columns)), columns)
+    ax.set_yticks(range(len(rows)), rows, fontsize=9)
+    bare_cells(ax, len(columns), len(rows))
+    ax.set_xlabel("tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)")
+    claim(ax, title, _conditions(evidence))
+    plt.close(fig)
+    return fig
