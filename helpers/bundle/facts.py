@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from helpers.bundle.findings import Row
-from helpers.bundle.issue_text import Facts, where_to_report
+from helpers.bundle.issue_text import Facts
 from helpers.bundle.material import Material
 from helpers.bundle.repro import Expected, one_command
 from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.withhold import withhold_ptx
 from helpers.compiler.report import COMPILED
+from helpers.diagnosis.where_to_report import where_to_report
 
 Say = Callable[[str], None]
 _WHAT = {

@@ -21,11 +21,12 @@ from hypothesis import strategies as st
 from helpers.attention.choice import Choice
 from helpers.bundle import draft as bundle_draft
 from helpers.bundle import material as bundle_source
-from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, where_to_report
+from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme
 from helpers.bundle.report import report
 from helpers.bundle.scrub import Identity
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.toolchain import resolve_triton
+from helpers.diagnosis.where_to_report import where_to_report
 from helpers.errors import UserError
 
 ROOT = Path(__file__).parents[2]

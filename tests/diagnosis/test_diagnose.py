@@ -15,7 +15,7 @@ from helpers.__main__ import main
 from helpers.commands import diagnose as command
 from helpers.diagnosis.diagnose import TITLES, diagnose
 from helpers.diagnosis.incidents import known_incidents
-from helpers.diagnosis.suggestions import measured
+from helpers.diagnosis.remedies import measured
 from helpers.hardware import archs_of_limit, warps_of_cap
 from helpers.inspection.crash.crash_log import KINDS
 from helpers.recorded import DATA
