@@ -23,7 +23,7 @@ from helpers.search.try_this import MAX_SHOWN, TriedEdit
 if TYPE_CHECKING:
     import pandas as pd
 
-    from helpers.bundle.draft import Bundle
+    from helpers.bundle.report import Bundle
     from helpers.compiler.kernel_spec import KernelSpec
 
 _PURPOSE = {
