@@ -26,7 +26,7 @@ from mutate_logs import mutated_logs  # noqa: E402
 
 from helpers.diagnosis.diagnose import diagnose  # noqa: E402
 from helpers.files import write_text_atomically  # noqa: E402
-from helpers.recorded import DATA
+from helpers.recorded import DATA  # noqa: E402
 
 COLUMNS = ("what", "count", "seconds", "uncaught", "hangs", "seed", "date_utc", "command", "python")
 

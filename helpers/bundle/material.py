@@ -25,7 +25,8 @@ from helpers.compiler.toolchain import (
     resolve_triton,
     version_key,
 )
-from helpers.diagnosis.diagnose import Diagnosis, diagnose
+from helpers.diagnosis.diagnose import diagnose
+from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.inspection.ptx.scan import ptx_header

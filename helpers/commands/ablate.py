@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import cli
-from helpers.commands.common import choice_options, request_of, show_result, spec_argument
+from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
 from helpers.compiler.compile import CompileRequest
 from helpers.search.ablate import ablate_request
-from helpers.show.display import _columns
+from helpers.show.display import text_columns
 
 
 def ablate_command_result(request: CompileRequest, **options: object) -> dict:
@@ -27,7 +26,7 @@ def format_ablation(result: dict) -> str:
         f"baseline: {base['verdict']}",
         "",
     ]
-    lines += _columns(
+    lines += text_columns(
         [("change", "effect", "ptxas", "tensor cores")]
         + [(r["change"], r["effect"], r["verdict"], _path_words(r)) for r in result["rungs"]]
     )
@@ -53,7 +52,7 @@ def _search_words(search: dict) -> str:
     return f"{size} change{'s' if size > 1 else ''}, {len(search['sets'])} of {search['tried']} sets tried{rest}"
 
 
-@cli.command("ablate")
+@click.command("ablate", cls=Verb)
 @spec_argument
 @choice_options(many=False)
 @click.option("--hold", metavar="NAME,…", help="changes the search may not use (default: tile, launch and problem)")

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import cli
-from helpers.commands.common import check_writable, echo_json
+from helpers.commands.common import Verb, check_writable, echo_json
 
 
-@cli.command("bench")
+@click.command("bench", cls=Verb)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), default="throughput.csv", show_default=True,
               help="CSV file; rows are appended when it is there")  # fmt: skip
 @click.option(

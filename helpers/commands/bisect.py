@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import cli
-from helpers.commands.common import choice_options, request_of, show_result, spec_argument
+from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
 from helpers.compiler.compile import CompileRequest
 from helpers.search.bisect import Bisection, bisect_kernel
-from helpers.show.display import _columns
+from helpers.show.display import text_columns
 
 
 def bisect_command_result(request: CompileRequest, **options: object) -> dict:
@@ -46,10 +45,10 @@ def format_bisection(result: dict) -> str:
         (p["version"], p["verdict"] + (" (installed for this)" if p["installed_for_this"] else ""), p["words"][:100])
         for p in result["probes"]
     ]
-    return "\n".join([f"{result['label']}, {result['arch']}", *_columns(rows), "", result["sentence"]])
+    return "\n".join([f"{result['label']}, {result['arch']}", *text_columns(rows), "", result["sentence"]])
 
 
-@cli.command("bisect")
+@click.command("bisect", cls=Verb)
 @spec_argument
 @choice_options(many=False)
 @click.option("--axis", type=click.Choice(["triton", "ptxas"]), default="triton", show_default=True)

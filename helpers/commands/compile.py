@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import cli
-from helpers.commands.common import choice_options, echo_json, request_of, spec_argument
+from helpers.commands.common import Verb, choice_options, echo_json, request_of, spec_argument
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.errors import UserError
 
 
-@cli.command("compile")
+@click.command("compile", cls=Verb)
 @spec_argument
 @choice_options(many=False)
 @click.option("--json", "as_json", is_flag=True, help="print the whole CompileReport as JSON")

@@ -7,10 +7,9 @@ from typing import TYPE_CHECKING
 
 import click
 
-from helpers.__main__ import cli
-from helpers.commands.common import show_result
+from helpers.commands.common import Verb, show_result
 from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
-from helpers.show.display import _columns
+from helpers.show.display import text_columns
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +28,7 @@ def format_gate(result: dict) -> str:
         )
         for r in result["rows"]
     ]
-    lines = [*_columns(table), ""]
+    lines = [*text_columns(table), ""]
     for row in result["rows"]:
         lines += [f"FAIL {row['spec']} on {row['arch']}: {what}" for what in row["regressions"]]
         lines += [f"note {row['spec']} on {row['arch']}: {what}" for what in row["notes"] if what != "recorded"]
@@ -52,7 +51,7 @@ def gate_table(result: dict) -> pd.DataFrame:
     return table
 
 
-@cli.command("gate")
+@click.command("gate", cls=Verb)
 @click.argument("specs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--baseline", required=True, type=click.Path(dir_okay=False, path_type=Path), help="CSV to hold to")
 @click.option("--arch", "archs", default="sm_100a", show_default=True, metavar="ARCH,…")

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import cli
 from helpers.commands.common import (
+    Verb,
     check_writable,
     choice_options,
     echo_json,
@@ -18,7 +18,7 @@ from helpers.commands.common import (
 from helpers.errors import UserError
 
 
-@cli.command("matrix")
+@click.command("matrix", cls=Verb)
 @specs_argument
 @choice_options(many=True)
 @click.option(

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
-from helpers.__main__ import cli
-from helpers.commands.common import show_result
+from helpers.commands.common import Verb, show_result
 
 # Triton's largest PTX seen here has half a megabyte.
 MAX_PTX_BYTES = 64_000_000
 
 
-@cli.command("pressure")
+@click.command("pressure", cls=Verb)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def pressure_command(file: Path, as_json: bool) -> None:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import click
 
-from helpers.__main__ import cli
 from helpers.commands.common import echo_json
 
 
-@cli.group("toolchains", invoke_without_command=True)
+@click.group("toolchains", invoke_without_command=True)
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 @click.pass_context
 def toolchains_command(ctx: click.Context, as_json: bool) -> None:

@@ -5,134 +5,13 @@ Unknown is an answer; guessing is not. Nothing in the text is run, opened or tru
 
 from __future__ import annotations
 
-import hashlib
-from dataclasses import dataclass
-
-from helpers.diagnosis import diagnosis as diagnosis_view
+from helpers.diagnosis.diagnosis import CERTAIN, LIKELY, NONE, TITLES, Diagnosis
 from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON, Suggestion, advice
-from helpers.diagnosis.where_to_report import _report
+from helpers.diagnosis.where_to_report import addressee
 from helpers.errors import UserError
 from helpers.hardware import MAX_REGS_PER_THREAD, archs_of_limit, register_share, warps_of_cap
 from helpers.inspection.crash.crash_log import CrashLog, Failure, parse_crash_log
-
-CERTAIN, LIKELY, NONE = "certain", "likely", "none"
-
-TITLES = {
-    "register_exhaustion": "register exhaustion: ptxas could not allocate registers",
-    "register_cap_too_low": "the register cap is lower than one instruction needs",
-    "shared_memory": "out of shared memory (not of registers)",
-    "tensor_memory": "out of tensor memory (not of registers)",
-    "threads": "more threads than the compiled kernel allows",
-    "unsupported_ptx_version": "ptxas is older than the PTX it was given",
-    "unsupported_arch": "the toolchain does not know this chip, or the PTX does not fit it",
-    "illegal_instruction": "ptxas could not read the PTX",
-    "internal_error": "ptxas broke off with an internal error",
-    "ptxas_signal": "ptxas was killed by a signal",
-    "ptxas_error": "ptxas refused the PTX for a reason this project does not know",
-    "trapped": "the kernel is one bare trap: it compiles and cannot run",
-    "frontend_error": "Triton failed before there was PTX",
-    "no_failure": "no failure: ptxas compiled it",
-    "unknown": "unknown",
-}
-
-
-@dataclass(frozen=True, repr=False)
-class Diagnosis:
-    """What `diagnose` found. `kind` is one of `helpers.inspection.crash.crash_log.KINDS`.
-
-    `because` are sentences that lead from the log to the kind, `confidence` is `certain` where ptxas or Triton say it
-    in their own words, `likely` where it follows, `none` for unknown. `suggestions` come in the order to try; `in_vain`
-    is what people try without success. `log` holds every extracted fact with the text it came from.
-    """
-
-    kind: str
-    title: str
-    because: tuple[str, ...]
-    confidence: str
-    log: CrashLog
-    suggestions: tuple[Suggestion, ...] = ()
-    in_vain: tuple[Suggestion, ...] = ()
-    incidents: tuple[Match, ...] = ()
-    report_to: str = ""
-    report_why: str = ""
-    attach: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
-
-    @property
-    def failure(self) -> Failure | None:
-        """The failure explained: the first of the log."""
-        return self.log.first
-
-    def to_dict(self) -> dict:
-        """Everything ready for JSON; the PTX itself is left out (its hash and number of lines stay)."""
-        log, first = self.log, self.log.first
-        return {
-            "kind": self.kind,
-            "title": self.title,
-            "because": list(self.because),
-            "confidence": self.confidence,
-            "ptxas_code": first.code if first else None,
-            "register_count_asked": first.register_count_asked if first else None,
-            "register_count_needed": first.register_count_needed if first else None,
-            "required": first.required if first else None,
-            "limit": first.limit if first else None,
-            "message": first.message if first else None,
-            "exception": log.exception,
-            "arch": log.arch,
-            "kernel_name": log.kernel_name,
-            "num_warps": log.num_warps,
-            "register_cap": log.register_cap,
-            "triton": {
-                "words": log.triton.words(),
-                "stated": log.triton.stated,
-                "candidates": list(log.triton.candidates),
-                "contradictions": list(log.triton.contradictions),
-            },
-            "torch": log.value("torch_version"),
-            "python": log.value("python_version"),
-            "ptxas_version": log.value("ptxas_version"),
-            "ptxas_program": log.ptxas_program,
-            "ptxas_flags": list(log.ptxas_flags),
-            "ptx_path": log.ptx_path,
-            "ptx": ptx_summary(log),
-            "failure_count": log.failure_count,
-            "failures": [vars(f) for f in log.failures],
-            "frames": [vars(f) for f in log.frames],
-            "suggestions": [s.to_dict() for s in self.suggestions],
-            "in_vain": [s.to_dict() for s in self.in_vain],
-            "incidents": [m.to_dict() for m in self.incidents],
-            "report_to": self.report_to,
-            "report_why": self.report_why,
-            "attach": list(self.attach),
-            "evidence": [vars(f) for f in log.facts],
-            "notes": list(self.notes),
-        }
-
-    def text(self) -> str:
-        """The diagnosis as text for a terminal."""
-        return diagnosis_view.as_text(self)
-
-    def __repr__(self) -> str:
-        return f"Diagnosis({self.kind!r}, confidence={self.confidence!r}): {self.title}"
-
-    def _repr_pretty_(self, printer, cycle) -> None:
-        printer.text(self.text())
-
-    def _repr_html_(self) -> str:
-        return diagnosis_view.as_html(self)
-
-
-def ptx_summary(log: CrashLog) -> dict | None:
-    """Lines, SHA-256 and completeness of the PTX module in a log, or None."""
-    if log.ptx is None:
-        return None
-    return {
-        "lines": log.ptx.count("\n"),
-        "sha256": hashlib.sha256(log.ptx.encode(errors="replace")).hexdigest(),
-        "complete": not log.ptx_cut,
-        "version": log.ptx_version,
-    }
 
 
 def diagnose(text: str) -> Diagnosis:
@@ -156,7 +35,7 @@ def diagnose(text: str) -> Diagnosis:
     if any(MEASURED_ON in s.evidence for s in given.helps):
         notes.append(ABOUT_MEASURED)
     matches = match_incidents(log)
-    to, why = _report(log, failure, matches)
+    to, why = addressee(log, failure, matches)
     return Diagnosis(
         kind=failure.kind,
         title=TITLES[failure.kind],

@@ -58,7 +58,7 @@ _NOBODY = "nobody yet"
 _OWNER = "the kernel's own project"
 
 
-def _report(log: CrashLog, failure: Failure, matches: tuple[Match, ...]) -> tuple[str, str]:
+def addressee(log: CrashLog, failure: Failure, matches: tuple[Match, ...]) -> tuple[str, str]:
     same = next((m for m in matches if m.degree == SAME), None)
     triton = log.triton.words()
     if same is not None:

@@ -140,6 +140,6 @@ def register_formatters() -> None:
         formatters["image/png"].for_type(sys.modules["matplotlib.figure"].Figure, _figure_png)
 
 
-def _columns(rows: Sequence[Sequence[object]]) -> list[str]:
+def text_columns(rows: Sequence[Sequence[object]]) -> list[str]:
     widths = [max(len(str(row[i])) for row in rows) for i in range(len(rows[0]))]
     return ["  ".join(str(v).ljust(w) for v, w in zip(row, widths, strict=True)).rstrip() for row in rows]

@@ -49,7 +49,7 @@ def command_html(command: str) -> str:
     )
 
 
-def _picture(png: bytes, words: str) -> str:
+def picture(png: bytes, words: str) -> str:
     if not png:
         return ""
     return (

@@ -24,15 +24,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "plot_before_after",
-    "plot_cost",
-    "plot_ptx_landscape",
-    "plot_registers",
-    "plot_spill_grid",
-    "use_house_style",
-]
-
 
 def _source_words(evidence: Sequence[Evidence]) -> str:
     live = sum(e.live for e in evidence)
@@ -41,12 +32,12 @@ def _source_words(evidence: Sequence[Evidence]) -> str:
     return "compile-time, recorded" if not live else f"compile-time, {live} live and {len(evidence) - live} recorded"
 
 
-def _compile_time(subtitle: str) -> str:
+def compile_time_words(subtitle: str) -> str:
     """The subtitle of a figure of things compiled and not run, which says so."""
     return subtitle if evidence_label(subtitle) else f"{subtitle}, compile-time"
 
 
-def _conditions(evidence: Sequence[Evidence]) -> str:
+def conditions(evidence: Sequence[Evidence]) -> str:
     reports = [e.report for e in evidence]
     parts = []
     for what, values in (
@@ -59,7 +50,7 @@ def _conditions(evidence: Sequence[Evidence]) -> str:
     return ", ".join([*parts, _source_words(evidence)])
 
 
-def _bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) -> None:
+def status_bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) -> None:
     """One report as a bar up to its register count, hatched when it spills; a failure as a cross at the cap."""
     colour = status_colour(report.status)
     if report.compiled:
@@ -74,7 +65,7 @@ def _bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) -> Non
         ax.text(MAX_REGS_PER_THREAD + 6, y, text, va="center", fontsize=9, fontweight="bold", color=colour)
 
 
-def _cap_line(ax: Axes) -> None:
+def cap_line(ax: Axes) -> None:
     ax.axvline(MAX_REGS_PER_THREAD, color=LIMIT_COLOUR, linewidth=1.2)
     ax.set_xlim(0, 345)
     ax.set_xticks([0, 64, 128, 192, MAX_REGS_PER_THREAD], ["0", "64", "128", "192", "255\nthe cap"])
@@ -89,11 +80,11 @@ def plot_registers(evidence: Sequence[Evidence], title: str, labels: Sequence[st
     names = labels or [e.report.label for e in evidence]
     fig, ax = plt.subplots(figsize=(8.5, 1.3 + 0.42 * len(names)))
     for y, item in enumerate(evidence):
-        _bar(ax, y, item.report)
+        status_bar(ax, y, item.report)
     ax.set_yticks(range(len(names)), names, fontsize=9)
     ax.set_ylim(len(names) - 0.4, -0.8)
-    _cap_line(ax)
-    claim(ax, title, _conditions(evidence))
+    cap_line(ax)
+    claim(ax, title, conditions(evidence))
     plt.close(fig)
     return fig
 

@@ -40,7 +40,7 @@ def reports_table(reports: Iterable[CompileReport], columns: Sequence[str] | Non
     return table if columns is None or table.empty else table[[c for c in columns if c in table]]
 
 
-def _frame(rows: list[dict]) -> pd.DataFrame:
+def counts_frame(rows: list[dict]) -> pd.DataFrame:
     import pandas as pd
 
     table = pd.DataFrame(rows)

@@ -11,9 +11,9 @@ from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
 from helpers.show.html import banner, facts_html
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
-from helpers.workbook.explorer.choices import ANY, _values
+from helpers.workbook.explorer.choices import ANY, values_of
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
-from helpers.workbook.explorer.pictures import _digest, kept_png
+from helpers.workbook.explorer.pictures import kept_png, rows_digest
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
@@ -186,7 +186,7 @@ def _numerics_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         png=kept_png(
             lambda: plot_error_budget(rows, said, _device_words(rows.iloc[0])),
             figure="error budget",
-            rows=_digest(rows),
+            rows=rows_digest(rows),
         ),
         below=_numerics_table(rows.assign(share=share)),
         data=rows,
@@ -223,6 +223,6 @@ def numerics_explorer() -> ExplorerFrame:
     table = read_rows("numerics_h200")
     matrix = table[table["study"] == "matrix"].assign(mask=table["mask"].fillna("none"))
     matrix.attrs = table.attrs
-    controls = {name: drop(words, _values(matrix, name), ANY) for name, words in NUMERICS_FILTERS.items()}
+    controls = {name: drop(words, values_of(matrix, name), ANY) for name, words in NUMERICS_FILTERS.items()}
     controls["option"] = drop("option", OPTIONS, ANY)
     return ExplorerFrame("numerics", controls, lambda state, work: _numerics_view(matrix, state, work))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import EXPLANATIONS, Evidence
 from helpers.inspection.ptx.scan import wide_operands
-from helpers.show.reports import _frame
+from helpers.show.reports import counts_frame
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +87,7 @@ def report_summary(evidence: Evidence) -> None:
 def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
     """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the Python source."""
     lines = source_lines_of(EXTEND_KERNEL.path)
-    return _frame(
+    return counts_frame(
         [
             {"PTX line": w.line_no, "opcode": w.opcode, "registers": w.registers, "Python line": w.source_line,
              "source": lines.get(w.source_line, "")[:80]}

@@ -9,7 +9,7 @@ from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE
 from helpers.compiler.report import Evidence
 from helpers.show.plots import plot_registers
-from helpers.show.reports import _frame
+from helpers.show.reports import counts_frame
 from helpers.workbook.explorer.choices import (
     INGREDIENTS,
     choice_controls,
@@ -82,13 +82,13 @@ def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> 
                 "same_verdict": crash_there == report.crashed,
             }
         )
-    return _frame(rows)
+    return counts_frame(rows)
 
 
 def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.DataFrame:
     """One row a Gemma 4 layer kind and KV dtype: how many layers, the tile, and ptxas's verdict."""
     counts = {layer.shape.head_dim: layer for layer in GEMMA4_LAYERS}
-    return _frame(
+    return counts_frame(
         [
             {
                 "layer": counts[choice.head_dim].shape.name,

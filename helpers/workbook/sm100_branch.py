@@ -13,10 +13,10 @@ from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_ro
 from helpers.compiler.report import Evidence
 from helpers.hardware import ARCHS, get_arch
 from helpers.show.html import banner, facts_html
-from helpers.show.plots import _bar, _cap_line, _compile_time, _conditions
-from helpers.show.reports import _frame, ctas_per_sm
+from helpers.show.plots import cap_line, compile_time_words, conditions, status_bar
+from helpers.show.reports import counts_frame, ctas_per_sm
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
-from helpers.show.verdicts import _short
+from helpers.show.verdicts import short_words
 from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final, note
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, reports_key
@@ -58,8 +58,10 @@ def _view(base: Choice, state: dict, work: Work) -> View:
     if old == new:
         said = f"nothing changed for {name}: {old} before and after"
     else:
-        said = f"{name}: {old} becomes {new}; {_short(before.report)} becomes {_short(after.report)}"
-    title = f"{old} stays" if old == new else f"{old} → {new}: {_short(before.report)} → {_short(after.report)}"
+        said = f"{name}: {old} becomes {new}; {short_words(before.report)} becomes {short_words(after.report)}"
+    title = (
+        f"{old} stays" if old == new else f"{old} → {new}: {short_words(before.report)} → {short_words(after.report)}"
+    )
     rows = {
         "before": _words(old, old_rule, before),
         "after": _words(new, new_rule, after),
@@ -106,12 +108,12 @@ def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:
             row[f"hd{head_dim}"] = str(after) if before == after else f"{before} → {after}"
         row["row used"] = tile_row(arch.capability, "after_fix").name
         rows.append(row)
-    return _frame(rows)
+    return counts_frame(rows)
 
 
 def branch_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
     """Verdicts before and after the fix, one row a layer and KV dtype."""
-    return _frame(
+    return counts_frame(
         [
             {"layer": name, "before": b.report.verdict(), "after": a.report.verdict(),
              "path before": b.report.tensor_core_path, "path after": a.report.tensor_core_path}
@@ -140,7 +142,7 @@ def cost_table(
                  "tensor_core_path": report.tensor_core_path,
                  "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
             )  # fmt: skip
-    return _frame(rows)
+    return counts_frame(rows)
 
 
 def plot_before_after(
@@ -152,15 +154,15 @@ def plot_before_after(
     use_house_style()
     fig, ax = plt.subplots(figsize=(8.5, 1.4 + 0.82 * len(names)))
     for i, (old, new) in enumerate(zip(before, after, strict=True)):
-        _bar(ax, 2.3 * i, old.report, height=0.85)
-        _bar(ax, 2.3 * i + 1, new.report, height=0.85)
+        status_bar(ax, 2.3 * i, old.report, height=0.85)
+        status_bar(ax, 2.3 * i + 1, new.report, height=0.85)
         for y, word, colour in ((2.3 * i, "before", BEFORE_COLOUR), (2.3 * i + 1, "after", AFTER_COLOUR)):
             ax.text(-3, y, word, ha="right", va="center", fontsize=8, color=colour)
     ax.set_yticks([2.3 * i + 0.5 for i in range(len(names))], names, fontsize=9)
     ax.tick_params(axis="y", pad=42, length=0)
     ax.set_ylim(2.3 * len(names) - 0.6, -1.0)
-    _cap_line(ax)
-    claim(ax, title, _conditions([*before, *after]))
+    cap_line(ax)
+    claim(ax, title, conditions([*before, *after]))
     plt.close(fig)
     return fig
 
@@ -188,6 +190,6 @@ def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     ax.set_ylim(2.3 * len(layers) - 0.6, -0.9)
     ax.set_xlim(0, table["kv_reads"].max() * 1.6)
     ax.set_xlabel("times each query head's CTAs read the same keys and values (blocks of new tokens)")
-    claim(ax, title, _compile_time(subtitle))
+    claim(ax, title, compile_time_words(subtitle))
     plt.close(fig)
     return fig

@@ -20,7 +20,7 @@ from helpers.show.style import (
 )
 from helpers.workbook.explorer.choices import ANY, note
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
-from helpers.workbook.explorer.pictures import _digest, kept_png
+from helpers.workbook.explorer.pictures import kept_png, rows_digest
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
@@ -271,7 +271,10 @@ def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         command=f"python -m helpers bench --cases '{state['case']}'"
         + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
         png=kept_png(
-            lambda: plot_metric(rows, column, axis, said, source), figure="metric", column=column, rows=_digest(rows)
+            lambda: plot_metric(rows, column, axis, said, source),
+            figure="metric",
+            column=column,
+            rows=rows_digest(rows),
         ),
         data=rows,
     )

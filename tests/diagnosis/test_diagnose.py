@@ -13,7 +13,8 @@ import pytest
 import helpers as rc
 from helpers.__main__ import main
 from helpers.commands import diagnose as command
-from helpers.diagnosis.diagnose import TITLES, diagnose
+from helpers.diagnosis.diagnose import diagnose
+from helpers.diagnosis.diagnosis import TITLES
 from helpers.diagnosis.incidents import known_incidents
 from helpers.diagnosis.remedies import measured
 from helpers.hardware import archs_of_limit, warps_of_cap

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from helpers.inspection.ptx.scan import _ENTRY, _RANGE, _REG, _files, _scan, _source, _without_block_comments
+from helpers.inspection.ptx.scan import _ENTRY, _RANGE, _REG, _files, _scan, _source, without_block_comments
 
 __all__ = ["Block", "Function", "Instruction", "read_functions", "split_operands", "written_operands"]
 
@@ -83,7 +83,7 @@ def _marked(ptx: str) -> str:
     """The text with labels, scopes and guards as directives of their own, which the scanner hands on in order."""
     lines = []
     continued = False  # the line goes on with operands: a brace there is no scope
-    for line in _without_block_comments(ptx).split("\n"):
+    for line in without_block_comments(ptx).split("\n"):
         comment = line.find("//")
         if comment >= 0:
             line = line[:comment]

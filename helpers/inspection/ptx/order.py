@@ -14,7 +14,7 @@ from helpers.inspection.ptx.graph import Block, Instruction
 __all__ = ["late_order"]
 
 # Opcodes (first words) that other instructions must not pass: stores, barriers, asynchronous work, whole-warp votes.
-_EFFECTS = frozenset(
+EFFECTS = frozenset(
     "st red atom bar barrier membar fence cp wgmma tcgen05 mbarrier stmatrix call bra brx ret exit trap griddepcontrol "
     "setmaxnreg elect shfl redux vote activemask match".split()
 )
@@ -24,7 +24,7 @@ _PLAIN, _LOAD, _ROOT, _EFFECT = range(4)
 
 def _kind(opcode: str) -> int:
     word = opcode.partition(".")[0]
-    if word in _EFFECTS:
+    if word in EFFECTS:
         return _EFFECT
     if word in _LOADS and ".param" not in opcode:
         return _LOAD

@@ -241,7 +241,7 @@ def _scan(ptx: str) -> Iterator[_Event]:
     """Directives and instructions of the text in order. Labels, braces and comments are dropped."""
     open_at = 0  # line of an instruction whose ";" has not come yet
     opcode, parts, predicated = "", [], False
-    for line_no, line in enumerate(_without_block_comments(ptx).split("\n"), start=1):
+    for line_no, line in enumerate(without_block_comments(ptx).split("\n"), start=1):
         comment = line.find("//")
         if comment >= 0:
             line = line[:comment]
@@ -282,7 +282,7 @@ def _scan(ptx: str) -> Iterator[_Event]:
                     open_at = line_no
 
 
-def _without_block_comments(ptx: str) -> str:
+def without_block_comments(ptx: str) -> str:
     """The text without /* */, its newlines kept; an unclosed comment reaches to the end, as for ptxas."""
     if "/*" not in ptx:
         return ptx

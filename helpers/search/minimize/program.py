@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from helpers.inspection.ptx.graph import split_operands, written_operands
-from helpers.inspection.ptx.scan import _without_block_comments
+from helpers.inspection.ptx.scan import without_block_comments
 from helpers.search.minimize.units import Function, Label, Program, Unit, render
 
 __all__ = ["Function", "Label", "Program", "Unit", "read_program", "render"]
@@ -47,7 +47,7 @@ def read_program(ptx: str) -> Program:
     """The text in its plain form; text that is no PTX gives parts that render to next to nothing. Linear."""
     reader = _Reader()
     line_no = 1
-    clean = "\n".join(line.partition("//")[0] for line in _without_block_comments(ptx).split("\n"))
+    clean = "\n".join(line.partition("//")[0] for line in without_block_comments(ptx).split("\n"))
     for token in _TOKEN.findall(clean):
         reader.take(token, line_no)
         if token == "\n":

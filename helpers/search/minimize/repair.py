@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from helpers.inspection.ptx.order import _EFFECTS
+from helpers.inspection.ptx.order import EFFECTS
 from helpers.search.minimize.check import blocks, unset_reads
 from helpers.search.minimize.program import Function, Label, Unit
 
@@ -254,7 +254,7 @@ def _without_dead(units: list[Unit], before: Sequence[Unit]) -> list[Unit]:
     while waiting:
         at = waiting.pop()
         unit = units[at]
-        if dead[at] or unit.word in _EFFECTS or any(readers[r] for r in unit.defs):
+        if dead[at] or unit.word in EFFECTS or any(readers[r] for r in unit.defs):
             continue
         if not any(once[r] for r in unit.defs):
             continue

@@ -122,6 +122,6 @@ def is_final(evidence: Sequence[Evidence]) -> bool:
 ANY = "any"
 
 
-def _values(table: pd.DataFrame, column: str) -> list[tuple[str, object]]:
+def values_of(table: pd.DataFrame, column: str) -> list[tuple[str, object]]:
     found = sorted(table[column].dropna().unique(), key=str if table[column].dtype.kind not in "if" else None)
     return [(ANY, ANY), *((str(v), v) for v in found)]

@@ -21,7 +21,7 @@ import ipywidgets as w
 from helpers.attention.choice import Choice
 from helpers.errors import UserError
 from helpers.show.display import evidence_label
-from helpers.show.html import _picture, command_html
+from helpers.show.html import command_html, picture
 from helpers.show.style import status_colour
 from helpers.workbook.explorer.basket import BasketItem, add_to_basket
 from helpers.workbook.explorer.work import Cancelled, Work
@@ -215,7 +215,7 @@ class ExplorerFrame(w.HBox):
         self.problem, self.view = None, view
         with self.hold_sync():
             self.verdict.value = view.verdict
-            self.figure.value = view.figure or _picture(view.png, view.title)
+            self.figure.value = view.figure or picture(view.png, view.title)
             self.below.value = view.below
             self.command.value = command_html(view.command)
         self.figure.layout.display = None if self.figure.value else "none"

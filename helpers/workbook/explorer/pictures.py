@@ -75,5 +75,5 @@ def _code_digest() -> str:
     return digest.hexdigest()
 
 
-def _digest(rows: pd.DataFrame) -> str:
+def rows_digest(rows: pd.DataFrame) -> str:
     return hashlib.sha256(rows.to_json(orient="split").encode()).hexdigest()

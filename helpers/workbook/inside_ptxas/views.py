@@ -15,10 +15,10 @@ from helpers.inspection.ptx.scan import (
     register_declarations,
     wide_operands,
 )
-from helpers.show.plots import _compile_time, _conditions
-from helpers.show.reports import _frame
+from helpers.show.plots import compile_time_words, conditions
+from helpers.show.reports import counts_frame
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, bare_cells, claim, status_colour, use_house_style
-from helpers.show.verdicts import _failure_words
+from helpers.show.verdicts import failure_words
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def line_table(ptx: str, top: int = 12) -> pd.DataFrame:
         for (file, line), counts in instructions_by_source_line(ptx).items()
         if file.endswith("extend_attention.py")
     ]  # fmt: skip
-    return _frame(sorted(found, key=lambda r: -r["PTX instructions"])[:top])
+    return counts_frame(sorted(found, key=lambda r: -r["PTX instructions"])[:top])
 
 
 def spill_grid(choices: Sequence[Choice]) -> tuple[list[str], list[str]]:
@@ -86,7 +86,7 @@ def plot_ptx_landscape(ptx: str, title: str, subtitle: str = "") -> Figure:
     ax.set_ylim(len(rows) - 0.4, -0.6)
     ax.set_xlim(0, ptx.count("\n"))
     ax.set_xlabel("line of the PTX")
-    claim(ax, title, _compile_time(subtitle or f"{ptx.count(chr(10)):,} lines of PTX"))
+    claim(ax, title, compile_time_words(subtitle or f"{ptx.count(chr(10)):,} lines of PTX"))
     plt.close(fig)
     return fig
 
@@ -115,7 +115,7 @@ def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: 
         spilled = report.spill_store_bytes or 0
         face = cmap(norm(max(8, spilled))) if report.compiled and spilled else "#F2F6FA"
         colour = "black" if spilled < 900 else "white"
-        text = f"{report.regs_per_thread} regs\n{spilled} B" if report.compiled else _failure_words(report)
+        text = f"{report.regs_per_thread} regs\n{spilled} B" if report.compiled else failure_words(report)
         if not report.compiled:
             face, colour = status_colour(report.status), "white"
         ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
@@ -124,6 +124,6 @@ def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: 
     ax.set_yticks(range(len(rows)), rows, fontsize=9)
     bare_cells(ax, len(columns), len(rows))
     ax.set_xlabel("tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)")
-    claim(ax, title, _conditions(evidence))
+    claim(ax, title, conditions(evidence))
     plt.close(fig)
     return fig

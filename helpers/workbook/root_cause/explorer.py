@@ -15,7 +15,7 @@ from helpers.search.bisect import NO_VERDICT
 from helpers.show.html import banner, facts_html
 from helpers.show.plots import plot_registers
 from helpers.show.style import claim, status_colour, use_house_style
-from helpers.show.verdicts import _cell_words
+from helpers.show.verdicts import family_words
 from helpers.workbook.explorer.choices import (
     INGREDIENTS,
     choice_controls,
@@ -136,7 +136,7 @@ def _incident_view(rows: pd.DataFrame, choice: Choice) -> View:
     """The incident itself under a pair of versions: recorded, all pairs at once, the pair framed."""
     row = matrix_row(rows, choice.triton, choice.ptxas)
     where = f"Triton {choice.triton}, ptxas {choice.ptxas}"
-    said = f"{where}: {_cell_words(row) if row else 'not recorded'}"
+    said = f"{where}: {family_words(row) if row else 'not recorded'}"
     family = _family_words(rows, choice.triton)
     other = row and row["ptx_written_for"] != OWN
     facts = {
@@ -170,7 +170,7 @@ def _changed_view(rows: pd.DataFrame, choice: Choice, work: Work) -> View:
         "changed": ", ".join(taken),
         "the incident here": base.report.verdict(),
         "with the change": mine.report.verdict(),
-        "recorded for the incident": _cell_words(row) if row else None,
+        "recorded for the incident": family_words(row) if row else None,
         "message": mine.report.message[:400],
         "evidence": evidence_words(mine),
     }

@@ -26,15 +26,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = [
-    "held_lines",
-    "ingredient_table",
-    "line_demands",
-    "plot_ladder",
-    "plot_pressure",
-    "plot_version_matrix",
-    "source_text",
-]
 
 _SHADES = "YlOrBr"
 

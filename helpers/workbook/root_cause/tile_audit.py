@@ -14,7 +14,7 @@ from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
 from helpers.show.style import OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
-from helpers.show.verdicts import _whole, cell_words
+from helpers.show.verdicts import cell_words, whole_number
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,7 +50,7 @@ def _chosen(table: pd.DataFrame, triton: str | None) -> pd.DataFrame:
 def _severity(row: dict) -> tuple[int, int]:
     """Sort key, worst first: no binary for want of registers, no launch, bytes spilled."""
     rank = {"ok": 3, "spills": 2, "register_exhausted": 0}.get(row["status"], 1)
-    return (rank, -(_whole(row["spill_store_bytes"]) or 0))
+    return (rank, -(whole_number(row["spill_store_bytes"]) or 0))
 
 
 def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | None = None) -> Figure:
@@ -78,7 +78,7 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
             row = found.get((*column, *line))
             if row is None:
                 continue
-            spilled = _whole(row["spill_store_bytes"]) or 0
+            spilled = whole_number(row["spill_store_bytes"]) or 0
             face, ink, hatch = "#F2F6FA", "black", None
             if row["status"] == "spills":
                 face, ink = cmap(norm(max(8, spilled))), "black" if spilled < 700 else "white"
@@ -161,8 +161,8 @@ def audit_offenders(table: pd.DataFrame, top: int = 12, *, triton: str | None = 
         [
             {"arch": r["arch"], "head_dim": _dims(r), "kv_dtype": r["kv_dtype"],
              "option": OPTION_WORDS.get(r["option"], r["option"]) or "none", "tile": r["tile"], "table": r["table"],
-             "verdict": cell_words(r), "spill_store_bytes": _whole(r["spill_store_bytes"]),
-             "demand": _whole(r.get("demand")), "tensor_core_path": r.get("tensor_core_path")}
+             "verdict": cell_words(r), "spill_store_bytes": whole_number(r["spill_store_bytes"]),
+             "demand": whole_number(r.get("demand")), "tensor_core_path": r.get("tensor_core_path")}
             for r in rows[:top] if r["status"] != "ok"
         ],
         columns=["arch", "head_dim", "kv_dtype", "option", "tile", "table", "verdict", "spill_store_bytes", "demand",

@@ -9,7 +9,7 @@ from helpers.compiler.report import COMPILED
 from helpers.compiler.toolchain import BUNDLED, version_key
 from helpers.search.bisect import NO_VERDICT
 from helpers.show.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
-from helpers.show.verdicts import _cell
+from helpers.show.verdicts import matrix_words
 from helpers.workbook.root_cause.ladder import _NOT_ASKED
 from helpers.workbook.root_cause.pressure import _SHADES
 
@@ -25,11 +25,11 @@ def version_grid(rows: pd.DataFrame, *, written_for_ptxas: bool = False) -> pd.D
     With `written_for_ptxas`, cells whose ptxas cannot read the Triton's own PTX show the PTX written for that ptxas.
     """
     chosen = rows[rows["ptx_written_for"] == "its own"].copy()
-    chosen["cell"] = [_cell(row) for row in chosen.to_dict("records")]
+    chosen["cell"] = [matrix_words(row) for row in chosen.to_dict("records")]
     grid = chosen.pivot(index="triton", columns="ptxas_asked", values="cell")
     if written_for_ptxas:
         for row in rows[rows["ptx_written_for"] != "its own"].to_dict("records"):
-            grid.loc[row["triton"], row["ptxas_asked"]] = _cell(row)
+            grid.loc[row["triton"], row["ptxas_asked"]] = matrix_words(row)
     columns = sorted(grid.columns, key=lambda c: (c != BUNDLED, version_key(c)))
     return grid.loc[sorted(grid.index, key=version_key), columns]
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import ipywidgets as w
 
-from helpers.diagnosis.diagnose import Diagnosis, diagnose
+from helpers.diagnosis.diagnose import diagnose
+from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
 from helpers.inspection.crash.pasted_text import decode_log
 from helpers.workbook.explorer.frame import OWN_KEYS

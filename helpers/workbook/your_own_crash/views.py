@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.compiler.toolchain import version_key
-from helpers.diagnosis.diagnose import Diagnosis, diagnose
-from helpers.diagnosis.diagnosis import printable
+from helpers.diagnosis.diagnose import diagnose
+from helpers.diagnosis.diagnosis import Diagnosis, printable
 from helpers.recorded import DATA, read_rows
 from helpers.search.try_this import MAX_SHOWN, TriedEdit
 
