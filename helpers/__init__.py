@@ -191,8 +191,6 @@ _HOMES = {
         "example_log",
         "paste_box",
     ),
-    "helpers.search.try_this": ("try_this",),
-    "helpers.bundle.report": ("report",),
     "helpers.workbook.your_own_crash.views": (
         "bundle_table",
         "bundle_text",
@@ -202,9 +200,11 @@ _HOMES = {
         "facts_table",
         "minimized_table",
         "minimized_verdicts",
+        "report",
         "remedy_table",
         "scratch_folder",
         "wheel_table",
+        "try_this",
     ),
     "helpers.workbook.verdict": ("workbook_verdict",),
     "helpers.workbook.explorer.basket": (

@@ -10,7 +10,7 @@ from helpers.attention.spec import CHOICES, EXTEND_KERNEL
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.search.ablate import Ablation, Limits, ablate
-from helpers.search.changes import Knob, constexpr_knob, generic_knobs, option_knob
+from helpers.search.changes import Knob, Ladder, constexpr_knob, generic_ladder, option_knob
 
 KNOB_NAMES = (
     "kv_dtype", "window", "tile_skip", "accumulate", "v_scale", "kv_operands", "q_cast",
@@ -87,13 +87,11 @@ def _kv_dtype_knob(cached: str, wide: str) -> Knob:
     return Knob("kv_dtype", f"KV cache {cached.lstrip('*')} → {wide.lstrip('*')}", apply, GROUPS["kv_dtype"])
 
 
-def knobs_for(spec: KernelSpec, arch: str) -> tuple[list[Knob], tuple[str, ...]]:
-    """(knobs, groups to hold in the second search) of any spec: this kernel's own ladder, or the generic knobs."""
+def ladder_of(spec: KernelSpec, arch: str) -> Ladder:
+    """The ladder of any spec: this kernel's own where the spec is of it, else the generic one."""
     if is_extend_kernel(spec):
-        return attention_knobs(spec), KEEP_ALL_BUT_KERNEL
-    knobs = generic_knobs(spec, arch)
-    groups = {k.group for k in knobs}
-    return knobs, tuple(g for g in ("launch", "ptxas", "types") if g in groups)
+        return Ladder(tuple(attention_knobs(spec)), KEEP_ALL_BUT_KERNEL, keeps_answer=True)
+    return generic_ladder(spec, arch)
 
 
 def ablate_choice(

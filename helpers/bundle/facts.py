@@ -14,6 +14,7 @@ from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.withhold import withhold_ptx
 from helpers.compiler.report import COMPILED
 from helpers.diagnosis.where_to_report import where_to_report
+from helpers.search.changes import LadderOf
 
 Say = Callable[[str], None]
 _WHAT = {
@@ -43,8 +44,10 @@ class Findings:
     `program` is the (version, ptxas) to reproduce with and `expected` how its run ended; None before it was run.
     """
 
-    def __init__(self, material: Material, withhold: bool, identity: Identity | None, say: Say) -> None:
-        self.material, self.withhold, self.say = material, withhold, say
+    def __init__(
+        self, material: Material, withhold: bool, identity: Identity | None, say: Say, ladder_of: LadderOf
+    ) -> None:
+        self.material, self.withhold, self.say, self.ladder_of = material, withhold, say, ladder_of
         self.members: dict[str, bytes] = {}
         self.notes: list[str] = []
         self.table: list[Row] = []

@@ -24,6 +24,7 @@ from helpers.compiler.toolchain import installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits
+from helpers.search.changes import LadderOf
 from helpers.search.try_this import try_ptx, try_this
 
 Row = dict[str, object]
@@ -194,10 +195,10 @@ def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
     return {"pressure.txt": told + "\n", "pressure.png": image.getvalue()}
 
 
-def edits_of(material: Material, ptx: str | None, program: tuple[str, Path] | None) -> list[dict]:
+def edits_of(material: Material, ptx: str | None, program: tuple[str, Path] | None, ladder_of: LadderOf) -> list[dict]:
     """Ranked edits that pass (see try_this), as rows: of the spec if there is one, else of the PTX under ptxas -O."""
     if material.request is not None:
-        return [edit.to_dict() for edit in try_this(material.request, budget=BUNDLE_BUDGET)]
+        return [edit.to_dict() for edit in try_this(material.request, budget=BUNDLE_BUDGET, ladder_of=ladder_of)]
     if ptx is None or program is None:
         return []
     version, path = program

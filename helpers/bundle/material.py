@@ -9,8 +9,8 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from helpers.attention.choice import Choice
 from helpers.bundle.repro import safe_flags
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
@@ -37,7 +37,15 @@ _COMMENTS = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _COMPLAINT = re.compile(r"^ptxas[^\n]{0,300}(?:fatal|error) *:|^Traceback ", re.MULTILINE)
 _GPU_NAME = re.compile(r"sm_[0-9]{2,3}[a-z]?")
 
-Source = CompileRequest | Choice | KernelSpec | Path | str
+
+class Requestable(Protocol):
+    """Anything that stands for one compile, such as a configuration of the extend kernel."""
+
+    def request(self) -> CompileRequest:
+        """The compile that this stands for."""
+
+
+Source = CompileRequest | Requestable | KernelSpec | Path | str
 
 
 @dataclass(frozen=True)
@@ -69,12 +77,12 @@ def read_material(
     ptxas: str | None = None,
     ptxas_flags: Sequence[str] = (),
 ) -> Material:
-    """The Material of a CompileRequest, Choice, KernelSpec, a file (spec JSON, PTX or log; also .gz) or a text.
+    """The Material of a compile request, a spec, a file (spec JSON, PTX or log; also .gz) or a text; see `Source`.
 
     A str with a line break is a text, one without the path of a file. What a file is, its content decides. A spec is
     compiled (its kernel file runs in a worker process); a log or PTX is only read. Raises UserError.
     """
-    if isinstance(source, Choice):
+    if not isinstance(source, (CompileRequest, KernelSpec, Path, str)) and hasattr(source, "request"):
         source = source.request()
     if isinstance(source, CompileRequest):
         return _of_request(source)

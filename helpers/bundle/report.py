@@ -26,6 +26,7 @@ from helpers.bundle.scrub import Identity
 from helpers.compiler.run_ptxas import Assembly
 from helpers.errors import UserError
 from helpers.files import write_bytes_atomically, write_text_atomically
+from helpers.search.changes import LadderOf, generic_ladder
 
 __all__ = ["Bundle", "report"]
 
@@ -43,22 +44,24 @@ def report(
     minimize_s: float = 0.0,
     identity: Identity | None = None,
     say: Say | None = None,
+    ladder_of: LadderOf = generic_ladder,
 ) -> Bundle:
     """Write a zip that reproduces a failure with nothing but a ptxas, and `<name>.issue.md`; the Bundle it became.
 
-    `source` is a CompileRequest, Choice or KernelSpec, the path of a spec (JSON), PTX or log, or a text of these (see
-    `read_material`; arch, triton, ptxas and flags are for sources that do not say). The zip's repro.sh is run from an
+    `source` is a CompileRequest, a KernelSpec or a Choice (see `Requestable`), the path of a spec (JSON), PTX or log,
+    or a text of these (see `read_material`; arch, triton, ptxas and flags are for sources that do not say). The zip's repro.sh is run from an
     empty folder first; where it does not fail as ptxas did, UserError, unless `allow_unreproduced`. A log without PTX
     makes a zip of the diagnosis, marked as not reproduced. `withhold_source` leaves out source, IR, spec, log and line
     info, and renames everything the PTX declares. `minimize_s` seconds go to a smaller PTX. Home folders, user and host
-    names (`identity`, default: this machine's) and absolute paths are replaced in every file.
+    names (`identity`, default: this machine's) and absolute paths are replaced in every file. The workarounds are
+    looked for on the ladder that `ladder_of` has for the spec.
     """
     say = say or (lambda _words: None)
     out = Path(out)
     if out.suffix != ".zip":
         raise UserError(f"{str(out)[:200]!r}: the bundle is a zip; give it a name that ends in .zip")
     material = read_material(source, arch=arch, triton=triton, ptxas=ptxas, ptxas_flags=ptxas_flags)
-    draft = Draft(material, withhold_source, identity, say)
+    draft = Draft(material, withhold_source, identity, say, ladder_of)
     draft.collect(allow_unreproduced, minimize_s)
     content, bundle = draft.finish(out, allow_unreproduced)
     issue_path = bundle.issue_path
@@ -201,7 +204,7 @@ class Draft(Findings):
         if self.ptx is None and self.material.request is None:
             return
         self.say("workarounds, each one compiled")
-        edits = edits_of(self.material, self.ptx, self.program if failed else None)
+        edits = edits_of(self.material, self.ptx, self.program if failed else None, self.ladder_of)
         if self.withhold:
             shown = [e for e in edits if not {"kernel", "tile", "types", "constexpr"} & set(e["kind"].split(" + "))]
             self.edits_left_out = len(edits) - len(shown)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from helpers.attention.ladder import ladder_of
 from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
 from helpers.compiler.compile import CompileRequest
 from helpers.search.ablate import ablate_request
@@ -14,7 +15,7 @@ from helpers.show.display import text_columns
 
 def ablate_command_result(request: CompileRequest, **options: object) -> dict:
     """What `ablate --json` prints: `rungs`, `necessary`, `criterion`, `smallest` …; options as `ablate_request`."""
-    return ablate_request(request, **options).to_dict()
+    return ablate_request(request, ladder_of=ladder_of, **options).to_dict()
 
 
 def format_ablation(result: dict) -> str:
@@ -63,8 +64,6 @@ def ablate_command(spec: Path | None, hold: str | None, as_json: bool, **options
     SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process): constexprs, launch options and
     ptxas levels are what is changed. Without it, the options spell out a configuration of the extend kernel.
     """
-    from helpers.commands.ablate import ablate_command_result, format_ablation
-
     held = None if hold is None else [name.strip() for name in hold.split(",") if name.strip()]
     result = ablate_command_result(request_of(spec, options), hold=held)
     show_result(result, as_json, format_ablation)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from helpers.attention.ladder import ladder_of
 from helpers.commands.common import Verb, check_writable, choice_options, request_of, show_result
 from helpers.errors import UserError
 
@@ -54,6 +55,7 @@ def report_command(
         ptxas=_one(options["ptxas"]),
         ptxas_flags=options["ptxas_flags"],
         minimize_s=minimize_s,
+        ladder_of=ladder_of,
         say=None if as_json else lambda words: click.echo(f"… {words}", err=True),
     )
     show_result(bundle.to_dict(), as_json, lambda _result: bundle.text())

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from helpers.attention.ladder import ladder_of
 from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.search.ablate import Limits
@@ -53,7 +54,7 @@ def try_command_result(
     request: CompileRequest, *, budget: Limits | None = None, progress: Progress | None = None
 ) -> dict:
     """What `try --json` prints: the baseline and the ranked `edits`."""
-    edits = try_this(request, budget=budget, progress=progress)
+    edits = try_this(request, budget=budget, progress=progress, ladder_of=ladder_of)
     baseline = compile_request(request)
     return {
         "label": request.spec.label or request.spec.kernel.name,

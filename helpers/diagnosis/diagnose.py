@@ -174,4 +174,4 @@ def _attach(log: CrashLog, failure: Failure) -> tuple[str, ...]:
     return tuple(wanted)
 
 
-__all__ = ["TITLES", "Diagnosis", "diagnose", "ptx_summary"]
+__all__ = ["diagnose"]

@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
-from helpers.attention.ladder import knobs_for
 from helpers.compiler.compile import (
     DEFAULT_TIMEOUT_S,
     CompileRequest,
@@ -24,7 +23,7 @@ from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
-from helpers.search.changes import Knob
+from helpers.search.changes import Knob, LadderOf, generic_ladder
 
 COMPILES, NO_SPILLS = "compiles", "no spills"
 # What `necessary` means, by what the baseline is.
@@ -399,15 +398,16 @@ def ablate_request(
     hold: Sequence[str] | None = None,
     limits: Limits | None = None,
     progress: Progress | None = None,
+    ladder_of: LadderOf = generic_ladder,
 ) -> Ablation:
-    """The ablation of any request: the extend kernel by its own ladder, any other kernel by the generic knobs."""
-    knobs, default_hold = knobs_for(request.spec, request.arch)
+    """The ablation of any request by the ladder that `ladder_of` has for its spec; `hold` replaces the ladder's."""
+    ladder = ladder_of(request.spec, request.arch)
     return ablate(
         request.spec,
         request.arch,
         request.toolchain,
-        knobs=knobs,
-        hold=default_hold if hold is None else hold,
+        knobs=ladder.knobs,
+        hold=ladder.hold if hold is None else hold,
         limits=limits,
         ptxas_flags=request.ptxas_flags,
         timeout_s=request.timeout_s,

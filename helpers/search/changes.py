@@ -42,6 +42,30 @@ class Knob:
     ptxas_flags: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Ladder:
+    """The changes to try on one spec, and how they are to be read.
+
+    `hold` names the groups that a search for a cure leaves as they are. `keeps_answer` says that every knob of this
+    ladder is known to leave the kernel's answer as it is, so that a changed constexpr needs no warning.
+    """
+
+    knobs: tuple[Knob, ...]
+    hold: tuple[str, ...]
+    keeps_answer: bool = False
+
+
+# (spec, arch) -> its ladder. A study that knows its kernel hands in one of its own.
+LadderOf = Callable[[KernelSpec, str], Ladder]
+
+
+def generic_ladder(spec: KernelSpec, arch: str) -> Ladder:
+    """The ladder of any kernel: the generic knobs, with launch, ptxas and types held in the search for a cure."""
+    knobs = tuple(generic_knobs(spec, arch))
+    groups = {k.group for k in knobs}
+    return Ladder(knobs, tuple(g for g in ("launch", "ptxas", "types") if g in groups))
+
+
 def constexpr_knob(parameter: str, old: Scalar, new: Scalar, *, name: str = "", group: str = "constexpr") -> Knob:
     """The knob that sets a constexpr of the kernel to another value."""
     return Knob(

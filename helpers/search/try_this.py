@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.attention.ladder import is_extend_kernel, knobs_for
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
@@ -24,7 +23,7 @@ from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits, Rung, ablate, slower_path, spill_bytes
-from helpers.search.changes import PTXAS_LEVELS, Knob
+from helpers.search.changes import PTXAS_LEVELS, Knob, LadderOf, generic_ladder
 
 if TYPE_CHECKING:
     pass
@@ -112,12 +111,16 @@ class TriedEdit:
 
 
 def try_this(
-    request: CompileRequest, *, budget: Limits | None = None, progress: Progress | None = None
+    request: CompileRequest,
+    *,
+    budget: Limits | None = None,
+    progress: Progress | None = None,
+    ladder_of: LadderOf = generic_ladder,
 ) -> list[TriedEdit]:
     """Edits of a failing or spilling request that pass, the best first; [] for one with nothing wrong.
 
-    Tried: the kernel's knobs (`knobs_for`: tile, constexprs, num_warps, num_stages, maxnreg) one by one, then in the
-    smallest sets that end the spills; ptxas -O2 to -O0; every other installed Triton and ptxas. `budget` bounds the
+    Tried: the knobs that `ladder_of` has for the spec (tile, constexprs, num_warps, num_stages, maxnreg) one by one,
+    then in the smallest sets that end the spills; ptxas -O2 to -O0; every other installed Triton and ptxas. `budget` bounds the
     search for sets (single changes and versions are always tried). All compiles go through the cache. Raises UserError
     where the request's own toolchain is not here.
     """
@@ -126,10 +129,9 @@ def try_this(
         raise UserError(baseline.message)
     if baseline.status == "ok":
         return []
-    knobs, hold = knobs_for(request.spec, request.arch)
-    known = is_extend_kernel(request.spec)
-    if known:
-        knobs = [k for k in knobs if k.name not in WRONG_ANSWERS]
+    ladder = ladder_of(request.spec, request.arch)
+    # A ladder that knows its kernel still has rungs that ask for another problem: of no use to whoever needs this one.
+    knobs = [k for k in ladder.knobs if not (ladder.keeps_answer and k.name in WRONG_ANSWERS)]
     if not any(k.name == "ptxas_level" for k in knobs):
         knobs += [Knob("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
     there = {k.name for k in knobs} | {k.group for k in knobs}
@@ -138,7 +140,7 @@ def try_this(
         request.arch,
         request.toolchain,
         knobs=knobs,
-        hold=[name for name in hold if name in there],
+        hold=[name for name in ladder.hold if name in there],
         limits=budget or DEFAULT_BUDGET,
         ptxas_flags=request.ptxas_flags,
         timeout_s=request.timeout_s,
@@ -146,7 +148,7 @@ def try_this(
     )
     sets = [*found.rungs, *(rung for search in found.searches for rung in search.sets)]
     rungs = {frozenset((k.name, k.description) for k in r.knobs): r for r in sets}
-    edits = [_of_rung(r, known) for r in rungs.values() if _helps(baseline, r.report)]
+    edits = [_of_rung(r, ladder.keeps_answer) for r in rungs.values() if _helps(baseline, r.report)]
     edits += _of_versions(request, baseline, progress)
     return sorted(edits, key=TriedEdit.rank)
 

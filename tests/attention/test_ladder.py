@@ -15,7 +15,7 @@ from helpers.attention.ladder import (
     ablate_choice,
     attention_knobs,
     is_extend_kernel,
-    knobs_for,
+    ladder_of,
 )
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.commands.ablate import format_ablation
@@ -67,9 +67,11 @@ def test_what_a_spec_does_not_have_is_not_taken_away():
 
 def test_another_kernel_gets_the_generic_knobs(tmp_path):
     spec = INCIDENT_CHOICE.request().spec
-    assert is_extend_kernel(spec) and knobs_for(spec, "sm_100a")[1] == KEEP_ALL_BUT_KERNEL
+    assert is_extend_kernel(spec) and ladder_of(spec, "sm_100a").hold == KEEP_ALL_BUT_KERNEL
+    assert ladder_of(spec, "sm_100a").keeps_answer
     renamed = replace(spec, kernel=KernelRef(spec.kernel.path, "another", spec.kernel.import_root))
-    knobs, hold = knobs_for(renamed, "sm_100a")
+    generic = ladder_of(renamed, "sm_100a")
+    knobs, hold = generic.knobs, generic.hold
     assert not is_extend_kernel(renamed) and set(hold) == {"launch", "ptxas", "types"}
     assert "pointers *fp8e4nv → *bf16" in [k.description for k in knobs]
 

@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.attention.choice import Choice
-from helpers.bundle import draft as bundle_draft
 from helpers.bundle import material as bundle_source
+from helpers.bundle import report as bundle_draft
 from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme
 from helpers.bundle.report import report
 from helpers.bundle.scrub import Identity

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.attention.choice import Choice
+from helpers.attention.ladder import ladder_of
 from helpers.commands.try_ import format_try, try_command_result
 from helpers.compiler.compile import compile_request
 from helpers.compiler.kernel_spec import KernelRef
@@ -114,7 +115,7 @@ def test_a_ptx_alone_is_tried_at_every_level(toolchain_351):
 
 @pytest.mark.slow
 def test_the_incident_is_cured_by_kernel_then_tile_and_never_by_wrong_answers(one_toolchain):
-    edits = try_this(Choice().request())
+    edits = try_this(Choice().request(), ladder_of=ladder_of)
     assert edits[0].change == "TILE_SKIP branch → bounds, ACCUMULATE separate → fused" and edits[0].keeps_tile
     assert edits[0].report.status == "ok" and edits[1].change == "BLOCK_M 128 → 64"
     assert not [e for e in edits if "V_SCALE" in e.change or "window" in e.change]

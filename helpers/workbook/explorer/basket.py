@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.attention.choice import Choice
+from helpers.attention.ladder import ladder_of
 from helpers.errors import UserError
 from helpers.files import write_text_atomically
 
@@ -90,7 +91,7 @@ def _bundle(choice: Choice, path: Path) -> tuple[list[Path], str]:
     from helpers.bundle.report import report
 
     try:
-        bundle = report(choice, path)
+        bundle = report(choice, path, ladder_of=ladder_of)
     except UserError as exc:
         return [], f"No bundle: {exc}"
     return [path, bundle.issue_path], f"{path.name} reproduces it with nothing but a ptxas."

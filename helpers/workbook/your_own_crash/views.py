@@ -14,17 +14,35 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helpers.attention.choice import Choice
+from helpers.attention.ladder import ladder_of
+from helpers.compiler.compile import CompileRequest
 from helpers.compiler.toolchain import version_key
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis, printable
 from helpers.recorded import DATA, read_rows
 from helpers.search.try_this import MAX_SHOWN, TriedEdit
+from helpers.search.try_this import try_this as search_try_this
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from helpers.bundle.material import Source
     from helpers.bundle.report import Bundle
     from helpers.compiler.kernel_spec import KernelSpec
+
+
+def try_this(source: CompileRequest | Choice, **options: object) -> list[TriedEdit]:
+    """`helpers.search.try_this.try_this` with the ladder of this study's own kernel where the source is of it."""
+    return search_try_this(source.request() if isinstance(source, Choice) else source, ladder_of=ladder_of, **options)
+
+
+def report(source: Source, out: str | Path = "report.zip", **options: object) -> Bundle:
+    """`helpers.bundle.report.report` with the ladder of this study's own kernel where the source is of it."""
+    from helpers.bundle.report import report as bundle_report
+
+    return bundle_report(source, out, ladder_of=ladder_of, **options)
+
 
 _PURPOSE = {
     "README.md": "what happens, what was expected, the one command",
