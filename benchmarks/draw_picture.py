@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     out = parser.parse_args(argv).out
     evidence = compile_choices(incident_rows())
     if not all(item.live for item in evidence):
-        print("error: fetch the toolchain first: python -m helpers toolchains install 3.5.1", file=sys.stderr)
+        print("error: fetch the toolchain first: register-cliff toolchains install 3.5.1", file=sys.stderr)
         return 2
     figure = plot_registers(evidence, "The sliding layer dies; the report's suspect only spills", labels=NAMES)
     words = {

@@ -1,4 +1,4 @@
-"""The command line: `python -m helpers …`, a thin skin over the functions the notebooks call."""
+"""The command line: `register-cliff …`, a thin skin over the functions the notebooks call."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     # A warning is a sentence for the reader, not a place in our source.
     warnings.showwarning = lambda message, *_rest, **_more: click.echo(f"warning: {message}", err=True)
     try:
-        code = cli.main(args=argv, prog_name="python -m helpers", standalone_mode=False)
+        code = cli.main(args=argv, prog_name="register-cliff", standalone_mode=False)
         sys.stdout.flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:

@@ -106,7 +106,7 @@ def test_missing_toolchain_as_json_is_a_report_and_exit_two(capfd):
     assert main(["compile", "--triton", "9.9.9", "--json"]) == 2
     out, err = capfd.readouterr()
     assert json.loads(out)["status"] == "toolchain_missing"
-    assert "python -m helpers toolchains install 9.9.9" in err and err.count("\n") == 1
+    assert "register-cliff toolchains install 9.9.9" in err and err.count("\n") == 1
 
 
 def test_a_reproduced_crash_is_exit_zero(toolchain_351, capfd):
@@ -184,7 +184,7 @@ def test_toolchains_lists(capfd):
     assert all(Path(p["path"]).is_file() for p in listing["ptxas"]) and "3.5.1" in listing["known_triton"]
     assert main(["toolchains"]) == 0
     out, _ = capfd.readouterr()
-    assert "python -m helpers toolchains install" in out
+    assert "register-cliff toolchains install" in out
 
 
 def test_install_without_a_network_is_one_sentence_and_no_folder(tmp_path):

@@ -85,7 +85,7 @@ class Choice:
 
     def command(self) -> str:
         """The command line that compiles this configuration again."""
-        words = ["python -m helpers compile"]
+        words = ["register-cliff compile"]
         for name, default in vars(Choice()).items():
             value = getattr(self, name)
             if value == default and name not in ("arch", "head_dim", "kv_dtype", "window", "tile", "triton"):

@@ -190,7 +190,7 @@ class Findings:
             )
         if self.expected is None:
             return (
-                "no ptxas is on this machine to try the PTX with: python -m helpers toolchains install ptxas==12.8.93, "
+                "no ptxas is on this machine to try the PTX with: register-cliff toolchains install ptxas==12.8.93, "
                 "or --allow-unreproduced for a bundle that says it was not run"
             )
         row = self.table[self.chosen(self.table)]

@@ -49,12 +49,12 @@ def report(
     """Write a zip that reproduces a failure with nothing but a ptxas, and `<name>.issue.md`; the Bundle it became.
 
     `source` is a CompileRequest, a KernelSpec or a Choice (see `Requestable`), the path of a spec (JSON), PTX or log,
-    or a text of these (see `read_material`; arch, triton, ptxas and flags are for sources that do not say). The zip's repro.sh is run from an
-    empty folder first; where it does not fail as ptxas did, UserError, unless `allow_unreproduced`. A log without PTX
-    makes a zip of the diagnosis, marked as not reproduced. `withhold_source` leaves out source, IR, spec, log and line
-    info, and renames everything the PTX declares. `minimize_s` seconds go to a smaller PTX. Home folders, user and host
-    names (`identity`, default: this machine's) and absolute paths are replaced in every file. The workarounds are
-    looked for on the ladder that `ladder_of` has for the spec.
+    or a text of these (see `read_material`; arch, triton, ptxas and flags are for sources that do not say). The zip's
+    repro.sh is run from an empty folder first; where it does not fail as ptxas did, UserError, unless
+    `allow_unreproduced`. A log without PTX makes a zip of the diagnosis, marked as not reproduced. `withhold_source`
+    leaves out source, IR, spec, log and line info, and renames everything the PTX declares. `minimize_s` seconds go
+    to a smaller PTX. Home folders, user and host names (`identity`, default: this machine's) and absolute paths are
+    replaced in every file. The workarounds are looked for on the ladder that `ladder_of` has for the spec.
     """
     say = say or (lambda _words: None)
     out = Path(out)
@@ -124,7 +124,7 @@ class Draft(Findings):
         if self.ptx is not None and material.gpu_name and material.programs:
             self._assemble()
         elif self.ptx is not None and material.gpu_name:
-            self.notes.append("no ptxas on this machine: python -m helpers toolchains install ptxas==12.8.93")
+            self.notes.append("no ptxas on this machine: register-cliff toolchains install ptxas==12.8.93")
         failed = self.expected is not None and self.expected.failed
         if not failed and not allow_unreproduced:
             found = material.diagnosis

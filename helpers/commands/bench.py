@@ -36,7 +36,7 @@ def bench_command(
     check_writable(out)
     bench.require_gpu()
     if not out.is_file():
-        bench.write_rows(out, [], comments=["Throughput, recorded by `python -m helpers bench`"])
+        bench.write_rows(out, [], comments=["Throughput, recorded by `register-cliff bench`"])
 
     def keep(row) -> None:
         bench.write_rows(out, [row], append=True)
@@ -44,7 +44,7 @@ def bench_command(
             speed = f"{row.tflops:8.1f} TFLOP/s" if row.tflops else f"{row.status}: {row.reason[:80]}"
             click.echo(f"{row.case:<28}{row.variant:<26}{speed}")
 
-    words = f"python -m helpers bench --out {out.name}" + (" --quick" if quick else "")
+    words = f"register-cliff bench --out {out.name}" + (" --quick" if quick else "")
     rows = bench.main_rows(chosen_cases, chosen_variants, peers=peers, command=words, emit=keep)
     if as_json:
         echo_json([asdict(row) for row in rows])

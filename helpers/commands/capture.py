@@ -83,7 +83,7 @@ def format_recorded(rows: list[dict], folder: Path) -> str:
             words.append(f"cannot be compiled elsewhere: {'; '.join(row['incomplete'])}")
         lines.append("  ".join(words))
     if rows:
-        lines.append(f"next: python -m helpers compile {rows[0]['spec']} --arch {rows[0]['arch']}")
+        lines.append(f"next: register-cliff compile {rows[0]['spec']} --arch {rows[0]['arch']}")
     else:
         lines.append("no Triton kernel was compiled or launched")
     return "\n".join(lines)

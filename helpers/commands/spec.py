@@ -62,7 +62,7 @@ def spec_command(file, wheel, member, kernel, signature, constexprs, options, im
         from helpers.files import write_text_atomically
 
         write_text_atomically(out, spec.to_json() + "\n")
-        click.echo(spec.to_json() if as_json else f"{out}: {spec.label}; next: python -m helpers compile {out}")
+        click.echo(spec.to_json() if as_json else f"{out}: {spec.label}; next: register-cliff compile {out}")
 
 
 def _pairs(words: tuple[str, ...], flag: str) -> dict[str, object]:

@@ -38,7 +38,7 @@ def toolchains_command(ctx: click.Context, as_json: bool) -> None:
     click.echo(f"ptxas on hand:    {', '.join(ptxas) or 'none'}")
     click.echo(f"can be fetched:   Triton {', '.join(v for v in tc.KNOWN_TRITONS if v not in tritons)}")
     click.echo(f"                  ptxas {', '.join(v for v in tc.KNOWN_PTXAS if v not in ptxas)}")
-    click.echo("fetch with:       python -m helpers toolchains install 3.5.1 ptxas==12.9.86")
+    click.echo("fetch with:       register-cliff toolchains install 3.5.1 ptxas==12.9.86")
 
 
 @toolchains_command.command("install")

@@ -57,6 +57,6 @@ def sass_pressure(cubin_path: str | Path, ptxas_version: str | None = None) -> S
     if done.problem:
         raise UserError(
             f"no nvdisasm on hand reads this cubin ({done.problem}); cubins of ptxas 12.x need Triton 3.6.0 or older, "
-            "those of 13.x Triton 3.7.1 or newer: python -m helpers toolchains install 3.7.1"
+            "those of 13.x Triton 3.7.1 or newer: register-cliff toolchains install 3.7.1"
         )
     return sass_profile(done.life_ranges, done.lines)

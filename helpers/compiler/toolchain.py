@@ -61,7 +61,7 @@ class ToolchainMissing(UserError):
 
 
 def _install_hint(what: str) -> str:
-    return f"fetch it with: python -m helpers toolchains install {what}"
+    return f"fetch it with: register-cliff toolchains install {what}"
 
 
 def toolchains_root() -> Path:
@@ -216,7 +216,7 @@ def _pip_install(requirement: str, target: Path, *, quiet: bool) -> None:
     if done.returncode != 0:
         raise ToolchainMissing(
             f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above). "
-            "Without a network only what is installed works: python -m helpers toolchains lists it"
+            "Without a network only what is installed works: register-cliff toolchains lists it"
         )
 
 

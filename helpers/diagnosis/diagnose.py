@@ -22,7 +22,7 @@ def diagnose(text: str) -> Diagnosis:
     if not isinstance(text, str):
         raise UserError(
             f"diagnose takes the text of a log, not {type(text).__name__}; read the file first, or use "
-            "python -m helpers diagnose FILE"
+            "register-cliff diagnose FILE"
         )
     log = parse_crash_log(text)
     failure = log.first
@@ -120,7 +120,7 @@ def _without_failure(log: CrashLog, notes: list[str]) -> Diagnosis:
         if entry.regs_per_thread <= 8:
             said.append(
                 "so few registers can mean that the kernel collapsed to a bare trap; the PTX would tell "
-                "(python -m helpers pressure FILE.ptx)"
+                "(register-cliff pressure FILE.ptx)"
             )
         return Diagnosis("no_failure", TITLES["no_failure"], tuple(said), LIKELY, log, notes=tuple(notes))
     if log.blank:
@@ -135,7 +135,7 @@ def _without_failure(log: CrashLog, notes: list[str]) -> Diagnosis:
             "that this project knows; an error at run time says nothing about compiling"
         )
     elif log.ptx is not None:
-        why = "a PTX module without a word of what went wrong; python -m helpers pressure reads it"
+        why = "a PTX module without a word of what went wrong; register-cliff pressure reads it"
     elif log.frames or log.facts:
         why = "parts of a log, but not the part in which ptxas or Triton say what failed (it stands at the end)"
     else:

@@ -26,7 +26,7 @@ def pressure_report(ptx: str) -> dict:
     if profile is None:
         raise UserError(
             "this text has no PTX function with instructions in it; give the .ptx that Triton or nvcc wrote "
-            "(`python -m helpers compile` says where it keeps one)"
+            "(`register-cliff compile` says where it keeps one)"
         )
     held = held_across(ptx)
     return {

@@ -14,7 +14,7 @@ MEASURED_ON = "on the incident's kernel"
 
 ABOUT_MEASURED = (
     "the incident's kernel is extend attention, head dim 256, fp8 cache, window 1024, tile 128x64, 8 warps, compiled "
-    "for sm_100a; for another kernel what was measured is a lead: python -m helpers ablate finds out for it"
+    "for sm_100a; for another kernel what was measured is a lead: register-cliff ablate finds out for it"
 )
 
 
@@ -222,7 +222,7 @@ def _broken_ptxas(log: CrashLog, failure: Failure) -> Advice:
     return Advice(
         (
             Suggestion(
-                "assemble the same PTX with another ptxas (python -m helpers toolchains install ptxas==12.9.86)",
+                "assemble the same PTX with another ptxas (register-cliff toolchains install ptxas==12.9.86)",
                 "a ptxas that breaks off by itself is at fault whatever the PTX says; another release may not be",
                 "reported in general; not measured here for this PTX",
             ),

@@ -80,9 +80,7 @@ class Bisection:
         if first.untried:
             prefix = "ptxas==" if self.axis == "ptxas" else ""
             middle = f"{prefix}{first.untried[len(first.untried) // 2]}"
-            words += (
-                f"; {', '.join(first.untried)} between them: not tried, python -m helpers toolchains install {middle}"
-            )
+            words += f"; {', '.join(first.untried)} between them: not tried, register-cliff toolchains install {middle}"
         return words
 
 

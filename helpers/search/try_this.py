@@ -120,9 +120,9 @@ def try_this(
     """Edits of a failing or spilling request that pass, the best first; [] for one with nothing wrong.
 
     Tried: the knobs that `ladder_of` has for the spec (tile, constexprs, num_warps, num_stages, maxnreg) one by one,
-    then in the smallest sets that end the spills; ptxas -O2 to -O0; every other installed Triton and ptxas. `budget` bounds the
-    search for sets (single changes and versions are always tried). All compiles go through the cache. Raises UserError
-    where the request's own toolchain is not here.
+    then in the smallest sets that end the spills; ptxas -O2 to -O0; every other installed Triton and ptxas. `budget`
+    bounds the search for sets (single changes and versions are always tried). All compiles go through the cache.
+    Raises UserError where the request's own toolchain is not here.
     """
     baseline = compile_request(request)
     if baseline.status == "toolchain_missing":

@@ -86,7 +86,7 @@ def ptx_of(evidence: Evidence) -> str:
         return gzip.decompress(recorded.read_bytes()).decode()
     raise UserError(
         f"no PTX of {evidence.report.label!r} at hand: {evidence.report.message or evidence.source}. "
-        "Fetch its toolchain to compile it: python -m helpers toolchains install 3.5.1"
+        "Fetch its toolchain to compile it: register-cliff toolchains install 3.5.1"
     )
 
 

@@ -36,7 +36,7 @@ HOPPER_COLOUR = "#CC79A7"
 def throughput() -> tuple[pd.DataFrame, str]:
     """(rows, where they come from): measured now on this machine's GPU where there is one (minutes), else recorded.
 
-    Live rows have the peers that are installed here; `python -m helpers bench` writes the same rows to a file.
+    Live rows have the peers that are installed here; `register-cliff bench` writes the same rows to a file.
     """
     live = _live_rows()
     if live is not None:
@@ -268,7 +268,7 @@ def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
     return View(
         verdict=banner(status, said) + facts_html(facts) + note("Nothing here was run on a B200."),
         title=said,
-        command=f"python -m helpers bench --cases '{state['case']}'"
+        command=f"register-cliff bench --cases '{state['case']}'"
         + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
         png=kept_png(
             lambda: plot_metric(rows, column, axis, said, source),

@@ -99,7 +99,7 @@ def test_a_row_of_a_real_compile_has_verdict_demand_and_provenance():
     assert row["status"] == "ok" and 32 <= row["regs_per_thread"] <= 255 and row["spill_store_bytes"] == 0
     assert abs(row["estimate"] / row["regs_per_thread"] - 1) < 0.5 and row["demand"] > 20
     assert row["tensor_core_path"] == "mma.sync" and row["ptx_lines"] > 500
-    assert row["date_utc"].endswith("Z") and row["command"].startswith("python -m helpers compile --arch sm_100a")
+    assert row["date_utc"].endswith("Z") and row["command"].startswith("register-cliff compile --arch sm_100a")
     assert str(ROOT) not in str(row) and str(Path.home()) not in str(row)
 
 

@@ -100,7 +100,7 @@ def test_an_explorer_answers_the_keyboard(name: str, lab, browser, pictures, too
         page.keyboard.press(case.key)
         assert wait_for_change(explorer, before).strip() != before
         assert "Traceback" not in explorer.inner_text()
-        assert command.startswith(("python -m helpers ", "python benchmarks/"))
+        assert command.startswith(("register-cliff ", "python benchmarks/"))
         page.keyboard.press("Tab")
         assert page.evaluate("css => !!document.activeElement.closest(`.${css}`)", case.css), "Tab left the explorer"
         explorer.locator(".rc-add-to-report").click()

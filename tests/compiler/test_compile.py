@@ -202,7 +202,7 @@ def test_missing_toolchains_are_reports_that_name_the_command():
     spec = INCIDENT_CHOICE.request().spec
     report = compile_kernel(spec, "sm_100a", Toolchain("9.9.9"))
     assert report.status == "toolchain_missing"
-    assert "python -m helpers toolchains install 9.9.9" in report.message
+    assert "register-cliff toolchains install 9.9.9" in report.message
     report = compile_kernel(spec, "sm_100a", Toolchain("environment", "13.9.9"))
     assert report.status == "toolchain_missing" and "install ptxas==13.9.9" in report.message
 

@@ -93,7 +93,7 @@ def test_environment_triton_is_found_without_importing_it():
 
 def test_missing_names_what_is_there_and_the_command(empty_cache):
     here = tc.environment_triton()[0]
-    with pytest.raises(tc.ToolchainMissing, match=rf"installed: {here}.*python -m helpers toolchains install 3\.3\.3"):
+    with pytest.raises(tc.ToolchainMissing, match=rf"installed: {here}.*register-cliff toolchains install 3\.3\.3"):
         tc.resolve_triton("3.3.3")
     with pytest.raises(tc.ToolchainMissing, match=r"install ptxas==13\.9\.9"):
         tc.resolve_ptxas("13.9.9")

@@ -61,7 +61,7 @@ def test_an_upload_is_read_in_whatever_encoding_it_came(box):
 def test_too_large_an_upload_is_a_sentence_with_the_command(box, monkeypatch):
     monkeypatch.setattr(paste_widget, "MAX_UPLOAD_BYTES", 1_000)
     box.upload.value = uploaded("<b>big</b>.log", b"x" * 2_000)
-    assert box.diagnosis is None and "python -m helpers diagnose" in box.answer.value
+    assert box.diagnosis is None and "register-cliff diagnose" in box.answer.value
     assert "<b>big" not in box.answer.value and "&lt;b&gt;big" in box.answer.value
 
 

@@ -60,7 +60,7 @@ def test_the_page_loads_nothing_holds_no_paths_and_stays_small(pair):
     assert len(page.encode()) < module.MAX_PAGE_BYTES and network_loads(page) == []
     assert not re.search(r"/(?:home|root|tmp|work)/", page)
     assert {"rc-explorer", "rc-side-by-side"} <= set(re.search(r'class="([^"]*)"', page)[1].split())
-    assert "python -m helpers compile" in page
+    assert "register-cliff compile" in page
 
 
 def test_without_the_script_a_table_of_lines_stands_in(crash):

@@ -26,7 +26,7 @@ def test_the_first_mention_is_linked_and_only_that():
         "# ptxas in a heading",
         "```\nptxas in a block\n```",
         "[a link to ptxas](https://example.org/ptxas)",
-        "a run of `python -m helpers ptxas`, a flag --ptxas, path/ptxas, ptxas-like",
+        "a run of `register-cliff ptxas`, a flag --ptxas, path/ptxas, ptxas-like",
     ],
 )
 def test_what_is_not_prose_is_left_alone(source: str):

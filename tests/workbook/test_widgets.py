@@ -37,13 +37,13 @@ def _made(answer, **more) -> ExplorerFrame:
 
 
 def _plain(state, _work) -> View:
-    return View(f"<b>{state['n']}</b>", f"n is {state['n']}", f"python -m helpers compile --n {state['n']}", png=b"png")
+    return View(f"<b>{state['n']}</b>", f"n is {state['n']}", f"register-cliff compile --n {state['n']}", png=b"png")
 
 
 def test_it_opens_on_the_incident_with_a_picture_for_pages_without_widgets(explorer):
     data, _ = explorer._repr_mimebundle_()
     assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
-    assert "python -m helpers compile" in data["text/plain"] and "application/vnd.jupyter.widget-view+json" in data
+    assert "register-cliff compile" in data["text/plain"] and "application/vnd.jupyter.widget-view+json" in data
     assert "register_exhausted" in explorer.verdict.value and explorer.view.data.report.crashed
     assert {"rc-explorer", "rc-compile"} <= set(explorer._dom_classes)
 

@@ -96,7 +96,7 @@ def minimize_ptx(
     programs = installed_ptxas()
     candidates = {ptxas: resolve_ptxas(ptxas)} if ptxas else programs
     if not candidates:
-        raise UserError("there is no ptxas on this machine; fetch one: python -m helpers toolchains install 3.5.1")
+        raise UserError("there is no ptxas on this machine; fetch one: register-cliff toolchains install 3.5.1")
     search = Search(ptx, time_limit_s, timeout_s, jobs, state_path, progress)
     try:
         search.begin(arch, tuple(flags), candidates, programs if everywhere else {})

@@ -43,7 +43,7 @@ TOP_LINES = 6
 def ptx_command(choice: Choice) -> str:
     """The command line that shows the pressure of this configuration's PTX."""
     path = 'import json,sys; print(json.load(sys.stdin)["ptx_path"])'
-    return f"python -m helpers pressure \"$({choice.command()} --json | python -c '{path}')\""
+    return f"register-cliff pressure \"$({choice.command()} --json | python -c '{path}')\""
 
 
 def pressure_facts(ptx: str) -> dict:

@@ -77,7 +77,7 @@ class PasteBox(w.VBox):
             self.diagnosis = None
             self._say(
                 f"{first['name']} has {len(data):,} bytes; up to {MAX_UPLOAD_BYTES:,} are read here. On the command "
-                "line: python -m helpers diagnose FILE"
+                "line: register-cliff diagnose FILE"
             )
             return
         self._show(decode_log(data))

@@ -51,7 +51,7 @@ _PURPOSE = {
     "kernel.ptx": "what Triton handed to ptxas",
     "kernel.ttgir": "Triton's GPU dialect, one stage earlier",
     "kernel.ttir": "Triton's own dialect",
-    "spec.json": "the KernelSpec: recompiles with `python -m helpers compile spec.json`",
+    "spec.json": "the KernelSpec: recompiles with `register-cliff compile spec.json`",
     "environment.json": "versions, hashes, the command",
     "ptxas.log": "ptxas's words",
     "ptxas_table.csv": "the same PTX under every ptxas at hand",
