@@ -24,6 +24,7 @@ from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.search.changes import Knob, LadderOf, generic_ladder
+from helpers.search.same_failure import same_failure
 
 COMPILES, NO_SPILLS = "compiles", "no spills"
 # What `necessary` means, by what the baseline is.
@@ -185,8 +186,7 @@ def effect_of(baseline: CompileReport, report: CompileReport) -> str:
     if after is None:
         if before is not None:
             return "breaks it"
-        same = (report.status, report.ptxas_code) == (baseline.status, baseline.ptxas_code)
-        return "same failure" if same else "another failure"
+        return "same failure" if same_failure(baseline, report) else "another failure"
     if before is None:
         return "no spills" if after == 0 else "compiles"
     if report.ptx_sha256 == baseline.ptx_sha256 and after == before:
