@@ -39,11 +39,16 @@ TOO_MANY = "too many registers to launch"
 
 @dataclass(frozen=True)
 class Limits:
-    """Where the search for small sets stops: compiles asked for, seconds, changes per set."""
+    """Where the search for small sets stops: compiles asked for, seconds, changes per set.
+
+    With `hard`, the seconds hold for everything: single changes are left out as well once they are over, and no compile
+    is given longer than what is left of them.
+    """
 
     max_compiles: int = 300
     max_seconds: float = 300.0
     max_size: int = 4
+    hard: bool = False
 
     def __post_init__(self) -> None:
         if self.max_compiles < 1 or self.max_size < 1 or not 0 < self.max_seconds < float("inf"):
@@ -218,12 +223,15 @@ def ablate(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     executor: concurrent.futures.Executor | None = None,
     progress: Callable[[int, int, CompileReport], None] | None = None,
+    found: Callable[[Rung], None] | None = None,
+    baseline: CompileReport | None = None,
 ) -> Ablation:
     """The ablation of `spec` by `knobs`: each alone, then the smallest sets that compile and that end the spills.
 
     `hold` are names or groups of knobs; with it, the searches are made once with everything and once with those held
     still (a cure that keeps the tile, say). Every compile goes through the cache; `progress` is called as
-    `compile_matrix` does, batch by batch. Raises UserError for knobs that do
+    `compile_matrix` does, batch by batch, and `found` with each rung as soon as it is known.
+    `baseline` is the report of the spec as it is, for a caller that has it already. Raises UserError for knobs that do
     not apply, a `hold` that no knob answers to, and a toolchain that is not here.
     """
     started = time.monotonic()
@@ -231,14 +239,15 @@ def ablate(
     knobs = tuple(knobs)
     _check(knobs, hold)
     request = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
-    baseline = compile_kernel(
-        spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
-    )
+    if baseline is None:
+        baseline = compile_kernel(
+            spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
+        )
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
-    bench = _Bench(request, baseline, limits, started, executor, progress)
-    bench.run([(knob,) for knob in knobs], bounded=False)
-    rungs = tuple(bench.rung((knob,)) for knob in knobs)
+    bench = _Bench(request, baseline, limits, started, executor=executor, progress=progress, found=found)
+    done, _ = bench.run([(knob,) for knob in knobs], bounded=limits.hard)
+    rungs = tuple(bench.rung(knobs_done) for knobs_done in done)
     criterion, necessary = _necessary(baseline, rungs)
     searches = []
     if not reaches(NO_SPILLS, baseline):
@@ -297,11 +306,13 @@ class _Bench:
         baseline: CompileReport,
         limits: Limits,
         started: float,
+        *,
         executor: concurrent.futures.Executor | None,
         progress: Callable[[int, int, CompileReport], None] | None,
+        found: Callable[[Rung], None] | None,
     ) -> None:
         self.request, self.baseline, self.limits, self.started = request, baseline, limits, started
-        self.executor, self.progress = executor, progress
+        self.executor, self.progress, self.found = executor, progress, found
         self.reports: dict[frozenset[tuple[str, str]], CompileReport] = {}
 
     @staticmethod
@@ -331,6 +342,14 @@ class _Bench:
             return f"{self.limits.max_seconds:g} seconds"
         return ""
 
+    def _within(self, request: CompileRequest) -> CompileRequest:
+        """The request with no more time than a hard limit leaves: a quarter of it, or what is left."""
+        if not self.limits.hard:
+            return request
+        left = self.limits.max_seconds - (time.monotonic() - self.started)
+        most = max(1.0, min(left, self.limits.max_seconds / 4))
+        return replace(request, timeout_s=min(request.timeout_s, most))
+
     def run(self, sets: Iterable[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
         """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out.
 
@@ -341,10 +360,13 @@ class _Bench:
         batch = 2 * usable_cores() if self.executor is None else 64
 
         def flush() -> None:
-            reports = compile_matrix([r for _, r in pending], executor=self.executor, progress=self.progress)
+            requests = [self._within(r) for _, r in pending]
+            reports = compile_matrix(requests, executor=self.executor, progress=self.progress)
             for (knobs, _), report in zip(pending, reports, strict=True):
                 self.reports[self._key(knobs)] = report
                 done.append(knobs)
+                if self.found is not None:
+                    self.found(self.rung(knobs))
             pending.clear()
 
         for knobs in sets:

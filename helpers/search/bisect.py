@@ -117,10 +117,10 @@ def bisect_versions(
     """The first `good` (or `bad`) version after `since`, trying all that is installed before anything is installed.
 
     `probe` answers (good | bad | other | unknown, words) for an installed version. A version with another failure is
-    neither good nor bad; to find `good` is to find the first version where the failure is gone, whatever is there then.
-    What is on hand costs seconds and is tried first; only then are versions installed, by halving the one gap that holds the answer, and none at all
-    without `install`. `since` is where the search begins; by default the oldest version with the opposite verdict.
-    Raises UserError for a `find` or `since` that cannot be.
+    neither good nor bad; to find `good` is to find the first version where the failure is gone, whatever is there
+    then. What is on hand costs seconds and is tried first; only then are versions installed, by halving the one gap
+    that holds the answer, and none at all without `install`. `since` is where the search begins; by default the
+    oldest version with the opposite verdict. Raises UserError for a `find` or `since` that cannot be.
     """
     order = sorted(dict.fromkeys(versions), key=version_key)
     if find not in (GOOD, BAD):
