@@ -8,9 +8,9 @@ import click
 
 from helpers.attention.ladder import ladder_of
 from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
-from helpers.compiler.compile import CompileRequest, compile_request
+from helpers.compiler.compile import CompileRequest
 from helpers.search.ablate import Limits
-from helpers.search.try_this import Progress, edit_lines, try_this
+from helpers.search.try_this import Progress, edit_lines, try_request
 
 
 @click.command("try", cls=Verb)
@@ -32,7 +32,7 @@ def try_command(spec: Path | None, seconds: float, as_json: bool, quiet: bool, *
 
     request = request_of(spec, options)
     result = try_command_result(
-        request, budget=replace(DEFAULT_BUDGET, max_seconds=seconds), progress=None if quiet else _count()
+        request, budget=replace(DEFAULT_BUDGET, max_seconds=seconds, hard=True), progress=None if quiet else _count()
     )
     show_result(result, as_json, format_try)
 
@@ -54,8 +54,8 @@ def try_command_result(
     request: CompileRequest, *, budget: Limits | None = None, progress: Progress | None = None
 ) -> dict:
     """What `try --json` prints: the baseline and the ranked `edits`."""
-    edits = try_this(request, budget=budget, progress=progress, ladder_of=ladder_of)
-    baseline = compile_request(request)
+    run = try_request(request, budget=budget, progress=progress, ladder_of=ladder_of)
+    edits, baseline = run.edits, run.baseline
     return {
         "label": request.spec.label or request.spec.kernel.name,
         "arch": request.arch,

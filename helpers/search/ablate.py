@@ -343,11 +343,14 @@ class _Bench:
         return ""
 
     def _within(self, request: CompileRequest) -> CompileRequest:
-        """The request with no more time than a hard limit leaves: a quarter of it, or what is left."""
+        """The request with no more time than a hard limit leaves: a sixth of it, or half of what is left.
+
+        Half, because code generation and ptxas have that time each.
+        """
         if not self.limits.hard:
             return request
         left = self.limits.max_seconds - (time.monotonic() - self.started)
-        most = max(1.0, min(left, self.limits.max_seconds / 4))
+        most = max(1.0, min(left / 2, self.limits.max_seconds / 6))
         return replace(request, timeout_s=min(request.timeout_s, most))
 
     def run(self, sets: Iterable[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
@@ -357,7 +360,8 @@ class _Bench:
         """
         done: list[tuple[Knob, ...]] = []
         pending: list[tuple[tuple[Knob, ...], CompileRequest]] = []
-        batch = 2 * usable_cores() if self.executor is None else 64
+        # With a hard limit no more are begun than run at once: what waits its turn would outlive the limit.
+        batch = 64 if self.executor is not None else usable_cores() if self.limits.hard else 2 * usable_cores()
 
         def flush() -> None:
             requests = [self._within(r) for _, r in pending]

@@ -135,20 +135,41 @@ def try_this(
     search for sets; with `hard`, its seconds hold for all of it, and for a slow compile what is cheap comes first. All
     compiles go through the cache. Raises UserError where the request's own toolchain is not here.
     """
+    run = try_request(request, budget=budget, progress=progress, ladder_of=ladder_of, found=found)
+    return list(run.edits)
+
+
+@dataclass(frozen=True)
+class TryRun:
+    """What the request did as it is, and the edits of it that pass, the best first."""
+
+    baseline: CompileReport
+    edits: tuple[TriedEdit, ...] = ()
+
+
+def try_request(
+    request: CompileRequest,
+    *,
+    budget: Limits | None = None,
+    progress: Progress | None = None,
+    ladder_of: LadderOf = generic_ladder,
+    found: Callable[[TriedEdit], None] | None = None,
+) -> TryRun:
+    """`try_this` with the report of the request as it is, which a slow kernel should not have to give twice."""
     budget, started = budget or DEFAULT_BUDGET, time.monotonic()
     if budget.hard:
-        request = replace(request, timeout_s=min(request.timeout_s, max(1.0, budget.max_seconds / 4)))
+        request = replace(request, timeout_s=min(request.timeout_s, max(1.0, budget.max_seconds / 6)))
     baseline = compile_request(request)
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
     if baseline.status == "ok":
-        return []
+        return TryRun(baseline)
     search = _Search(request, baseline, budget, started, progress, found or (lambda _edit: None), ladder_of)
     edits = search.edits(search.sound)
     edits += search.versions()
     if not edits and search.extents:
         edits += search.edits(search.extents)
-    return sorted(edits, key=TriedEdit.rank)
+    return TryRun(baseline, tuple(sorted(edits, key=TriedEdit.rank)))
 
 
 class _Search:
@@ -223,7 +244,7 @@ class _Search:
         left = self.left()
         if left <= 0:
             return []
-        limit = min(self.request.timeout_s, max(1.0, left / 2)) if self.budget.hard else self.request.timeout_s
+        limit = min(self.request.timeout_s, max(1.0, left / 4)) if self.budget.hard else self.request.timeout_s
         edits = _of_versions(replace(self.request, timeout_s=limit), self.baseline, self.progress, self.left)
         for edit in edits:
             self.found(edit)
@@ -280,10 +301,19 @@ def _own_configurations(request: CompileRequest) -> list[Knob]:
             changed = configured(spec, one)
         except UserError:
             continue
-        if (changed.constexprs, changed.options) != (spec.constexprs, spec.options):
+        if words := _differences(spec, changed):
             apply = partial(_configured_alike, configuration=one)
-            knobs.append(Knob("configuration", f"the kernel's own configuration {one.text}", apply, "configuration"))
+            knobs.append(Knob("configuration", f"the kernel's own configuration: {words}", apply, "configuration"))
     return knobs
+
+
+def _differences(spec: KernelSpec, changed: KernelSpec) -> str:
+    """`BV=32, num_warps=2`: what a configuration sets to another value than the spec has."""
+    before = {**dict(spec.constexprs), **spec.option}
+    after = {**dict(changed.constexprs), **changed.option}
+    # An option at Triton's default is not in a spec.
+    default = {"num_ctas": 1, "maxnreg": None}
+    return ", ".join(f"{n}={v}" for n, v in after.items() if v != before.get(n, default.get(n)))
 
 
 def _configured_alike(spec: KernelSpec, configuration: Configuration) -> KernelSpec:
@@ -304,6 +334,8 @@ def _helps(baseline: CompileReport, report: CompileReport) -> bool:
 
 def _edit(knob: Knob) -> str:
     """What a person does to apply a knob."""
+    if knob.group == "configuration":
+        return "launch it so, or leave no other configuration in the autotuner's list"
     what, _, new = knob.description.partition(" → ")
     if knob.ptxas_flags:
         flag = " ".join(knob.ptxas_flags)
@@ -336,7 +368,7 @@ def _of_versions(
     for batch in (chains[i : i + at_once] for i in range(0, len(chains), at_once)):
         if left() <= 0:
             break
-        limited = replace(request, timeout_s=min(request.timeout_s, max(1.0, left())))
+        limited = replace(request, timeout_s=min(request.timeout_s, max(1.0, left() / 2)))
         reports = compile_matrix([replace(limited, toolchain=chain) for chain in batch], progress=progress)
         pairs = zip(batch, reports, strict=True)
         edits += [_of_version(chain, own, baseline, report) for chain, report in pairs if _helps(baseline, report)]

@@ -132,7 +132,12 @@ def test_the_kernels_own_configurations_are_tried_first(one_toolchain, write_ker
     request = wide_request(write_kernel, 2048, 64)
     Path(request.spec.kernel.path).write_text(own)
     best = try_this(request)[0]
-    assert best.kind == "configuration" and "piece: 16" in best.change and best.keeps_answer and best.keeps_tile
+    assert (
+        best.kind == "configuration"
+        and best.change.endswith("own configuration: piece=16")
+        and best.keeps_answer
+        and best.keeps_tile
+    )
     assert "own autotuner" in best.cost
 
 
