@@ -105,7 +105,8 @@ WIDE_SIGNATURE = (
 
 def wide_request(write_kernel, deep: int, piece: int, *, width: int = 16) -> CompileRequest:
     spec = write_kernel(
-        WIDE_DOT.replace("16", str(width)), file=f"wide{deep}.py", signature=WIDE_SIGNATURE, divisible_by_16=("x_ptr", "y_ptr", "out_ptr"),
+        WIDE_DOT.replace("16", str(width)), file=f"wide{deep}.py", signature=WIDE_SIGNATURE,
+        divisible_by_16=("x_ptr", "y_ptr", "out_ptr"),
         constexprs=(("DEEP", deep), ("piece", piece), ("FLAG", False)), options=(("num_warps", 4), ("num_stages", 1)),
     )  # fmt: skip
     return CompileRequest(replace(spec, kernel=replace(spec.kernel, name="wide_dot")), "sm_90a", Toolchain("3.5.1"))
