@@ -7,9 +7,9 @@ Every log gets one of three grades (tests/fixtures/diagnosis/README.md says how 
 wrong       the kind is another one and not `unknown`; or the answer says that something failed where nothing did, or
             that nothing failed where something did; or a fact contradicts the label, or is given where the label says
             that the log does not give it; or the answer names the log's producer wrongly; or it claims the same
-            incident where the label has none; or the text matches a `must_not_say`, a suggestion a `must_not_advise`;
-            or `diagnose` raised an exception.
-incomplete  the kind is `unknown` where the label has one; or an essential fact of the kind, or a `must_say`, is missing.
+            incident where the label has none; or a sentence of the text, apart from what it says does not help, matches
+            a `must_not_say`; or a suggestion matches a `must_not_advise`; or `diagnose` raised an exception.
+incomplete  the kind is `unknown` where the label has one; or an essential fact of the kind or a `must_say` is missing.
 right       otherwise.
 
 --out writes the rows. --list prints each log that is not right, and why. --holdout splits the logs of every kind into
@@ -44,6 +44,7 @@ KIND_NAMES: dict[str, str] = {}
 # Kinds in which the compiler did not fail. `slow_compile` and `unknown` leave it open.
 NOT_FATAL = {"no_failure", "advice_only", "candidate_dropped"}
 OPEN = {"unknown", "slow_compile"}
+_SENTENCE_END = re.compile(r"(?<=[.;:!?])\s+|\s+-\s+|\s+[0-9]+\.\s+")
 _ARCH = re.compile(r"sm_[0-9]{2,3}[af]?|gfx[0-9a-f]{3,5}", re.IGNORECASE)
 
 
@@ -52,7 +53,7 @@ class Answer:
     """What `diagnose` said of a log, in the terms of the labels.
 
     `failed` is None where the answer leaves it open, `facts` hold only what is given as known, `advice` are the edits
-    it suggests as helping, `incidents` the incidents it claims to be the same.
+    it suggests as helping, `in_vain` what it says does not help, `incidents` the incidents it claims to be the same.
     """
 
     kind: str
@@ -61,11 +62,12 @@ class Answer:
     facts: Mapping[str, str | int] = field(default_factory=dict)
     text: str = ""
     advice: tuple[str, ...] = ()
+    in_vain: tuple[str, ...] = ()
     incidents: tuple[str, ...] = ()
 
 
 def answer_of(diagnosis: object) -> Answer:
-    """A Diagnosis as an `Answer`. Attributes `failed`, `producer` and `facts` (a mapping) are taken where it has them."""
+    """A Diagnosis as an `Answer`; its `failed`, `producer` and `facts` (a mapping) are taken where it has them."""
     kind = KIND_NAMES.get(diagnosis.kind, diagnosis.kind)
     failed = getattr(diagnosis, "failed", None if kind in OPEN else kind not in NOT_FATAL)
     facts = _facts(diagnosis)
@@ -76,6 +78,7 @@ def answer_of(diagnosis: object) -> Answer:
         facts={name: value for name, value in facts.items() if value not in (None, "")},
         text=diagnosis.text(),
         advice=tuple(s.edit for s in diagnosis.suggestions),
+        in_vain=tuple(words for s in diagnosis.in_vain for words in (s.edit, s.why)),
         incidents=tuple(m.incident.name for m in diagnosis.incidents if m.degree == "the same"),
     )
 
@@ -87,7 +90,8 @@ def _facts(diagnosis: object) -> dict[str, str | int | None]:
     facts: dict[str, str | int | None] = {
         "arch": arch[0] if arch else None,
         "triton": log.triton.stated,
-        "ptxas": log.value("ptxas_version"),
+        # Only a version that the log names: one that follows from a bundled ptxas is a conclusion.
+        "ptxas": next((f.value for f in log.facts if (f.name, f.how) == ("ptxas_version", "stated")), None),
         "kernel": log.kernel_name,
         "num_warps": log.num_warps,
     }
@@ -126,7 +130,7 @@ class Grade:
     why: tuple[str, ...] = ()
 
 
-def grade(label: Mapping, answer: Answer, *, kinds: Mapping, phrases: Mapping[str, str]) -> Grade:
+def grade(label: Mapping, answer: Answer, *, kinds: Mapping, phrases: Mapping) -> Grade:
     """The grade of an answer by a label of labels.json; `kinds` and `phrases` are that file's tables."""
     wrong, missing = [], []
     allowed = {label["kind"], *label.get("also_right", ())}
@@ -151,24 +155,38 @@ def grade(label: Mapping, answer: Answer, *, kinds: Mapping, phrases: Mapping[st
         if given is not None and not _agrees(name, value, given):
             wrong.append(f"{name} {given}, and the log gives {value if value is not None else 'none'}")
     searched = " ".join(answer.text.split())
-    wrong += [f"says {p!r}" for p in _hits(label.get("must_not_say", ()), searched, phrases)]
-    wrong += [f"advises {p!r}" for p in _hits(label.get("must_not_advise", ()), " | ".join(answer.advice), phrases)]
+    remaining = searched
+    for said in answer.in_vain:
+        remaining = remaining.replace(" ".join(said.split()), " ")
+    sentences = _SENTENCE_END.split(remaining)
+    wrong += [f"says {p!r}" for p in _hits(label.get("must_not_say", ()), sentences, phrases)]
+    wrong += [f"advises {p!r}" for p in _hits(label.get("must_not_advise", ()), answer.advice, phrases)]
     if answer.kind == label["kind"]:
         for name in kinds[label["kind"]]["essential"]:
             value = label["facts"].get(name)
             if value is not None and name not in answer.facts and not _in_text(value, searched):
                 missing.append(f"{name} {value} is missing")
     if answer.kind != "unknown" or label["kind"] == "unknown":
-        hits = _hits(label.get("must_say", ()), searched, phrases)
+        hits = _hits(label.get("must_say", ()), [searched], phrases)
         missing += [f"does not say {p!r}" for p in label.get("must_say", ()) if p not in hits]
     if wrong:
         return Grade(WRONG, tuple(wrong))
     return Grade(INCOMPLETE, tuple(missing)) if missing else Grade(RIGHT)
 
 
-def _hits(patterns: Iterable[str], text: str, phrases: Mapping[str, str]) -> list[str]:
-    """The patterns found in a text; `$name` stands for a phrase of labels.json."""
-    return [p for p in patterns if re.search(phrases[p[1:]] if p.startswith("$") else p, text, re.IGNORECASE)]
+def _hits(patterns: Iterable[str], texts: Iterable[str], phrases: Mapping[str, Mapping[str, str]]) -> list[str]:
+    """The patterns found in one of the texts; `$name` is a phrase of labels.json, void after its `unless`."""
+    texts, found = list(texts), []
+    for pattern in patterns:
+        phrase = phrases[pattern[1:]] if pattern.startswith("$") else {"says": pattern}
+        unless = phrase.get("unless", r"(?!)")
+        if any(
+            not re.search(unless, text[: m.start()], re.IGNORECASE)
+            for text in texts
+            for m in re.finditer(phrase["says"], text, re.IGNORECASE)
+        ):
+            found.append(pattern)
+    return found
 
 
 def _agrees(name: str, value: str | int | None, given: str | int) -> bool:
@@ -231,6 +249,7 @@ def measure(
 ) -> list[Row]:
     """A row for each named log. An exception of `ask` is a wrong answer."""
     rows = []
+    ask("")  # imports are no part of an answer's time
     for name in names:
         label = labels["logs"][name]
         text = read_log(name, folder)
@@ -272,7 +291,9 @@ def as_csv(rows: list[Row]) -> str:
 def main(argv: list[str] | None = None) -> int:
     """Grade the corpus, print the table; 1 when an answer is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
-    parser.add_argument("--out", nargs="?", const=ROWS, type=Path, help=f"write the rows (default: {ROWS.name} in data)")
+    parser.add_argument(
+        "--out", nargs="?", const=ROWS, type=Path, help=f"write the rows (default: {ROWS.name} in data)"
+    )
     parser.add_argument("--list", action="store_true", help="print each log that is not right, and why")
     parser.add_argument("--holdout", type=int, metavar="SEED", help="only the first half of each kind, drawn by a seed")
     parser.add_argument("--held", action="store_true", help="with --holdout: the other half instead")
