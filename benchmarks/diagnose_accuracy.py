@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import datetime
 import io
 import json
 import random
@@ -279,9 +280,10 @@ def table(rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def as_csv(rows: list[Row]) -> str:
-    """The rows of data/diagnose_accuracy.csv."""
+def as_csv(rows: list[Row], day: str) -> str:
+    """The rows of data/diagnose_accuracy.csv, under a line that says where they come from."""
     out = io.StringIO()
+    out.write(f"# the labelled logs of tests/fixtures/diagnosis; python benchmarks/diagnose_accuracy.py --out; {day}\n")
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows([getattr(row, column) for column in COLUMNS] for row in rows)
@@ -312,7 +314,7 @@ def main(argv: list[str] | None = None) -> int:
                 print(f"{row.result:11}{row.log}: {row.why}")
     print(table(rows))
     if options.out:
-        options.out.write_text(as_csv(rows), encoding="utf-8")
+        options.out.write_text(as_csv(rows, datetime.date.today().isoformat()), encoding="utf-8")
     return int(any(row.result == WRONG for row in rows))
 
 

@@ -61,6 +61,7 @@ def graded(accuracy, of: dict, **answer):
         ({}, {"text": "147456 101376"}, "right"),
         ({}, {"text": "out of shared memory"}, "incomplete"),
         ({}, {"text": "1147456 of 101,376"}, "incomplete"),
+        ({}, {"text": "1,147,456 of 101,376"}, "incomplete"),
         ({}, {"text": "", "facts": {"smem_needed": 147456, "smem_limit": 101376}}, "right"),
         ({}, {"producer": "xla"}, "wrong"),
         ({}, {"producer": "unknown"}, "right"),
