@@ -170,7 +170,7 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
 def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
     """pressure.txt and pressure.png of a PTX; nothing for one without a function."""
     from helpers.diagnosis.pressure import format_pressure, pressure_report
-    from helpers.inspection.ptx.pressure import CAP, pressure_profile
+    from helpers.inspection.ptx.pressure import pressure_profile
     from helpers.show.plots import pressure_plot
 
     try:
@@ -187,7 +187,11 @@ def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
     use_house_style()
     fig, ax = plt.subplots(figsize=(8.5, 3.6))
     pressure_plot(ax, profile)
-    claim(ax, f"{profile.demand} registers needed at the worst point, {CAP} exist", f"{title}, computed from the PTX")
+    claim(
+        ax,
+        f"{profile.demand} registers needed at the worst point, a thread has {profile.cap}",
+        f"{title}, computed from the PTX",
+    )
     image = io.BytesIO()
     # Without the library's name and version in it, the bytes depend on the picture alone.
     fig.savefig(image, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})

@@ -17,7 +17,7 @@ from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.hardware import CAP
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 from helpers.inspection.ptxas import parse_ptxas_log
 from helpers.recorded import read_rows
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 RECORDED = "tuple_experiment"
 CRASH, OPTION = "the crash's", "with the launch option"
-_REQNTID, _MAXNREG = ".reqntid", f".maxnreg {MAX_REGS_PER_THREAD}"
+_REQNTID, _MAXNREG = ".reqntid", f".maxnreg {CAP}"
 DIES, COMPILES = "dies", "compiles"
 # No prediction: the theory says nothing of one wide load beside a narrow one.
 OPEN = "open"
@@ -74,7 +74,7 @@ EDITS = (
 def choices_of_triton(triton: str) -> tuple[Choice, Choice]:
     """The incident, and the same with the launch option maxnreg=255, on one Triton."""
     crash = replace(INCIDENT_CHOICE, triton=triton)
-    return crash, replace(crash, maxnreg=MAX_REGS_PER_THREAD)
+    return crash, replace(crash, maxnreg=CAP)
 
 
 def tuple_rows(triton: str, ptxas: str | None = None, edits: Sequence[Edit] = EDITS) -> list[dict]:
