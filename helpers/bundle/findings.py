@@ -20,8 +20,10 @@ from helpers.bundle.repro import RUN_LIMIT_S
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.run_ptxas import Assembly, run_ptxas
+from helpers.compiler.source import read_source
 from helpers.compiler.toolchain import installed_tritons
 from helpers.errors import UserError
+from helpers.files import decode_text
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits
 from helpers.search.changes import LadderOf
@@ -142,7 +144,7 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
     start, root = Path(kernel.path).resolve(), kernel.root.resolve()
     inside = replace(kernel, path="kernel/kernel.py", import_root="kernel")
     try:
-        tree = ast.parse(start.read_bytes())
+        tree = ast.parse(read_source(start))
         defined = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
         closure = kernel.source_files()
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -158,7 +160,7 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
             else:
                 continue
         name = "/".join(("kernel", *parts))
-        files[name] = file.read_text(errors="replace")
+        files[name] = decode_text(read_source(file))
         if file == start:
             inside = replace(inside, path=name)
     return files, inside, ""

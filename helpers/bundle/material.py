@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,6 +25,7 @@ from helpers.compiler.toolchain import (
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
+from helpers.files import STDIN, read_text_bounded
 from helpers.hardware import get_arch
 from helpers.inspection.ptx.scan import ptx_header
 
@@ -79,8 +77,8 @@ def read_material(
 ) -> Material:
     """The Material of a compile request, a spec, a file (spec JSON, PTX or log; also .gz) or a text; see `Source`.
 
-    A str with a line break is a text, one without the path of a file. What a file is, its content decides. A spec is
-    compiled (its kernel file runs in a worker process); a log or PTX is only read. Raises UserError.
+    A str with a line break is a text, one without the path of a file (- for stdin). What a file is, its content
+    decides. A spec is compiled (its kernel file runs in a worker process); a log or PTX is only read. Raises UserError.
     """
     if not isinstance(source, (CompileRequest, KernelSpec, Path, str)) and hasattr(source, "request"):
         source = source.request()
@@ -89,12 +87,13 @@ def read_material(
     if isinstance(source, str) and "\n" in source:
         text, name = source, "the text"
     elif isinstance(source, (str, Path)):
-        text, name = _read(Path(source)), str(source)
+        text = read_text_bounded(source, MAX_SOURCE_BYTES, "the source", hint="give a spec, a PTX or a log")
+        name = "stdin" if Path(source) == STDIN else str(source)
     elif not isinstance(source, KernelSpec):
         raise UserError(f"cannot report {type(source).__name__}: give a spec, a PTX or a log, as a file or a text")
     if not isinstance(source, KernelSpec):
         if text.lstrip()[:1] in ("{", "[") and '"kernel"' in text:
-            source = _spec_of(text, None if name == "the text" else Path(source))
+            source = _spec_of(text, None if name in ("the text", "stdin") else Path(source))
         elif _is_ptx(text):
             return _of_ptx(text, arch, triton, ptxas, (*DEFAULT_FLAGS, *ptxas_flags))
         elif not text.strip():
@@ -120,27 +119,6 @@ def _spec_of(text: str, path: Path | None) -> KernelSpec:
 def _is_ptx(text: str) -> bool:
     """Whether a text is PTX and nothing else: its first word is .version, and nobody complains of it."""
     return text.startswith(".version", _COMMENTS.match(text).end()) and not _COMPLAINT.search(text)
-
-
-def _read(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_SOURCE_BYTES + 1)
-        if content[:2] == b"\x1f\x8b":
-            with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
-                content = unpacked.read(MAX_SOURCE_BYTES + 1)
-    except (OSError, EOFError, zlib.error, ValueError) as exc:
-        raise UserError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
-    if len(content) > MAX_SOURCE_BYTES:
-        raise UserError(f"{path} has more than {MAX_SOURCE_BYTES} bytes; specs, PTX and logs up to that are read")
-    return decode(content)
-
-
-def decode(content: bytes) -> str:
-    """The text of a file: UTF-8, or UTF-16 where it says so (as PowerShell writes)."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", errors="replace")
-    return content.decode("utf-8", errors="replace")
 
 
 def _of_request(request: CompileRequest) -> Material:

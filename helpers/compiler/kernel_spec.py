@@ -190,14 +190,12 @@ def read_specs(paths: Sequence[Path]) -> list[KernelSpec]:
 
 
 def _specs_in(path: Path) -> list[KernelSpec]:
-    import json
-
     try:
-        raw = json.loads(read_text_bounded(path, MAX_SPECS_BYTES, "the spec file"))
+        raw = json.loads(read_text_bounded(path, MAX_SPECS_BYTES, "the spec file", errors="strict"))
     except UserError:
         raise
-    except (OSError, ValueError, RecursionError) as exc:
-        raise UserError(f"cannot read specs from {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+    except (ValueError, RecursionError) as exc:
+        raise UserError(f"cannot read specs from {path}: {exc}") from exc
     items = raw if isinstance(raw, list) else [raw]
     found = []
     for number, item in enumerate(items, start=1):

@@ -92,10 +92,9 @@ def _about_cap(log: CrashLog, asked: int) -> str:
         return f"{asked} is the cap the log itself names (maxnreg or --maxrregcount)"
     warps = warps_of_cap(asked)
     if log.num_warps is not None and cap_for(num_warps=log.num_warps) == asked:
-        n = log.num_warps
-        fours = f", {n} warps counted as {-(-n // 4) * 4}" if n % 4 and n > 4 else ""
+        counted = -(-log.num_warps // 4) * 4  # warps count in fours, see `cap_for`
         return (
-            f"{asked} is what {n} warps leave: 65,536 registers / ({-(-n // 4) * 4} * 32 threads), in steps of 8{fours}"
+            f"{asked} is what {log.num_warps} warps leave: 65,536 registers / ({counted} * 32 threads), in steps of 8"
         )
     if log.num_warps is not None:
         return (

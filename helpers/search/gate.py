@@ -280,15 +280,8 @@ def write_baseline(path: Path, rows: Sequence[Measured]) -> None:
 
 def read_baseline(path: Path) -> list[Measured]:
     """The rows of a baseline file; raises UserError naming the line that cannot be read."""
-    try:
-        text = read_text_bounded(path, MAX_BASELINE_BYTES, "the baseline")
-    except (OSError, ValueError) as exc:
-        if isinstance(exc, UserError):
-            raise
-        raise UserError(
-            f"cannot read the baseline {path}: {getattr(exc, 'strerror', None) or exc}; write one from a good state"
-        ) from exc
-    return parse_baseline(text)
+    hint = "write one from a good state with --write"
+    return parse_baseline(read_text_bounded(path, MAX_BASELINE_BYTES, "the baseline", errors="strict", hint=hint))
 
 
 def parse_baseline(text: str) -> list[Measured]:

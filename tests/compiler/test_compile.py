@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -23,13 +22,10 @@ from helpers.compiler.report import EXPLANATIONS, STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
+from helpers.recorded import recorded
 
 REPO_ROOT = Path(__file__).parents[2]
-REFERENCE = list(
-    csv.DictReader(
-        line for line in (REPO_ROOT / "data" / "incident_reference.csv").read_text().splitlines() if line[0] != "#"
-    )
-)
+REFERENCE = recorded("incident_reference")
 # What each ablation of the incident leaves, on Triton 3.5.1: only the incident itself may crash.
 ABLATIONS = {
     "the incident": {},
