@@ -16,15 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.bundle.material import Material
-from helpers.bundle.repro import RUN_LIMIT_S
+from helpers.bundle.repro import NO_KERNEL, RUN_LIMIT_S
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.kernel_spec import KernelRef
-from helpers.compiler.run_ptxas import Assembly, run_ptxas
+from helpers.compiler.run_ptxas import PtxasRun, run_ptxas
 from helpers.compiler.source import read_source
 from helpers.compiler.toolchain import installed_tritons
 from helpers.errors import UserError
 from helpers.files import decode_text
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits
 from helpers.search.changes import LadderOf
 from helpers.search.try_this import try_ptx, try_this
@@ -43,33 +42,27 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,60}")
 
 def ptxas_table(
     ptx: str, gpu_name: str, flags: Sequence[str], programs: Sequence[tuple[str, Path]]
-) -> list[tuple[Row, Assembly]]:
+) -> list[tuple[Row, PtxasRun]]:
     """One (row, run) a ptxas of `programs` (version, program), in their order, all of the identical PTX and flags."""
 
-    def one(item: tuple[str, Path]) -> tuple[Row, Assembly]:
+    def one(item: tuple[str, Path]) -> tuple[Row, PtxasRun]:
         version, program = item
-        try:
-            done = run_ptxas(program, ptx, gpu_name=gpu_name, flags=tuple(flags), timeout_s=RUN_LIMIT_S)
-        except OSError as exc:
-            raise UserError(f"cannot run the ptxas at {program}: {exc.strerror or exc}") from exc
-        log = parse_ptxas_log(done.log)
-        status, entry = classify_failure(log, done.returncode, timed_out=done.timed_out), log.entry
-        row: Row = dict.fromkeys(TABLE_COLUMNS)
-        if status == "ok" and entry is not None:
-            for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes"):
-                row[name] = getattr(entry, name)
-            if row["spill_store_bytes"] or row["spill_load_bytes"]:
-                status = "spills"
-        row |= {
+        run = run_ptxas(program, ptx, gpu_name=gpu_name, flags=flags, timeout_s=RUN_LIMIT_S)
+        row: Row = {
             "ptxas_version": version,
             "program": program.name,
             "sha256": program_hash(str(program), program.stat().st_mtime_ns),
             "flags": " ".join(flags),
-            "status": status,
-            "ptxas_code": next((c for c in log.codes if any(c in words for words in log.fatal)), None),
-            "message": "; ".join(log.fatal)[:300],
+            "status": run.verdict,
+            "ptxas_code": run.ptxas_code,
+            "regs_per_thread": run.regs_per_thread,
+            "spill_store_bytes": run.spill_store_bytes,
+            "spill_load_bytes": run.spill_load_bytes,
+            "stack_frame_bytes": run.stack_frame_bytes,
+            # Not `run.message`, which has seconds in it: two bundles of one failure are the same bytes.
+            "message": NO_KERNEL if run.silent else "; ".join(run.fatal)[:300],
         }
-        return row, done
+        return row, run
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=usable_cores()) as threads:
         return list(threads.map(one, programs))

@@ -15,7 +15,7 @@ from pathlib import Path
 from helpers.compiler import cache
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
-from helpers.compiler.run_ptxas import Assembly, run_ptxas, signal_name, stop_runs
+from helpers.compiler.run_ptxas import run_ptxas, stop_runs
 from helpers.compiler.toolchain import (
     BUNDLED,
     Toolchain,
@@ -30,7 +30,6 @@ from helpers.hardware import GpuArch, get_arch
 from helpers.inspection import ptxas as ptxas_module
 from helpers.inspection.ptx import scan as ptx_module
 from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
-from helpers.inspection.ptxas import PtxasLog, classify_failure, parse_ptxas_log
 
 DEFAULT_TIMEOUT_S = 300.0
 _TARGET_REFUSED = re.compile(
@@ -260,54 +259,27 @@ def _assembly(
             raise _DamagedPtx from exc
         if hashlib.sha256(content).hexdigest() != ptx_entry["ptx_sha256"]:
             raise _DamagedPtx
-        try:
-            done = run_ptxas(ptxas, content.decode(), gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
-        except PermissionError as exc:
-            raise ToolchainMissing(f"cannot run the ptxas at {ptxas}: {exc.strerror}") from exc
-        log = parse_ptxas_log(done.log)
-        status = classify_failure(log, done.returncode, timed_out=done.timed_out)
-        entry = log.entry
-        if status == "ok" and (done.cubin is None or entry is None):
-            status = "ptxas_error"  # exit code 0 without a kernel (a flag such as --version, or not a ptxas at all)
+        run = run_ptxas(ptxas, content.decode(), gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
         meta = {
-            "status": status,
+            "status": run.status,
             "ptxas_version": version,
-            "command": done.command,
-            "wall_s": done.wall_s,
-            "code": _failure_code(log),
-            "register_count_asked": log.register_count_asked,
-            "message": _complaint(status, log.fatal, done),
-            "returncode": done.returncode,
+            "command": run.command,
+            "wall_s": run.wall_s,
+            "code": run.ptxas_code,
+            "register_count_asked": run.registers_asked,
+            "message": run.message,
+            "returncode": run.exit_code,
         }
-        if entry is not None and status == "ok":
+        if run.compiled:
             for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes", "barriers"):
-                meta[name] = getattr(entry, name)
-            meta["static_smem_bytes"] = entry.smem_bytes
-        files = {"ptxas.log": done.log.encode()}
-        if done.cubin is not None:
-            files["kernel.cubin"] = done.cubin
-        return meta, files, status not in ("timeout", "ptxas_signal")
+                meta[name] = getattr(run, name)
+            meta["static_smem_bytes"] = run.smem_bytes
+        files = {"ptxas.log": run.log.encode()}
+        if run.cubin is not None:
+            files["kernel.cubin"] = run.cubin
+        return meta, files, run.status not in ("timeout", "ptxas_signal")
 
     return cache.get_or_make("assembly", key, make)
-
-
-def _failure_code(log: PtxasLog) -> str | None:
-    """The code of the failure itself: advice in the same log has codes of its own."""
-    return next((code for code in log.codes if any(code in words for words in log.fatal)), None)
-
-
-def _complaint(status: str, fatal: Sequence[str], done: Assembly) -> str:
-    """What to say of a ptxas run that failed: its own words, else how it ended; nothing for one that did not."""
-    if status == "ok":
-        return ""
-    words = "; ".join(fatal) or "".join(c if c.isprintable() or c == "\n" else "." for c in done.log.strip()[-2000:])
-    if status == "timeout":
-        return f"ptxas had not finished after {done.wall_s:.1f} s and was stopped" + (
-            f"; it said: {words}" if words else ""
-        )
-    if status == "ptxas_signal" and done.returncode is not None and done.returncode < 0:
-        return f"ptxas was ended by {signal_name(done.returncode)}" + (f"; it said: {words}" if words else "")
-    return words or f"ptxas ended with exit code {done.returncode} and made no kernel, without a word"
 
 
 class _DamagedPtx(Exception):
