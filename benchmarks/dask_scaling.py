@@ -101,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     requests = requests_to_compile(options.specs, options.triton)
     words = [word if word != str(options.out) else options.out.name for word in argv]
     facts = {
-        "triton": resolve_triton(options.triton)[0], "cores": usable_cores(),
+        "triton": resolve_triton(options.triton).version, "cores": usable_cores(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "command": " ".join(["python benchmarks/dask_scaling.py", shlex.join(words)]).strip(),
     }  # fmt: skip

@@ -144,7 +144,7 @@ def run_bare(triton: str) -> dict:
     with tempfile.TemporaryDirectory(prefix="matrix-cost-") as scratch:
         script, out = Path(scratch) / "bare.py", Path(scratch) / "figures.json"
         script.write_text(BARE)
-        env = worker_environment(resolve_triton(triton)[1])
+        env = worker_environment(resolve_triton(triton).path)
         env["TRITON_CACHE_DIR"] = str(Path(scratch) / "triton")
         with open(Path(scratch) / "printed", "wb") as printed:  # Triton prints the PTX of every failure
             subprocess.run(

@@ -126,7 +126,7 @@ def _triton(name: str, *, fetch: bool) -> tuple[str, str]:
     """(what to call it, its version): `environment` by its version where that is a plain one."""
     if fetch and name != ENVIRONMENT:
         install(f"triton=={name}")
-    version, _site = resolve_triton(name)
+    version = resolve_triton(name).version
     return (version if re.fullmatch(r"\d+\.\d+\.\d+", version) else name), version
 
 

@@ -76,5 +76,5 @@ def test_ptxas_dies_at_the_cap_of_the_launch(threads, toolchain_351):
     ptx = gzip.decompress((FIXTURES / "crash_sm100a.ptx.gz").read_bytes()).decode()
     asked = ptx.replace(".reqntid 256", f".reqntid {threads}")
     assert asked != ptx
-    program = resolve_triton(toolchain_351.triton)[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    program = resolve_triton(toolchain_351.triton).program("ptxas")
     assert run_ptxas(program, asked, gpu_name="sm_100a").registers_asked == cap_for(threads)

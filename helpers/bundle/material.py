@@ -15,9 +15,11 @@ from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import (
     BUNDLED,
     INCIDENT_TRITON,
+    Tool,
     Toolchain,
     ToolchainMissing,
     installed_ptxas,
+    ptxas_tool,
     resolve_ptxas,
     resolve_triton,
     version_key,
@@ -139,9 +141,8 @@ def _of_request(request: CompileRequest) -> Material:
 def _own_ptxas(request: CompileRequest, compiled: CompileReport) -> Path | None:
     """The very ptxas that compiled it: another one may say the same version."""
     if request.toolchain.ptxas != BUNDLED:
-        return resolve_ptxas(request.toolchain.ptxas)
-    _version, site = resolve_triton(request.toolchain.triton)
-    program = site / "triton" / "backends" / "nvidia" / "bin" / (compiled.ptxas_command or "ptxas").split(" ")[0]
+        return resolve_ptxas(request.toolchain.ptxas).path
+    program = resolve_triton(request.toolchain.triton).program((compiled.ptxas_command or "ptxas").split(" ")[0])
     return program if program.is_file() else None
 
 
@@ -152,23 +153,20 @@ def _programs(*, first: str | None, own: Path | None = None) -> tuple[tuple[str,
     return tuple(sorted(here.items(), key=lambda item: (item[0] != first, version_key(item[0]))))
 
 
-def _first_ptxas(triton: str | None, ptxas: str | None, gpu_name: str) -> tuple[str | None, Path | None]:
-    """(version, program) of the ptxas asked for; None where nothing was asked."""
+def _first_ptxas(triton: str | None, ptxas: str | None, gpu_name: str) -> Tool | None:
+    """The ptxas asked for; None where nothing was asked."""
     if ptxas and ptxas != BUNDLED:
-        return ptxas, resolve_ptxas(ptxas)
+        return resolve_ptxas(ptxas)
     if triton:
-        from helpers.compiler.toolchain import ptxas_version
-
-        version, site = resolve_triton(triton)
-        folder = site / "triton" / "backends" / "nvidia" / "bin"
+        found = resolve_triton(triton)
         # Triton from 3.6 on gives Blackwell's PTX to a program of its own.
         capability = int(re.sub(r"\D", "", gpu_name) or 0)
         names = ("ptxas-blackwell", "ptxas") if capability >= 100 else ("ptxas",)
         for name in names:
-            if (folder / name).is_file():
-                return ptxas_version(folder / name), folder / name
-        raise ToolchainMissing(f"Triton {version} here has no ptxas of its own; name one with --ptxas")
-    return None, None
+            if found.program(name).is_file():
+                return ptxas_tool(found.program(name))
+        raise ToolchainMissing(f"Triton {found.version} here has no ptxas of its own; name one with --ptxas")
+    return None
 
 
 def _of_ptx(
@@ -178,7 +176,8 @@ def _of_ptx(
     gpu_name = get_arch(arch).name if arch else target
     if not _GPU_NAME.fullmatch(gpu_name):
         raise UserError(f"the PTX says .target {target[:40]!r}, which is no arch such as sm_100a; name it with --arch")
-    first, own = _first_ptxas(triton, ptxas, gpu_name)
+    asked = _first_ptxas(triton, ptxas, gpu_name)
+    first, own = (asked.version, asked.path) if asked else (None, None)
     kept, out = safe_flags(tuple(dict.fromkeys(flags)), trusted=True)
     if out:
         raise UserError(f"ptxas flag {out[0][:60]!r} cannot be part of a repro: it names a file or the arch")

@@ -11,8 +11,8 @@ import pytest
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE, incident_rows
+from helpers.compiler.codegen import Generated
 from helpers.compiler.compile import (
-    _frontend_failure,
     _judge,
     compile_kernel,
     compile_matrix,
@@ -190,8 +190,8 @@ def test_what_ptxas_lets_pass_is_judged(fields, trap, status):
     ],
 )
 def test_what_ends_before_ptxas_is_sorted(stage, error, status):
-    report = CompileReport(status="frontend_error", arch="sm_100a", triton_version="3.5.1", ptxas_version=None)
-    assert _frontend_failure(report, {"stage": stage, "error": error}).status == status
+    ended = Generated(Path("x"), (), False, "key", "3.5.1", stage, 0.1, error)
+    assert ended.failed and ended.failure_status() == status and ended.path("ptx") is None
 
 
 def test_missing_toolchains_are_reports_that_name_the_command():

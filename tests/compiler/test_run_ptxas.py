@@ -96,7 +96,7 @@ def test_a_program_that_is_no_ptxas_is_toolchain_missing(write_kernel, own_cache
 
 def test_a_ptxas_without_exec_permission_is_toolchain_missing(write_kernel, fake_ptxas):
     version = fake_ptxas("exit 0")
-    resolve_ptxas(version).chmod(0o644)
+    resolve_ptxas(version).path.chmod(0o644)
     report = compile_with(write_kernel(), version)
     assert report.status == "toolchain_missing" and "Permission denied" in report.message
 
@@ -104,7 +104,7 @@ def test_a_ptxas_without_exec_permission_is_toolchain_missing(write_kernel, fake
 def test_permission_taken_away_between_two_compiles(write_kernel, fake_ptxas):
     version = fake_ptxas("exit 7")
     assert compile_with(write_kernel(), version).status == "ptxas_error"
-    resolve_ptxas(version).chmod(0o644)  # mtime stays, so its version is still remembered
+    resolve_ptxas(version).path.chmod(0o644)  # mtime stays, so its version is still remembered
     other = write_kernel().with_constexprs(BLOCK=256)
     assert compile_with(other, version).status == "toolchain_missing"
 

@@ -107,7 +107,7 @@ def test_the_order_is_the_stated_one(ok):
 
 
 def test_a_ptx_alone_is_tried_at_every_level(toolchain_351):
-    ptxas = resolve_triton("3.5.1")[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    ptxas = resolve_triton("3.5.1").program("ptxas")
     ptx = gzip.decompress(INCIDENT_PTX.read_bytes()).decode()
     edits = try_ptx(ptx, ptxas=ptxas, ptxas_version="12.8.93", arch="sm_100a", flags=("-lineinfo", "-O3"))
     assert [(e.change, e.report.spill_store_bytes) for e in edits] == [("ptxas -O1", 1088), ("ptxas -O0", 4236)]

@@ -79,7 +79,7 @@ def audit_tables(arch: str) -> dict[str, tuple[str, ...]]:
 
 def audit_toolchain(arch: str, triton: str = INCIDENT_TRITON) -> Toolchain:
     """What compiles for `arch` with this Triton: its bundled ptxas, or a newer one where that cannot."""
-    version = resolve_triton(triton)[0] if triton == "environment" else triton
+    version = resolve_triton(triton).version if triton == "environment" else triton
     if arch in NEWER_ARCHS and version_key(version) < version_key(FIRST_TRITON_WITH_IT):
         return Toolchain(triton, NEWER_PTXAS, True)
     return Toolchain(triton)

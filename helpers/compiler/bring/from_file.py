@@ -10,7 +10,7 @@ from typing import Any
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
 from helpers.compiler.source import guess_import_root
-from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing
+from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing, resolve_triton
 from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
 
@@ -76,13 +76,14 @@ def configurations(kernel: KernelRef, triton: str) -> list[Configuration]:
 
     Raises UserError when the file does not load, or no autotuner is there, and ToolchainMissing.
     """
+    tool = resolve_triton(triton)
     try:
-        with POOL.borrow(triton, foreign=True) as worker:
+        with POOL.borrow(tool, foreign=True) as worker:
             answer = worker.ask({"describe": kernel.for_worker()}, LOAD_TIMEOUT_S)
     except (WorkerDied, WorkerTimeout) as exc:
         raise UserError(f"{kernel.path} does not load: {exc}") from exc
     except WorkerUnusable as exc:
-        raise ToolchainMissing(f"Triton {triton} does not start with this Python: {exc}") from exc
+        raise ToolchainMissing(f"Triton {tool.version} does not start with this Python: {exc}") from exc
     if "error" in answer:
         raise UserError(f"{kernel.path} does not load: {answer['error'][:400]}")
     found = [Configuration(*item) for item in answer["configurations"]]

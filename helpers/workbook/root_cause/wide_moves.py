@@ -85,7 +85,7 @@ def tuple_rows(triton: str, ptxas: str | None = None, edits: Sequence[Edit] = ED
     if missing := next((r for r in reports if not r.ptx_path), None):
         raise ToolchainMissing(missing.message or f"Triton {triton} gave no PTX of {missing.label}")
     release = ptxas or str(reports[0].ptxas_version)
-    program = resolve_ptxas(release)
+    program = resolve_ptxas(release).path
     texts = dict(zip((CRASH, OPTION), (_text(r) for r in reports), strict=True))
 
     def one(edit: Edit) -> dict:
