@@ -9,12 +9,12 @@ fewer registers. An edit that gives wrong answers is never tried; one whose regi
 from __future__ import annotations
 
 import concurrent.futures
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
+from helpers.compiler.kernel_spec import TILE_NAME
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
@@ -47,8 +47,6 @@ _KNOB_COSTS = {
     "kv_dtype": "the KV cache takes twice the memory, unless it is converted",
     "kv_operands": "dots in 16 bits instead of fp8 (more accurate, half the peak rate)",
 }
-# Constexprs that cut the work into pieces. BLOCK_DMODEL and the like are extents of the problem.
-_TILE_NAME = re.compile(r"(?:BLOCK|TILE)(?:_?SIZE)?_?(?:[MNKXYZ]|Q|KV|[0-9])?(?:_SIZE)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -174,7 +172,7 @@ def _of_rung(rung: Rung, known: bool) -> TriedEdit:
 
 
 def _kind(knob: Knob) -> str:
-    if knob.group == "constexpr" and _TILE_NAME.fullmatch(knob.name):
+    if knob.group == "constexpr" and TILE_NAME.fullmatch(knob.name):
         return "tile"
     kind = {"problem": "types"}.get(knob.group, knob.group)
     return kind if kind in _COSTS else "constexpr"

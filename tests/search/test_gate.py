@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from helpers.commands.gate import format_gate, gate_table
+from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
@@ -140,6 +141,16 @@ def test_the_baseline_file_reads_back_as_written(tmp_path):
 def test_a_file_that_is_no_baseline_is_one_sentence(text, words):
     with pytest.raises(UserError, match=words):
         parse_baseline(text)
+
+
+def test_two_tiles_of_one_kernel_pass_the_gate_together(write_kernel, toolchain_351, tmp_path):
+    source = write_kernel().kernel.path
+    tiles = [spec_from_file(source, "add_one", f"*fp32:16, i32, {block}") for block in (128, 256)]
+    assert [spec.label for spec in tiles] == ["kernel:add_one BLOCK=128", "kernel:add_one BLOCK=256"]
+    same_name = [replace(spec, label="add") for spec in tiles]
+    rows = measure(same_name, ["sm_90a"], toolchain_351)
+    assert [row.spec for row in rows] == ["add BLOCK=128", "add BLOCK=256"]
+    assert exit_code(gate(same_name, ["sm_90a"], toolchain_351, baseline=rows)) == 0
 
 
 def test_a_gate_that_compiles_nothing_does_not_pass(write_kernel, tmp_path):
