@@ -120,14 +120,17 @@ def _spec_of(text: str, path: Path | None) -> KernelSpec:
 
 def _is_ptx(text: str) -> bool:
     """Whether a text is PTX and nothing else: its first word is .version, and nobody complains of it."""
-    return text.startswith(".version", _COMMENTS.match(text).end()) and not _COMPLAINT.search(text)
+    before = _COMMENTS.match(text)
+    return text.startswith(".version", before.end() if before else 0) and not _COMPLAINT.search(text)
 
 
 def _of_request(request: CompileRequest) -> Material:
     compiled = compile_request(request)
     if compiled.status == "toolchain_missing":
         raise UserError(compiled.message)
-    flags, gpu_name, programs = DEFAULT_FLAGS, None, ()
+    flags: tuple[str, ...] = DEFAULT_FLAGS
+    programs: tuple[tuple[str, Path], ...] = ()
+    gpu_name = None
     if compiled.ptxas_command:
         words = compiled.ptxas_command.split(" ")
         gpu_name = next((w.partition("=")[2] for w in words if w.startswith("--gpu-name=")), None)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from helpers.attention.ladder import ladder_of
 from helpers.commands.common import Verb, check_writable, choice_options, request_of, show_result
 from helpers.errors import UserError
+
+if TYPE_CHECKING:
+    from helpers.bundle.material import Source
 
 
 @click.command("report", cls=Verb)
@@ -40,7 +44,7 @@ def report_command(
     from helpers.bundle.report import report
 
     if source is None:
-        what: object = request_of(None, options)
+        what: Source = request_of(None, options)
     else:
         _only_of_any_kernel(source, options)
         what = source

@@ -57,7 +57,7 @@ def _read_by() -> str:
     """sha256 over the code that turns ptxas's words into what is cached, so that a mended parser reads anew."""
     digest = hashlib.sha256()
     for module in (run_ptxas, ptxas_log):
-        digest.update(Path(module.__file__).read_bytes())
+        digest.update(Path(str(module.__file__)).read_bytes())
     return digest.hexdigest()
 
 

@@ -59,7 +59,9 @@ def status_bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) 
     colour = status_colour(report.status)
     if report.compiled:
         spills = report.spill_store_bytes or 0
-        ax.barh(y, report.regs_per_thread, height, color=colour, hatch="///" if spills else None, edgecolor="white")
+        ax.barh(
+            y, report.regs_per_thread or 0, height, color=colour, hatch="///" if spills else None, edgecolor="white"
+        )
         text = f"{report.regs_per_thread}" + (f", {spills} B spilled" if spills else ", no spills")
         ax.text(CAP + 6, y, text, va="center", fontsize=9)
     else:
