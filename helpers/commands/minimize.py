@@ -11,12 +11,10 @@ import click
 
 from helpers.commands.common import Verb, check_writable, show_result
 from helpers.errors import UserError
-from helpers.files import STDIN, read_text_bounded
+from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
 
 if TYPE_CHECKING:
     from helpers.search.minimize.prober import Step
-
-MAX_BYTES = 64_000_000
 
 
 @click.command("minimize", cls=Verb)
@@ -47,7 +45,7 @@ def minimize_command(
     same code at the same register count, agrees with the original at -O0 to -O3 on every ptxas here, and reads no
     register before it is written. The kernel file that a spec names runs in a worker process.
     """
-    text = read_text_bounded(file, MAX_BYTES, "the PTX or spec", hint="name a PTX file, or a KernelSpec in JSON")
+    text = read_text_bounded(file, MAX_TEXT_BYTES, "the PTX or spec", hint="name a PTX file, or a KernelSpec in JSON")
     is_spec = text.lstrip()[:1] == "{"
     ending = ".json" if is_spec else ".ptx"
     file = Path("stdin") if file == STDIN else file

@@ -10,11 +10,12 @@ from pathlib import Path
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_key
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
 from helpers.search.minimize.search import Search, count_lines
 
-MAX_PTX_BYTES = 64_000_000
+MAX_PTX_BYTES = MAX_TEXT_BYTES
 DEFAULT_TIME_LIMIT_S = 900.0
 _ARCH = re.compile(r"sm_[0-9]{2,3}[a-z]?", re.ASCII)
 
