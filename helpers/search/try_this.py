@@ -26,7 +26,6 @@ from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits, Rung, ablate, slower_path, spill_bytes
 from helpers.search.autotune import configured
 from helpers.search.changes import PTXAS_LEVELS, Knob, LadderOf, generic_ladder, option_knob
@@ -406,18 +405,19 @@ def try_ptx(
 
     def assemble(level: str) -> CompileReport:
         words = (*[f for f in flags if not f.startswith(("-O", "--opt-level"))], level)
-        done = run_ptxas(ptxas, ptx, gpu_name=arch, flags=words, timeout_s=timeout_s)
-        log = parse_ptxas_log(done.log)
-        status = classify_failure(log, done.returncode, timed_out=done.timed_out)
-        entry = log.entry
-        numbers = {
-            name: getattr(entry, name)
-            for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes")
-            if entry is not None and status == "ok"
-        }
-        if status == "ok" and (numbers.get("spill_store_bytes") or numbers.get("spill_load_bytes")):
-            status = "spills"
-        return CompileReport(status, arch, None, ptxas_version, num_warps=warps, instructions=counts, **numbers)
+        run = run_ptxas(ptxas, ptx, gpu_name=arch, flags=words, timeout_s=timeout_s)
+        return CompileReport(
+            run.verdict,
+            arch,
+            None,
+            ptxas_version,
+            num_warps=warps,
+            instructions=counts,
+            regs_per_thread=run.regs_per_thread,
+            spill_store_bytes=run.spill_store_bytes,
+            spill_load_bytes=run.spill_load_bytes,
+            stack_frame_bytes=run.stack_frame_bytes,
+        )
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=usable_cores()) as threads_at_work:
         reports = list(threads_at_work.map(assemble, PTXAS_LEVELS))
