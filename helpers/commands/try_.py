@@ -9,8 +9,8 @@ import click
 from helpers.attention.ladder import ladder_of
 from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
 from helpers.compiler.compile import CompileRequest, compile_request
-from helpers.search.ablate import Limits
-from helpers.search.try_this import Progress, edit_lines, try_this
+from helpers.search.ablate import Limits, Progress
+from helpers.search.try_this import edit_lines, try_this
 
 
 @click.command("try", cls=Verb)

@@ -31,7 +31,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Change:
+class VerdictChange:
     """Two tried versions between which the verdict changes.
 
     Between them lie `untried` versions, which could narrow it down, and `undecided` ones, which gave no verdict.
@@ -61,8 +61,8 @@ class Bisection:
     find: str
     since: str | None
     probes: tuple[Probe, ...]
-    changes: tuple[Change, ...]
-    answer: Change | None
+    changes: tuple[VerdictChange, ...]
+    answer: VerdictChange | None
     installs: int
 
     def sentence(self) -> str:
@@ -143,14 +143,14 @@ def _decided(order: Sequence[str], tried: dict[str, Probe]) -> list[str]:
     return [v for v in order if v in tried and tried[v].verdict != UNKNOWN]
 
 
-def _changes(order: Sequence[str], tried: dict[str, Probe]) -> list[Change]:
+def _changes(order: Sequence[str], tried: dict[str, Probe]) -> list[VerdictChange]:
     decided = _decided(order, tried)
     found = []
     for before, after in itertools.pairwise(decided):
         if tried[before].verdict != tried[after].verdict:
             between = order[order.index(before) + 1 : order.index(after)]
             found.append(
-                Change(
+                VerdictChange(
                     before,
                     after,
                     tried[after].verdict,
@@ -161,13 +161,13 @@ def _changes(order: Sequence[str], tried: dict[str, Probe]) -> list[Change]:
     return found
 
 
-def _first(changes: Sequence[Change], find: str, since: str | None) -> Change | None:
+def _first(changes: Sequence[VerdictChange], find: str, since: str | None) -> VerdictChange | None:
     lowest = version_key(since) if since else ()
     return next((c for c in changes if c.verdict == find and version_key(c.after) > lowest), None)
 
 
 def _next_install(
-    order: Sequence[str], tried: dict[str, Probe], *, find: str, since: str | None, answer: Change | None
+    order: Sequence[str], tried: dict[str, Probe], *, find: str, since: str | None, answer: VerdictChange | None
 ) -> str | None:
     """The version whose install says most; None when no install could say more."""
     if answer is not None:

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import concurrent.futures
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
 from helpers.compiler.report import CompileReport
@@ -22,17 +21,11 @@ from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installe
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
-from helpers.search.ablate import Limits, Rung, ablate, slower_path, spill_bytes
-from helpers.search.changes import PTXAS_LEVELS, Knob, LadderOf, generic_ladder
+from helpers.search.ablate import Limits, Progress, Rung, ablate, slower_path, spill_bytes
+from helpers.search.changes import PTXAS_LEVELS, Change, Ladder, LadderOf, generic_ladder
 
-if TYPE_CHECKING:
-    pass
-
-Progress = Callable[[int, int, CompileReport], None]
 DEFAULT_BUDGET = Limits(max_compiles=80, max_seconds=180.0, max_size=2)
 MAX_SHOWN = 12
-# Knobs of the extend kernel that change what it computes: no cure, so not tried.
-WRONG_ANSWERS = frozenset({"v_scale", "window"})
 _ORDER = {"kernel": 0, "launch": 1, "tile": 2, "types": 3, "constexpr": 4, "ptxas": 5, "ptxas version": 6, "triton": 7}
 _COSTS = {
     "tile": "a smaller tile re-uses each load less",
@@ -44,13 +37,10 @@ _COSTS = {
     "constexpr": "may change what the kernel computes: check its answers",
     "kernel": "the kernel's own code takes the other form",
 }
-_KNOB_COSTS = {
+_LAUNCH_COSTS = {
     "num_warps": "another number of threads a CTA: measure",
     "num_stages": "loads overlap less, or more shared memory: measure",
     "maxnreg": "Triton plans for a cap it is told: measure",
-    "block_n": "another number of columns a step: measure",
-    "kv_dtype": "the KV cache takes twice the memory, unless it is converted",
-    "kv_operands": "dots in 16 bits instead of fp8 (more accurate, half the peak rate)",
 }
 # Constexprs that cut the work into pieces. BLOCK_DMODEL and the like are extents of the problem.
 _TILE_NAME = re.compile(r"(?:BLOCK|TILE)(?:_?SIZE)?_?(?:[MNKXYZ]|Q|KV|[0-9])?(?:_SIZE)?", re.ASCII | re.IGNORECASE)
@@ -119,7 +109,7 @@ def try_this(
 ) -> list[TriedEdit]:
     """Edits of a failing or spilling request that pass, the best first; [] for one with nothing wrong.
 
-    Tried: the knobs that `ladder_of` has for the spec (tile, constexprs, num_warps, num_stages, maxnreg) one by one,
+    Tried: the changes that `ladder_of` has for the spec (tile, constexprs, num_warps, num_stages, maxnreg) one by one,
     then in the smallest sets that end the spills; ptxas -O2 to -O0; every other installed Triton and ptxas. `budget`
     bounds the search for sets (single changes and versions are always tried). All compiles go through the cache.
     Raises UserError where the request's own toolchain is not here.
@@ -130,16 +120,15 @@ def try_this(
     if baseline.status == "ok":
         return []
     ladder = ladder_of(request.spec, request.arch)
-    # A ladder that knows its kernel still has rungs that ask for another problem: of no use to whoever needs this one.
-    knobs = [k for k in ladder.knobs if not (ladder.keeps_answer and k.name in WRONG_ANSWERS)]
-    if not any(k.name == "ptxas_level" for k in knobs):
-        knobs += [Knob("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
-    there = {k.name for k in knobs} | {k.group for k in knobs}
+    changes = [c for c in ladder.changes if c.name not in ladder.no_cure]
+    if not any(c.name == "ptxas_level" for c in changes):
+        changes += [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
+    there = {c.name for c in changes} | {c.group for c in changes}
     found = ablate(
         request.spec,
         request.arch,
         request.toolchain,
-        knobs=knobs,
+        changes=changes,
         hold=[name for name in ladder.hold if name in there],
         limits=budget or DEFAULT_BUDGET,
         ptxas_flags=request.ptxas_flags,
@@ -147,8 +136,8 @@ def try_this(
         progress=progress,
     )
     sets = [*found.rungs, *(rung for search in found.searches for rung in search.sets)]
-    rungs = {frozenset((k.name, k.description) for k in r.knobs): r for r in sets}
-    edits = [_of_rung(r, ladder.keeps_answer) for r in rungs.values() if _helps(baseline, r.report)]
+    rungs = {frozenset((c.name, c.description) for c in r.changes): r for r in sets}
+    edits = [_of_rung(r, ladder) for r in rungs.values() if _helps(baseline, r.report)]
     edits += _of_versions(request, baseline, progress)
     return sorted(edits, key=TriedEdit.rank)
 
@@ -159,43 +148,44 @@ def _helps(baseline: CompileReport, report: CompileReport) -> bool:
     return not baseline.compiled or (spill_bytes(report) or 0) < (spill_bytes(baseline) or 0)
 
 
-def _of_rung(rung: Rung, known: bool) -> TriedEdit:
-    knobs = rung.knobs
-    kinds = [_kind(k) for k in knobs]
-    costs = list(dict.fromkeys(_KNOB_COSTS.get(k.name, _COSTS[kind]) for k, kind in zip(knobs, kinds, strict=True)))
+def _of_rung(rung: Rung, ladder: Ladder) -> TriedEdit:
+    changes = rung.changes
+    kinds = [_kind(c) for c in changes]
+    known = {**_LAUNCH_COSTS, **ladder.costs}
+    costs = list(dict.fromkeys(known.get(c.name, _COSTS[kind]) for c, kind in zip(changes, kinds, strict=True)))
     if rung.slower_path:
         costs.insert(0, f"loses the tensor-core path ({rung.report.tensor_core_path} instead)")
     return TriedEdit(
         kind=" + ".join(dict.fromkeys(kinds)),
         change=rung.description,
-        edit="; ".join(_edit(k) for k in knobs),
+        edit="; ".join(_edit(c) for c in changes),
         cost="; ".join(costs),
         report=rung.report,
-        size=len(knobs),
+        size=len(changes),
         keeps_tensor_core_path=not rung.slower_path,
         keeps_tile="tile" not in kinds,
-        keeps_answer=known or "constexpr" not in kinds,
+        keeps_answer=ladder.keeps_answer or "constexpr" not in kinds,
     )
 
 
-def _kind(knob: Knob) -> str:
-    if knob.group == "constexpr" and _TILE_NAME.fullmatch(knob.name):
+def _kind(change: Change) -> str:
+    if change.group == "constexpr" and _TILE_NAME.fullmatch(change.name):
         return "tile"
-    kind = {"problem": "types"}.get(knob.group, knob.group)
+    kind = {"problem": "types"}.get(change.group, change.group)
     return kind if kind in _COSTS else "constexpr"
 
 
-def _edit(knob: Knob) -> str:
-    """What a person does to apply a knob."""
-    what, _, new = knob.description.partition(" → ")
-    if knob.ptxas_flags:
-        flag = " ".join(knob.ptxas_flags)
+def _edit(change: Change) -> str:
+    """What a person does to apply a change."""
+    what, _, new = change.description.partition(" → ")
+    if change.ptxas_flags:
+        flag = " ".join(change.ptxas_flags)
         return f"give ptxas {flag}: ptx_options='{flag}' at the launch (Triton 3.4 and newer), or re-assemble with it"
     name = what.split(" ")[0]
-    if knob.group == "launch":
+    if change.group == "launch":
         return f"launch without {name}" if new == "unset" else f"launch with {name}={new}"
-    if knob.group in ("types", "problem"):
-        return f"pass other element types: {knob.description}"
+    if change.group in ("types", "problem"):
+        return f"pass other element types: {change.description}"
     return f"set {name}={new if _is_number(new) else repr(new)}"
 
 

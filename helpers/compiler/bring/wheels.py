@@ -19,10 +19,10 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import IO, Any
 
+from helpers.compiler.source import MAX_SOURCE_BYTES
 from helpers.compiler.worker.stubs import StubLoader
 from helpers.errors import UserError
 
-MAX_SOURCE_BYTES = 4 * 2**20
 _CHUNK = 2**20
 
 

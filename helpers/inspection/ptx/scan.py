@@ -18,6 +18,7 @@ from typing import NamedTuple
 __all__ = [
     "INSTRUCTION_CLASSES",
     "PtxHeader",
+    "SourceLine",
     "WideOperand",
     "count_instructions",
     "instructions_by_source_line",
@@ -26,6 +27,9 @@ __all__ = [
     "register_declarations",
     "wide_operands",
 ]
+
+# A line of a kernel's source: the file's name and the number of the line in it.
+SourceLine = tuple[str, int]
 
 # Class name -> the beginnings of its opcodes (whole words, compared with "opcode."), and a part they must
 # also have. No opcode is in two classes, so that the counts of a kernel add up.
