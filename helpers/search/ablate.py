@@ -276,16 +276,16 @@ def _check(changes: Sequence[Change], hold: Sequence[str]) -> None:
 def _necessary(baseline: CompileReport, rungs: Sequence[Rung]) -> tuple[str, tuple[str, ...]]:
     """(what `necessary` means here, the names)."""
 
-    def names(of: Callable[[Rung], bool]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(r.changes[0].name for r in rungs if of(r)))
+    def names(found: Iterable[Rung]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(r.changes[0].name for r in found))
 
     if not baseline.compiled:
-        found = names(lambda r: r.reaches(COMPILES))
+        found = names(r for r in rungs if r.reaches(COMPILES))
         return (MAKES_IT_COMPILE if found else NOTHING_ALONE), found
     if reaches(NO_SPILLS, baseline):
         return NOTHING_WRONG, ()
     for criterion, effect in ((ENDS_SPILLS, "no spills"), (HALVES_SPILLS, "halves the spills")):
-        if found := names(lambda r, effect=effect: r.effect == effect):
+        if found := names(r for r in rungs if r.effect == effect):
             return criterion, found
     return NOTHING_ALONE, ()
 

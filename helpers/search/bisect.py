@@ -113,7 +113,7 @@ def bisect_versions(
         verdict, words = probe(version)
         tried[version] = Probe(version, verdict, words, fetched)
 
-    def fetch(version: str) -> None:
+    def fetch(version: str, install: Callable[[str], object]) -> None:
         nonlocal installs
         try:
             install(version)
@@ -127,14 +127,14 @@ def bisect_versions(
         if is_installed(version):
             attempt(version, False)
     if since is not None and since not in tried and install is not None:
-        fetch(since)
+        fetch(since, install)
     while True:
         changes = _changes(order, tried)
         answer = _first(changes, find, since)
-        version = _next_install(order, tried, find=find, since=since, answer=answer)
-        if install is None or version is None:
+        wanted = _next_install(order, tried, find=find, since=since, answer=answer)
+        if install is None or wanted is None:
             break
-        fetch(version)
+        fetch(wanted, install)
     probes = tuple(sorted(tried.values(), key=lambda p: version_key(p.version)))
     return Bisection(axis, find, since, probes, tuple(changes), answer, installs)
 

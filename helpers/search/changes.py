@@ -10,7 +10,9 @@ import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from helpers.compiler.kernel_spec import KernelSpec, Scalar
 from helpers.errors import UserError
@@ -21,7 +23,7 @@ MAXNREG_TRIED = (255, 128)
 PTXAS_LEVELS = ("-O2", "-O1", "-O0")
 MAX_ALTERNATIVES = 4
 _NARROW_POINTERS = "*fp8"
-_COMPARE = {
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
     ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
@@ -133,7 +135,7 @@ def _pointer_changes(spec: KernelSpec) -> list[Change]:
             Change(
                 f"pointers {kind}",
                 f"pointers {kind} → {wide}",
-                lambda s, old=kind, new=wide: with_pointer_type(s, old, new),
+                partial(with_pointer_type, old=kind, new=wide),
                 "types",
             )
         )
@@ -148,7 +150,7 @@ def with_pointer_type(spec: KernelSpec, old: str, new: str) -> KernelSpec:
 # --- values from the source -------------------------------------------------------------------------------
 
 
-def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tuple[type, Scalar]]]]:
+def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tuple[type[ast.cmpop], Scalar]]]]:
     """(parameters declared constexpr, None if that cannot be told; by parameter, the (operator, value) it meets)."""
     try:
         tree = ast.parse(Path(spec.kernel.path).read_bytes())
@@ -159,7 +161,7 @@ def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tupl
         return None, {}
     arguments = [*body.args.posonlyargs, *body.args.args, *body.args.kwonlyargs]
     declared = {a.arg for a in arguments if a.annotation is not None and "constexpr" in ast.unparse(a.annotation)}
-    compared: dict[str, list[tuple[type, Scalar]]] = {}
+    compared: dict[str, list[tuple[type[ast.cmpop], Scalar]]] = {}
     for node in ast.walk(body):
         if not (isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE):
             continue
@@ -174,14 +176,14 @@ def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tupl
     return declared, compared
 
 
-def _other_values(value: Scalar, compared: Sequence[tuple[type, Scalar]]) -> list[Scalar]:
+def _other_values(value: Scalar, compared: Sequence[tuple[type[ast.cmpop], Scalar]]) -> list[Scalar]:
     """Values to put in place of `value`: a switch flipped, a whole number halved, and the ways not taken."""
     found: list[Scalar] = []
     if isinstance(value, bool):
         return [not value]
     literals = [v for _, v in compared if isinstance(v, str)]
     if isinstance(value, str):
-        others = [v for v in dict.fromkeys(literals) if v != value]
+        others: list[Scalar] = [v for v in dict.fromkeys(literals) if v != value]
         # Compared with nothing but its own value: any other word takes the other way.
         return others or ([f"not {value}"] if value in literals else [])
     if isinstance(value, (int, float)):

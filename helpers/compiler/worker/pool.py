@@ -83,6 +83,8 @@ class Worker:
             cwd=tempfile.gettempdir(),
             start_new_session=True,
         )
+        assert self.process.stdin is not None and self.process.stdout is not None  # pipes, as asked for above
+        self._to, self._from = self.process.stdin, self.process.stdout
         self._buffer = b""
         try:
             ready = self._read(START_TIMEOUT_S)
@@ -105,7 +107,7 @@ class Worker:
 
     def _read(self, timeout_s: float) -> dict:
         deadline = time.monotonic() + timeout_s
-        fd = self.process.stdout.fileno()
+        fd = self._from.fileno()
         chunks = [self._buffer]
         with selectors.DefaultSelector() as selector:
             selector.register(fd, selectors.EVENT_READ)
@@ -142,8 +144,8 @@ class Worker:
         """
         try:
             try:
-                self.process.stdin.write(json.dumps(request).encode() + b"\n")
-                self.process.stdin.flush()
+                self._to.write(json.dumps(request).encode() + b"\n")
+                self._to.flush()
             except OSError as exc:
                 raise self._died() from exc
             return self._read(timeout_s)
@@ -170,14 +172,14 @@ class Worker:
 
     def _release(self) -> None:
         with contextlib.suppress(OSError):  # unsent words to a process that is gone
-            self.process.stdin.close()
-        self.process.stdout.close()
+            self._to.close()
+        self._from.close()
         self._log.close()
 
     def close(self) -> None:
         """End the process in an orderly way: it stops at the end of its input."""
         with contextlib.suppress(OSError):
-            self.process.stdin.close()
+            self._to.close()
         try:
             self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:

@@ -206,8 +206,8 @@ def _straightened(units: list[Unit]) -> list[Unit]:
     for at, unit in enumerate(units):
         if unit.word == "bra" and unit.guard is None and len(unit.targets) == 1:
             before = at - 1
-            while before >= 0 and units[before].label is not None:
-                onward[units[before].label] = unit.targets[0]
+            while before >= 0 and (label := units[before].label) is not None:
+                onward[label] = unit.targets[0]
                 before -= 1
     if not onward:
         return units

@@ -164,13 +164,13 @@ class Search:
                 queue.append((candidate, candidate is not None and good))
                 ahead += 1
             candidate, guessed = queue.popleft()
-            passed = candidate is not None and self.prober.passes(candidate[1])
-            self.done += 1
+            passed = False
             if candidate is not None:
-                good = passed
-            if passed:
-                program, best = candidate
-                self.best = best
+                good = passed = self.prober.passes(candidate[1])
+                if passed:
+                    program, best = candidate
+                    self.best = best
+            self.done += 1
             if passed != guessed:
                 self.prober.forget()
                 queue.clear()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from helpers.search.minimize.check import block_numbers
 from helpers.search.minimize.program import Function, Program, Unit
@@ -39,11 +40,10 @@ def apply_removal(program: Program, removal: Removal) -> Program | None:
             return None
         parts.remove(removal.part)
         return replace(program, parts=tuple(parts))
-    functions = [at for at, part in enumerate(parts) if isinstance(part, Function)]
+    functions = [(at, part) for at, part in enumerate(parts) if isinstance(part, Function)]
     if removal.function >= len(functions):
         return None
-    at = functions[removal.function]
-    function = parts[at]
+    at, function = functions[removal.function]
     if removal.edit is not None:
         there = {u.uid for u in function.units}
         if there.isdisjoint(removal.edit.drop) and there.isdisjoint(removal.edit.swap):
@@ -64,8 +64,8 @@ def sweeps(round_no: int) -> list[tuple[str, Callable[[Program], list[Removal]]]
     plan: list[tuple[str, Callable[[Program], list[Removal]]]] = [("module", _module), ("branches", _branches)]
     plan += [("blocks", _basic_blocks), ("like instructions", _groups)]
     parts = (2, 4, 8, 16, 32, 64) if round_no == 0 else ()
-    plan += [(f"1/{n}", lambda program, n=n: _chunks(program, n=n)) for n in parts]
-    plan += [(f"{size} at a time", lambda program, size=size: _chunks(program, size=size)) for size in (8, 4, 2, 1)]
+    plan += [(f"1/{n}", partial(_chunks, n=n)) for n in parts]
+    plan += [(f"{size} at a time", partial(_chunks, size=size)) for size in (8, 4, 2, 1)]
     return plan
 
 
