@@ -137,7 +137,7 @@ class KernelSpec:
     def content_key(self) -> str:
         """sha256 of kernel source (with its imports) and specialisation; independent of file locations."""
         # JSON tells True, 1 and 1.0 apart, which as constexprs are three things; Python's == does not.
-        body = {
+        body: dict[str, Any] = {
             "source": self.kernel.source_hash(),
             "name": self.kernel.name,
             "signature": self.signature,
