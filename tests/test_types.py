@@ -27,7 +27,15 @@ LOWER = f"{Path(sys.executable).name} -m tests.test_types"
 
 def errors_of_today() -> dict[str, list[str]]:
     """File -> the errors that mypy finds in it, by the configuration in pyproject.toml."""
-    command = [sys.executable, "-m", "mypy", "--no-error-summary", "--no-color-output", "--hide-error-context", "helpers"]
+    command = [
+        sys.executable,
+        "-m",
+        "mypy",
+        "--no-error-summary",
+        "--no-color-output",
+        "--hide-error-context",
+        "helpers",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600)
     assert done.returncode in (0, 1), done.stdout + done.stderr
     found: dict[str, list[str]] = {}
@@ -66,7 +74,11 @@ def test_no_wing_that_is_clean_stands_in_the_ratchet() -> None:
 
 
 def test_the_ratchet_goes_one_way() -> None:
-    found = {"a.py": ["a.py:1: error: x"], "b.py": ["b.py:1: error: x", "b.py:2: error: y"], "new.py": ["new.py:1: error"]}
+    found = {
+        "a.py": ["a.py:1: error: x"],
+        "b.py": ["b.py:1: error: x", "b.py:2: error: y"],
+        "new.py": ["new.py:1: error"],
+    }
     allowed = {"a.py": 2, "b.py": 1, "gone.py": 3}
     assert beyond(found, allowed) == [*found["b.py"], *found["new.py"]]
     assert slack(found, allowed) == {"a.py": 1, "gone.py": 0}
