@@ -53,7 +53,7 @@ def readable_copy(cubin: bytes) -> bytes:
 
 
 def register_counts(cubin: bytes) -> Iterator[tuple[int, int, int]]:
-    """(position, symbol number of the function, registers per thread) of each count in .nv.info; none for other bytes."""
+    """(position, symbol of the function, registers per thread) of each count in .nv.info; none for other bytes."""
     for offset, size in _sections(cubin, ".nv.info"):
         at, end = offset, offset + size
         while at + 4 <= end:
