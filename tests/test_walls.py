@@ -27,6 +27,15 @@ FLOORS = {
 GENERAL = {"errors", "hardware", "files", "recorded", "inspection", "compiler", "search", "show", "diagnosis", "bundle"}
 THE_STUDY = {"attention", "workbook"}
 MAX_MODULES = 20
+# A name that two modules of one wing define, and why both may. Everything else has one meaning in a wing.
+TWICE = {
+    ("attention", "HEAD_DIMS"): "what a shape may ask for, and what the hopper kernel takes of it",
+    ("attention", "blank_row"): "a row of a measurement before it is made: of a throughput, of a comparison of numbers",
+    ("attention", "write_rows"): "rows of a measurement to a CSV file: of throughputs, of comparisons of numbers",
+    ("commands", "MAX_BYTES"): "the most that the verb reads",
+    ("workbook", "FIELDS"): "the controls of a room's explorer",
+    ("workbook", "INGREDIENTS"): "the kernel's own by their names, and the incident's by the changes that end them",
+}
 
 
 @functools.cache
@@ -143,7 +152,20 @@ def storeys(folder: Path) -> list[str]:
     return [str(p) for p in paths if "reporting" in f"{p}\n{p.read_text()}".replace(str(folder), "")]
 
 
-RULES = (upward, main_that_does_more, private_names, circles, crowded, storeys)
+def two_meanings(folder: Path) -> list[str]:
+    """Public names that two modules of one wing define: functions, classes, constants."""
+    homes: dict[tuple[str, str], list[str]] = {}
+    for name, tree in modules(folder).items():
+        for node in tree.body:
+            targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
+            defined = {t.id for t in targets if isinstance(t, ast.Name)} | {getattr(node, "name", "_")}
+            for public in defined:
+                if not public.startswith("_"):
+                    homes.setdefault((wing(name), public), []).append(name)
+    return [f"{n} of {' and '.join(at)}" for (w, n), at in homes.items() if len(at) > 1 and (w, n) not in TWICE]
+
+
+RULES = (upward, main_that_does_more, private_names, circles, crowded, storeys, two_meanings)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
@@ -170,6 +192,9 @@ def test_the_house_keeps_its_walls(rule) -> None:
         (private_names, "commands/try_.py", "import helpers.search.try_this\nhelpers.search.try_this._helps"),
         (circles, "search/changes.py", "def f():\n    from helpers.search import try_this"),
         (storeys, "search/changes.py", "# see reporting"),
+        (two_meanings, "search/changes.py", "class TriedEdit: ..."),
+        (two_meanings, "search/changes.py", "LIMITS = 1\nMAX_SHOWN: int = 1"),
+        (two_meanings, "search/changes.py", "def ablate(): ..."),
     ],
 )
 def test_a_planted_import_is_found(rule, module: str, line: str, tmp_path: Path) -> None:

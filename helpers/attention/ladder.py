@@ -17,7 +17,7 @@ CHANGE_NAMES = (
     "block_m", "block_n", "num_warps", "num_stages", "maxnreg",
 )  # fmt: skip
 # `problem` changes what is asked of the kernel (no cure for whoever needs it); the others change how it is done.
-GROUPS = {
+GROUP_OF = {
     "kv_dtype": "problem", "window": "problem", "v_scale": "problem",
     "tile_skip": "kernel", "accumulate": "kernel", "kv_operands": "kernel", "q_cast": "kernel",
     "block_m": "tile", "block_n": "tile", "num_warps": "launch", "num_stages": "launch",
@@ -61,13 +61,13 @@ def attention_changes(spec: KernelSpec) -> list[Change]:
                 "window",
                 f"window {values['WINDOW_LEFT'] + 1} → none",
                 lambda s: s.with_constexprs(WINDOW_LEFT=-1),
-                GROUPS["window"],
+                GROUP_OF["window"],
             )
         )
     for name in ("tile_skip", "accumulate", "v_scale", "kv_operands", "q_cast"):
         parameter = name.upper()
         changes += [
-            constexpr_change(parameter, values[parameter], other, name=name, group=GROUPS[name])
+            constexpr_change(parameter, values[parameter], other, name=name, group=GROUP_OF[name])
             for other in CHOICES[name]
             if other != values[parameter]
         ]
@@ -92,7 +92,7 @@ def _kv_dtype_change(cached: str, wide: str) -> Change:
     def apply(spec: KernelSpec) -> KernelSpec:
         return replace(spec, signature=tuple((n, wide if n in _CACHE_POINTERS else kind) for n, kind in spec.signature))
 
-    return Change("kv_dtype", f"KV cache {cached.lstrip('*')} → {wide.lstrip('*')}", apply, GROUPS["kv_dtype"])
+    return Change("kv_dtype", f"KV cache {cached.lstrip('*')} → {wide.lstrip('*')}", apply, GROUP_OF["kv_dtype"])
 
 
 def ladder_of(spec: KernelSpec, arch: str) -> Ladder:

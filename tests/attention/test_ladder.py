@@ -9,7 +9,7 @@ import pytest
 from helpers.attention.choice import Choice
 from helpers.attention.ladder import (
     CHANGE_NAMES,
-    GROUPS,
+    GROUP_OF,
     KEEP_ALL_BUT_KERNEL,
     KEEP_TILE,
     ablate_choice,
@@ -51,7 +51,7 @@ def test_every_change_is_the_choice_it_stands_for():
         wanted = replace(INCIDENT_CHOICE, **fields).request().spec
         assert changes[words].apply(spec).content_key() == wanted.content_key(), words
     assert tuple(dict.fromkeys(k.name for k in changes.values())) == CHANGE_NAMES
-    assert all(k.group == GROUPS[k.name] for k in changes.values())
+    assert all(k.group == GROUP_OF[k.name] for k in changes.values())
 
 
 def test_what_a_spec_does_not_have_is_not_taken_away():

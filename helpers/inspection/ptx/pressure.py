@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from helpers.inspection.ptx.graph import Function, read_functions
-from helpers.inspection.ptx.order import late_order
+from helpers.inspection.ptx.late_order import late_order
+from helpers.inspection.ptx.register_values import FREE, Values, read_values
 from helpers.inspection.ptx.scan import SourceLine, ptx_header
-from helpers.inspection.ptx.values import FREE, Values, read_values
 
 __all__ = [
     "CAP",

@@ -12,7 +12,7 @@ from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_k
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
-from helpers.search.minimize.search import Search, count_lines
+from helpers.search.minimize.ptx_search import Search, count_lines
 
 MAX_PTX_BYTES = 64_000_000
 PTX_TIME_LIMIT_S = 900.0
