@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,8 +21,11 @@ CLEAN = (
     "helpers/errors.py", "helpers/hardware.py", "helpers/files.py", "helpers/recorded.py",
     "helpers/inspection/", "helpers/compiler/", "helpers/search/", "helpers/show/",
 )  # fmt: skip
-# Scripts for a Triton's own process: one gives another its functions, which mypy cannot follow.
-NOT_YET = ("helpers/compiler/worker/worker.py", "helpers/compiler/worker/foreign_worker.py")
+# Scripts for a Triton's own process, where one finds the other beside it as mypy does not; two being rewritten.
+NOT_YET = (
+    "helpers/compiler/worker/worker.py", "helpers/compiler/worker/foreign_worker.py",
+    "helpers/compiler/compile.py", "helpers/inspection/crash/crash_log.py",
+)  # fmt: skip
 LOWER = f"{Path(sys.executable).name} -m tests.test_types"
 
 
@@ -62,7 +67,9 @@ def lowered(found: dict[str, list[str]], allowed: dict[str, int]) -> dict[str, i
 
 @pytest.mark.slow
 def test_types_hold_and_the_ratchet_only_tightens() -> None:
-    pytest.importorskip("mypy", reason="mypy is not installed: pip install -e '.[test]'")
+    if importlib.util.find_spec("mypy") is None:
+        words = "mypy is not installed: pip install -e '.[test]'"
+        pytest.fail(words) if os.environ.get("CI") == "true" else pytest.skip(words)
     found, allowed = errors_of_today(), json.loads(RATCHET.read_text())
     assert not (more := beyond(found, allowed)), "more errors than before:\n" + "\n".join(more)
     assert not (fewer := slack(found, allowed)), f"fewer errors than before, well done; now run {LOWER}: {fewer}"
