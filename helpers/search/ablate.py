@@ -1,6 +1,6 @@
 """Ablation: change one thing at a time in a spec that dies or spills, then search for the smallest cure.
 
-Nothing here knows a kernel: changes come as knobs (`helpers.search.changes`), verdicts from ptxas.
+Nothing here knows a kernel: the changes are handed in (`helpers.search.changes`), the verdicts are ptxas's.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
-from helpers.search.changes import Knob, LadderOf, generic_ladder
+from helpers.search.changes import Change, LadderOf, generic_ladder
 from helpers.search.same_failure import same_failure
 
+# Called after each compile: how many are done, of how many, and the report.
+Progress = Callable[[int, int, CompileReport], None]
 COMPILES, NO_SPILLS = "compiles", "no spills"
 # What `necessary` means, by what the baseline is.
 MAKES_IT_COMPILE = "each alone makes it compile"
@@ -66,7 +68,7 @@ class Rung:
     fits the register file of an SM; a binary that does not is no cure (`maxnreg` allows what 32 warps cannot have).
     """
 
-    knobs: tuple[Knob, ...]
+    changes: tuple[Change, ...]
     report: CompileReport
     effect: str
     slower_path: bool = False
@@ -79,19 +81,19 @@ class Rung:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the changes."""
-        return tuple(k.name for k in self.knobs)
+        return tuple(c.name for c in self.changes)
 
     @property
     def description(self) -> str:
         """The changes in words."""
-        return ", ".join(k.description for k in self.knobs)
+        return ", ".join(c.description for c in self.changes)
 
     def to_dict(self) -> dict:
         """A flat row, ready for JSON."""
         return {
             "name": " + ".join(self.names),
             "change": self.description,
-            "group": " + ".join(dict.fromkeys(k.group for k in self.knobs)),
+            "group": " + ".join(dict.fromkeys(c.group for c in self.changes)),
             "effect": self.effect,
             "verdict": self.report.verdict(),
             "status": self.report.status,
@@ -107,7 +109,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Search:
+class SmallestSets:
     """The smallest sets of changes that reach a goal, none of them touching what was `held`; the best come first.
 
     All sets of that size are here when `complete`; `stopped` says why the search ended otherwise. No set: none of up
@@ -144,11 +146,11 @@ class Ablation:
     rungs: tuple[Rung, ...]
     criterion: str
     necessary: tuple[str, ...]
-    searches: tuple[Search, ...]
+    searches: tuple[SmallestSets, ...]
     compiles: int
     seconds: float = field(compare=False)
 
-    def smallest(self, goal: str = NO_SPILLS, held: Sequence[str] = ()) -> Search:
+    def smallest(self, goal: str = NO_SPILLS, held: Sequence[str] = ()) -> SmallestSets:
         """The search for `goal` with `held`; raises UserError when it was not made."""
         for search in self.searches:
             if search.goal == goal and search.held == tuple(held):
@@ -216,7 +218,7 @@ def ablate(
     arch: str,
     toolchain: Toolchain | None = None,
     *,
-    knobs: Iterable[Knob],
+    changes: Iterable[Change],
     hold: Sequence[str] = (),
     limits: Limits | None = None,
     ptxas_flags: tuple[str, ...] = (),
@@ -226,18 +228,18 @@ def ablate(
     found: Callable[[Rung], None] | None = None,
     baseline: CompileReport | None = None,
 ) -> Ablation:
-    """The ablation of `spec` by `knobs`: each alone, then the smallest sets that compile and that end the spills.
+    """The ablation of `spec` by `changes`: each alone, then the smallest sets that compile and that end the spills.
 
-    `hold` are names or groups of knobs; with it, the searches are made once with everything and once with those held
+    `hold` are names or groups of changes; with it, the searches are made once with everything and once with those held
     still (a cure that keeps the tile, say). Every compile goes through the cache; `progress` is called as
     `compile_matrix` does, batch by batch, and `found` with each rung as soon as it is known.
-    `baseline` is the report of the spec as it is, for a caller that has it already. Raises UserError for knobs that do
-    not apply, a `hold` that no knob answers to, and a toolchain that is not here.
+    `baseline` is the report of the spec as it is, for a caller that has it already. Raises UserError for changes that
+    do not apply, a `hold` that no change answers to, and a toolchain that is not here.
     """
     started = time.monotonic()
     limits = limits or Limits()
-    knobs = tuple(knobs)
-    _check(knobs, hold)
+    changes = tuple(changes)
+    _check(changes, hold)
     request = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
     if baseline is None:
         baseline = compile_kernel(
@@ -246,13 +248,13 @@ def ablate(
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
     bench = _Bench(request, baseline, limits, started, executor=executor, progress=progress, found=found)
-    done, _ = bench.run([(knob,) for knob in knobs], bounded=limits.hard)
-    rungs = tuple(bench.rung(knobs_done) for knobs_done in done)
+    done, _ = bench.run([(change,) for change in changes], bounded=limits.hard)
+    rungs = tuple(bench.rung(done_changes) for done_changes in done)
     criterion, necessary = _necessary(baseline, rungs)
     searches = []
     if not reaches(NO_SPILLS, baseline):
         for held in dict.fromkeys([(), tuple(hold)]):
-            free = [r for r in rungs if not {r.knobs[0].name, r.knobs[0].group} & set(held)]
+            free = [r for r in rungs if not {r.changes[0].name, r.changes[0].group} & set(held)]
             goals = [NO_SPILLS] if baseline.compiled else [COMPILES, NO_SPILLS]
             searches += [_search(bench, free, goal=goal, held=held) for goal in goals]
     return Ablation(
@@ -267,32 +269,32 @@ def ablate(
     )
 
 
-def _check(knobs: Sequence[Knob], hold: Sequence[str]) -> None:
-    if not knobs:
-        raise UserError("no change to try was given: an ablation needs at least one knob")
-    keys = [(k.name, k.description) for k in knobs]
+def _check(changes: Sequence[Change], hold: Sequence[str]) -> None:
+    if not changes:
+        raise UserError("no change to try was given: an ablation needs at least one change")
+    keys = [(c.name, c.description) for c in changes]
     if len(set(keys)) != len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)
         raise UserError(f"the change {twice[1]!r} of {twice[0]!r} is there twice")
-    known = {k.name for k in knobs} | {k.group for k in knobs}
+    known = {c.name for c in changes} | {c.group for c in changes}
     for word in hold:
         if word not in known:
-            raise UserError(f"cannot hold {word!r}: the knobs and groups are {', '.join(sorted(known))}")
+            raise UserError(f"cannot hold {word!r}: the changes and groups are {', '.join(sorted(known))}")
 
 
 def _necessary(baseline: CompileReport, rungs: Sequence[Rung]) -> tuple[str, tuple[str, ...]]:
     """(what `necessary` means here, the names)."""
 
-    def names(of: Callable[[Rung], bool]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(r.knobs[0].name for r in rungs if of(r)))
+    def names(found: Iterable[Rung]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(r.changes[0].name for r in found))
 
     if not baseline.compiled:
-        found = names(lambda r: r.reaches(COMPILES))
+        found = names(r for r in rungs if r.reaches(COMPILES))
         return (MAKES_IT_COMPILE if found else NOTHING_ALONE), found
     if reaches(NO_SPILLS, baseline):
         return NOTHING_WRONG, ()
     for criterion, effect in ((ENDS_SPILLS, "no spills"), (HALVES_SPILLS, "halves the spills")):
-        if found := names(lambda r, effect=effect: r.effect == effect):
+        if found := names(r for r in rungs if r.effect == effect):
             return criterion, found
     return NOTHING_ALONE, ()
 
@@ -316,23 +318,23 @@ class _Bench:
         self.reports: dict[frozenset[tuple[str, str]], CompileReport] = {}
 
     @staticmethod
-    def _key(knobs: Sequence[Knob]) -> frozenset[tuple[str, str]]:
-        return frozenset((k.name, k.description) for k in knobs)
+    def _key(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:
+        return frozenset((c.name, c.description) for c in changes)
 
-    def _request(self, knobs: Sequence[Knob]) -> CompileRequest:
+    def _request(self, changes: Sequence[Change]) -> CompileRequest:
         spec, flags = self.request.spec, self.request.ptxas_flags
-        for knob in knobs:
-            spec, flags = knob.apply(spec), flags + knob.ptxas_flags
-        words = ", ".join(k.description for k in knobs)
+        for change in changes:
+            spec, flags = change.apply(spec), flags + change.ptxas_flags
+        words = ", ".join(c.description for c in changes)
         return replace(
             self.request, spec=replace(spec, label=f"{self.request.spec.label} [{words}]".strip()), ptxas_flags=flags
         )
 
-    def rung(self, knobs: tuple[Knob, ...]) -> Rung:
+    def rung(self, changes: tuple[Change, ...]) -> Rung:
         """The rung of a set that has been run."""
-        report = self.reports[self._key(knobs)]
+        report = self.reports[self._key(changes)]
         effect, launchable = effect_of(self.baseline, report), report.launchable or not report.compiled
-        return Rung(knobs, report, effect if launchable else TOO_MANY, slower_path(self.baseline, report), launchable)
+        return Rung(changes, report, effect if launchable else TOO_MANY, slower_path(self.baseline, report), launchable)
 
     def stop(self, pending: int) -> str:
         """Why no more may be compiled, with so many under way; empty while it may."""
@@ -353,37 +355,37 @@ class _Bench:
         most = max(1.0, min(left / 2, self.limits.max_seconds / 6))
         return replace(request, timeout_s=min(request.timeout_s, most))
 
-    def run(self, sets: Iterable[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
+    def run(self, sets: Iterable[tuple[Change, ...]], *, bounded: bool = True) -> tuple[list[tuple[Change, ...]], str]:
         """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out.
 
-        Sets are drawn as they are needed: of 60 knobs there are half a million sets of four.
+        Sets are drawn as they are needed: of 60 changes there are half a million sets of four.
         """
-        done: list[tuple[Knob, ...]] = []
-        pending: list[tuple[tuple[Knob, ...], CompileRequest]] = []
+        done: list[tuple[Change, ...]] = []
+        pending: list[tuple[tuple[Change, ...], CompileRequest]] = []
         # With a hard limit no more are begun than run at once: what waits its turn would outlive the limit.
         batch = 64 if self.executor is not None else usable_cores() if self.limits.hard else 2 * usable_cores()
 
         def flush() -> None:
             requests = [self._within(r) for _, r in pending]
             reports = compile_matrix(requests, executor=self.executor, progress=self.progress)
-            for (knobs, _), report in zip(pending, reports, strict=True):
-                self.reports[self._key(knobs)] = report
-                done.append(knobs)
+            for (changes, _), report in zip(pending, reports, strict=True):
+                self.reports[self._key(changes)] = report
+                done.append(changes)
                 if self.found is not None:
-                    self.found(self.rung(knobs))
+                    self.found(self.rung(changes))
             pending.clear()
 
-        for knobs in sets:
-            if self._key(knobs) in self.reports:
-                done.append(knobs)
+        for changes in sets:
+            if self._key(changes) in self.reports:
+                done.append(changes)
                 continue
             if bounded and (reason := self.stop(len(pending))):
                 flush()
                 return done, reason
             try:
-                pending.append((knobs, self._request(knobs)))
+                pending.append((changes, self._request(changes)))
             except UserError:
-                if not bounded:  # a knob that does not fit this spec at all
+                if not bounded:  # a change that does not fit this spec at all
                     raise
             if len(pending) >= batch:
                 flush()
@@ -391,31 +393,28 @@ class _Bench:
         return done, ""
 
 
-def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> Search:
+def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> SmallestSets:
     """Breadth first over sets by size, the most promising singles first within a size."""
-    # Contradicting knobs never combine; what compiles with few spills alone is likely to help in company.
+    # Changes that contradict each other never meet; what compiles with few spills alone is likely to help in company.
     order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
     tried, reason, size = 0, "", 0
     for size in range(1, bench.limits.max_size + 1):
-        if size > len({r.knobs[0].name for r in order}):
-            return Search(goal, held, (), size - 1, tried, True, "no larger sets of changes")
+        if size > len({r.changes[0].name for r in order}):
+            return SmallestSets(goal, held, (), size - 1, tried, True, "no larger sets of changes")
         sets = (
-            tuple(r.knobs[0] for r in chosen)
+            tuple(r.changes[0] for r in chosen)
             for chosen in itertools.combinations(order, size)
-            if len({r.knobs[0].name for r in chosen}) == size
+            if len({r.changes[0].name for r in chosen}) == size
         )
         done, reason = bench.run(sets)
         tried += len(done)
         hits = tuple(r for r in map(bench.rung, done) if r.reaches(goal))
         if hits or reason:
             ranked = sorted(hits, key=lambda r: (r.slower_path, spill_bytes(r.report), r.report.regs_per_thread or 0))
-            return Search(goal, held, tuple(ranked), size, tried, not reason, reason)
-    if len({r.knobs[0].name for r in order}) <= size:
-        return Search(goal, held, (), size, tried, True, "no larger sets of changes")
-    return Search(goal, held, (), size, tried, False, f"{bench.limits.max_size} changes a set")
-
-
-Progress = Callable[[int, int, CompileReport], None]
+            return SmallestSets(goal, held, tuple(ranked), size, tried, not reason, reason)
+    if len({r.changes[0].name for r in order}) <= size:
+        return SmallestSets(goal, held, (), size, tried, True, "no larger sets of changes")
+    return SmallestSets(goal, held, (), size, tried, False, f"{bench.limits.max_size} changes a set")
 
 
 def ablate_request(
@@ -432,7 +431,7 @@ def ablate_request(
         request.spec,
         request.arch,
         request.toolchain,
-        knobs=ladder.knobs,
+        changes=ladder.changes,
         hold=ladder.hold if hold is None else hold,
         limits=limits,
         ptxas_flags=request.ptxas_flags,

@@ -36,7 +36,7 @@ class Probe:
 
 
 @dataclass(frozen=True)
-class Change:
+class VerdictChange:
     """Two tried versions between which the verdict changes.
 
     Between them lie `untried` versions, which could narrow it down, and `undecided` ones, which gave no verdict.
@@ -67,8 +67,8 @@ class Bisection:
     find: str
     since: str | None
     probes: tuple[Probe, ...]
-    changes: tuple[Change, ...]
-    answer: Change | None
+    changes: tuple[VerdictChange, ...]
+    answer: VerdictChange | None
     installs: int
 
     def sentence(self) -> str:
@@ -134,7 +134,7 @@ def bisect_versions(
         verdict, words = probe(version)
         tried[version] = Probe(version, verdict, words, fetched)
 
-    def fetch(version: str) -> None:
+    def fetch(version: str, install: Callable[[str], object]) -> None:
         nonlocal installs
         try:
             install(version)
@@ -148,14 +148,14 @@ def bisect_versions(
         if is_installed(version):
             attempt(version, False)
     if since is not None and since not in tried and install is not None:
-        fetch(since)
+        fetch(since, install)
     while True:
         changes = _changes(order, tried)
         answer = _first(changes, find, since)
-        version = _next_install(order, tried, find=find, since=since, answer=answer)
-        if install is None or version is None:
+        wanted = _next_install(order, tried, find=find, since=since, answer=answer)
+        if install is None or wanted is None:
             break
-        fetch(version)
+        fetch(wanted, install)
     probes = tuple(sorted(tried.values(), key=lambda p: version_key(p.version)))
     return Bisection(axis, find, since, probes, tuple(changes), answer, installs)
 
@@ -164,14 +164,14 @@ def _decided(order: Sequence[str], tried: dict[str, Probe]) -> list[str]:
     return [v for v in order if v in tried and tried[v].verdict != UNKNOWN]
 
 
-def _changes(order: Sequence[str], tried: dict[str, Probe]) -> list[Change]:
+def _changes(order: Sequence[str], tried: dict[str, Probe]) -> list[VerdictChange]:
     decided = _decided(order, tried)
     found = []
     for before, after in itertools.pairwise(decided):
         if tried[before].verdict != tried[after].verdict:
             between = order[order.index(before) + 1 : order.index(after)]
             found.append(
-                Change(
+                VerdictChange(
                     before,
                     after,
                     tried[after].verdict,
@@ -183,12 +183,12 @@ def _changes(order: Sequence[str], tried: dict[str, Probe]) -> list[Change]:
     return found
 
 
-def _first(changes: Sequence[Change], find: str, since: str | None) -> Change | None:
+def _first(changes: Sequence[VerdictChange], find: str, since: str | None) -> VerdictChange | None:
     lowest = version_key(since) if since else ()
     return next((c for c in changes if _is_turn(c, find) and version_key(c.after) > lowest), None)
 
 
-def _is_turn(change: Change, find: str) -> bool:
+def _is_turn(change: VerdictChange, find: str) -> bool:
     """Whether a change of verdict is one to `bad`, or away from it."""
     return change.verdict == BAD if find == BAD else change.was == BAD
 
@@ -198,7 +198,7 @@ def _found(verdict: str, find: str) -> bool:
 
 
 def _next_install(
-    order: Sequence[str], tried: dict[str, Probe], *, find: str, since: str | None, answer: Change | None
+    order: Sequence[str], tried: dict[str, Probe], *, find: str, since: str | None, answer: VerdictChange | None
 ) -> str | None:
     """The version whose install says most; None when no install could say more."""
     if answer is not None:

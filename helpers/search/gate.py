@@ -11,6 +11,7 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec, tell_apart
@@ -226,7 +227,7 @@ def _row(now: Measured, before: Measured | None, allowed: int) -> GateRow:
 
 
 def _compare_spills(now: Measured, before: Measured, allowed: int, worse: list[str], notes: list[str]) -> None:
-    more = now.spill_bytes - before.spill_bytes
+    more = (now.spill_bytes or 0) - (before.spill_bytes or 0)
     if more > allowed:
         worse.append(f"spills {now.spill_bytes} B, {more} B more")
         return
@@ -307,7 +308,7 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     given = {k: v for k, v in raw.items() if isinstance(v, str) and v != ""}
     if given.get("status") not in STATUSES:
         raise UserError(f"baseline row {number}: status {given.get('status', '')[:40]!r} is none of the compiler's")
-    values: dict[str, object] = {k: given[k] for k in _TEXT if k in given}
+    values: dict[str, Any] = {k: given[k] for k in _TEXT if k in given}
     try:
         values |= {k: int(given[k]) for k in _COUNTS if k in given}
         if "weighted_spill_bytes" in given:

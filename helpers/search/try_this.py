@@ -26,16 +26,13 @@ from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
-from helpers.search.ablate import Limits, Rung, ablate, slower_path, spill_bytes
+from helpers.search.ablate import Limits, Progress, Rung, ablate, slower_path, spill_bytes
 from helpers.search.autotune import configured
-from helpers.search.changes import PTXAS_LEVELS, Knob, LadderOf, generic_ladder, option_knob
+from helpers.search.changes import PTXAS_LEVELS, Change, LadderOf, generic_ladder, option_change
 from helpers.search.constexpr_roles import TILE, UNKNOWN, roles_of
 
-Progress = Callable[[int, int, CompileReport], None]
 DEFAULT_BUDGET = Limits(max_compiles=80, max_seconds=180.0, max_size=2)
 MAX_SHOWN = 12
-# Knobs of the extend kernel that change what it computes: no cure, so not tried.
-WRONG_ANSWERS = frozenset({"v_scale", "window"})
 _ORDER = {
     "kernel": 0, "configuration": 1, "launch": 1, "tile": 2, "types": 3, "constexpr": 4, "ptxas": 5,
     "ptxas version": 6, "triton": 7, "extent": 8,
@@ -55,13 +52,10 @@ _COSTS = {
     "configuration": "one of the kernel's own autotuner's configurations: measure",
     "extent": "asks for another problem",
 }
-_KNOB_COSTS = {
+_LAUNCH_COSTS = {
     "num_warps": "another number of threads a CTA: measure",
     "num_stages": "loads overlap less, or more shared memory: measure",
     "maxnreg": "Triton plans for a cap it is told: measure",
-    "block_n": "another number of columns a step: measure",
-    "kv_dtype": "the KV cache takes twice the memory, unless it is converted",
-    "kv_operands": "dots in 16 bits instead of fp8 (more accurate, half the peak rate)",
 }
 
 
@@ -128,7 +122,7 @@ def try_this(
 ) -> list[TriedEdit]:
     """Edits of a failing or spilling request that pass, the best first; [] for one with nothing wrong.
 
-    Tried: the kernel's own configurations, the knobs that `ladder_of` has for the spec (tile, constexprs, num_warps,
+    Tried: the kernel's own configurations, the changes that `ladder_of` has for the spec (tile, constexprs, num_warps,
     num_stages, maxnreg) one by one, then in the smallest sets that end the spills; ptxas -O2 to -O0; every other
     installed Triton and ptxas. `found` is called with each edit that passes as soon as it is known. `budget` bounds the
     search for sets; with `hard`, its seconds hold for all of it, and for a slow compile what is cheap comes first. All
@@ -189,15 +183,14 @@ class _Search:
         spec = request.spec
         self.ladder = ladder_of(spec, request.arch)
         self.roles = {} if self.ladder.keeps_answer else roles_of(spec.kernel.path, spec.kernel.name)
-        # A ladder that knows its kernel still has rungs that ask for another problem: of no use here.
-        knobs = [k for k in self.ladder.knobs if not (self.ladder.keeps_answer and k.name in WRONG_ANSWERS)]
-        if not any(k.name == "ptxas_level" for k in knobs):
-            knobs += [Knob("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
-        knobs = [*_own_configurations(request), *knobs]
+        changes = [k for k in self.ladder.changes if k.name not in self.ladder.no_cure]
+        if not any(k.name == "ptxas_level" for k in changes):
+            changes += [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
+        changes = [*_own_configurations(request), *changes]
         if slow := baseline.status == "timeout" or (baseline.wall_s or 0) > SLOW_S:
-            knobs += _many_warps(spec)
-        self.sound = [k for k in knobs if self._kind(k) != "extent"]
-        self.extents = [k for k in knobs if self._kind(k) == "extent"]
+            changes += _many_warps(spec)
+        self.sound = [k for k in changes if self._kind(k) != "extent"]
+        self.extents = [k for k in changes if self._kind(k) == "extent"]
         if slow:
             self.sound.sort(key=self._work)
             self.extents.sort(key=self._work)
@@ -207,15 +200,15 @@ class _Search:
         spent = time.monotonic() - self.started if self.budget.hard else 0.0
         return self.budget.max_seconds - spent
 
-    def edits(self, knobs: Sequence[Knob]) -> list[TriedEdit]:
+    def edits(self, changes: Sequence[Change]) -> list[TriedEdit]:
         """The sets of these changes that pass."""
-        if not knobs or self.left() <= 0:
+        if not changes or self.left() <= 0:
             return []
-        there = {k.name for k in knobs} | {k.group for k in knobs}
+        there = {k.name for k in changes} | {k.group for k in changes}
         told: set[frozenset[tuple[str, str]]] = set()
 
         def tell(rung: Rung) -> None:
-            key = frozenset((k.name, k.description) for k in rung.knobs)
+            key = frozenset((k.name, k.description) for k in rung.changes)
             if key not in told and _helps(self.baseline, rung.report):
                 told.add(key)
                 self.found(self._of_rung(rung))
@@ -225,7 +218,7 @@ class _Search:
             request.spec,
             request.arch,
             request.toolchain,
-            knobs=knobs,
+            changes=changes,
             hold=[name for name in self.ladder.hold if name in there],
             limits=replace(self.budget, max_seconds=self.left()),
             ptxas_flags=request.ptxas_flags,
@@ -235,7 +228,7 @@ class _Search:
             baseline=self.baseline,
         )
         sets = [*done.rungs, *(rung for search in done.searches for rung in search.sets)]
-        rungs = {frozenset((k.name, k.description) for k in r.knobs): r for r in sets}
+        rungs = {frozenset((k.name, k.description) for k in r.changes): r for r in sets}
         return [self._of_rung(r) for r in rungs.values() if _helps(self.baseline, r.report)]
 
     def versions(self) -> list[TriedEdit]:
@@ -249,42 +242,43 @@ class _Search:
             self.found(edit)
         return edits
 
-    def _kind(self, knob: Knob) -> str:
-        role = self.roles.get(knob.name)
-        if knob.group == "constexpr" and role is not None and role.role != UNKNOWN:
+    def _kind(self, change: Change) -> str:
+        role = self.roles.get(change.name)
+        if change.group == "constexpr" and role is not None and role.role != UNKNOWN:
             return "tile" if role.role == TILE else "extent"
-        kind = {"problem": "types"}.get(knob.group, knob.group)
+        kind = {"problem": "types"}.get(change.group, change.group)
         return kind if kind in _COSTS else "constexpr"
 
-    def _work(self, knob: Knob) -> float:
+    def _work(self, change: Change) -> float:
         """About how many elements a thread works on under a change: what a slow compile takes longest over."""
-        spec = knob.apply(self.request.spec)
+        spec = change.apply(self.request.spec)
         extents = [v for n, v in spec.constexprs if n in self.roles and self.roles[n].role != UNKNOWN]
         whole = [v for v in extents if isinstance(v, int) and not isinstance(v, bool) and v > 0]
         return math.prod(whole) / (32 * (spec.num_warps or 4))
 
     def _of_rung(self, rung: Rung) -> TriedEdit:
-        knobs = rung.knobs
-        kinds = [self._kind(k) for k in knobs]
-        pairs = zip(knobs, kinds, strict=True)
-        costs = list(dict.fromkeys(_KNOB_COSTS.get(k.name, _COSTS[kind]) for k, kind in pairs))
-        costs += [f"{k.name} is an extent of the data: {self.roles[k.name].why}" for k in knobs if k in self.extents]
+        changes = rung.changes
+        kinds = [self._kind(k) for k in changes]
+        pairs = zip(changes, kinds, strict=True)
+        known = {**_LAUNCH_COSTS, **self.ladder.costs}
+        costs = list(dict.fromkeys(known.get(k.name, _COSTS[kind]) for k, kind in pairs))
+        costs += [f"{k.name} is an extent of the data: {self.roles[k.name].why}" for k in changes if k in self.extents]
         if rung.slower_path:
             costs.insert(0, f"loses the tensor-core path ({rung.report.tensor_core_path} instead)")
         return TriedEdit(
             kind=" + ".join(dict.fromkeys(kinds)),
             change=rung.description,
-            edit="; ".join(_edit(k) for k in knobs),
+            edit="; ".join(_edit(k) for k in changes),
             cost="; ".join(costs),
             report=rung.report,
-            size=len(knobs),
+            size=len(changes),
             keeps_tensor_core_path=not rung.slower_path,
             keeps_tile="tile" not in kinds,
             keeps_answer=self.ladder.keeps_answer or not {"constexpr", "extent"} & set(kinds),
         )
 
 
-def _own_configurations(request: CompileRequest) -> list[Knob]:
+def _own_configurations(request: CompileRequest) -> list[Change]:
     """One change for each other configuration that the kernel's own autotuner lists; [] where it has none to read."""
     spec = request.spec
     try:
@@ -294,7 +288,7 @@ def _own_configurations(request: CompileRequest) -> list[Knob]:
         listed = configurations(spec.kernel, request.toolchain.triton)
     except (OSError, UserError):
         return []
-    knobs = []
+    changes = []
     for one in listed[:MAX_OWN_CONFIGURATIONS]:
         try:
             changed = configured(spec, one)
@@ -302,8 +296,8 @@ def _own_configurations(request: CompileRequest) -> list[Knob]:
             continue
         if words := _differences(spec, changed):
             apply = partial(_configured_alike, configuration=one)
-            knobs.append(Knob("configuration", f"the kernel's own configuration: {words}", apply, "configuration"))
-    return knobs
+            changes.append(Change("configuration", f"the kernel's own configuration: {words}", apply, "configuration"))
+    return changes
 
 
 def _differences(spec: KernelSpec, changed: KernelSpec) -> str:
@@ -319,10 +313,10 @@ def _configured_alike(spec: KernelSpec, configuration: Configuration) -> KernelS
     return replace(configured(spec, configuration), label=spec.label)
 
 
-def _many_warps(spec: KernelSpec) -> list[Knob]:
+def _many_warps(spec: KernelSpec) -> list[Change]:
     """Four times the warps: less work a thread, which is what a slow compile needs."""
     warps = spec.num_warps or 4
-    return [option_knob("num_warps", warps, warps * 4)] if warps * 4 <= 32 else []
+    return [option_change("num_warps", warps, warps * 4)] if warps * 4 <= 32 else []
 
 
 def _helps(baseline: CompileReport, report: CompileReport) -> bool:
@@ -331,19 +325,19 @@ def _helps(baseline: CompileReport, report: CompileReport) -> bool:
     return not baseline.compiled or (spill_bytes(report) or 0) < (spill_bytes(baseline) or 0)
 
 
-def _edit(knob: Knob) -> str:
-    """What a person does to apply a knob."""
-    if knob.group == "configuration":
+def _edit(change: Change) -> str:
+    """What a person does to apply a change."""
+    if change.group == "configuration":
         return "launch it so, or leave no other configuration in the autotuner's list"
-    what, _, new = knob.description.partition(" → ")
-    if knob.ptxas_flags:
-        flag = " ".join(knob.ptxas_flags)
+    what, _, new = change.description.partition(" → ")
+    if change.ptxas_flags:
+        flag = " ".join(change.ptxas_flags)
         return f"give ptxas {flag}: ptx_options='{flag}' at the launch (Triton 3.4 and newer), or re-assemble with it"
     name = what.split(" ")[0]
-    if knob.group == "launch":
+    if change.group == "launch":
         return f"launch without {name}" if new == "unset" else f"launch with {name}={new}"
-    if knob.group in ("types", "problem"):
-        return f"pass other element types: {knob.description}"
+    if change.group in ("types", "problem"):
+        return f"pass other element types: {change.description}"
     return f"set {name}={new if _is_number(new) else repr(new)}"
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from helpers.compiler.report import COMPILED, CompileReport
 from helpers.show.style import FAILED_MARK
 
@@ -33,7 +35,7 @@ _FAILURE_WORDS = {"out_of_shared_memory": "smem", "out_of_tensor_memory": "tmem"
                   "unsupported_target": "target", "toolchain_missing": "absent"}  # fmt: skip
 
 
-def whole_number(value: object) -> int | None:
+def whole_number(value: Any) -> int | None:
     return None if value is None or value != value else int(value)
 
 

@@ -14,7 +14,7 @@ from helpers.compiler.report import LIVE, Evidence
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import held_across
 from helpers.search.ablate import MAKES_IT_COMPILE, TOO_MANY, Ablation, Rung
-from helpers.search.changes import Knob
+from helpers.search.changes import Change
 from helpers.show.display import figure_metadata
 
 PTX = Path(__file__).parents[1] / "fixtures" / "ptx"
@@ -26,7 +26,7 @@ def crash_ptx() -> str:
 
 
 def rung(name: str, words: str, report, effect: str, **fields) -> Rung:
-    return Rung((Knob(name, words, lambda spec: spec),), report, effect, **fields)
+    return Rung((Change(name, words, lambda spec: spec),), report, effect, **fields)
 
 
 @pytest.fixture

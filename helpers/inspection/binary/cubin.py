@@ -19,22 +19,17 @@ _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
-def register_counts(cubin: bytes) -> dict[int, int]:
-    """Registers per thread by symbol number of the function; empty for bytes that are no cubin. Never raises."""
-    return {symbol: count for _, symbol, count in _attributes(cubin)}
-
-
 def readable_copy(cubin: bytes) -> bytes:
     """The cubin with register counts above 254 stated as 254: for reading only, never to be loaded."""
     copy = bytearray(cubin)
-    for at, _, count in _attributes(cubin):
+    for at, _, count in register_counts(cubin):
         if count > MAX_REGISTERS:
             struct.pack_into("<I", copy, at, MAX_REGISTERS)
     return bytes(copy)
 
 
-def _attributes(cubin: bytes) -> Iterator[tuple[int, int, int]]:
-    """(position of the count, symbol, count) of every register count in the .nv.info sections."""
+def register_counts(cubin: bytes) -> Iterator[tuple[int, int, int]]:
+    """(position, symbol of the function, registers per thread) of each count in .nv.info; none for other bytes."""
     for offset, size in _sections(cubin, ".nv.info"):
         at, end = offset, offset + size
         while at + 4 <= end:

@@ -13,10 +13,10 @@ from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
-from helpers.search.minimize.search import Search, count_lines
+from helpers.search.minimize.ptx_search import Search, count_lines
 
 MAX_PTX_BYTES = MAX_TEXT_BYTES
-DEFAULT_TIME_LIMIT_S = 900.0
+PTX_TIME_LIMIT_S = 900.0
 _ARCH = re.compile(r"sm_[0-9]{2,3}[a-z]?", re.ASCII)
 
 
@@ -67,7 +67,7 @@ def minimize_ptx(
     ptxas: str | None = None,
     flags: Sequence[str] = (),
     everywhere: bool = True,
-    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    time_limit_s: float = PTX_TIME_LIMIT_S,
     timeout_s: float = 60.0,
     jobs: int | None = None,
     state_path: Path | None = None,

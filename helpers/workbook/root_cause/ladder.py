@@ -39,7 +39,8 @@ def search_table(ablation: Ablation) -> pd.DataFrame:
     for search in ablation.searches:
         base = {"goal": search.goal, "held": ", ".join(search.held) or "nothing", "complete": search.complete}
         rows += [
-            {**base, "changes": r.description, "size": len(r.knobs), "verdict": r.report.verdict()} for r in search.sets
+            {**base, "changes": r.description, "size": len(r.changes), "verdict": r.report.verdict()}
+            for r in search.sets
         ] or [{**base, "changes": "none found", "size": None, "verdict": search.stopped}]
     return pd.DataFrame(rows, columns=["goal", "held", "size", "changes", "verdict", "complete"])
 
@@ -103,7 +104,7 @@ def plot_ladder(ablation: Ablation, title: str, subtitle: str = "") -> Figure:
     labels = ["nothing: the spec as it is", *(r.description for r in ablation.rungs)]
     ax.set_yticks(range(len(rungs)), labels, fontsize=9)
     for label, rung in zip(ax.get_yticklabels(), rungs, strict=True):
-        needed = rung.knobs and rung.names[0] in ablation.necessary and rung.report.compiled
+        needed = rung.changes and rung.names[0] in ablation.necessary and rung.report.compiled
         label.set_fontweight("bold" if needed else "normal")
     ax.set_ylim(len(rungs) - 0.4, -0.8)
     ax.set_xscale("symlog", linthresh=100)
