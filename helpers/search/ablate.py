@@ -38,7 +38,10 @@ TOO_MANY = "too many registers to launch"
 
 @dataclass(frozen=True)
 class Limits:
-    """Where the search for small sets stops: compiles asked for, seconds, changes per set."""
+    """Where the search for small sets stops: compiles asked for, seconds, changes per set.
+
+    The seconds are for everything: single changes are not tried after them either, and no compile may last beyond.
+    """
 
     max_compiles: int = 300
     max_seconds: float = 300.0
@@ -131,7 +134,10 @@ class Search:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The ladder of a spec: the baseline, one rung a change, what is necessary (see `criterion`), smallest sets."""
+    """The ladder of a spec: the baseline, one rung a change, what is necessary (see `criterion`), smallest sets.
+
+    `untried` are the single changes that the time did not suffice for: of these nothing is known.
+    """
 
     label: str
     baseline: CompileReport
@@ -141,6 +147,7 @@ class Ablation:
     searches: tuple[Search, ...]
     compiles: int
     seconds: float = field(compare=False)
+    untried: tuple[str, ...] = ()
 
     def smallest(self, goal: str = NO_SPILLS, held: Sequence[str] = ()) -> Search:
         """The search for `goal` with `held`; raises UserError when it was not made."""
@@ -164,6 +171,7 @@ class Ablation:
             "smallest": [s.to_dict() for s in self.searches],
             "compiles": self.compiles,
             "seconds": round(self.seconds, 1),
+            "untried": list(self.untried),
         }
 
 
@@ -232,13 +240,14 @@ def ablate(
     _check(knobs, hold)
     request = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
     baseline = compile_kernel(
-        spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
-    )
+        spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags,
+        timeout_s=min(request.timeout_s, limits.max_seconds),
+    )  # fmt: skip
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
     bench = _Bench(request, baseline, limits, started, executor, progress)
-    bench.run([(knob,) for knob in knobs], bounded=False)
-    rungs = tuple(bench.rung((knob,)) for knob in knobs)
+    tried, _reason = bench.run([(knob,) for knob in knobs], bounded=False)
+    rungs = tuple(bench.rung(single) for single in tried)
     criterion, necessary = _necessary(baseline, rungs)
     searches = []
     if not reaches(NO_SPILLS, baseline):
@@ -255,6 +264,7 @@ def ablate(
         searches=tuple(searches),
         compiles=len(bench.reports) + 1,
         seconds=time.monotonic() - started,
+        untried=tuple(knob.description for knob in knobs if (knob,) not in tried),
     )
 
 
@@ -303,6 +313,7 @@ class _Bench:
         self.request, self.baseline, self.limits, self.started = request, baseline, limits, started
         self.executor, self.progress = executor, progress
         self.reports: dict[frozenset[tuple[str, str]], CompileReport] = {}
+        self.cut_short = False
 
     @staticmethod
     def _key(knobs: Sequence[Knob]) -> frozenset[tuple[str, str]]:
@@ -327,22 +338,34 @@ class _Bench:
         """Why no more may be compiled, with so many under way; empty while it may."""
         if len(self.reports) + pending >= self.limits.max_compiles:
             return f"{self.limits.max_compiles} compiles"
-        if time.monotonic() - self.started >= self.limits.max_seconds:
-            return f"{self.limits.max_seconds:g} seconds"
-        return ""
+        return self.out_of_time()
+
+    def out_of_time(self) -> str:
+        """The limit of time in words where it is reached, else nothing."""
+        return f"{self.limits.max_seconds:g} seconds" if self.cut_short or self.left_s() <= 0 else ""
+
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self.limits.max_seconds - (time.monotonic() - self.started)
 
     def run(self, sets: Iterable[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
         """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out.
 
-        Sets are drawn as they are needed: of 60 knobs there are half a million sets of four.
+        Sets are drawn as they are needed: of 60 knobs there are half a million sets of four. A compile that was stopped
+        because the time for everything was up has no report: with more time it might have ended well.
         """
         done: list[tuple[Knob, ...]] = []
         pending: list[tuple[tuple[Knob, ...], CompileRequest]] = []
         batch = 2 * usable_cores() if self.executor is None else 64
 
         def flush() -> None:
-            reports = compile_matrix([r for _, r in pending], executor=self.executor, progress=self.progress)
-            for (knobs, _), report in zip(pending, reports, strict=True):
+            limit_s = max(1.0, self.left_s())
+            requests = [replace(r, timeout_s=min(r.timeout_s, limit_s)) for _, r in pending]
+            reports = compile_matrix(requests, executor=self.executor, progress=self.progress)
+            for (knobs, request), report in zip(pending, reports, strict=True):
+                if report.status == "timeout" and limit_s < request.timeout_s:
+                    self.cut_short = True
+                    continue
                 self.reports[self._key(knobs)] = report
                 done.append(knobs)
             pending.clear()
@@ -351,7 +374,7 @@ class _Bench:
             if self._key(knobs) in self.reports:
                 done.append(knobs)
                 continue
-            if bounded and (reason := self.stop(len(pending))):
+            if reason := self.stop(len(pending)) if bounded else self.out_of_time():
                 flush()
                 return done, reason
             try:
@@ -362,7 +385,7 @@ class _Bench:
             if len(pending) >= batch:
                 flush()
         flush()
-        return done, ""
+        return done, self.out_of_time() if self.cut_short else ""
 
 
 def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> Search:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -120,11 +121,12 @@ def try_this(
     """Edits of a failing or spilling request that pass, the best first; [] for one with nothing wrong.
 
     Tried: the knobs that `ladder_of` has for the spec (tile, constexprs, num_warps, num_stages, maxnreg) one by one,
-    then in the smallest sets that end the spills; ptxas -O2 to -O0; every other installed Triton and ptxas. `budget`
-    bounds the search for sets (single changes and versions are always tried). All compiles go through the cache.
+    then in the smallest sets that end the spills; ptxas -O2 to -O0; every other installed Triton and ptxas. The seconds
+    of `budget` are for all of it, its other limits for the search for sets. All compiles go through the cache.
     Raises UserError where the request's own toolchain is not here.
     """
-    baseline = compile_request(request)
+    started, budget = time.monotonic(), budget or DEFAULT_BUDGET
+    baseline = compile_request(replace(request, timeout_s=min(request.timeout_s, budget.max_seconds)))
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
     if baseline.status == "ok":
@@ -141,7 +143,7 @@ def try_this(
         request.toolchain,
         knobs=knobs,
         hold=[name for name in ladder.hold if name in there],
-        limits=budget or DEFAULT_BUDGET,
+        limits=replace(budget, max_seconds=max(1.0, budget.max_seconds - (time.monotonic() - started))),
         ptxas_flags=request.ptxas_flags,
         timeout_s=request.timeout_s,
         progress=progress,
@@ -149,7 +151,8 @@ def try_this(
     sets = [*found.rungs, *(rung for search in found.searches for rung in search.sets)]
     rungs = {frozenset((k.name, k.description) for k in r.knobs): r for r in sets}
     edits = [_of_rung(r, ladder.keeps_answer) for r in rungs.values() if _helps(baseline, r.report)]
-    edits += _of_versions(request, baseline, progress)
+    if (left_s := budget.max_seconds - (time.monotonic() - started)) > 1:
+        edits += _of_versions(replace(request, timeout_s=min(request.timeout_s, left_s)), baseline, progress)
     return sorted(edits, key=TriedEdit.rank)
 
 

@@ -195,7 +195,7 @@ def test_the_command_s_result(toolchain_351, write_kernel, tmp_path):
 
 
 def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SPECS_BYTES", 100_000)
+    monkeypatch.setattr("helpers.compiler.kernel_spec.MAX_SPECS_BYTES", 100_000)
     pipe = tmp_path / "specs"
     os.mkfifo(pipe)
     text = matmul_spec().to_json().replace("\n", "\r\n")
