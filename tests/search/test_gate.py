@@ -15,7 +15,6 @@ from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
-from helpers.search import gate as module
 from helpers.search.gate import (
     BASELINE_COLUMNS,
     Measured,
