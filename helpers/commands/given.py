@@ -30,7 +30,7 @@ MAX_FOLDER_FILES = 20_000
 EM_CUDA = 190
 
 LOG, PTX, SPEC, FOLDER, PYTHON, CUBIN, PROGRAM, ZIP, EMPTY, TEXT, BINARY = (
-    "log", "PTX", "spec", "folder of specs", "Python file", "cubin", "program or library", "zip archive", "empty file",
+    "log", "PTX", "spec", "folder", "Python file", "cubin", "program or library", "zip archive", "empty file",
     "text", "binary file",
 )  # fmt: skip
 
