@@ -54,7 +54,7 @@ def test_a_crash_goes_on_to_try_with_the_same_words(toolchain_351, capsys):
     words = ["--arch", "B200", "--num-warps", "8", "--tile", "hopper", "--mask"]
     assert main(["compile", *words]) == 0
     out = capsys.readouterr().out
-    assert next_of(out) == "try --arch sm_100a --num-warps 8 --tile hopper --mask"
+    assert next_of(out) == "try --arch sm_100a --tile hopper --num-warps 8 --mask"
     assert main(["compile", *words, "--json"]) == 0
     assert "next:" not in capsys.readouterr().out
     assert main(["matrix", "--window", "none,1024", "--triton", "3.5.1", "--quiet"]) == 0
@@ -137,7 +137,7 @@ def test_a_file_that_is_there_is_kept_unless_force_is_given(verb, tmp_path, monk
 
 
 def test_a_folder_and_a_place_that_cannot_be_written_are_one_line(tmp_path, capsys):
-    for where, said in ((tmp_path, "it is a folder"), (Path("/proc/no/x.csv"), "cannot write")):
+    for where, said in ((tmp_path, "is a directory"), (Path("/proc/no/x.csv"), "cannot write")):
         assert main(["matrix", *SMALL, "--csv", str(where), "--force"]) == 2
         err = capsys.readouterr().err
         assert said in err and err.count("\n") == 1
