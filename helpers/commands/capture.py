@@ -10,7 +10,7 @@ from pathlib import Path
 import rich_click as click
 
 from helpers.commands.grammar import ARGUMENTS, Verb, shared
-from helpers.commands.output import echo_json, say
+from helpers.commands.output import echo_json, say, warn
 from helpers.errors import UserError
 
 
@@ -57,7 +57,7 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
         echo_json(rows)
     elif command:
         if not quiet:  # stdout is the program's own
-            click.echo(format_recorded(rows, folder), err=True)
+            warn(format_recorded(rows, folder))
     else:
         say(format_recorded(rows, folder))
     return 128 - code if code < 0 else code

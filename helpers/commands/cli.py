@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
+import os
 import sys
 import warnings
+from pathlib import Path
 
 import rich_click as click
 
 from helpers.commands import VERBS
 from helpers.commands.grammar import HELP_NAMES, WithExamples
-from helpers.commands.output import drop_stdout, say
+from helpers.commands.output import drop_stdout, say, warn
 from helpers.errors import UserError
 
 
@@ -36,12 +39,28 @@ class _Group(WithExamples, click.RichGroup):
             return click.RichCommand(name, short_help=entry.line, help=entry.line)
         return getattr(importlib.import_module(entry.home), f"{name}_command")
 
+    def resolve_command(self, ctx: click.Context, args: list[str]):
+        if args and args[0] not in VERBS and not args[0].startswith("-"):
+            raise _unknown_verb(args[0])
+        return super().resolve_command(ctx, args)
+
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         self._listing = True
         try:
             super().format_help(ctx, formatter)
         finally:
             self._listing = False
+
+
+def _unknown_verb(word: str) -> UserError:
+    """The error for a first word that is no verb: it may be a verb misspelt, or the thing itself."""
+    if near := difflib.get_close_matches(word, VERBS, n=1, cutoff=0.5):
+        return UserError(f"there is no verb {word[:40]!r}; did you mean {near[0]!r}?")
+    if os.path.exists(word):
+        from helpers.commands.given import recognise, refused
+
+        return refused(recognise(Path(word)))
+    return UserError(f"there is no verb {word[:40]!r}; register-cliff --help lists them")
 
 
 def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
@@ -65,7 +84,7 @@ def cli() -> None:
 def run(argv: list[str] | None = None) -> int:
     """Run the command line; exit code 0 when it did its job, 2 on bad input with one line on stderr."""
     # A warning is a sentence for the reader, not a place in our source.
-    warnings.showwarning = lambda message, *_rest, **_more: click.echo(f"warning: {message}", err=True)
+    warnings.showwarning = lambda message, *_rest, **_more: warn(f"warning: {message}")
     try:
         code = cli.main(args=argv, prog_name="register-cliff", standalone_mode=False)
         _flush()
@@ -74,13 +93,13 @@ def run(argv: list[str] | None = None) -> int:
         click.echo(exc.format_message())
         return 2
     except click.ClickException as exc:
-        click.echo(f"error: {' '.join(exc.format_message().split())}", err=True)
+        warn(f"error: {' '.join(exc.format_message().split())}")
         return 2
     except UserError as exc:
-        click.echo(f"error: {' '.join(str(exc).split())}", err=True)
+        warn(f"error: {' '.join(str(exc).split())}")
         return 2
     except (KeyboardInterrupt, click.Abort):
-        click.echo("interrupted; what was finished is in the cache", err=True)
+        warn("interrupted; what was finished is in the cache")
         return 130
     except (BrokenPipeError, SystemExit):
         drop_stdout()  # `… --help | head` has seen enough (click turns that into an exit of its own)

@@ -133,9 +133,13 @@ _READERS = {
 }
 
 
-def refused(given: Given, *, wants: str) -> UserError:
-    """The error for a thing that a verb does not read: what it is, what the verb `wants`, and which verb reads it."""
-    what = f"{given.path} is {'an' if given.kind[0] in 'aeiou' else 'a'} {given.kind}, and this takes {wants}"
+def refused(given: Given, *, wants: str = "") -> UserError:
+    """The error for a thing that a verb does not read: what it is, what the verb `wants`, and which verb reads it.
+
+    Without `wants`, the thing stands where a verb should.
+    """
+    takes = f"this takes {wants}" if wants else "a verb comes first"
+    what = f"{given.path} is {'an' if given.kind[0] in 'aeiou' else 'a'} {given.kind}, and {takes}"
     if given.kind == FOLDER:
         return UserError(f"{what}; {_of_folder(given)}")
     if given.kind == PYTHON:

@@ -23,7 +23,7 @@ def note(words: str) -> None:
     """A note on stderr, unless --quiet or --json was given."""
     params = _params()
     if not params.get("quiet") and not params.get("as_json"):
-        click.echo(f"note: {words}", err=True)
+        warn(f"note: {words}")
 
 
 def _params() -> dict:
@@ -31,10 +31,23 @@ def _params() -> dict:
     return context.params if context is not None else {}
 
 
+def clean(text: str) -> str:
+    """A text that a terminal may be given: file names and messages by strangers must not move anybody's cursor."""
+    return "".join(
+        c if c.isprintable() or c in "\n\t" else " " if c.isspace() else "\N{REPLACEMENT CHARACTER}" for c in text
+    )
+
+
+def warn(text: str) -> None:
+    """Print to stderr; a closed stderr is no failure."""
+    with contextlib.suppress(OSError, ValueError):
+        click.echo(clean(text), err=True)
+
+
 def say(text: str) -> None:
     """Print a piece of the result. A reader who has left takes nothing from the verb: it ends as it would have."""
     try:
-        click.echo(text)
+        click.echo(clean(text))
     except BrokenPipeError:
         drop_stdout()
     except OSError as exc:

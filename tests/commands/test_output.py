@@ -249,3 +249,30 @@ def test_a_compile_cut_by_the_budget_is_not_a_verdict(monkeypatch):
     tried, reason = bench.run([(knob,) for knob in knobs], bounded=False)
     assert [single[0] for single in tried] == knobs[:1] and reason == "50 seconds"
     assert all(request.timeout_s <= 50 for request in made)
+
+
+# --- what a stranger's text may do to a terminal ---------------------------------------------------------------------
+
+
+def test_no_control_character_of_a_strangers_reaches_the_terminal(tmp_path, capsys, write_kernel):
+    evil = tmp_path / "x\x1b]0;owned\x07\x9b31m.log"
+    evil.write_text("all went well\n")
+    for words in (["compile", str(evil)], ["pressure", f"{evil}.gone"], [f"{evil}"]):
+        assert main(words) == 2
+        said = "".join(capsys.readouterr())
+        assert "\x1b" not in said and "\x07" not in said and "\x9b" not in said and "owned" in said
+    spec = json.loads(write_kernel().to_json()) | {"label": "a\x1b[2Jb"}
+    (tmp_path / "s.json").write_text(json.dumps(spec))
+    assert main(["compile", str(tmp_path / "s.json"), "--arch", "H100"]) == 0
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said and "[2Jb" in said
+
+
+def test_a_word_that_is_no_verb_names_a_verb(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crash.log").write_text((LOGS / "c7600.log").read_text())
+    for word, said in (("tyr", "did you mean 'try'"), ("crash.log", "register-cliff diagnose crash.log reads it"),
+                       ("zzzz", "register-cliff --help lists them"), ("x" * 9_999, "there is no verb")):  # fmt: skip
+        assert main([word]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1 and len(err) < 300
