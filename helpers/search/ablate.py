@@ -31,6 +31,7 @@ MAKES_IT_COMPILE = "each alone makes it compile"
 ENDS_SPILLS = "each alone ends the spills"
 HALVES_SPILLS = "none alone ends the spills; each alone at least halves their bytes"
 NOTHING_ALONE = "no change alone does"
+NOTHING_TRIED_ALONE = "no change that the time sufficed for does alone"
 NOTHING_WRONG = "it compiles with no spills: nothing to find"
 # The effect of a change whose binary no SM can take: registers x threads of one CTA exceed the file.
 TOO_MANY = "too many registers to launch"
@@ -246,15 +247,17 @@ def ablate(
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
     bench = _Bench(request, baseline, limits, started, executor, progress)
-    tried, _reason = bench.run([(knob,) for knob in knobs], bounded=False)
+    tried, cut = bench.run([(knob,) for knob in knobs], bounded=False)
     rungs = tuple(bench.rung(single) for single in tried)
     criterion, necessary = _necessary(baseline, rungs)
+    if criterion == NOTHING_ALONE and len(rungs) < len(knobs):
+        criterion = NOTHING_TRIED_ALONE
     searches = []
     if not reaches(NO_SPILLS, baseline):
         for held in dict.fromkeys([(), tuple(hold)]):
             free = [r for r in rungs if not {r.knobs[0].name, r.knobs[0].group} & set(held)]
             goals = [NO_SPILLS] if baseline.compiled else [COMPILES, NO_SPILLS]
-            searches += [_search(bench, free, goal=goal, held=held) for goal in goals]
+            searches += [_search(bench, free, goal=goal, held=held, cut=cut) for goal in goals]
     return Ablation(
         label=spec.label or spec.kernel.name,
         baseline=baseline,
@@ -388,13 +391,16 @@ class _Bench:
         return done, self.out_of_time() if self.cut_short else ""
 
 
-def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> Search:
-    """Breadth first over sets by size, the most promising singles first within a size."""
+def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...], cut: str = "") -> Search:
+    """Breadth first over sets by size, the most promising singles first within a size.
+
+    With `cut`, the reason why not even every single change was tried, those that were are all there is.
+    """
     # Contradicting knobs never combine; what compiles with few spills alone is likely to help in company.
     order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
     tried, reason, size = 0, "", 0
     for size in range(1, bench.limits.max_size + 1):
-        if size > len({r.knobs[0].name for r in order}):
+        if size > len({r.knobs[0].name for r in order}) and not cut:
             return Search(goal, held, (), size - 1, tried, True, "no larger sets of changes")
         sets = (
             tuple(r.knobs[0] for r in chosen)
@@ -404,6 +410,7 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
         done, reason = bench.run(sets)
         tried += len(done)
         hits = tuple(r for r in map(bench.rung, done) if r.reaches(goal))
+        reason = reason or cut
         if hits or reason:
             ranked = sorted(hits, key=lambda r: (r.slower_path, spill_bytes(r.report), r.report.regs_per_thread or 0))
             return Search(goal, held, tuple(ranked), size, tried, not reason, reason)
