@@ -125,7 +125,7 @@ def format_ptx_result(result: dict) -> str:
         f"{result['instructions']} of {result['instructions_before']} instructions",
         f"  still fails:  {failure} on ptxas {result['ptxas_version']} for {result['arch']}",
         f"  found with:   {result['probes']} probes, {result['ptxas_runs']} runs of ptxas, {result['wall_s']} s"
-        + ("" if result["complete"] else "; the time limit ended the search: more time may find less"),
+        + ("" if result["complete"] else "; the budget ended the search: a larger --budget may find less"),
         f"  see it with:  {result['command'].replace('minimized.ptx', result['file'])}",
     ]
     rows = result["verdicts"]
@@ -152,6 +152,6 @@ def format_spec_result(result: dict) -> str:
         *(f"  smaller: {change}" for change in result["changes"]),
         *(f"  needed:  {change}" for change in result["needed"]),
         f"  {result['compiles']} compiles, {result['wall_s']} s"
-        + ("" if result["complete"] else "; the time limit ended the search"),
+        + ("" if result["complete"] else "; the budget ended the search"),
     ]
     return "\n".join(out)
