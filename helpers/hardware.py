@@ -78,8 +78,39 @@ ARCHS: dict[str, GpuArch] = {
 }
 
 
+# Products by the arch they are of, as people and nvidia-smi write them ("NVIDIA H100 80GB HBM3", "RTX 5090 Laptop").
+# Sources: NVIDIA's list of CUDA GPUs and compute capabilities (developer.nvidia.com/cuda-gpus); H800, H20, A800 and L20
+# are the same chips with other limits. "RTX 6000" alone is a Turing card (7.5): it needs the word Ada, or PRO.
+_PRODUCTS: dict[str, str] = {
+    "sm_80": r"A100|A800|A30",
+    "sm_86": r"A10G?|A16|A2|A40|RTX A\d000|RTX 30[5-9]0",
+    "sm_89": r"L4|L20|L40S?|RTX 40[5-9]0|RTX \d000 ADA",
+    "sm_90a": r"H100|H200|H800|H20|GH200",
+    "sm_100a": r"B100|B200|GB200",
+    "sm_103a": r"B300|GB300",
+    "sm_120a": r"RTX 50[5-9]0|RTX PRO [2456][05]00",
+    "sm_121a": r"GB10|DGX SPARK",
+}
+_MAKER = re.compile(r"^(?:NVIDIA |GEFORCE |TESLA )+")
+# What may follow a product's name and changes nothing of the arch: memory, form factor, edition.
+_EDITION = (
+    r"(?: (?:TI|SUPER|D|PCIE|SXM\d?|NVL\d*|HBM\d?E?|\d+ ?GB|LAPTOP|GPU|MAX Q|BLACKWELL|SERVER|WORKSTATION|EDITION"
+    r"|GENERATION))*"
+)
+
+
+def _arch_of_product(text: str) -> str | None:
+    """The arch of a product such as `B200`, `RTX 5090` or `NVIDIA A100-SXM4-80GB`; None for a name not known here."""
+    words = _MAKER.sub("", re.sub(r"[\s_-]+", " ", text[:80]).strip().upper())
+    words = re.sub(r"^RTX ?(?=\d)", "RTX ", words)
+    for arch, products in _PRODUCTS.items():
+        if re.fullmatch(f"(?:{products}){_EDITION}", words):
+            return arch
+    return None
+
+
 def get_arch(name: str | int | GpuArch) -> GpuArch:
-    """The architecture called `sm_100a`, `sm_100`, `100`, `10.0` or 100; raises UserError for any other."""
+    """The architecture called `sm_100a`, `sm_100`, `100`, `10.0`, 100 or, by a product, `B200`; raises UserError."""
     if isinstance(name, GpuArch):
         return name
     text = str(name).strip()
@@ -87,7 +118,9 @@ def get_arch(name: str | int | GpuArch) -> GpuArch:
         for arch in ARCHS.values():
             if "".join(found.groups()) == str(arch.capability):
                 return arch
-    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}")
+    if product := _arch_of_product(text):
+        return ARCHS[product]
+    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}, or name a product (B200, RTX 5090)")
 
 
 POWERS = (1, 2, 4, 8, 16, 32)

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, echo_json
+from helpers.commands.given import CUBIN, FOLDER, PROGRAM, PTX, PYTHON, SPEC, ZIP, recognise, refused
+from helpers.commands.grammar import ARGUMENTS, GIVEN, Verb, shared
+from helpers.commands.output import command_line, echo_json, has_terminal, say
 from helpers.errors import UserError
 from helpers.files import STDIN, read_bounded
+
+if TYPE_CHECKING:
+    from helpers.diagnosis.diagnosis import Diagnosis
 
 # A bundle of CI logs has a few megabytes; the failure stands near the end.
 MAX_BYTES = 20_000_000
 
 
-@click.command("diagnose", cls=Verb)
-@click.argument("file", type=click.Path(dir_okay=True, path_type=Path, allow_dash=True))
-@click.option("--json", "as_json", is_flag=True, help="print the whole diagnosis as JSON")
-def diagnose_command(file: Path, as_json: bool) -> None:
-    """Read a crash log (FILE, or - for stdin): the kind of failure, what helps, what to attach and where to report.
+@click.command("diagnose", cls=Verb, examples=("register-cliff diagnose crash.log",
+                                               "python serve.py 2>&1 | register-cliff diagnose -"))  # fmt: skip
+@click.argument("file", type=GIVEN, metavar="FILE", panel=ARGUMENTS, help="a crash log (also .gz), or - for stdin")
+@shared("json", "quiet")
+def diagnose_command(file: Path, as_json: bool, quiet: bool) -> None:
+    """Read a crash log: the kind of failure, what helps, what to attach and where to report it.
 
     Takes a Python traceback with or without line breaks, ptxas's stderr, Triton's printed PTX, CI output. Nothing in it
     is run, and no file it names is opened.
@@ -27,7 +33,10 @@ def diagnose_command(file: Path, as_json: bool) -> None:
     from helpers.diagnosis.diagnose import diagnose
     from helpers.inspection.crash.pasted_text import clean_text
 
-    if file == STDIN and sys.stdin.isatty():
+    given = recognise(file)
+    if given.kind in (SPEC, PTX, PYTHON, FOLDER, CUBIN, PROGRAM, ZIP):
+        raise refused(given, wants="a crash log")
+    if file == STDIN and has_terminal():
         click.echo("paste the log, then press Ctrl-D", err=True)
     read = read_bounded(file, MAX_BYTES, "the log", both_ends=True, hint="name a log file, or - for what is piped in")
     text, left_out = read.text(), read.left_out
@@ -39,4 +48,15 @@ def diagnose_command(file: Path, as_json: bool) -> None:
         result = found.to_dict()
         echo_json({**result, "notes": [*result["notes"], *([cut] if cut else [])]})
     else:
-        click.echo(found.text() + (f"\nnote: {cut}" if cut else ""))
+        say(found.text() + (f"\nnote: {cut}" if cut else ""))
+        if step := next_step(found, file):
+            say(f"\nnext: {step}")
+
+
+def next_step(found: Diagnosis, file: Path) -> str | None:
+    """The command to go on with after a diagnosis; None where no failure was found."""
+    if found.log.first is None:
+        return None
+    if found.log.ptx is not None and str(file) != "-":
+        return f"{command_line('report', file)} packs the log and its PTX for an issue"
+    return "register-cliff capture -o specs -- python PROGRAM.py records the kernel, to compile it again without a GPU"

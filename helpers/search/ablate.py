@@ -34,6 +34,7 @@ MAKES_IT_COMPILE = "each alone makes it compile"
 ENDS_SPILLS = "each alone ends the spills"
 HALVES_SPILLS = "none alone ends the spills; each alone at least halves their bytes"
 NOTHING_ALONE = "no change alone does"
+NOTHING_TRIED_ALONE = "no change that the time sufficed for does alone"
 NOTHING_WRONG = "it compiles with no spills: nothing to find"
 # The effect of a change whose binary no SM can take: registers x threads of one CTA exceed the file.
 TOO_MANY = "too many registers to launch"
@@ -43,14 +44,12 @@ TOO_MANY = "too many registers to launch"
 class Limits:
     """Where the search for small sets stops: compiles asked for, seconds, changes per set.
 
-    With `hard`, the seconds hold for everything: single changes are left out as well once they are over, and no compile
-    is given longer than what is left of them.
+    The seconds are for everything: single changes are not tried after them either, and no compile may last beyond.
     """
 
     max_compiles: int = 300
     max_seconds: float = 300.0
     max_size: int = 4
-    hard: bool = False
 
     def __post_init__(self) -> None:
         if self.max_compiles < 1 or self.max_size < 1 or not 0 < self.max_seconds < float("inf"):
@@ -139,7 +138,10 @@ class SmallestSets:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The ladder of a spec: the baseline, one rung a change, what is necessary (see `criterion`), smallest sets."""
+    """The ladder of a spec: the baseline, one rung a change, what is necessary (see `criterion`), smallest sets.
+
+    `untried` are the single changes that the time did not suffice for: of these nothing is known.
+    """
 
     label: str
     baseline: CompileReport
@@ -149,6 +151,7 @@ class Ablation:
     searches: tuple[SmallestSets, ...]
     compiles: int
     seconds: float = field(compare=False)
+    untried: tuple[str, ...] = ()
 
     def smallest(self, goal: str = NO_SPILLS, held: Sequence[str] = ()) -> SmallestSets:
         """The search for `goal` with `held`; raises UserError when it was not made."""
@@ -172,6 +175,7 @@ class Ablation:
             "smallest": [s.to_dict() for s in self.searches],
             "compiles": self.compiles,
             "seconds": round(self.seconds, 1),
+            "untried": list(self.untried),
         }
 
 
@@ -243,20 +247,23 @@ def ablate(
     request = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
     if baseline is None:
         baseline = compile_kernel(
-            spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
-        )
+            spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags,
+            timeout_s=min(request.timeout_s, limits.max_seconds),
+        )  # fmt: skip
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
     bench = _Bench(request, baseline, limits, started, executor=executor, progress=progress, found=found)
-    done, _ = bench.run([(change,) for change in changes], bounded=limits.hard)
-    rungs = tuple(bench.rung(done_changes) for done_changes in done)
+    tried, cut = bench.run([(change,) for change in changes], bounded=False)
+    rungs = tuple(bench.rung(single) for single in tried)
     criterion, necessary = _necessary(baseline, rungs)
+    if criterion == NOTHING_ALONE and len(rungs) < len(changes):
+        criterion = NOTHING_TRIED_ALONE
     searches = []
     if not reaches(NO_SPILLS, baseline):
         for held in dict.fromkeys([(), tuple(hold)]):
             free = [r for r in rungs if not {r.changes[0].name, r.changes[0].group} & set(held)]
             goals = [NO_SPILLS] if baseline.compiled else [COMPILES, NO_SPILLS]
-            searches += [_search(bench, free, goal=goal, held=held) for goal in goals]
+            searches += [_search(bench, free, goal=goal, held=held, cut=cut) for goal in goals]
     return Ablation(
         label=spec.label or spec.kernel.name,
         baseline=baseline,
@@ -266,6 +273,7 @@ def ablate(
         searches=tuple(searches),
         compiles=len(bench.reports) + 1,
         seconds=time.monotonic() - started,
+        untried=tuple(change.description for change in changes if (change,) not in tried),
     )
 
 
@@ -316,6 +324,7 @@ class _Bench:
         self.request, self.baseline, self.limits, self.started = request, baseline, limits, started
         self.executor, self.progress, self.found = executor, progress, found
         self.reports: dict[frozenset[tuple[str, str]], CompileReport] = {}
+        self.cut_short = False
 
     @staticmethod
     def _key(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:
@@ -340,35 +349,35 @@ class _Bench:
         """Why no more may be compiled, with so many under way; empty while it may."""
         if len(self.reports) + pending >= self.limits.max_compiles:
             return f"{self.limits.max_compiles} compiles"
-        if time.monotonic() - self.started >= self.limits.max_seconds:
-            return f"{self.limits.max_seconds:g} seconds"
-        return ""
+        return self.out_of_time()
 
-    def _within(self, request: CompileRequest) -> CompileRequest:
-        """The request with no more time than a hard limit leaves: a sixth of it, or half of what is left.
+    def out_of_time(self) -> str:
+        """The limit of time in words where it is reached, else nothing."""
+        return f"{self.limits.max_seconds:g} seconds" if self.cut_short or self.left_s() <= 0 else ""
 
-        Half, because code generation and ptxas have that time each.
-        """
-        if not self.limits.hard:
-            return request
-        left = self.limits.max_seconds - (time.monotonic() - self.started)
-        most = max(1.0, min(left / 2, self.limits.max_seconds / 6))
-        return replace(request, timeout_s=min(request.timeout_s, most))
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self.limits.max_seconds - (time.monotonic() - self.started)
 
     def run(self, sets: Iterable[tuple[Change, ...]], *, bounded: bool = True) -> tuple[list[tuple[Change, ...]], str]:
         """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out.
 
-        Sets are drawn as they are needed: of 60 changes there are half a million sets of four.
+        Sets are drawn as they are needed: of 60 changes there are half a million sets of four. A compile that was
+        stopped because the time for everything was up has no report: with more time it might have ended well.
         """
         done: list[tuple[Change, ...]] = []
         pending: list[tuple[tuple[Change, ...], CompileRequest]] = []
-        # With a hard limit no more are begun than run at once: what waits its turn would outlive the limit.
-        batch = 64 if self.executor is not None else usable_cores() if self.limits.hard else 2 * usable_cores()
+        batch = 2 * usable_cores() if self.executor is None else 64
 
         def flush() -> None:
-            requests = [self._within(r) for _, r in pending]
+            # Code generation and ptxas have the time each, and twice as many wait as run at once.
+            limit_s = max(1.0, self.left_s() / 4)
+            requests = [replace(r, timeout_s=min(r.timeout_s, limit_s)) for _, r in pending]
             reports = compile_matrix(requests, executor=self.executor, progress=self.progress)
-            for (changes, _), report in zip(pending, reports, strict=True):
+            for (changes, request), report in zip(pending, reports, strict=True):
+                if report.status == "timeout" and limit_s < request.timeout_s:
+                    self.cut_short = True
+                    continue
                 self.reports[self._key(changes)] = report
                 done.append(changes)
                 if self.found is not None:
@@ -379,7 +388,7 @@ class _Bench:
             if self._key(changes) in self.reports:
                 done.append(changes)
                 continue
-            if bounded and (reason := self.stop(len(pending))):
+            if reason := self.stop(len(pending)) if bounded else self.out_of_time():
                 flush()
                 return done, reason
             try:
@@ -390,16 +399,19 @@ class _Bench:
             if len(pending) >= batch:
                 flush()
         flush()
-        return done, ""
+        return done, self.out_of_time() if self.cut_short else ""
 
 
-def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> SmallestSets:
-    """Breadth first over sets by size, the most promising singles first within a size."""
-    # Changes that contradict each other never meet; what compiles with few spills alone is likely to help in company.
+def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...], cut: str = "") -> SmallestSets:
+    """Breadth first over sets by size, the most promising singles first within a size.
+
+    With `cut`, the reason why not even every single change was tried, those that were are all there is.
+    """
+    # Contradicting changes never combine; what compiles with few spills alone is likely to help in company.
     order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
     tried, reason, size = 0, "", 0
     for size in range(1, bench.limits.max_size + 1):
-        if size > len({r.changes[0].name for r in order}):
+        if size > len({r.changes[0].name for r in order}) and not cut:
             return SmallestSets(goal, held, (), size - 1, tried, True, "no larger sets of changes")
         sets = (
             tuple(r.changes[0] for r in chosen)
@@ -409,6 +421,7 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
         done, reason = bench.run(sets)
         tried += len(done)
         hits = tuple(r for r in map(bench.rung, done) if r.reaches(goal))
+        reason = reason or cut
         if hits or reason:
             ranked = sorted(hits, key=lambda r: (r.slower_path, spill_bytes(r.report), r.report.regs_per_thread or 0))
             return SmallestSets(goal, held, tuple(ranked), size, tried, not reason, reason)

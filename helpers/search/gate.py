@@ -332,6 +332,7 @@ def gate_command_result(
     write: bool = False,
     more_spills_allowed: int = 0,
     spill_weight: SpillWeight | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Progress | None = None,
 ) -> dict:
     """What `gate --json` prints: `rows`, `regressions` (a count), `exit_code`; with `write`, the baseline is (re)made.
@@ -339,7 +340,7 @@ def gate_command_result(
     Raises UserError when the gate cannot be run: no baseline file, no specs, a toolchain that is not here.
     """
     if write:
-        measured = measure(specs, archs, toolchain, spill_weight=spill_weight, progress=progress)
+        measured = measure(specs, archs, toolchain, spill_weight=spill_weight, timeout_s=timeout_s, progress=progress)
         write_baseline(baseline, measured)
         rows = [GateRow(m.spec, m.arch, None, m, notes=("recorded",)) for m in measured]
     else:
@@ -352,6 +353,7 @@ def gate_command_result(
             baseline=read_baseline(baseline),
             more_spills_allowed=more_spills_allowed,
             spill_weight=spill_weight,
+            timeout_s=timeout_s,
             progress=progress,
         )
     return {

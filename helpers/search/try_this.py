@@ -124,9 +124,9 @@ def try_this(
 
     Tried: the kernel's own configurations, the changes that `ladder_of` has for the spec (tile, constexprs, num_warps,
     num_stages, maxnreg) one by one, then in the smallest sets that end the spills; ptxas -O2 to -O0; every other
-    installed Triton and ptxas. `found` is called with each edit that passes as soon as it is known. `budget` bounds the
-    search for sets; with `hard`, its seconds hold for all of it, and for a slow compile what is cheap comes first. All
-    compiles go through the cache. Raises UserError where the request's own toolchain is not here.
+    installed Triton and ptxas. `found` is called with each edit that passes as soon as it is known. The seconds of
+    `budget` are for all of it, its other limits for the search for sets; for a slow compile what is cheap comes first.
+    All compiles go through the cache. Raises UserError where the request's own toolchain is not here.
     """
     run = try_request(request, budget=budget, progress=progress, ladder_of=ladder_of, found=found)
     return list(run.edits)
@@ -150,8 +150,8 @@ def try_request(
 ) -> TryRun:
     """`try_this` with the report of the request as it is, which a slow kernel should not have to give twice."""
     budget, started = budget or DEFAULT_BUDGET, time.monotonic()
-    if budget.hard:
-        request = replace(request, timeout_s=min(request.timeout_s, max(1.0, budget.max_seconds / 6)))
+    # No single compile takes more than a sixth of the time for all: a slow kernel then has its cheap changes tried.
+    request = replace(request, timeout_s=min(request.timeout_s, max(1.0, budget.max_seconds / 6)))
     baseline = compile_request(request)
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
@@ -196,9 +196,8 @@ class _Search:
             self.extents.sort(key=self._work)
 
     def left(self) -> float:
-        """Seconds that are left of a hard budget; without one, as many as the budget has."""
-        spent = time.monotonic() - self.started if self.budget.hard else 0.0
-        return self.budget.max_seconds - spent
+        """Seconds that are left of the budget."""
+        return self.budget.max_seconds - (time.monotonic() - self.started)
 
     def edits(self, changes: Sequence[Change]) -> list[TriedEdit]:
         """The sets of these changes that pass."""
@@ -220,7 +219,7 @@ class _Search:
             request.toolchain,
             changes=changes,
             hold=[name for name in self.ladder.hold if name in there],
-            limits=replace(self.budget, max_seconds=self.left()),
+            limits=replace(self.budget, max_seconds=max(1e-6, self.left())),
             ptxas_flags=request.ptxas_flags,
             timeout_s=request.timeout_s,
             progress=self.progress,
@@ -233,11 +232,7 @@ class _Search:
 
     def versions(self) -> list[TriedEdit]:
         """What the other toolchains on this machine make of the same spec."""
-        left = self.left()
-        if left <= 0:
-            return []
-        limit = min(self.request.timeout_s, max(1.0, left / 4)) if self.budget.hard else self.request.timeout_s
-        edits = _of_versions(replace(self.request, timeout_s=limit), self.baseline, self.progress, self.left)
+        edits = _of_versions(self.request, self.baseline, self.progress, self.left)
         for edit in edits:
             self.found(edit)
         return edits
@@ -361,7 +356,7 @@ def _of_versions(
     for batch in (chains[i : i + at_once] for i in range(0, len(chains), at_once)):
         if left() <= 0:
             break
-        limited = replace(request, timeout_s=min(request.timeout_s, max(1.0, left() / 2)))
+        limited = replace(request, timeout_s=min(request.timeout_s, max(1.0, left() / 4)))
         reports = compile_matrix([replace(limited, toolchain=chain) for chain in batch], progress=progress)
         pairs = zip(batch, reports, strict=True)
         edits += [_of_version(chain, own, baseline, report) for chain, report in pairs if _helps(baseline, report)]

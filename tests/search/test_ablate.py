@@ -20,6 +20,7 @@ from helpers.search.ablate import (
     ENDS_SPILLS,
     MAKES_IT_COMPILE,
     NO_SPILLS,
+    NOTHING_TRIED_ALONE,
     NOTHING_WRONG,
     Limits,
     ablate,
@@ -136,7 +137,9 @@ def test_limits_end_the_search_and_say_so(toolchain_351, product):
     clean = found.smallest()
     assert (clean.sets, clean.complete, clean.stopped) == ((), False, "5 compiles") and found.compiles == 6
     found = ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=changes, limits=Limits(max_seconds=1e-9))
-    assert found.smallest().stopped == "1e-09 seconds" and len(found.rungs) == 4  # every change alone, always
+    assert found.smallest().stopped == "1e-09 seconds" and not found.smallest().complete
+    assert found.rungs == () and len(found.untried) == 4  # the seconds are for every change
+    assert (found.criterion, found.necessary) == (NOTHING_TRIED_ALONE, ())
     # Five pairs, two triples; two changes of num_stages never meet.
     found = ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=changes)
     assert found.smallest().tried == 4 + 5 + 2 and found.smallest().complete and not found.smallest().sets

@@ -276,7 +276,7 @@ def test_the_command_line_writes_the_file(tmp_path):
         (None, (), "No such file"),
         (b"", (), "names no .target"),
         (b"\x1f\x8b rubbish", (), "cannot read"),
-        (b"{", (), "not a KernelSpec"),
+        (b"{", (), "cannot read specs"),
         (b".version 8.5\n.target sm_80\n.visible .entry k() { ret; }\n", (), "does not fail"),
         (b".version 8.5\n.target sm_80\n", ("--triton", "3.5.1"), "--triton is for a spec"),
         (b"x", ("-o", "/nowhere/x.ptx"), "cannot write"),
