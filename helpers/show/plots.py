@@ -19,6 +19,7 @@ from helpers.show.style import (
     status_colour,
     use_house_style,
 )
+from helpers.show.verdicts import words_in_sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,23 +52,23 @@ def conditions(evidence: Sequence[Evidence]) -> str:
 
 
 def status_bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) -> None:
-    """One report as a bar up to its register count, hatched when it spills; a failure as a cross at the cap."""
+    """One report as a bar up to its register count, hatched when it spills; a failure as a cross beyond the cap."""
     colour = status_colour(report.status)
     if report.compiled:
         spills = report.spill_store_bytes or 0
         ax.barh(y, report.regs_per_thread, height, color=colour, hatch="///" if spills else None, edgecolor="white")
-        text = f"{report.regs_per_thread}" + (f", {spills} B spilled" if spills else ", no spills")
-        ax.text(MAX_REGS_PER_THREAD + 6, y, text, va="center", fontsize=9)
+        ax.text(MAX_REGS_PER_THREAD + 6, y, words_in_sentence(report), va="center", fontsize=9)
     else:
         ax.barh(y, MAX_REGS_PER_THREAD, height, facecolor="none", edgecolor=colour, linestyle=":")
-        ax.plot(MAX_REGS_PER_THREAD / 2, y, marker="x", markersize=10, markeredgewidth=3, color=colour)
-        text = f"fatal {report.ptxas_code}" if report.crashed else report.status.replace("_", " ")
-        ax.text(MAX_REGS_PER_THREAD + 6, y, text, va="center", fontsize=9, fontweight="bold", color=colour)
+        # Beside the words, where no register count can be read off it.
+        ax.plot(MAX_REGS_PER_THREAD + 12, y, marker="x", markersize=8, markeredgewidth=3, color=colour)
+        ax.text(MAX_REGS_PER_THREAD + 20, y, words_in_sentence(report), va="center", fontsize=9, fontweight="bold",
+                color=colour)  # fmt: skip
 
 
 def cap_line(ax: Axes) -> None:
     ax.axvline(MAX_REGS_PER_THREAD, color=LIMIT_COLOUR, linewidth=1.2)
-    ax.set_xlim(0, 345)
+    ax.set_xlim(0, 420)
     ax.set_xticks([0, 64, 128, 192, MAX_REGS_PER_THREAD], ["0", "64", "128", "192", "255\nthe cap"])
     ax.set_xlabel("registers per thread (ptxas -v)")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
 from helpers.show.html import banner, facts_html
-from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, status_colour, use_house_style
 from helpers.workbook.explorer.choices import ANY, values_of
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, rows_digest
@@ -78,7 +78,9 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
     fig, ax = plt.subplots(figsize=(8.5, 3.6))
     for position, i in enumerate(order):
         if share.iloc[i] != share.iloc[i]:
-            ax.plot(position, 1.15, marker="x", color="#8B1A1A", markersize=9, markeredgewidth=3)
+            ax.plot(
+                position, 1.15, marker="x", color=status_colour("register_exhausted"), markersize=9, markeredgewidth=3
+            )
             continue
         colour, mark = (BEFORE_COLOUR, "s") if fp8.iloc[i] else (AFTER_COLOUR, "o")
         ax.plot(position, share.iloc[i], marker=mark, color=colour, markersize=5)
@@ -89,7 +91,13 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
     failed = matrix["status"].ne("ok").sum()
     if failed:
         ax.text(
-            len(matrix) - failed - 1.5, 1.15, f"{failed} failed", ha="right", va="center", fontsize=9, color="#8B1A1A"
+            len(matrix) - failed - 1.5,
+            1.15,
+            f"{failed} failed",
+            ha="right",
+            va="center",
+            fontsize=9,
+            color=status_colour("register_exhausted"),
         )
     ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6))
     ax.set_ylim(0, 1.3)

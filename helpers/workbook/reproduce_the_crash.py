@@ -10,6 +10,7 @@ from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE
 from helpers.compiler.report import Evidence
 from helpers.show.plots import plot_registers
 from helpers.show.reports import counts_frame
+from helpers.show.verdicts import words_in_sentence
 from helpers.workbook.explorer.choices import (
     INGREDIENTS,
     choice_controls,
@@ -72,12 +73,8 @@ def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> 
         rows.append(
             {
                 "configuration": report.label,
-                "0.5.10 kernel": "fatal C7600"
-                if crash_there
-                else f"{int(ref['regs_per_thread'])} regs, {spill_there} B",
-                "this kernel": f"fatal {report.ptxas_code}"
-                if report.crashed
-                else f"{report.regs_per_thread} regs, {spill_here} B",
+                "0.5.10 kernel": words_in_sentence({**ref, "ptxas_code": ref["note"] if crash_there else None}),
+                "this kernel": words_in_sentence(report),
                 "spill difference (B)": None if spill_there is None or spill_here is None else spill_here - spill_there,
                 "same_verdict": crash_there == report.crashed,
             }

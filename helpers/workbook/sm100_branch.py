@@ -16,7 +16,7 @@ from helpers.show.html import banner, facts_html
 from helpers.show.plots import cap_line, compile_time_words, conditions, status_bar
 from helpers.show.reports import counts_frame, ctas_per_sm
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
-from helpers.show.verdicts import short_words
+from helpers.show.verdicts import words_in_sentence
 from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final, note
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, reports_key
@@ -55,13 +55,12 @@ def _view(base: Choice, state: dict, work: Work) -> View:
     before, after = work.compile([old_choice, new_choice])
     status = after.report.status
     name = f"{choice.arch}, head dim {choice.head_dim}, {choice.kv_dtype} cache"
+    was, becomes = words_in_sentence(before.report), words_in_sentence(after.report)
     if old == new:
-        said = f"nothing changed for {name}: {old} before and after"
+        said, title = f"nothing changed for {name}: {old} before and after", f"{old} stays"
     else:
-        said = f"{name}: {old} becomes {new}; {short_words(before.report)} becomes {short_words(after.report)}"
-    title = (
-        f"{old} stays" if old == new else f"{old} → {new}: {short_words(before.report)} → {short_words(after.report)}"
-    )
+        said = f"{name}: {old} becomes {new}; {was} becomes {becomes}"
+        title = f"{old} → {new}: {was} → {becomes}"
     rows = {
         "before": _words(old, old_rule, before),
         "after": _words(new, new_rule, after),

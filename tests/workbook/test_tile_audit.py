@@ -11,7 +11,6 @@ import helpers as rc
 from helpers.__main__ import main
 from helpers.attention.studies.tile_audit import EVERYWHERE, audit_requests
 from helpers.errors import UserError
-from helpers.show.verdicts import cell_words
 from helpers.workbook.root_cause.estimate import LEAST_SPECS, MAIN_ARCHS, audit_label
 
 
@@ -120,14 +119,6 @@ def test_the_verb_says_in_one_line_what_it_cannot_show(words, capsys):
 # --- small tables -------------------------------------------------------------------------------------------------
 
 
-def test_words_of_a_cell():
-    assert cell_words(row()) == "200"
-    assert cell_words(row(status="spills", spill_store_bytes=1008.0)) == "1008 B"
-    assert cell_words(row(status="register_exhausted", ptxas_code="C7600")) == "✕ C7600"
-    assert cell_words(row(status="trapped", ptxas_code=float("nan"))) == "✕ trap"
-    assert cell_words(row(status="out_of_shared_memory")) == "✕ smem"
-
-
 def test_counts_leave_tried_tiles_and_what_ifs_out_of_the_sum():
     table = pd.DataFrame(
         [
@@ -155,7 +146,7 @@ def test_offenders_are_crashes_then_failures_then_bytes_and_a_spec_of_two_tables
         ]
     )  # fmt: skip
     found = rc.audit_offenders(table)
-    assert found["verdict"].tolist() == ["✕ C7600", "✕ smem", "9000 B", "12 B"]
+    assert found["verdict"].tolist() == ["✕ C7600", "✕ shared mem", "9,000 B", "12 B"]
     assert found["table"].iloc[0] == "sm100_branch, other"
     assert len(rc.audit_offenders(table, 2)) == 2
     assert rc.audit_offenders(pd.DataFrame([row()])).empty

@@ -17,8 +17,8 @@ from helpers.inspection.ptx.scan import (
 )
 from helpers.show.plots import compile_time_words, conditions
 from helpers.show.reports import counts_frame
-from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, bare_cells, claim, status_colour, use_house_style
-from helpers.show.verdicts import failure_words
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
+from helpers.show.verdicts import Grid, cell_of, grid_figure
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:
@@ -97,33 +97,17 @@ def _opcode_family(opcode: str, registers: int) -> str:
 
 
 def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
-    """A grid of verdicts: spill-store bytes per cell, 0 for none, a cross where no binary came out.
+    """A grid of verdicts: registers and bytes of spill stores in a cell, a cross where no binary came out.
 
     `evidence` runs over rows, then columns, as `product` makes it.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import LogNorm
-
-    use_house_style()
-    if len(evidence) != len(rows) * len(columns):
-        raise ValueError(f"{len(evidence)} reports do not fill {len(rows)} x {len(columns)} cells")
-    fig, ax = plt.subplots(figsize=(2.6 + 1.25 * len(columns), 1.4 + 0.42 * len(rows)))
-    cmap, norm = plt.get_cmap("YlOrBr"), LogNorm(8, 6000)
-    for i, item in enumerate(evidence):
-        y, x = divmod(i, len(columns))
-        report = item.report
-        spilled = report.spill_store_bytes or 0
-        face = cmap(norm(max(8, spilled))) if report.compiled and spilled else "#F2F6FA"
-        colour = "black" if spilled < 900 else "white"
-        text = f"{report.regs_per_thread} regs\n{spilled} B" if report.compiled else failure_words(report)
-        if not report.compiled:
-            face, colour = status_colour(report.status), "white"
-        ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
-        ax.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows, fontsize=9)
-    bare_cells(ax, len(columns), len(rows))
-    ax.set_xlabel("tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)")
-    claim(ax, title, conditions(evidence))
-    plt.close(fig)
-    return fig
+    reports = [item.report for item in evidence]
+    width = len(columns)
+    lines = (reports[at : at + width] for at in range(0, len(reports), width))
+    grid = Grid(
+        tuple(rows),
+        tuple(columns),
+        tuple(tuple(cell_of(report, registers=True) for report in line) for line in lines),
+        column_title="tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)",
+    )
+    return grid_figure(grid, title, conditions(evidence))

@@ -1,21 +1,17 @@
-"""Ablation ladders, bisections, the version matrix and the gate as tables, text and JSON-ready dictionaries."""
+"""The ladder of ablations as tables and as a picture: what each change does, and which ingredients are necessary."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from helpers.search.ablate import Ablation, Rung
-from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
+from helpers.show.style import claim, status_colour, use_house_style
+from helpers.show.verdicts import words_in_cell
 
 if TYPE_CHECKING:
     import pandas as pd
-
-
-# --- ablate -----------------------------------------------------------------------------------------------
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def ladder_table(ablation: Ablation) -> pd.DataFrame:
@@ -44,12 +40,6 @@ def search_table(ablation: Ablation) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["goal", "held", "size", "changes", "verdict", "complete"])
 
 
-# --- bisect and the version matrix ------------------------------------------------------------------------
-
-
-# --- gate -------------------------------------------------------------------------------------------------
-
-
 # The incident's ingredients, and the changes that take each away: the window brings the branch, the scale keeps the
 # accumulator apart, an upcast cache is no fp8 operand.
 INGREDIENTS = {
@@ -60,9 +50,6 @@ INGREDIENTS = {
     "q cast inside the tile": ("q_cast",),
     "launch and inner tile": ("block_n", "num_warps", "num_stages", "maxnreg"),
 }
-
-
-_NOT_ASKED = "#EEEEEE"
 
 
 def ingredient_table(ablation: Ablation) -> pd.DataFrame:
@@ -123,13 +110,12 @@ def _ladder_bar(ax: Axes, y: int, rung: Rung, most: int) -> None:
     report = rung.report
     colour = status_colour(report.status)
     if not report.compiled:
-        words = f"{FAILED_MARK} {report.ptxas_code or report.status.replace('_', ' ')}"
         ax.barh(y, 30 * max(most, 20), 0.6, facecolor="none", edgecolor=colour, linestyle=":")
-        ax.text(8, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
+        ax.text(8, y, words_in_cell(report), va="center", fontsize=9, fontweight="bold", color=colour)
         return
     spilled = report.spill_store_bytes or 0
     ax.barh(y, spilled, 0.6, color=colour, hatch="///", edgecolor="white")
-    words = f"  {spilled:,} B, {report.regs_per_thread} registers"
+    words = f"  {words_in_cell(report, registers=True)}"
     if rung.slower_path:
         words += f", only {report.tensor_core_path}"
     if not rung.launchable:

@@ -1,8 +1,4 @@
-"""The root cause in pictures and tables: the ladder, the version matrix, pressure beside the source, what is held.
-
-Every plot is a still one, apart in greyscale: what failed is dark and carries a cross, what could not be asked is
-hatched, what spills is shaded by its bytes.
-"""
+"""Where registers are needed: demand along a PTX beside the source, what a branch holds, the same lines after ptxas."""
 
 from __future__ import annotations
 
@@ -25,18 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-_SHADES = "YlOrBr"
-
-
-# --- the ladder -------------------------------------------------------------------------------------------
-
-
-# --- the version matrix -----------------------------------------------------------------------------------
-
-
-# --- pressure beside the source ---------------------------------------------------------------------------
 
 
 def source_text(file: str, line: int) -> str:

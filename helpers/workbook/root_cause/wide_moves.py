@@ -21,7 +21,8 @@ from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 from helpers.inspection.ptxas import parse_ptxas_log
 from helpers.recorded import read_rows
-from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
+from helpers.show.style import claim, status_colour, use_house_style
+from helpers.show.verdicts import words_in_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +162,7 @@ def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -
         colour = status_colour("register_exhausted" if died else "spills")
         if died:
             ax.barh(y, most, 0.62, facecolor="none", edgecolor=colour, linestyle=":")
-            words = f"{FAILED_MARK} {row['ptxas_code']}"
+            words = words_in_cell({"status": "register_exhausted", **row})
             ax.text(0.01 * most, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
         else:
             spilled = int(row["spill_store_bytes"])
