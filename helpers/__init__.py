@@ -35,10 +35,7 @@ _HOMES = {
     "helpers.compiler.bring.from_file": ("spec_from_file",),
     "helpers.compiler.bring.from_wheel": ("spec_from_wheel",),
     "helpers.search.autotune": ("autotune_report",),
-    "helpers.workbook.your_own_crash.cliff_matmul": (
-        "cliff_request",
-        "matmul_spec",
-    ),
+    "helpers.workbook.your_own_crash.cliff_matmul": ("cliff_request",),
     "helpers.inspection.ptx.scan": (
         "count_instructions",
         "instructions_by_source_line",
@@ -112,12 +109,9 @@ _HOMES = {
     "helpers.workbook.side_by_side": ("side_by_side",),
     "helpers.workbook.prose": (
         "compiler_log",
-        "find_lines",
         "fold",
-        "kernel_source",
         "report_summary",
         "say",
-        "show_kernel",
         "wide_operand_table",
     ),
     "helpers.attention.hopper": (
@@ -153,11 +147,8 @@ _HOMES = {
         "reader_question_table",
         "spill_free_choices",
     ),
-    "helpers.workbook.scaling": ("scaling_table",),
     "helpers.workbook.root_cause.estimate": (
         "liveness_counts",
-        "liveness_misses",
-        "liveness_specs",
         "peak_line_table",
         "plot_liveness_accuracy",
     ),
@@ -169,7 +160,6 @@ _HOMES = {
     ),
     "helpers.workbook.root_cause.ladder": (
         "ingredient_table",
-        "ladder_table",
         "plot_ladder",
         "search_table",
     ),
@@ -232,16 +222,17 @@ _HOMES = {
         "read_rows",
     ),
     "helpers.workbook.inside_ptxas.views": (
+        "find_lines",
         "line_table",
         "plot_ptx_landscape",
         "plot_spill_grid",
         "ptx_facts",
+        "show_kernel",
         "spill_grid",
     ),
     "helpers.workbook.root_cause.versions": (
         "plot_version_matrix",
         "version_findings",
-        "version_grid",
     ),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
@@ -192,7 +193,7 @@ def _numerics_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         title=said,
         command="python benchmarks/record_numerics.py --out numerics.csv",
         png=kept_png(
-            lambda: plot_error_budget(rows, said, _device_words(rows.iloc[0])),
+            partial(plot_error_budget, rows, said, _device_words(rows.iloc[0])),
             figure="error budget",
             rows=rows_digest(rows),
         ),

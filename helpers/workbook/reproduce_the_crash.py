@@ -1,18 +1,21 @@
-"""The compile explorer: pick a configuration, see its verdict and its registers against the cap."""
+"""Notebook 01: the crash beside the release's kernel, Gemma 4's layers, and an explorer of single compiles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE
+from helpers.attention.tiles import TileConfig, parse_tile
 from helpers.compiler.report import Evidence
+from helpers.hardware import get_arch
 from helpers.show.plots import plot_registers
 from helpers.show.reports import counts_frame
 from helpers.show.verdicts import words_in_sentence
 from helpers.workbook.explorer.choices import (
-    INGREDIENTS,
+    INGREDIENT_FIELDS,
     choice_controls,
     choice_of,
     is_final,
@@ -22,12 +25,22 @@ from helpers.workbook.explorer.choices import (
 from helpers.workbook.explorer.frame import ExplorerFrame, View
 from helpers.workbook.explorer.pictures import kept_png, reports_key
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.sm100_branch import choice_tile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FIELDS = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "num_stages", "triton", "ptxas", *INGREDIENTS)
+COMPILE_FIELDS = (
+    "arch",
+    "head_dim",
+    "kv_dtype",
+    "window",
+    "tile",
+    "num_warps",
+    "num_stages",
+    "triton",
+    "ptxas",
+    *INGREDIENT_FIELDS,
+)
 
 
 def compile_view(base: Choice, state: dict, work: Work) -> View:
@@ -40,7 +53,7 @@ def compile_view(base: Choice, state: dict, work: Work) -> View:
         title=one_line(report),
         command=choice.command(),
         png=kept_png(
-            lambda: plot_registers([evidence], report.verdict(), labels=[report.arch]),
+            partial(plot_registers, [evidence], report.verdict(), labels=[report.arch]),
             figure="registers",
             reports=reports_key([evidence]),
         ),
@@ -53,7 +66,7 @@ def compile_view(base: Choice, state: dict, work: Work) -> View:
 def explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of single compiles that starts at `choice` (default: the incident); `view.data` is the Evidence."""
     return ExplorerFrame(
-        "compile", choice_controls(choice, FIELDS), lambda state, work: compile_view(choice, state, work)
+        "compile", choice_controls(choice, COMPILE_FIELDS), lambda state, work: compile_view(choice, state, work)
     )
 
 
@@ -80,6 +93,11 @@ def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> 
             }
         )
     return counts_frame(rows)
+
+
+def choice_tile(choice: Choice) -> TileConfig:
+    """The tile a choice comes to on its arch."""
+    return parse_tile(choice.tile, capability=get_arch(choice.arch).capability, head_dim=choice.head_dim)
 
 
 def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.DataFrame:

@@ -1,15 +1,16 @@
-"""The tile explorer: what the tile chooser answers for an arch and a head dim, before and after the fix, compiled."""
+"""Notebook 03: what the tile chooser answers before and after the fix, what that costs, and an explorer of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_row
+from helpers.attention.tiles import TileConfig, choose_tile, tile_row
 from helpers.compiler.report import Evidence
 from helpers.hardware import ARCHS, get_arch
 from helpers.show.html import banner, facts_html
@@ -23,11 +24,10 @@ from helpers.workbook.explorer.pictures import kept_png, reports_key
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
+CHOOSER_FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
 AFTER = (("after the fix", "after_fix"), ("release 0.5.15", "release_0_5_15"))
 EXTEND_LEN = 4096
 
@@ -73,7 +73,7 @@ def _view(base: Choice, state: dict, work: Work) -> View:
         title=said,
         command=new_choice.command(),
         png=kept_png(
-            lambda: plot_before_after([before], [after], [f"hd{choice.head_dim}"], title),
+            partial(plot_before_after, [before], [after], [f"hd{choice.head_dim}"], title),
             figure="before and after",
             title=title,
             head_dim=choice.head_dim,
@@ -87,13 +87,8 @@ def _view(base: Choice, state: dict, work: Work) -> View:
 
 def tile_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of the tile chooser before and after the fix; `view.data` is the pair of Evidence."""
-    controls = {**choice_controls(choice, FIELDS), "after": drop("compare with", AFTER, "after_fix")}
+    controls = {**choice_controls(choice, CHOOSER_FIELDS), "after": drop("compare with", AFTER, "after_fix")}
     return ExplorerFrame("tile", controls, lambda state, work: _view(choice, state, work))
-
-
-def choice_tile(choice: Choice) -> TileConfig:
-    """The tile a choice comes to on its arch."""
-    return parse_tile(choice.tile, capability=get_arch(choice.arch).capability, head_dim=choice.head_dim)
 
 
 def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
@@ -271,7 +272,7 @@ def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         command=f"register-cliff bench --cases '{state['case']}'"
         + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
         png=kept_png(
-            lambda: plot_metric(rows, column, axis, said, source),
+            partial(plot_metric, rows, column, axis, said, source),
             figure="metric",
             column=column,
             rows=rows_digest(rows),

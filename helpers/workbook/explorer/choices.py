@@ -35,7 +35,7 @@ TILES = (
     "128x64",
     "128x128",
 )
-INGREDIENTS = tuple(CHOICES)
+INGREDIENT_FIELDS = tuple(CHOICES)
 
 
 def _same(values: Sequence[object]) -> list[tuple[str, object]]:

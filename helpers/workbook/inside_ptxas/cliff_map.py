@@ -34,9 +34,10 @@ from helpers.workbook.explorer.choices import (
 from helpers.workbook.explorer.frame import ExplorerFrame, View
 from helpers.workbook.explorer.pictures import png_of
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.inside_ptxas.landscape import pressure_picture, pressure_rows
+from helpers.workbook.inside_ptxas.demand import pressure_picture
+from helpers.workbook.inside_ptxas.landscape import pressure_rows
 
-FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
+CLIFF_FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
 Position = tuple[str, int]  # (tile, num_warps)
 PTX_HEAD_LINES = 60
 _ASKED = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "triton")
@@ -302,7 +303,7 @@ def _still(view: View) -> bytes:
 def cliff_map(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """The map over `choice` (arch, head dim, KV dtype, window, Triton); `view.data` are its cells by (tile, warps)."""
     state = _Map(choice)
-    controls = choice_controls(choice, FIELDS)
+    controls = choice_controls(choice, CLIFF_FIELDS)
     frame = ExplorerFrame(
         "cliff-map",
         controls,

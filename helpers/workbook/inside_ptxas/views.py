@@ -1,8 +1,9 @@
-"""Notebook 02's tables and figures: what a PTX declares, its lines, the grid of spills."""
+"""Notebook 02's tables and figures: the kernel's lines, what a PTX declares, the grid of spills."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
@@ -22,9 +23,33 @@ from helpers.show.verdicts import Grid, cell_of, grid_figure
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-if TYPE_CHECKING:
     import pandas as pd
+    from IPython.display import HTML
+    from matplotlib.figure import Figure
+
+
+def find_lines(*needles: str) -> list[int]:
+    """The numbers of the kernel's lines that contain one of `needles`."""
+    return [n for n, text in source_lines_of(EXTEND_KERNEL.path).items() if any(needle in text for needle in needles)]
+
+
+def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML:
+    """Lines `first` to `last` of the kernel as they are compiled, some of them marked with a bar and bold type."""
+    from IPython.display import HTML
+
+    marked = set(highlight)
+    rows = []
+    for number, text in source_lines_of(EXTEND_KERNEL.path).items():
+        if first <= number <= last:
+            style = (
+                "background:#FBE3C5;color:#222;border-left:4px solid #D55E00"
+                if number in marked
+                else "border-left:4px solid transparent"
+            )
+            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {html.escape(text)}</div>')
+    return HTML(
+        f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
+    )
 
 
 def ptx_facts(ptx: str) -> pd.DataFrame:

@@ -94,17 +94,6 @@ def liveness_counts(table: pd.DataFrame, training: pd.DataFrame | None = None) -
     return counts
 
 
-def liveness_misses(
-    table: pd.DataFrame, training: pd.DataFrame | None = None, *, top: int | None = None
-) -> pd.DataFrame:
-    """Every spec whose estimate lies more than 15% from ptxas's count, the farthest first."""
-    specs = liveness_specs(table, training)
-    missed = specs[~specs["near"]].sort_values("error", key=abs, ascending=False)
-    columns = ["arch", "triton", "label", "tensor_core_path", "regs_per_thread", "estimate", "demand", "error"]
-    missed = missed[[c for c in columns if c in missed]].reset_index(drop=True)
-    return missed if top is None else missed.head(top)
-
-
 def plot_liveness_accuracy(
     table: pd.DataFrame, title: str, subtitle: str = "", *, training: pd.DataFrame | None = None
 ) -> Figure:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
@@ -14,7 +15,7 @@ from helpers.show.html import banner, facts_html
 from helpers.show.plots import plot_registers
 from helpers.show.verdicts import grid_html, words_in_sentence
 from helpers.workbook.explorer.choices import (
-    INGREDIENTS,
+    INGREDIENT_FIELDS,
     choice_controls,
     choice_of,
     evidence_words,
@@ -29,7 +30,7 @@ from helpers.workbook.root_cause.versions import OWN, plot_version_matrix, versi
 if TYPE_CHECKING:
     import pandas as pd
 
-TOGGLES = ("kv_dtype", "window", "tile", *INGREDIENTS)
+TOGGLES = ("kv_dtype", "window", "tile", *INGREDIENT_FIELDS)
 
 
 def matrix_row(rows: pd.DataFrame, triton: str, ptxas: str) -> dict | None:
@@ -106,7 +107,7 @@ def _changed_view(rows: pd.DataFrame, choice: Choice, work: Work) -> View:
         title=said,
         command=choice.command(),
         png=kept_png(
-            lambda: plot_registers([base, mine], said, labels=["the incident", ", ".join(taken)[:40]]),
+            partial(plot_registers, [base, mine], said, labels=["the incident", ", ".join(taken)[:40]]),
             figure="with and without",
             said=said,
             taken=taken,

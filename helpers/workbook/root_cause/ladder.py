@@ -14,19 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def ladder_table(ablation: Ablation) -> pd.DataFrame:
-    """One row a rung, the baseline first; whole numbers stay whole, `needed` marks the necessary ones."""
-    import pandas as pd
-
-    result = ablation.to_dict()
-    rows = [{**result["baseline"], "name": "baseline", "change": "none"}, *result["rungs"]]
-    table = pd.DataFrame(rows).drop(columns="message")
-    for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes"):
-        table[name] = table[name].astype("Int64")
-    table["needed"] = table["name"].isin(ablation.necessary)
-    return table
-
-
 def search_table(ablation: Ablation) -> pd.DataFrame:
     """One row a smallest set of changes, by goal and by what was held still; a search without a find is a row too."""
     import pandas as pd
@@ -42,7 +29,7 @@ def search_table(ablation: Ablation) -> pd.DataFrame:
 
 # The incident's ingredients, and the changes that take each away: the window brings the branch, the scale keeps the
 # accumulator apart, an upcast cache is no fp8 operand.
-INGREDIENTS = {
+TAKEN_AWAY_BY = {
     "fp8 operands": ("kv_dtype", "kv_operands"),
     "128 rows at head dim 256": ("block_m",),
     "tile-skip branch": ("tile_skip", "window"),
@@ -61,7 +48,7 @@ def ingredient_table(ablation: Ablation) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for ingredient, names in INGREDIENTS.items():
+    for ingredient, names in TAKEN_AWAY_BY.items():
         rungs = [r for r in ablation.rungs if r.names[0] in names]
         if not rungs:
             continue
