@@ -59,6 +59,23 @@ def gpu_numerics() -> tuple[pd.DataFrame, str]:
     return numerics_table(rows), f"live on this machine's {rows[0].device}"
 
 
+KERNELS = {"lean kernel": "lean kernel", "Hopper kernel": "Gluon kernel"}
+"""The tile tables that are a kernel's own, and that kernel's name; every other table is the extend kernel's."""
+
+
+def passed_by_kernel(table: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """(cases that passed, cases) of the option matrix for each kernel."""
+    matrix = table[table["study"] == "matrix"]
+    kernels = matrix["tile_table"].map(KERNELS).fillna("extend kernel")
+    passed = matrix["status"].eq("ok").groupby(kernels).agg(["sum", "size"])
+    return {name: (int(row["sum"]), int(row["size"])) for name, row in passed.iterrows()}
+
+
+def worst_share(table: pd.DataFrame) -> float:
+    """The largest share of its tolerance that any case's worst row uses; NaN where one has no number."""
+    return float((table["row_rel"] / table["row_rel_tolerance"]).max(skipna=False))
+
+
 def count_table(table: pd.DataFrame) -> pd.DataFrame:
     """How many cases of each tile table and ingredient set ran, passed, and how near its tolerance the worst came."""
     matrix = table[table["study"] == "matrix"]
@@ -153,7 +170,24 @@ def tile_study_table(table: pd.DataFrame) -> pd.DataFrame:
     """What changes when the tile, the ingredients or the batch change: bit-equal share and relative difference."""
     study = table[(table["study"] == "tiles") & table["bitwise_equal_fraction"].notna()]
     columns = ["variant", "head_dim", "kv_dtype", "bitwise_equal_fraction", "rel", "max_abs"]
-    return study[columns].rename(columns={"rel": "relative_difference"}).reset_index(drop=True)
+    study = study[columns].rename(columns={"rel": "relative_difference"}).reset_index(drop=True)
+    # The recorded rows have the names of their time.
+    names = study["variant"].str.replace("branch tile", "merged row's tile").str.replace("Hopper tile", "hopper tile")
+    return study.assign(variant=names)
+
+
+def equal_shares(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Of a `tile_study_table`: the shares of bit-equal elements by variant, one for each head dim and KV dtype."""
+    shares = table.set_index(["variant", "head_dim", "kv_dtype"])["bitwise_equal_fraction"]
+    return {variant: shares[variant] for variant in dict.fromkeys(table["variant"])}
+
+
+def fp8_findings(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Errors by head dim: the kernel as stored, up-cast, what the squares of the casts alone predict, and the ratio."""
+    errors = fp8_table(table)
+    stored, upcast = errors.loc["kernel, as_stored"], errors.loc["kernel, upcast"]
+    squares = (errors.loc["q cast alone"] ** 2 + errors.loc["p cast alone"] ** 2) ** 0.5
+    return {"stored": stored, "upcast": upcast, "from squares": squares, "ratio": stored / upcast}
 
 
 NUMERICS_FILTERS = {"tile_table": "tile table", "kv_dtype": "KV dtype", "head_dim": "head dim", "mask": "mask"}

@@ -1,4 +1,4 @@
-"""What several notebooks say in the same way: sentences and folds with numbers from values, a report, wide operands."""
+"""What several notebooks say in the same way: sentences and folds with numbers from values, a report."""
 
 from __future__ import annotations
 
@@ -8,13 +8,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import EXPLANATIONS, Evidence
-from helpers.inspection.ptx.scan import wide_operands
-from helpers.show.reports import counts_frame
 
 if TYPE_CHECKING:
-    import pandas as pd
     from IPython.display import HTML
 
 
@@ -50,18 +46,6 @@ def report_summary(evidence: Evidence) -> None:
         f"tensor cores by {report.tensor_core_path}"
     )
     print(f"  {evidence.source}")
-
-
-def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
-    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the Python source."""
-    lines = source_lines_of(EXTEND_KERNEL.path)
-    return counts_frame(
-        [
-            {"PTX line": w.line_no, "opcode": w.opcode, "registers": w.registers, "Python line": w.source_line,
-             "source": lines.get(w.source_line, "")[:80]}
-            for w in wide_operands(ptx, min_registers)
-        ]
-    )  # fmt: skip
 
 
 FOLD_CLASS = "rc-fold"

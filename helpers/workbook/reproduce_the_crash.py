@@ -120,3 +120,19 @@ def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.D
             for item, choice in zip(evidence, choices, strict=True)
         ]
     )
+
+
+def reference_findings(table: pd.DataFrame) -> dict[str, int]:
+    """Of an `against_reference` table: how many `rows` there are, and in how many the verdicts `agree`.
+
+    `least` and `most` are the differences in bytes of spill stores, over the rows where both kernels compile.
+    """
+    differences = table["spill difference (B)"].dropna()
+    return {"rows": len(table), "agree": int(table["same_verdict"].sum()), "least": int(differences.min()),
+            "most": int(differences.max())}  # fmt: skip
+
+
+def dying_layers(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `layer_table`: how many `layers` die, and the head dims and KV dtypes of those that do."""
+    dead = table[table["status"] == "register_exhausted"]
+    return {"layers": int(dead["layers"].sum()), "head_dims": set(dead["head_dim"]), "kv_dtypes": set(dead["kv_dtype"])}

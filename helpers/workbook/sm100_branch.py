@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.attention.tiles import TileConfig, choose_tile, tile_row
+from helpers.attention.tiles import SM100_BRANCH, TileConfig, choose_tile, tile_row
 from helpers.compiler.report import Evidence
 from helpers.hardware import ARCHS, get_arch
 from helpers.show.html import banner, facts_html
@@ -100,12 +100,17 @@ def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:
             before = choose_tile(arch.capability, head_dim, chooser="before_fix")
             after = choose_tile(arch.capability, head_dim, chooser="after_fix")
             row[f"hd{head_dim}"] = str(after) if before == after else f"{before} → {after}"
-        row["row used"] = tile_row(arch.capability, "after_fix").name
+        row["row used"] = _row_words(tile_row(arch.capability, "after_fix").name)
         rows.append(row)
     return counts_frame(rows)
 
 
-def branch_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
+def _row_words(name: str) -> str:
+    """The name of a row of the chooser's table; the merged fix's own is said as the pages say it."""
+    return f"merged row ({name})" if name == SM100_BRANCH.name else name
+
+
+def fix_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
     """Verdicts before and after the fix, one row a layer and KV dtype."""
     return counts_frame(
         [
@@ -137,6 +142,26 @@ def cost_table(
                  "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
             )  # fmt: skip
     return counts_frame(rows)
+
+
+def fix_findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> dict[str, int]:
+    """How many configurations die before and after the fix, and the spill stores of those that compile, summed."""
+    return {
+        f"{what}_{when}": value
+        for when, items in (("before", before), ("after", after))
+        for what, value in (
+            ("fatal", sum(item.report.crashed for item in items)),
+            ("spilled", sum(item.report.spill_store_bytes or 0 for item in items)),
+        )
+    }
+
+
+def cost_findings(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `cost_table`, after the fix: each layer's tensor-core path, the layers on mma.sync, CTAs per SM."""
+    after = table[table["when"] == "after"]
+    paths = dict(zip(after["layer"], after["tensor_core_path"], strict=True))
+    return {"paths": paths, "mma.sync": [layer for layer, path in paths.items() if path == "mma.sync"],
+            "ctas_per_sm": after["ctas_per_sm"].tolist()}  # fmt: skip
 
 
 def plot_before_after(

@@ -315,3 +315,10 @@ def cliff_map(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     )
     state.frame = frame
     return frame
+
+
+def cliff_findings(cells: dict[Position, MapCell]) -> tuple[dict[int, list[str]], dict[Position, int]]:
+    """(the tiles that die for each number of warps, bytes of spill stores of each cell that compiles)."""
+    dead = {n: [t for t in CLIFF_TILES if (t, n) in cells and cells[t, n].report.crashed] for n in CLIFF_WARPS}
+    spilled = {at: cell.report.spill_store_bytes or 0 for at, cell in cells.items() if cell.report.compiled}
+    return dead, spilled

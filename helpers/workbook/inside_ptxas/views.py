@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
-from helpers.compiler.report import Evidence
+from helpers.compiler.report import CompileReport, Evidence
 from helpers.inspection.ptx.scan import (
     count_instructions,
     instructions_by_source_line,
@@ -63,6 +63,18 @@ def ptx_facts(ptx: str) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([(what, str(value)) for what, value in rows], columns=["what", "value"])
+
+
+def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
+    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the Python source."""
+    lines = source_lines_of(EXTEND_KERNEL.path)
+    return counts_frame(
+        [
+            {"PTX line": w.line_no, "opcode": w.opcode, "registers": w.registers, "Python line": w.source_line,
+             "source": lines.get(w.source_line, "")[:80]}
+            for w in wide_operands(ptx, min_registers)
+        ]
+    )  # fmt: skip
 
 
 def line_table(ptx: str, top: int = 12) -> pd.DataFrame:
@@ -136,3 +148,9 @@ def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: 
         column_title="tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)",
     )
     return grid_figure(grid, title, conditions(evidence))
+
+
+def grid_findings(evidence: Sequence[Evidence]) -> tuple[list[str], list[CompileReport]]:
+    """(the labels of what dies for want of registers, the reports of what is a bare trap)."""
+    reports = [item.report for item in evidence]
+    return [r.label for r in reports if r.crashed], [r for r in reports if r.status == "trapped"]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.search.ablate import Ablation, Rung
+from helpers.errors import UserError
+from helpers.search.ablate import NO_SPILLS, Ablation, Rung, Search
 from helpers.show.style import claim, status_colour, use_house_style
 from helpers.show.verdicts import words_in_cell
 
@@ -14,8 +15,36 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def search_table(ablation: Ablation) -> pd.DataFrame:
-    """One row a smallest set of changes, by goal and by what was held still; a search without a find is a row too."""
+def ladder_findings(ablation: Ablation) -> dict[str, object]:
+    """How many `changes` were tried, how many `cured` it and how many left it `free` of spills; which did nothing."""
+    cured = [r for r in ablation.rungs if r.report.compiled]
+    return {
+        "changes": len(ablation.rungs),
+        "cured": len(cured),
+        "free": sum(r.report.spill_store_bytes == 0 for r in cured),
+        "same failure": [r.description for r in ablation.rungs if r.effect == "same failure"],
+    }
+
+
+def rung_of(ablation: Ablation, description: str) -> Rung:
+    """The rung whose change reads so; raises UserError naming those there are."""
+    for rung in ablation.rungs:
+        if rung.description == description:
+            return rung
+    there = ", ".join(r.description for r in ablation.rungs)
+    raise UserError(f"no change reads {description!r}; there are {there}")
+
+
+def best_with_tile_kept(ablation: Ablation) -> Search:
+    """The smallest sets of changes that end the spills, with tile, launch and problem as they are."""
+    return ablation.smallest(NO_SPILLS, ablation.searches[-1].held)
+
+
+def search_table(ablation: Ablation, *, tile_kept: bool = False) -> pd.DataFrame:
+    """One row a smallest set of changes, by goal and by what was held still; a search without a find is a row too.
+
+    With `tile_kept`, only the searches that held tile, launch and problem still, without that column.
+    """
     import pandas as pd
 
     rows = []
@@ -24,7 +53,8 @@ def search_table(ablation: Ablation) -> pd.DataFrame:
         rows += [
             {**base, "changes": r.description, "size": len(r.knobs), "verdict": r.report.verdict()} for r in search.sets
         ] or [{**base, "changes": "none found", "size": None, "verdict": search.stopped}]
-    return pd.DataFrame(rows, columns=["goal", "held", "size", "changes", "verdict", "complete"])
+    table = pd.DataFrame(rows, columns=["goal", "held", "size", "changes", "verdict", "complete"])
+    return table[table["held"] != "nothing"].drop(columns="held").reset_index(drop=True) if tile_kept else table
 
 
 # The incident's ingredients, and the changes that take each away: the window brings the branch, the scale keeps the

@@ -11,6 +11,7 @@ from helpers.compiler.disassemble import sass_pressure
 from helpers.compiler.report import Evidence
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, held_across, pressure_profile
+from helpers.inspection.ptx.scan import wide_operands
 from helpers.show.display import remember_words
 from helpers.show.plots import pressure_plot
 from helpers.show.style import LIMIT_COLOUR, claim, status_colour, use_house_style
@@ -122,6 +123,19 @@ def _line_bars(ax: Axes, lines: Sequence) -> None:
     ax.set_xlabel("registers needed at once: the most at any instruction of the line")
 
 
+def wide_move_marks(ptx: str) -> dict[str, int]:
+    """Marks for `plot_pressure`: each tensor-memory move of 128 registers, `x128 ld, 2121`, and its line of the PTX."""
+    return {
+        f"x128 {move.opcode.split('.')[1]}, {move.line_no}": move.line_no
+        for move in wide_operands(ptx, min_registers=128)
+    }
+
+
+def share_above_cap(profile: PressureProfile) -> float:
+    """The share of a PTX's instructions at which more registers are needed than a thread can have."""
+    return sum(demand > CAP for _, demand in profile.points) / len(profile.points)
+
+
 def demand_table(evidence: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
     """One row a compile: demand of its PTX, its widest load from tensor memory, what lives beside that, the verdict.
 
@@ -214,3 +228,16 @@ def plot_both_sides(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     claim(ax, title, subtitle)
     plt.close(fig)
     return fig
+
+
+def sides_findings(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `both_sides` table: the worst line by SASS and by PTX, and how far the demand lies from the live registers.
+
+    `least`, `most` and `median` are shares of the live registers, over the `lines` that both sides know.
+    """
+    gaps = (table["PTX"] / table["SASS"] - 1).dropna()
+    return {
+        "by SASS": table.sort_values("SASS", ascending=False, kind="stable").iloc[0]["line"],
+        "by PTX": table.sort_values("PTX", ascending=False, kind="stable").iloc[0]["line"],
+        "lines": len(gaps), "least": gaps.min(), "most": gaps.max(), "median": gaps.median(),
+    }  # fmt: skip

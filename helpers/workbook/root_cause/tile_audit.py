@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 COLUMNS = {"arch", "head_dim", "v_head_dim", "kv_dtype", "option", "table", "chosen_by", "tile", "triton", "status",
            "spill_store_bytes", "regs_per_thread", "estimate"}  # fmt: skip
 OPTION_WORDS = {"none": "", "window": "window 1024", "mask": "mask", "cap": "logit cap"}
-_SHORT_TABLE = {"hopper_catch_all": "Hopper,\nincident", "hopper_0_5_15": "Hopper,\n0.5.15",
-                "sm100_branch": "sm_100\nbranch", "blackwell_consumer": "own\nrow", "ampere_a100": "own\nrow",
+_SHORT_TABLE = {"hopper_catch_all": "hopper\ntile", "hopper_0_5_15": "Hopper's,\n0.5.15",
+                "sm100_branch": "merged\nrow", "blackwell_consumer": "own\nrow", "ampere_a100": "own\nrow",
                 "ampere_ada": "own\nrow"}  # fmt: skip
 
 
@@ -157,6 +157,38 @@ def _dims(row: dict) -> str:
     return str(d) if d == dv else f"{d}/{dv}"
 
 
+def crash_findings(offenders: pd.DataFrame) -> dict[str, object]:
+    """Of `audit_offenders`: how many cells are `dead`, of which tile `tables` and `head_dims`.
+
+    `masked` counts those of them with a bf16 cache and a custom mask.
+    """
+    dead = offenders[offenders["verdict"].str.contains("C76")]
+    masked = dead[(dead["kv_dtype"] == "bf16") & (dead["option"] == "mask")]
+    return {"dead": len(dead), "masked": len(masked), "tables": set(dead["table"]),
+            "head_dims": sorted(set(dead["head_dim"]))}  # fmt: skip
+
+
+def demand_threshold(table: pd.DataFrame, triton: str = INCIDENT_TRITON) -> dict[str, int | bool]:
+    """Demand beside the verdict, in the cells of one Triton that compiled or died for want of registers.
+
+    Of the `cells` with tensor memory, the highest demand that `lived` and the lowest that `died`; without it, how many
+    cells need as much as the lowest that died and only spill (`elsewhere`), and the most that one of them needs
+    (`elsewhere_most`). `only_tmem` says whether every dead cell is one with tensor memory.
+    """
+    rows = audit_rows(table, triton)
+    rows = rows[rows["status"].isin(("ok", "spills", "register_exhausted"))]
+    died, tmem = rows["status"] == "register_exhausted", rows["tensor_core_path"] == "tcgen05"
+    died_from = rows[died]["demand"].min()
+    high = rows[~tmem & ~died & (rows["demand"] >= died_from)]["demand"]
+    return {"cells": int(tmem.sum()), "lived": int(rows[tmem & ~died]["demand"].max()), "died": int(died_from),
+            "elsewhere": len(high), "elsewhere_most": int(high.max()), "only_tmem": bool(tmem[died].all())}  # fmt: skip
+
+
+def arch_tally(tallies: pd.DataFrame, arch: str) -> dict:
+    """Of `audit_counts`: the counts of the tile table that a chooser uses on this arch."""
+    return tallies[(tallies["arch"] == arch) & tallies["chosen"]].iloc[0].to_dict()
+
+
 # --- what a spill-free table would choose -------------------------------------------------------------------------
 
 
@@ -221,11 +253,21 @@ def _path(by_option: dict[str, dict]) -> str:
     return "/".join(sorted({str(row["tensor_core_path"]) for row in by_option.values()}))
 
 
+def outcome_words(choices: pd.DataFrame) -> str:
+    """Of `spill_free_choices`: `103 changes, 24 keeps, 1 none found`."""
+    return ", ".join(f"{n} {word}" for word, n in choices["outcome"].value_counts().items())
+
+
+def changed_choices(choices: pd.DataFrame) -> pd.DataFrame:
+    """Of `spill_free_choices`: the rows whose tile would change."""
+    return choices[choices["outcome"] == "changes"].reset_index(drop=True)
+
+
 def reader_question_table(table: pd.DataFrame, *, triton: str | None = None) -> pd.DataFrame:
     """The reader's question of the incident, with numbers: why is sm_120a not handled, and does it need to be?
 
     One row a head dim and KV dtype on sm_120a: its own row's tile, the registers or spills it comes to at worst over
-    the options, the same for the tile of the sm_100 branch, and the largest spill-free tile.
+    the options, the same for the merged row's tile, and the largest spill-free tile.
     """
     import pandas as pd
 
@@ -241,7 +283,7 @@ def reader_question_table(table: pd.DataFrame, *, triton: str | None = None) -> 
         if kv_dtype not in audit_kv_dtypes("sm_120a"):
             continue
         entry: dict[str, object] = {"head_dim": _dims(group.iloc[0].to_dict()), "kv_dtype": kv_dtype}
-        for name, column in (("blackwell_consumer", "own row"), ("sm100_branch", "sm_100 branch")):
+        for name, column in (("blackwell_consumer", "own row"), ("sm100_branch", "merged row")):
             mine = sorted(group[group["table"] == name].to_dict("records"), key=_severity)
             entry[column] = mine[0]["tile"] if mine else ""
             entry[f"{column}: worst"] = _worst_words(mine[0] if mine else None)

@@ -17,6 +17,7 @@ from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
+from helpers.errors import UserError
 from helpers.hardware import MAX_REGS_PER_THREAD
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 from helpers.inspection.ptxas import parse_ptxas_log
@@ -148,6 +149,27 @@ def tuple_counts(rows: pd.DataFrame) -> pd.DataFrame:
     for name in ("least_spilled", "most_spilled"):
         table[name] = table[name].astype("Int64")
     return table
+
+
+def predictions_kept(table: pd.DataFrame) -> tuple[int, int]:
+    """(predictions that came true, predictions made); edits for which none was made do not count."""
+    made = table[table["predicted"] != OPEN]
+    return int((made["found"] == made["predicted"]).sum()), len(made)
+
+
+def spilled_after(table: pd.DataFrame, edit: str) -> int:
+    """Bytes of spill stores of the PTX after this edit; raises UserError where that did not compile."""
+    found = table.loc[(table["edit"] == edit) & table["spill_store_bytes"].notna(), "spill_store_bytes"]
+    if found.empty:
+        raise UserError(
+            f"nothing compiled after the edit {edit!r}; there are {', '.join(dict.fromkeys(table['edit']))}"
+        )
+    return int(found.iloc[0])
+
+
+def pairs_tried(table: pd.DataFrame) -> tuple[int, list[str]]:
+    """(how many pairs of Triton and ptxas the rows are of, the Tritons)."""
+    return table.groupby(["triton", "ptxas"]).ngroups, list(dict.fromkeys(table["triton"]))
 
 
 def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -> Figure:

@@ -221,3 +221,22 @@ def remedy_table() -> pd.DataFrame:
     ]
     table.attrs["provenance"] = rows.attrs["provenance"]
     return table
+
+
+def incident_words(diagnosis: Diagnosis) -> str:
+    """The known incidents that a diagnosis names, each with its degree and what it agrees in."""
+    return "; ".join(f"{m.incident.name}: {m.degree} (agrees in {', '.join(m.agrees)})" for m in diagnosis.incidents)
+
+
+def wheel_findings(triton: str = "3.5.1") -> dict[str, object]:
+    """Of the recorded wheels under one Triton: the `wheel` that spills most, its `bytes`, the wheels that `died`."""
+    rows = read_rows("wheel_kernels")
+    rows = rows[rows["triton_version"] == triton]
+    worst = rows.loc[rows["spill_store_bytes"].idxmax()]
+    died = list(rows.dropna(subset="ptxas_code")["wheel"])
+    return {"wheel": worst["wheel"], "bytes": int(worst["spill_store_bytes"]), "died": died}
+
+
+def levels_that_die(verdicts: pd.DataFrame) -> list[str]:
+    """Of `minimized_verdicts`: the levels at which ptxas runs out of registers."""
+    return list(verdicts.loc[verdicts["verdict"].str.startswith("C7600"), "level"])
