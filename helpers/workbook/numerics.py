@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 from dataclasses import asdict
 from functools import partial
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
-from helpers.show.html import banner, facts_html
+from helpers.show.html import banner, cells_html, facts_html
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, status_colour, use_house_style
 from helpers.workbook.explorer.choices import ANY, values_of
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
@@ -251,14 +250,13 @@ def _case_words(row: pd.Series) -> str:
 
 def _numerics_table(rows: pd.DataFrame, most: int = 8) -> str:
     worst = rows.sort_values("share", ascending=False, na_position="first").head(most)
-    cells = "".join(
-        f"<tr><td>{html.escape(str(r['variant']))}</td><td>{r['head_dim']:.0f}</td>"
-        f"<td>{html.escape(str(r['kv_dtype']))}</td><td>{html.escape(str(r['tile_table']))}</td>"
-        f"<td>{html.escape(str(r['status']))}</td><td>{r['row_rel']:.1e}</td><td>{r['row_rel_tolerance']:.1e}</td></tr>"
+    cells = [
+        (r["variant"], f"{r['head_dim']:.0f}", r["kv_dtype"], r["tile_table"], r["status"], f"{r['row_rel']:.1e}",
+         f"{r['row_rel_tolerance']:.1e}")
         for _, r in worst.iterrows()
-    )
-    head = "".join(f"<th>{h}</th>" for h in ("case", "head dim", "KV dtype", "tiles", "status", "row error", "allowed"))
-    return f"<table><caption>the {len(worst)} nearest to their tolerance</caption><tr>{head}</tr>{cells}</table>"
+    ]  # fmt: skip
+    heads = ("case", "head dim", "KV dtype", "tiles", "status", "row error", "allowed")
+    return cells_html(heads, cells, caption=f"the {len(worst)} nearest to their tolerance")
 
 
 def numerics_explorer() -> ExplorerFrame:

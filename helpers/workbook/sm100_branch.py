@@ -13,12 +13,12 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.attention.tiles import SM100_BRANCH, TileConfig, choose_tile, tile_row
 from helpers.compiler.report import Evidence
 from helpers.hardware import ARCHS, get_arch
-from helpers.show.html import banner, facts_html
+from helpers.show.html import banner, facts_html, note
 from helpers.show.plots import cap_line, compile_time_words, conditions, status_bar
 from helpers.show.reports import counts_frame, ctas_per_sm
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
 from helpers.show.verdicts import words_in_sentence
-from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final, note
+from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, reports_key
 from helpers.workbook.explorer.work import Work

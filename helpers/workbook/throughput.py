@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
-from helpers.show.html import banner, facts_html
+from helpers.show.html import banner, facts_html, note
 from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
@@ -19,7 +19,7 @@ from helpers.show.style import (
     claim,
     use_house_style,
 )
-from helpers.workbook.explorer.choices import ANY, note
+from helpers.workbook.explorer.choices import ANY
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, rows_digest
 from helpers.workbook.explorer.work import Work

@@ -10,7 +10,7 @@ import helpers as rc
 from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_choices
 from helpers.compiler.report import CompileReport
 from helpers.workbook.inside_ptxas import cliff_map as cliff_module
-from helpers.workbook.inside_ptxas.cliff_map import MapCell, difference_html, passing_neighbour, recorded_cells
+from helpers.workbook.inside_ptxas.cliff_map import MapCell, passing_neighbour, recorded_cells
 from helpers.workbook.inside_ptxas.landscape import ptx_command
 from helpers.workbook.numerics import filter_numerics
 from helpers.workbook.root_cause.explorer import matrix_row
@@ -189,9 +189,3 @@ def test_the_neighbour_is_the_nearest_cell_that_compiles():
              ("16x64", 8): MapCell(_report(status="ok", spill_store_bytes=0), True)}  # fmt: skip
     assert passing_neighbour(cells, ("128x64", 8)) == ("128x64", 16)
     assert passing_neighbour({("128x64", 8): _crash()}, ("128x64", 8)) is None
-
-
-def test_the_difference_names_what_differs_and_escapes_it():
-    page = difference_html({"a": 1, "b": "<i>", "c": 3}, {"a": 1, "b": 2, "c": None}, ("x", "<y>"))
-    assert ">a<" not in page and "&lt;i&gt;" in page and "&lt;y&gt;" in page and "–" in page
-    assert "The same" in difference_html({"a": 1}, {"a": 1}, ("x", "y"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -102,11 +101,6 @@ def _memory_words(report: CompileReport) -> str | None:
     if report.smem_bytes is None:
         return None
     return f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"
-
-
-def note(text: str) -> str:
-    """A quiet paragraph."""
-    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{html.escape(text)}</p>'
 
 
 def one_line(report: CompileReport) -> str:

@@ -14,27 +14,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
 from helpers.attention.choice import Choice
 from helpers.errors import UserError
 from helpers.show.display import evidence_label
-from helpers.show.html import command_html, picture
-from helpers.show.style import status_colour
+from helpers.show.html import alert, command_html, picture
 from helpers.workbook.explorer.basket import BasketItem, add_to_basket
 from helpers.workbook.explorer.work import Cancelled, Work
-
-if TYPE_CHECKING:
-    pass
 
 PATIENCE_S = 0.18
 """An answer within this time appears without a progress bar in between."""
 PROGRESS_EVERY_S = 0.1
 _FAINT = "<style>.rc-busy :is(.rc-verdict, .rc-figure, .rc-below, .rc-command) { opacity: .35 }</style>"
 MOST_VIEWS_KEPT = 64
-_ALERT = status_colour("register_exhausted")
 
 
 @dataclass(frozen=True)
@@ -227,10 +221,7 @@ class ExplorerFrame(w.HBox):
         """A sentence in place of an answer; the figure of another state must not stand beside it."""
         self._idle()
         self.view = None
-        self.verdict.value = (
-            f'<div role="alert" style="padding:4px 8px;border-left:4px solid {_ALERT}">'
-            f"<b>{html.escape(head)}</b> {html.escape(words)}</div>"
-        )
+        self.verdict.value = alert(head, words)
         self.figure.value = self.below.value = self.command.value = ""
         self.figure.layout.display = "none"
         self.add_button.disabled = True
@@ -290,9 +281,3 @@ OWN_KEYS = (
     "(function find(){var r=i.closest('.rc-explorer');"
     "if(r){r.addEventListener('keydown',own)}else if(n--){setTimeout(find,100)}})()\">"
 )
-
-
-# --- pieces of HTML: all text escaped -----------------------------------------------------------------------
-
-
-# --- pictures -----------------------------------------------------------------------------------------------

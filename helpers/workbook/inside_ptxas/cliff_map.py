@@ -7,7 +7,6 @@ is open is always compiled, because its PTX is shown.
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -19,14 +18,13 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
-from helpers.show.html import facts_html
+from helpers.show.html import difference_html, facts_html, folded, note
 from helpers.show.verdicts import Cell, Grid, cell_of, grid_figure, grid_of
 from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
     choice_controls,
     choice_of,
     is_final,
-    note,
     one_line,
     report_rows,
     status_banner,
@@ -112,21 +110,6 @@ def compile_facts(evidence: Evidence, facts: dict) -> dict[str, object]:
         "widest operand (registers)": facts.get("wide"),
         **{f"PTX {name.replace('_', ' ')}": n for name, n in report.instructions.items()},
     }
-
-
-def difference_html(mine: Mapping[str, object], theirs: Mapping[str, object], names: tuple[str, str]) -> str:
-    """What differs between two compiles as a table, `names` over the columns; all text escaped."""
-    rows = "".join(
-        f'<tr><th scope="row" style="text-align:left">{html.escape(what)}</th>'
-        + "".join(f"<td>{html.escape('–' if v is None else str(v))}</td>" for v in (value, theirs.get(what)))
-        + "</tr>"
-        for what, value in mine.items()
-        if value != theirs.get(what)
-    )
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    if not rows:
-        return "<p>The same in all that is compared.</p>"
-    return f'<table style="line-height:1.4"><tr><td></td>{head}</tr>{rows}</table>'
 
 
 def _ptx_head(ptx: str) -> str:
@@ -260,16 +243,11 @@ class _Map:
                 diff = difference_html(compile_facts(mine, facts), compile_facts(theirs, other_facts), (name, other))
             except UserError as exc:
                 diff = note(str(exc))
-            parts.append(
-                f"<details open><summary>against the nearest cell that compiles: {other}</summary>{diff}</details>"
-            )
+            parts.append(folded(f"against the nearest cell that compiles: {other}", diff, open_=True))
         else:
             parts.append("<p>No cell of this map compiles.</p>")
-        head = html.escape(_ptx_head(ptx))
-        parts.append(
-            f"<details><summary>PTX: its first {PTX_HEAD_LINES} lines from the entry on</summary>"
-            f'<pre style="font-size:11px;max-height:320px;overflow:auto">{head}</pre></details>'
-        )
+        head = f'<pre style="font-size:11px;max-height:320px;overflow:auto">{html.escape(_ptx_head(ptx))}</pre>'
+        parts.append(folded(f"PTX: its first {PTX_HEAD_LINES} lines from the entry on", head))
         return "".join(parts)
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import html
-
 from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import Evidence
 from helpers.errors import UserError
-from helpers.show.html import facts_html
+from helpers.show.html import cells_html, facts_html
 from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
     INGREDIENT_FIELDS,
@@ -36,15 +34,11 @@ def ptx_command(choice: Choice) -> str:
 
 
 def lines_html(facts: dict) -> str:
-    """The kernel's own lines with the highest demand as a table; all text escaped."""
+    """The kernel's own lines with the highest demand as a table."""
     source = source_lines_of(EXTEND_KERNEL.path)
-    rows = "".join(
-        f"<tr><td>{registers}</td><td>{instructions}</td><td>{line}</td>"
-        f'<td style="text-align:left"><code>{html.escape(source.get(line, "").strip()[:90])}</code></td></tr>'
-        for line, registers, instructions in facts["lines"]
-    )
-    head = "<tr><th>registers</th><th>PTX instructions</th><th>line</th><th>source</th></tr>"
-    return f"<table><caption>the kernel's lines by demand</caption>{head}{rows}</table>" if rows else ""
+    rows = [(registers, n, line, source.get(line, "").strip()[:90]) for line, registers, n in facts["lines"]]
+    heads = ("registers", "PTX instructions", "line", "source")
+    return cells_html(heads, rows, caption="the kernel's lines by demand", code_columns={3})
 
 
 def pressure_rows(facts: dict) -> dict[str, object]:
