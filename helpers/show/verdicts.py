@@ -262,18 +262,20 @@ def grid_html(grid: Grid, caption: str) -> str:
         + "</tr>"
         for name, line in zip(grid.rows, grid.cells, strict=True)
     )
-    titles = f"{html.escape(grid.row_title)} \\ {html.escape(grid.column_title)}" if grid.row_title else ""
+    titles = [
+        f"{which}: {words}" for which, words in (("rows", grid.row_title), ("columns", grid.column_title)) if words
+    ]
     return (
+        f'<div style="font-size:12px">{html.escape("; ".join([caption, *titles]))}</div>'
         '<div style="overflow-x:auto"><table style="font-size:12px;border-collapse:separate;border-spacing:2px">'
-        f'<caption style="text-align:left">{html.escape(caption)}</caption>'
-        f'<tr><td style="vertical-align:bottom">{titles}</td>{head}</tr>{body}</table></div>{legend_html(grid)}'
+        f"<tr><td></td>{head}</tr>{body}</table></div>{legend_html(grid)}"
     )
 
 
 def _cell_html(cell: Cell | None, where: str) -> str:
     if cell is None:
         return "<td></td>"
-    style = f"background:{cell.ground};color:{cell.ink};padding:3px 5px;text-align:center"
+    style = f"background:{cell.ground};color:{cell.ink};padding:3px 5px;text-align:center;white-space:nowrap"
     if cell.failed:
         style += ";font-weight:bold"
     if cell.framed:

@@ -9,6 +9,7 @@ import pytest
 import helpers as rc
 from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_choices
 from helpers.compiler.report import CompileReport
+from helpers.workbook.explorer.frame import NOTHING
 from helpers.workbook.inside_ptxas import cliff_map as cliff_module
 from helpers.workbook.inside_ptxas.cliff_map import MapCell, passing_neighbour, recorded_cells
 from helpers.workbook.inside_ptxas.landscape import ptx_command
@@ -27,7 +28,7 @@ def _operate(frame, **values) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """What is shown before and after the controls are set."""
     before = _shown(frame)
     for name, value in values.items():
-        frame.controls[name].value = value
+        frame.controls[name].value = NOTHING if value is None else value
     return before, _shown(frame)
 
 

@@ -51,6 +51,15 @@ def test_it_opens_on_the_incident_with_a_picture_for_pages_without_widgets(explo
 def test_every_control_shows_what_is_chosen_also_where_that_is_nothing(explorer):
     assert all(control.label and control.description for control in explorer.controls.values())
     assert explorer.controls["num_warps"].label == "as the engine"
+    # Also where it is chosen again, by the label, as the browser does.
+    for name, label, other in (("num_warps", "as the engine", "4"), ("window", "none", "512")):
+        control = explorer.controls[name]
+        before = control.label
+        for chosen in (other, label):
+            control.label = chosen
+            assert control.label == chosen and (explorer.state[name] is None) == (chosen == label)
+        control.label = before
+    assert explorer.wait(WAIT_S)
     windowless = rc.explorer(replace(rc.INCIDENT_CHOICE, window=None))
     assert windowless.controls["window"].label == "none" and windowless.view.choice.window is None
 
@@ -62,8 +71,8 @@ def test_every_control_changes_the_choice_and_operating_one_changes_the_view(exp
         assert explorer.wait(WAIT_S) and explorer.view.choice.tile == "64x64" and explorer.view.data.report.compiled
         after = explorer.verdict.value, explorer.figure.value, explorer.command.value
         assert all(new != old for new, old in zip(after, before, strict=True))
-        for name, control in explorer.controls.items():
-            assert getattr(explorer.view.choice, name) == control.value
+        for name in explorer.controls:
+            assert getattr(explorer.view.choice, name) == explorer.state[name]
     finally:
         explorer.controls["tile"].value = "hopper"
     assert explorer.wait(WAIT_S) and explorer.view.data.report.crashed

@@ -109,9 +109,9 @@ class ExplorerFrame(w.HBox):
     @property
     def state(self) -> dict:
         """The controls' values by name, and what else the explorer adds to them (a cell that was clicked)."""
-        return {name: control.value for name, control in self.controls.items()} | dict(
-            self._extra() if self._extra else {}
-        )
+        values = {name: control.value for name, control in self.controls.items()}
+        values = {name: None if value is NOTHING else value for name, value in values.items()}
+        return values | dict(self._extra() if self._extra else {})
 
     def refresh(self, *, wait: bool = False) -> None:
         """Answer the current state; ends whatever is under way. With `wait` it returns when the answer is shown."""
@@ -259,15 +259,25 @@ def _button(label: str, css: str, tooltip: str, act: Callable[[], None]) -> w.Bu
     return button
 
 
+class _Nothing:
+    """None among the options of a list. ipywidgets takes a value of None for "nothing chosen" and empties the box."""
+
+    def __repr__(self) -> str:
+        return "none"
+
+
+NOTHING = _Nothing()
+
+
 def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.Dropdown:
     """A labelled drop-down list of (label, value) pairs; a value that is not among them is put first."""
     pairs = [(str(label), v) for label, v in options]
     if value not in [v for _, v in pairs]:
         pairs.insert(0, (str(value), value))
-    # By index: a Dropdown takes value=None for "nothing chosen" and would show an empty box.
     chosen = [v for _, v in pairs].index(value)
     return w.Dropdown(
-        options=pairs, index=chosen, description=name, layout=w.Layout(width="290px"),
+        options=[(label, NOTHING if v is None else v) for label, v in pairs],
+        index=chosen, description=name, layout=w.Layout(width="290px"),
         style={"description_width": "92px"},
     )  # fmt: skip
 

@@ -76,11 +76,19 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
         column_title=f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only; ? is a what-if   "
         "(cell: registers per thread, or bytes of spill stores)",
     )
-    fig = grid_figure(grid, title, subtitle, cell_inches=(0.74, 0.205), font=6.5)
+    fig = grid_figure(grid, title, f"{subtitle}\n{_not_drawn(table, triton)}", cell_inches=(0.74, 0.205), font=6.5)
     for y in range(1, len(lines)):
         if lines[y][0] != lines[y - 1][0]:
             fig.axes[0].axhline(y - 0.5, color=OTHER_FAILURE_COLOUR, linewidth=0.8)
     return fig
+
+
+def _not_drawn(table: pd.DataFrame, triton: str | None) -> str:
+    """How many of the cells that a chooser uses are of the eight-bit format that the map leaves out, and die."""
+    rows = _chosen(table, triton)
+    other = rows[[dtype not in audit_kv_dtypes(a) for a, dtype in zip(rows["arch"], rows["kv_dtype"], strict=True)]]
+    died = int((other["status"] == "register_exhausted").sum())
+    return f"fp8 is e4m3, on sm_80 and sm_86 e5m2; not drawn: {len(other)} cells of e5m2 elsewhere, of which {died} die"
 
 
 def _audit_cell(row: dict | None) -> Cell | None:
