@@ -174,6 +174,12 @@ def test_messages_of_a_compiler_are_escaped():
     assert "<script>" not in page and "<i>" not in page and "&lt;script&gt;" in page
 
 
+def test_registers_of_a_kernel_that_finds_no_shared_memory_are_told(ok):
+    full = replace(ok, status="out_of_shared_memory", regs_per_thread=40, spill_store_bytes=19_586)
+    assert "40 registers, 19586 B spill stores" in verdict_html(Evidence(full, LIVE))
+    assert "were there room" not in verdict_html(Evidence(ok, LIVE))
+
+
 def test_the_command_is_a_field_to_select_and_a_button_to_copy():
     page = command_html('x "<b>')
     assert 'value="x &quot;&lt;b&gt;"' in page and "readonly" in page and "Copy command" in page

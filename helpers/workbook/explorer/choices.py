@@ -90,11 +90,21 @@ def report_rows(evidence: Evidence) -> dict[str, object]:
         "spec": report.label,
         "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or 'not reached'}",
         "ptxas": report.verdict(),
+        "registers": _registers_words(report),
         "memory": _memory_words(report),
         "tensor cores": report.tensor_core_path if report.instructions else None,
         "message": report.message[:400],
         "evidence": evidence_words(evidence),
     }
+
+
+def _registers_words(report: CompileReport) -> str | None:
+    """What ptxas counted for a kernel that compiled and cannot be launched; the verdict tells that of the others."""
+    if report.status != "out_of_shared_memory" or report.regs_per_thread is None:
+        return None
+    return (
+        f"{report.regs_per_thread} registers, {report.spill_store_bytes} B spill stores, were there room to launch it"
+    )
 
 
 def _memory_words(report: CompileReport) -> str | None:
