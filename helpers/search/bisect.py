@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.compiler import toolchain as tc
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix, compile_request
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import NO_VERDICT, CompileReport
 from helpers.compiler.toolchain import KNOWN_PTXAS, KNOWN_TRITONS, Toolchain, version_key
 from helpers.errors import UserError
 from helpers.search.same_failure import same_failure
@@ -18,8 +18,6 @@ from helpers.search.same_failure import same_failure
 # `other`: it fails, but not as the failure that is looked for does. That mends nothing, and it is not that failure.
 GOOD, BAD, OTHER, UNKNOWN = "good", "bad", "other", "unknown"
 AXES = {"triton": KNOWN_TRITONS, "ptxas": KNOWN_PTXAS}
-# Not a word about the kernel: the pair of toolchain and arch cannot be asked.
-NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec, tell_apart
-from helpers.compiler.report import STATUSES, CompileReport
+from helpers.compiler.report import STATUSES, CompileReport, verdict_words
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.files import read_text_bounded, write_text_atomically
@@ -70,7 +70,7 @@ class Measured:
     def verdict(self) -> str:
         """One short phrase with the telling numbers."""
         if not self.compiled:
-            return f"{self.status}{f' ({self.ptxas_code})' if self.ptxas_code else ''}"
+            return verdict_words(self.status, code=self.ptxas_code)
         weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
         return f"{self.regs_per_thread} registers, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 

@@ -239,15 +239,15 @@ def test_a_compile_cut_by_the_budget_is_not_a_verdict(monkeypatch):
     monkeypatch.setattr(module, "compile_matrix", compile_matrix)
     baseline = CompileReport(status="register_exhausted", arch="sm_80", triton_version=None, ptxas_version=None)
     from helpers.attention.choice import Choice
-    from helpers.search.changes import option_knob
+    from helpers.search.changes import option_change
 
-    knobs = [option_knob("num_warps", 8, n) for n in (1, 2, 4)]
+    changes = [option_change("num_warps", 8, n) for n in (1, 2, 4)]
     import time
 
     bench = module._Bench(Choice().request(), baseline, module.Limits(max_seconds=50.0), time.monotonic(), None, None)
     monkeypatch.setattr(module, "usable_cores", lambda: 0.5)  # one compile a batch
-    tried, reason = bench.run([(knob,) for knob in knobs], bounded=False)
-    assert [single[0] for single in tried] == knobs[:1] and reason == "50 seconds"
+    tried, reason = bench.run([(change,) for change in changes], bounded=False)
+    assert [single[0] for single in tried] == changes[:1] and reason == "50 seconds"
     assert all(request.timeout_s <= 50 for request in made)
 
 

@@ -109,7 +109,7 @@ def test_a_step_that_makes_the_ptx_longer_is_not_taken(compiler, monkeypatch):
 def test_ready_for_json(compiler):
     result = json.loads(json.dumps(minimize_spec(SPEC, "sm_100a").to_dict()))
     assert KernelSpec.from_json(json.dumps(result["spec"])).num_warps == 2
-    assert result["verdict"] == "register_exhausted (C7600)" and result["register_count_asked"] == 255
+    assert result["verdict"] == "dies (C7600)" and result["register_count_asked"] == 255
 
 
 def test_time_limit(compiler, monkeypatch):

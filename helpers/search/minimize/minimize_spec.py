@@ -9,15 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_kernel, compile_matrix, usable_cores
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import NO_VERDICT, CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.search.changes import Change, constexpr_change, option_change
 
 SPEC_TIME_LIMIT_S = 600.0
-# Says nothing about the kernel: the pair of toolchain and arch cannot be asked.
-_NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
 # Options that every launch has: never dropped, only made smaller.
 _KEPT_OPTIONS = ("num_warps", "num_stages")
 
@@ -84,7 +82,7 @@ def minimize_spec(
     started = time.monotonic()
     base = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
     before = compile_kernel(spec, base.arch, base.toolchain, ptxas_flags=ptxas_flags, timeout_s=timeout_s)
-    if before.compiled or before.status in _NO_VERDICT:
+    if before.compiled or before.status in NO_VERDICT:
         raise UserError(
             f"{spec.label or spec.kernel.name} does not fail on {base.arch} ({before.verdict()}), so there is nothing "
             f"to minimise{': ' + before.message[:200] if before.message else ''}"
