@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler import cache
+from helpers.compiler.front_end import front_end_parts, with_front_end
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import Assembly, run_ptxas, signal_name, stop_runs
@@ -28,6 +29,7 @@ from helpers.compiler.worker.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, W
 from helpers.errors import UserError
 from helpers.hardware import GpuArch, get_arch
 from helpers.inspection import ptxas as ptxas_module
+from helpers.inspection.crash import mlir as mlir_module
 from helpers.inspection.ptx import scan as ptx_module
 from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
 from helpers.inspection.ptxas import PtxasLog, classify_failure, parse_ptxas_log
@@ -187,7 +189,7 @@ def _readers(foreign: bool = False) -> str:
     """sha256 over the code that turns compiler output into what is cached, so that a mended parser reads anew."""
     digest = hashlib.sha256()
     scripts = (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()))
-    for file in (*scripts, Path(ptx_module.__file__), Path(ptxas_module.__file__)):
+    for file in (*scripts, Path(ptx_module.__file__), Path(ptxas_module.__file__), Path(mlir_module.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -225,13 +227,19 @@ def _codegen(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, timeout_s: f
             answer, keep = {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
         except WorkerDied as exc:
             answer, keep = {"stage": "died", "error": str(exc), "stages": {}, "seconds": {"total": 0.0}}, False
+            answer["log"] = exc.log
         except WorkerUnusable as exc:
             raise ToolchainMissing(f"Triton {version} does not start with this Python: {exc}") from exc
         stages = answer.pop("stages")
         files_out = {_STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in _STAGE_FILES}
+        told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else ({}, {})
+        files_out |= kept
+        # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
+        keep = keep or bool(told and told["front_end"]["aborts"])
         ptx = stages.get("ptx", "")
         meta = {
             **answer,
+            **told,
             "triton_version": version,
             "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
             "instructions": count_instructions(ptx) if ptx else {},
@@ -401,7 +409,7 @@ def _frontend_failure(report: CompileReport, built: dict) -> CompileReport:
         status = "unsupported_target"
     else:
         status = "frontend_error"
-    return replace(report, status=status, message=message, failed_stage=built["stage"])
+    return with_front_end(replace(report, status=status, message=message, failed_stage=built["stage"]), built)
 
 
 def _judge(report: CompileReport, arch: GpuArch, trap_stub: bool) -> CompileReport:

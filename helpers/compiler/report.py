@@ -46,7 +46,10 @@ class CompileReport:
 
     Numbers are ptxas's own (`-v`), per thread or per CTA as named, and None where the compile did not get that far.
     `wall_s` is what this compile took when it was run, also when this report came out of the cache (`cached`).
-    Paths are of the kept stages; a failed compile keeps all up to the stage that failed.
+    Paths are of the kept stages; a failed compile keeps all up to the stage that failed. Where Triton's front end ended
+    it, `error_line` is its complaint in one line, `error_place` (`k.py:26`) and `error_source` the kernel's line it
+    names, `failed_pass` the MLIR pass, `frontend_log_path` its stderr and `reproducer_path` the MLIR that
+    `triton-opt` runs again; each None where it said nothing of the kind.
     """
 
     status: str
@@ -68,6 +71,10 @@ class CompileReport:
     register_count_asked: int | None = None
     message: str = ""
     failed_stage: str | None = None
+    error_line: str | None = None
+    error_place: str | None = None
+    error_source: str | None = None
+    failed_pass: str | None = None
     wall_s: float = 0.0
     cached: bool = False
     ptx_version: str | None = None
@@ -81,6 +88,8 @@ class CompileReport:
     llir_path: str | None = None
     cubin_path: str | None = None
     log_path: str | None = None
+    frontend_log_path: str | None = None
+    reproducer_path: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -116,11 +125,25 @@ class CompileReport:
                 return name
         return "none"
 
+    @property
+    def headline(self) -> str:
+        """The message in one line: the complaint itself, not the lines around it."""
+        lines = self.message.strip().splitlines() or [""]
+        # Python's own front end quotes the source first and complains last.
+        last = self.status == "frontend_error" and self.error_line is None
+        return self.error_line or lines[-1 if last else 0].strip()
+
     def verdict(self) -> str:
         """One short phrase with the telling numbers: `255 registers, 700 B spill stores` or `C7600 …`."""
         if self.compiled:
             return f"{self.regs_per_thread} registers, {self.spill_store_bytes} B spill stores"
         return f"{self.status}{f' ({self.ptxas_code})' if self.ptxas_code else ''}"
+
+    def verdict_in_full(self) -> str:
+        """`verdict`, followed by the front end's complaint where the front end failed: its status alone says little."""
+        if self.status != "frontend_error" or not self.headline:
+            return self.verdict()
+        return f"{self.verdict()}: {self.headline}"
 
     def to_dict(self) -> dict:
         """All fields and `verdict`, ready for JSON."""
@@ -128,6 +151,7 @@ class CompileReport:
             **asdict(self),
             "tensor_core_path": self.tensor_core_path,
             "launchable": self.launchable,
+            "headline": self.headline,
             "verdict": self.verdict(),
         }
 

@@ -143,7 +143,7 @@ def fate(report: CompileReport) -> tuple[str, str]:
     if report.status == "frontend_error":
         if "static_assert" in _pointed_at(report.message):
             return DROPPED, "a static_assert of the kernel"
-        return RAISES, "the front end: " + (report.message.strip().splitlines() or ["no message"])[-1][:120]
+        return RAISES, "the front end: " + (report.headline or "no message")[:160]
     return RAISES, why
 
 
