@@ -28,7 +28,8 @@ def front_end_parts(log: str) -> tuple[dict[str, Any], dict[str, bytes]]:
 
 def with_front_end(report: CompileReport, entry: dict) -> CompileReport:
     """The report of a failed compile with what its cache entry keeps of the front end's own words and files."""
-    paths = {name: str(entry["folder"] / name) for name in (LOG_FILE, REPRODUCER_FILE) if name in entry.get("files", ())}
+    there = entry.get("files", ())
+    paths = {name: str(entry["folder"] / name) for name in (LOG_FILE, REPRODUCER_FILE) if name in there}
     report = replace(report, frontend_log_path=paths.get(LOG_FILE), reproducer_path=paths.get(REPRODUCER_FILE))
     said = report.message.strip()
     if not entry.get("front_end") or (report.failed_stage in _PYTHON_STAGES and said not in _EMPTY_WORDS):
