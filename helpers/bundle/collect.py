@@ -3,26 +3,45 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from helpers.bundle.facts import chosen_row, diagnosis_words, title_of, why_nothing
-from helpers.bundle.findings import Findings
+from helpers.bundle.facts import chosen_row, diagnosis_words, status_of, title_of, why_nothing
+from helpers.bundle.findings import FAILURE, SPILLS, Findings
 from helpers.bundle.material import Material
-from helpers.bundle.members import edits_of, kernel_files, minimized_of, pressure_files, ptxas_table, table_csv
-from helpers.bundle.repro import expected_of, repro_script
+from helpers.bundle.members import (
+    edits_of,
+    foreign_imports,
+    kernel_files,
+    minimized_of,
+    pressure_files,
+    ptxas_table,
+    table_csv,
+    triton_csv,
+    triton_table,
+)
+from helpers.bundle.repro import RUN_LIMIT_S, expected_of, repro_script, spills_of
 from helpers.bundle.scrub import Identity, Scrubber
+from helpers.bundle.triton_repro import loader_files, triton_end, triton_script
 from helpers.bundle.withhold import withhold_ptx
 from helpers.errors import UserError
 from helpers.search.changes import LadderOf
 
+# A log whose failure is not known is worth an issue text where it speaks of one at all.
+_SIGNS = re.compile(
+    r"(?i)\b(?:error|fatal|failed|failure|traceback|abort(?:ed)?|assert(?:ion)?|unreachable|killed|segmentation fault"
+    r"|core dumped|timed out)\b|\w(?:Error|Exception)\b"
+)
 Say = Callable[[str], None]
 # Kinds of workarounds that name parameters or types of the kernel.
 _TELLING_EDITS = {"kernel", "tile", "types", "constexpr"}
 
 
-def first_findings(material: Material, *, withhold: bool, identity: Identity | None) -> tuple[Findings, Scrubber]:
+def first_findings(
+    material: Material, *, withhold: bool, identity: Identity | None, symptom: str = FAILURE
+) -> tuple[Findings, Scrubber]:
     """(the findings before anything was run, the Scrubber that has learnt from every text of the material)."""
     ptx, told = material.ptx, ()
     if withhold and ptx is not None:
@@ -30,9 +49,12 @@ def first_findings(material: Material, *, withhold: bool, identity: Identity | N
         ptx, told = withheld.ptx, withheld.names
     scrubber = Scrubber(identity, withheld=(*told, *_own_names(material)) if withhold else ())
     # Whoever is named by a home folder anywhere is replaced everywhere.
-    for text in (material.log, material.ptx, material.compiled and material.compiled.message):
+    for text in (material.log, material.ptx, material.compiled and material.compiled.message, _stderr(material)):
         scrubber.learn(text or "")
-    found = Findings(material, withhold, notes=material.notes)
+    end = None
+    if material.request is not None and material.compiled is not None and symptom == FAILURE:
+        end = triton_end(material.request, material.compiled)
+    found = Findings(material, withhold, notes=material.notes, end=end, symptom=symptom)
     if ptx is None:
         return found, scrubber
     ptx = scrubber.code(ptx)
@@ -49,14 +71,12 @@ def collect(
     say: Say,
 ) -> Findings:
     """The findings with all that can be found out; raises UserError where there is nothing to report."""
-    found = _assembled(found, scrubber, say)
-    if not found.failed and not allow_unreproduced:
+    found = _assembled(found, scrubber, say) if found.end is None else _compiled_again(found, scrubber, say)
+    if not (_can_be_shown(found) or allow_unreproduced):
         _check_failure(found)
-    if found.expected is not None and found.failed:
-        material = found.material
-        found = found.with_member("repro.sh", repro_script(material.flags, material.gpu_name or "", found.expected))
     found = _with_log(found, scrubber)
     found = _with_sources(found, scrubber)
+    found = _with_repro(found)
     found = _with_workarounds(found, scrubber, ladder_of, say)
     found = _with_pressure(found, say)
     return _with_smaller_ptx(found, scrubber, minimize_s, say)
@@ -82,13 +102,55 @@ def _assembled(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
     if not material.programs:
         return found.with_notes("no ptxas on this machine: register-cliff toolchains install ptxas==12.8.93")
     say(f"the PTX under {len(material.programs)} ptxas releases")
-    runs = ptxas_table(found.ptx, material.gpu_name, material.flags, material.programs)
+    # A spec that is stopped at its own time limit is not given more time here.
+    limit_s = RUN_LIMIT_S
+    if material.compiled is not None and material.compiled.status == "timeout" and material.request is not None:
+        limit_s = max(1.0, min(RUN_LIMIT_S, material.request.timeout_s))
+    runs = ptxas_table(found.ptx, material.gpu_name, material.flags, material.programs, limit_s=limit_s)
     table = tuple(row for row, _ in runs)
     at = chosen_row(found, table)
     done = runs[at][1]
-    found = replace(found, table=table, program=material.programs[at], expected=expected_of(done))
+    spills = found.symptom == SPILLS and table[at]["status"] == "spills"
+    expected = spills_of(table[at]) if spills else expected_of(done)
+    found = replace(found, table=table, program=material.programs[at], expected=expected)
     found = found.with_member("ptxas.log", scrubber.text(_without_times(done.log)))
     return found.with_member("ptxas_table.csv", table_csv(table))
+
+
+def _compiled_again(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
+    """With the same spec under every Triton on hand; not where one compile may take minutes."""
+    request = found.material.request
+    if request is None or found.end is None or found.end.limit_s:
+        return found
+    say("the kernel under every Triton on hand")
+    # A front end's complaint quotes the source.
+    rows = [
+        {**row, "message": "" if found.withhold else scrubber.text(row["message"])} for row in triton_table(request)
+    ]
+    return replace(found, triton_table=tuple(rows)).with_member("triton_table.csv", triton_csv(rows))
+
+
+def _with_repro(found: Findings) -> Findings:
+    """With the script that fails again, and what it needs beside the sources."""
+    material = found.material
+    if found.end is not None and material.request is not None and _can_be_shown(found):
+        found = found.with_member("repro.py", triton_script(material.request, found.end))
+    elif found.expected is not None and found.failed:
+        found = found.with_member("repro.sh", repro_script(material.flags, material.gpu_name or "", found.expected))
+    return found
+
+
+def _stderr(material: Material) -> str:
+    """What Triton wrote to stderr in a compile that failed."""
+    path = material.compiled.frontend_log_path if material.compiled else None
+    return Path(path).read_text(errors="replace") if path else ""
+
+
+def _can_be_shown(found: Findings) -> bool:
+    """Whether the zip can hold all that its repro needs."""
+    if found.end is None or found.material.request is None:
+        return found.failed
+    return not found.withhold and bool(kernel_files(found.material.request.spec.kernel)[0])
 
 
 def _check_failure(found: Findings) -> None:
@@ -96,7 +158,7 @@ def _check_failure(found: Findings) -> None:
     diagnosis = found.material.diagnosis
     if found.ptx is not None or diagnosis is None:
         raise UserError(why_nothing(found))
-    if diagnosis.kind in ("unknown", "no_failure"):
+    if diagnosis.kind == "no_failure" or (diagnosis.kind == "unknown" and not _SIGNS.search(found.material.log or "")):
         raise UserError(
             f"no failure that is known is in this log: {'; '.join(diagnosis.because)[:400]}. Nothing was written; "
             "--allow-unreproduced writes a bundle that says so"
@@ -122,10 +184,18 @@ def _with_sources(found: Findings, scrubber: Scrubber) -> Findings:
     material = found.material
     if material.request is None or found.withhold:
         return found
+    if stderr := _stderr(material):
+        found = found.with_member("frontend.log", scrubber.text(stderr))
+    if path := material.compiled.reproducer_path if material.compiled else None:
+        found = found.with_member("reproducer.mlir", scrubber.code(Path(path).read_text(errors="replace")))
     for stage in ("ttir", "ttgir"):
         if path := getattr(material.compiled, f"{stage}_path", None):
             found = found.with_member(f"kernel.{stage}", scrubber.code(Path(path).read_text()))
     files, kernel, note = kernel_files(material.request.spec.kernel)
+    if found.end is not None and (kernel.stub_imports or foreign_imports(files)):
+        # repro.py has nothing but Triton: what else the files import, stand-ins stand for.
+        kernel = replace(kernel, stub_imports=True)
+        files = {**files, **loader_files()}
     for name, text in files.items():
         found = found.with_member(name, scrubber.python(text))
     if note:
@@ -138,8 +208,13 @@ def _with_workarounds(found: Findings, scrubber: Scrubber, ladder_of: LadderOf, 
     """With the edits that make it compile, without those that tell of a withheld source."""
     if found.ptx is None and found.material.request is None:
         return found
+    if status_of(found) == "timeout":
+        return found.with_notes(
+            "no workarounds were looked for: each try might take as long as the compile that failed"
+        )
     say("workarounds, each one compiled")
-    edits = edits_of(found.material, found.ptx, found.program if found.failed else None, ladder_of=ladder_of)
+    program = found.program if found.failed else None
+    edits = edits_of(found.material, found.ptx, program, ladder_of=ladder_of)
     shown = [e for e in edits if not (found.withhold and _TELLING_EDITS & set(e["kind"].split(" + ")))]
     found = replace(found, edits=tuple(shown), edits_left_out=len(edits) - len(shown))
     if not shown:
@@ -149,7 +224,7 @@ def _with_workarounds(found: Findings, scrubber: Scrubber, ladder_of: LadderOf, 
 
 def _with_pressure(found: Findings, say: Say) -> Findings:
     """With the registers needed along the PTX, as text and figure."""
-    if found.ptx is None:
+    if found.ptx is None or status_of(found) == "trapped":
         return found
     say("registers along the PTX")
     for name, content in pressure_files(found.ptx, title_of(found)).items():

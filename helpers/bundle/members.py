@@ -10,6 +10,7 @@ import importlib.metadata
 import io
 import platform
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
@@ -17,10 +18,10 @@ from pathlib import Path
 
 from helpers.bundle.material import Material
 from helpers.bundle.repro import RUN_LIMIT_S
-from helpers.compiler.compile import usable_cores
+from helpers.compiler.compile import CompileRequest, compile_matrix, usable_cores
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.run_ptxas import Assembly, run_ptxas
-from helpers.compiler.toolchain import installed_tritons
+from helpers.compiler.toolchain import Toolchain, installed_tritons, resolve_triton
 from helpers.errors import UserError
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits
@@ -40,14 +41,19 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,60}")
 
 
 def ptxas_table(
-    ptx: str, gpu_name: str, flags: Sequence[str], programs: Sequence[tuple[str, Path]]
+    ptx: str,
+    gpu_name: str,
+    flags: Sequence[str],
+    programs: Sequence[tuple[str, Path]],
+    *,
+    limit_s: float = RUN_LIMIT_S,
 ) -> list[tuple[Row, Assembly]]:
     """One (row, run) a ptxas of `programs` (version, program), in their order, all of the identical PTX and flags."""
 
     def one(item: tuple[str, Path]) -> tuple[Row, Assembly]:
         version, program = item
         try:
-            done = run_ptxas(program, ptx, gpu_name=gpu_name, flags=tuple(flags), timeout_s=RUN_LIMIT_S)
+            done = run_ptxas(program, ptx, gpu_name=gpu_name, flags=tuple(flags), timeout_s=limit_s)
         except OSError as exc:
             raise UserError(f"cannot run the ptxas at {program}: {exc.strerror or exc}") from exc
         log = parse_ptxas_log(done.log)
@@ -79,6 +85,32 @@ def table_csv(rows: Sequence[Row]) -> str:
     writer = csv.DictWriter(out, TABLE_COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows({k: "" if v is None else v for k, v in row.items()} for row in rows)
+    return out.getvalue()
+
+
+def triton_table(request: CompileRequest) -> list[dict]:
+    """One row a Triton on this machine, the request's own first: how the same spec ends under it."""
+    own = resolve_triton(request.toolchain.triton)[0]
+    others = [version for version in installed_tritons() if version != own]
+    chains = [request.toolchain, *(Toolchain(version) for version in others)]
+    reports = compile_matrix([replace(request, toolchain=chain) for chain in chains])
+    return [
+        {
+            "triton_version": version,
+            "status": report.status,
+            "failed_pass": report.failed_pass or "",
+            "message": report.headline[:300],
+        }
+        for version, report in zip((own, *others), reports, strict=True)
+    ]
+
+
+def triton_csv(rows: Sequence[Mapping]) -> str:
+    """The table as CSV text."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ("triton_version", "status", "failed_pass", "message"), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue()
 
 
@@ -162,6 +194,19 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
         if file == start:
             inside = replace(inside, path=name)
     return files, inside, ""
+
+
+def foreign_imports(files: Mapping[str, str]) -> set[str]:
+    """Top-level modules that a kernel's files (as `kernel_files` names them) import: neither Triton nor their own."""
+    own = {name.split("/")[1].removesuffix(".py") for name in files}
+    found = set()
+    for text in files.values():
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.partition(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                found.add(node.module.partition(".")[0])
+    return found - own - sys.stdlib_module_names - {"triton"}
 
 
 # --- pressure, workarounds, a smaller PTX -----------------------------------------------------------------

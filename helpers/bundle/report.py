@@ -14,12 +14,14 @@ from pathlib import Path
 
 from helpers.bundle.collect import Say, collect, first_findings
 from helpers.bundle.facts import facts_of, not_run
-from helpers.bundle.findings import Findings
+from helpers.bundle.findings import FAILURE, SPILLS, SYMPTOMS, Findings
 from helpers.bundle.issue_text import Facts, issue, readme
 from helpers.bundle.material import Source, read_material
 from helpers.bundle.members import environment_of
-from helpers.bundle.repro import RUN_LIMIT_S, run_repro, zip_bytes
+from helpers.bundle.repro import RUN_LIMIT_S, ReproRun, run_repro, zip_bytes
 from helpers.bundle.scrub import Identity, Scrubber
+from helpers.bundle.triton_repro import LIMIT_S as TRITON_LIMIT_S
+from helpers.bundle.triton_repro import run_triton_repro
 from helpers.errors import UserError
 from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.search.changes import LadderOf, generic_ladder
@@ -41,23 +43,29 @@ def report(
     identity: Identity | None = None,
     say: Say | None = None,
     ladder_of: LadderOf = generic_ladder,
+    symptom: str = FAILURE,
 ) -> Bundle:
-    """Write a zip that reproduces a failure with nothing but a ptxas, and `<name>.issue.md`; the Bundle it became.
+    """Write a zip that reproduces a failure with nothing but its compiler, and `<name>.issue.md`; the Bundle it became.
 
     `source` is a CompileRequest, a KernelSpec or a Choice (see `Requestable`), the path of a spec (JSON), PTX or log,
-    or a text of these (see `read_material`; arch, triton, ptxas and flags are for sources that do not say). The zip's
-    repro.sh is run from an empty folder first; where it does not fail as ptxas did, UserError, unless
-    `allow_unreproduced`. A log without PTX makes a zip of the diagnosis, marked as not reproduced. `withhold_source`
-    leaves out source, IR, spec, log and line info, and renames everything the PTX declares. `minimize_s` seconds go
-    to a smaller PTX. Home folders, user and host names (`identity`, default: this machine's) and absolute paths are
-    replaced in every file. The workarounds are looked for on the ladder that `ladder_of` has for the spec.
+    or a text of these (see `read_material`; arch, triton, ptxas and flags are for sources that do not say). What
+    ptxas refuses is shown by a repro.sh that needs a ptxas; what a spec's compile ends in otherwise (the front end,
+    shared or tensor memory, a trap, Triton's own time) by a repro.py that needs that Triton. The zip's repro is run
+    from an empty folder first; where it does not fail as recorded, UserError, unless `allow_unreproduced`.
+    `symptom` "spills" reports a kernel that compiles and spills. A log without PTX makes a zip of the diagnosis,
+    marked as not reproduced. `withhold_source` leaves out source, IR, spec, log and line info, and renames
+    everything the PTX declares. `minimize_s` seconds go to a smaller PTX. Home folders, user and host names
+    (`identity`, default: this machine's) and absolute paths are replaced in every file. The workarounds are looked
+    for on the ladder that `ladder_of` has for the spec.
     """
     say = say or (lambda _words: None)
     out = Path(out)
     if out.suffix != ".zip":
         raise UserError(f"{str(out)[:200]!r}: the bundle is a zip; give it a name that ends in .zip")
+    if symptom not in SYMPTOMS:
+        raise UserError(f"{symptom[:40]!r} cannot be reported: choose {' or '.join(SYMPTOMS)}")
     material = read_material(source, arch=arch, triton=triton, ptxas=ptxas, ptxas_flags=ptxas_flags)
-    found, scrubber = first_findings(material, withhold=withhold_source, identity=identity)
+    found, scrubber = first_findings(material, withhold=withhold_source, identity=identity, symptom=symptom)
     found = collect(
         found, scrubber, allow_unreproduced=allow_unreproduced, minimize_s=minimize_s, ladder_of=ladder_of, say=say
     )
@@ -109,29 +117,45 @@ class Bundle:
 
 def _tried_zip(found: Findings, scrubber: Scrubber, *, allow_unreproduced: bool, say: Say) -> tuple[Facts, bytes]:
     """(facts, zip), its repro run from those very bytes; raises UserError where it does not reproduce."""
-    if found.program is None or found.expected is None or "repro.sh" not in found.members:
+    if found.script not in found.members:
         return _packed(found, scrubber, reproduced=False, check=not_run(found))
-    version, program = found.program
-    claim = (
-        f"repro.sh of this zip was run in an empty folder with ptxas {version} and nothing else, and it "
-        f"failed the same way: {found.expected.sentence()}"
-    )
+    tried = f"{found.script} of this zip was run in an empty folder with {_compiler(found)}"
+    verb = "ended" if found.symptom == SPILLS or (found.end is not None and not found.end.words) else "failed"
+    claim = f"{tried} and nothing else, and it {verb} the same way: {_sentence(found)}"
     facts, content = _packed(found, scrubber, reproduced=True, check=claim)
     say("the zip's own repro, in an empty folder")
-    ran = run_repro(content, program, timeout_s=2.0 * RUN_LIMIT_S + 60)
+    ran = _run(found, content)
     if ran.same:
         return facts, content
     tail = " ".join(ran.output.split())[-300:]
-    check = (
-        f"repro.sh of this zip was run in an empty folder with ptxas {version} and did not fail the same way "
-        f"(exit code {ran.exit_code}): {tail}"
-    )
+    check = f"{tried} and did not fail the same way (exit code {ran.exit_code}): {tail}"
     if not allow_unreproduced:
         raise UserError(
             f"nothing was written, the bundle does not reproduce: {check}. --allow-unreproduced writes it all "
             "the same, and it will say so"
         )
     return _packed(found, scrubber, reproduced=False, check=check)
+
+
+def _compiler(found: Findings) -> str:
+    if found.end is not None:
+        return f"Triton {found.end.version}"
+    return f"ptxas {found.program[0] if found.program else '?'}"
+
+
+def _sentence(found: Findings) -> str:
+    shown = found.end or found.expected
+    return shown.sentence() if shown else ""
+
+
+def _run(found: Findings, content: bytes) -> ReproRun:
+    """One run of the zip's repro with the compiler of the failure."""
+    if found.end is not None and found.material.request is not None:
+        limit_s = 60 + (found.end.limit_s or TRITON_LIMIT_S)
+        return run_triton_repro(content, found.material.request.toolchain.triton, timeout_s=limit_s)
+    if found.program is None:
+        raise UserError("there is no ptxas to run the repro with")
+    return run_repro(content, found.program[1], timeout_s=2.0 * RUN_LIMIT_S + 60)
 
 
 def _packed(found: Findings, scrubber: Scrubber, *, reproduced: bool, check: str) -> tuple[Facts, bytes]:

@@ -1,4 +1,4 @@
-"""`report`: one zip that reproduces a failure with nothing but a ptxas, and an issue text beside it."""
+"""`report`: one zip that reproduces a failure with nothing but its compiler, and an issue text beside it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ from helpers.errors import UserError
 @choice_options(many=False)
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default="report.zip", show_default=True,
               help="the zip; the issue text is written beside it as NAME.issue.md")  # fmt: skip
+@click.option("--for", "symptom", type=click.Choice(["failure", "spills"]), default="failure", show_default=True,
+              help="spills: report a kernel that compiles and spills")  # fmt: skip
 @click.option("--withhold-source", is_flag=True, help="no source, IR, spec or line info; names in the PTX are replaced")
 @click.option("--minimize", "minimize_s", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS",
               help="also look for a smaller PTX, for at most so long")  # fmt: skip
@@ -25,6 +27,7 @@ from helpers.errors import UserError
 def report_command(
     source: Path | None,
     out: Path,
+    symptom: str,
     withhold_source: bool,
     minimize_s: float,
     allow_unreproduced: bool,
@@ -34,8 +37,9 @@ def report_command(
     """Pack a failure into one zip to attach to an issue, and the issue's text beside it.
 
     SPEC is a KernelSpec in JSON (its kernel file runs in a worker process), PTX and LOG are read only (- reads from
-    stdin); without one, the options spell out a configuration of the extend kernel. Before it is written, the zip's own
-    repro.sh is run in an empty folder and must fail as recorded.
+    stdin); without one, the options spell out a configuration of the extend kernel. Before it is written, the zip's
+    own repro.sh (for what ptxas refuses) or repro.py (for what Triton itself ends, what does not fit the chip, a
+    trap) is run in an empty folder and must fail as recorded.
     """
     from helpers.bundle.report import report
 
@@ -55,6 +59,7 @@ def report_command(
         ptxas=_one(options["ptxas"]),
         ptxas_flags=options["ptxas_flags"],
         minimize_s=minimize_s,
+        symptom=symptom,
         ladder_of=ladder_of,
         say=None if as_json else lambda words: click.echo(f"… {words}", err=True),
     )

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from helpers.attention.choice import Choice
 from helpers.bundle import collect
 from helpers.bundle import material as bundle_source
-from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme
+from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, with_a_ptxas
 from helpers.bundle.report import report
 from helpers.bundle.scrub import Identity
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
@@ -313,7 +313,8 @@ def facts(**changes: object) -> Facts:
            "spill_store_bytes": None, "spill_load_bytes": None}  # fmt: skip
     base = {
         "title": "C7600 on sm_100a", "status": "register_exhausted", "message": "ptxas fatal", "code": "C7600",
-        "command": "ptxas kernel.ptx", "versions": {"Triton": "3.5.1"}, "expected": "A binary.", "reproduced": True,
+        "how": with_a_ptxas("ptxas kernel.ptx"), "versions": {"Triton": "3.5.1"}, "expected": "A binary.",
+        "reproduced": True,
         "check": "it was run", "report_to": "Triton", "report_why": "so", "table": [row], "members": {"a": "b"},
     }  # fmt: skip
     return Facts(**{**base, **changes})

@@ -39,14 +39,16 @@ _DROPPED = re.compile(r"^\s*(?:%|\^bb|#loc|//)")
 class FrontEndFailure:
     """What Triton's C++ side said of its failure; None for what it did not say.
 
-    `error` is the complaint in one line. `file`, `line`, `column` are the place in the kernel's source that the
-    complaint names (line and column as MLIR counts them), `source` the text of that line. `failed_pass` is the MLIR
-    pass that was running, `cpp_place` the place in Triton's or LLVM's own source (`HoistTMEMAlloc.cpp:418`), `aborts`
-    whether the words are those of a process that ends there. `reproducer` is the MLIR module with its pipeline, which
-    `triton-opt` runs again. `kernel`, `capability` (100 for sm_100) and `num_warps` are read from that module.
+    `error` is the complaint in one line, `words` the part of it that stands in the text letter by letter. `file`,
+    `line`, `column` are the place in the kernel's source that the complaint names (as MLIR counts them), `source`
+    the text of that line. `failed_pass` is the MLIR pass that was running, `cpp_place` the place in Triton's or
+    LLVM's own source (`HoistTMEMAlloc.cpp:418`), `aborts` whether the words are those of a process that ends there.
+    `reproducer` is the MLIR module with its pipeline, which `triton-opt` runs again. `kernel`, `capability` (100
+    for sm_100) and `num_warps` are read from that module.
     """
 
     error: str | None = None
+    words: str | None = None
     file: str | None = None
     line: int | None = None
     column: int | None = None
@@ -125,6 +127,7 @@ def _complaint(lines: list[str], *, pipeline: bool) -> dict | None:
         file = found["file"]
         return {
             "error": found["words"].strip()[:1_000],
+            "words": found["words"].strip()[:1_000],
             "file": file.strip() if file else None,
             "line": int(found["line"]) if file else None,
             "column": int(found["column"]) if file and found["column"] else None,
@@ -146,16 +149,24 @@ def _end(lines: list[str]) -> dict | None:
         if found := _ASSERTION.search(line):
             # `!(a && b) && "what it means"`: the words are for people.
             said = re.search(r'&& "([^"]{3,1000})"?$', found["words"])
-            words = f"assertion failed: {said[1] if said else found['words']}"
+            literal = said[1] if said else found["words"]
+            words = f"assertion failed: {literal}"
         elif found := _UNREACHABLE.search(line):
             before = lines[at - 1].strip() if at else ""
             plain = before and not _DROPPED.match(before) and not before.endswith(("{", "}", "^")) and len(before) < 300
             words = f"{before if plain else 'UNREACHABLE executed'} (UNREACHABLE)"
+            literal = before if plain else "UNREACHABLE executed"
         elif found := _LLVM_ERROR.search(line):
-            return {"error": f"LLVM ERROR: {found['words'].strip()}"[:1_000], "aborts": True}
+            literal = found["words"].strip()[:1_000]
+            return {"error": f"LLVM ERROR: {literal}", "words": literal, "aborts": True}
         else:
             continue
-        return {"error": words[:1_000], "cpp_place": f"{_file_name(found['file'])}:{found['line']}", "aborts": True}
+        return {
+            "error": words[:1_000],
+            "words": literal[:1_000],
+            "cpp_place": f"{_file_name(found['file'])}:{found['line']}",
+            "aborts": True,
+        }
     return None
 
 
