@@ -8,7 +8,7 @@ from dataclasses import replace
 from helpers.attention.choice import Choice
 from helpers.attention.spec import CHOICES, EXTEND_KERNEL
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.hardware import CAP
 from helpers.search.ablate import Ablation, Limits, ablate
 from helpers.search.changes import Knob, Ladder, constexpr_knob, generic_ladder, option_knob
 
@@ -76,7 +76,7 @@ def attention_knobs(spec: KernelSpec) -> list[Knob]:
     # At the hardware's own limit it should change nothing. It does: Triton, told of a limit, moves tensor memory in
     # smaller pieces (x64 instead of x128 on 3.5.1), which the same number as a ptxas flag does not bring about.
     capped = spec.option.get("maxnreg")
-    knobs.append(option_knob("maxnreg", capped, MAX_REGS_PER_THREAD if capped is None else None))
+    knobs.append(option_knob("maxnreg", capped, CAP if capped is None else None))
     return knobs
 
 

@@ -39,10 +39,11 @@ def load(kernel):
         sys.path.insert(0, os.path.join(HERE, "loader"))
         import foreign_worker
 
-        sys.meta_path.insert(0, foreign_worker.FINDER)
+        loader = foreign_worker.ForeignLoader()
+        sys.meta_path[:0] = [loader, loader.finder]
         files = [os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names]
         known = {"path": path, "name": kernel["name"], "import_root": root, "source_hash": "", "files": files}
-        return foreign_worker._load_kernel(known), foreign_worker._decode
+        return loader.load(known), foreign_worker._decode
     name = os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, ".")
     spec = importlib.util.spec_from_file_location(name, path)
     module = sys.modules[name] = importlib.util.module_from_spec(spec)

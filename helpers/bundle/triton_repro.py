@@ -112,7 +112,7 @@ def loader_files() -> dict[str, str]:
 
 def run_triton_repro(content: bytes, triton: str, *, timeout_s: float) -> ReproRun:
     """Run the repro.py of a zip (its bytes) from an empty folder: Python's own library, that Triton, nothing else."""
-    _version, site = resolve_triton(triton)
+    site = resolve_triton(triton).path
     with tempfile.TemporaryDirectory(prefix="repro-site-") as scratch:
         only = Path(scratch)
         # Of a site-packages folder, Triton and its metadata (its backends are found by them) alone.

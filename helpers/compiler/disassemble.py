@@ -41,10 +41,9 @@ def nvdisasm_programs(ptxas_version: str | None) -> list[Path]:
     found: list[Path] = []
     for version in installed_tritons():
         try:
-            site = resolve_triton(version)[1]
+            program = resolve_triton(version).program("nvdisasm")
         except ToolchainMissing:
             continue
-        program = site / "triton" / "backends" / "nvidia" / "bin" / "nvdisasm"
         if program.is_file():
             found.append(program)
     # Older Tritons bring 12.8's, which reads cubins of 12.x; newer ones 13.1's, which reads those of 13.x.

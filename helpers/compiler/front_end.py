@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
+from pathlib import Path
 
 from helpers.compiler.report import CompileReport
 from helpers.inspection.crash.mlir import FrontEndFailure, front_end_failure
@@ -15,26 +15,26 @@ _EMPTY_WORDS = ("PassManager::run failed", "no message")
 _PYTHON_STAGES = ("load", "options", "frontend")
 
 
-def front_end_parts(log: str) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """(meta data, files) for the cache entry of a compile that failed, from the worker's stderr `log`."""
+def front_end_parts(log: str) -> tuple[FrontEndFailure | None, dict[str, bytes]]:
+    """(what is said, files to keep) of a compile that failed, from the worker's stderr `log`."""
     failure = front_end_failure(log)
     files = {LOG_FILE: log.encode(errors="replace")} if log.strip() else {}
     if failure is None:
-        return {}, files
+        return None, files
     if failure.reproducer:
         files[REPRODUCER_FILE] = failure.reproducer.encode(errors="replace")
-    return {"front_end": asdict(replace(failure, reproducer=None))}, files
+    return replace(failure, reproducer=None), files
 
 
-def with_front_end(report: CompileReport, entry: dict) -> CompileReport:
-    """The report of a failed compile with what its cache entry keeps of the front end's own words and files."""
-    there = entry.get("files", ())
-    paths = {name: str(entry["folder"] / name) for name in (LOG_FILE, REPRODUCER_FILE) if name in there}
+def with_front_end(
+    report: CompileReport, failure: FrontEndFailure | None, folder: Path, files: tuple[str, ...]
+) -> CompileReport:
+    """The report of a failed compile with what Triton's C++ side said, and where `folder` keeps its words and MLIR."""
+    paths = {name: str(folder / name) for name in (LOG_FILE, REPRODUCER_FILE) if name in files}
     report = replace(report, frontend_log_path=paths.get(LOG_FILE), reproducer_path=paths.get(REPRODUCER_FILE))
     said = report.message.strip()
-    if not entry.get("front_end") or (report.failed_stage in _PYTHON_STAGES and said not in _EMPTY_WORDS):
+    if failure is None or (report.failed_stage in _PYTHON_STAGES and said not in _EMPTY_WORDS):
         return report
-    failure = FrontEndFailure(**entry["front_end"])
     # A worker that died says the same complaint behind its own.
     rest = "" if said in _EMPTY_WORDS else said.replace(f": {failure.headline()}", "")
     return replace(

@@ -9,24 +9,19 @@ fewer registers. An edit that gives wrong answers is never tried; one whose regi
 from __future__ import annotations
 
 import concurrent.futures
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
+from helpers.compiler.kernel_spec import TILE_NAME
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits, Rung, ablate, slower_path, spill_bytes
 from helpers.search.changes import PTXAS_LEVELS, Knob, LadderOf, generic_ladder
-
-if TYPE_CHECKING:
-    pass
 
 Progress = Callable[[int, int, CompileReport], None]
 DEFAULT_BUDGET = Limits(max_compiles=80, max_seconds=180.0, max_size=2)
@@ -52,8 +47,6 @@ _KNOB_COSTS = {
     "kv_dtype": "the KV cache takes twice the memory, unless it is converted",
     "kv_operands": "dots in 16 bits instead of fp8 (more accurate, half the peak rate)",
 }
-# Constexprs that cut the work into pieces. BLOCK_DMODEL and the like are extents of the problem.
-_TILE_NAME = re.compile(r"(?:BLOCK|TILE)(?:_?SIZE)?_?(?:[MNKXYZ]|Q|KV|[0-9])?(?:_SIZE)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -179,7 +172,7 @@ def _of_rung(rung: Rung, known: bool) -> TriedEdit:
 
 
 def _kind(knob: Knob) -> str:
-    if knob.group == "constexpr" and _TILE_NAME.fullmatch(knob.name):
+    if knob.group == "constexpr" and TILE_NAME.fullmatch(knob.name):
         return "tile"
     kind = {"problem": "types"}.get(knob.group, knob.group)
     return kind if kind in _COSTS else "constexpr"
@@ -251,18 +244,19 @@ def try_ptx(
 
     def assemble(level: str) -> CompileReport:
         words = (*[f for f in flags if not f.startswith(("-O", "--opt-level"))], level)
-        done = run_ptxas(ptxas, ptx, gpu_name=arch, flags=words, timeout_s=timeout_s)
-        log = parse_ptxas_log(done.log)
-        status = classify_failure(log, done.returncode, timed_out=done.timed_out)
-        entry = log.entry
-        numbers = {
-            name: getattr(entry, name)
-            for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes")
-            if entry is not None and status == "ok"
-        }
-        if status == "ok" and (numbers.get("spill_store_bytes") or numbers.get("spill_load_bytes")):
-            status = "spills"
-        return CompileReport(status, arch, None, ptxas_version, num_warps=warps, instructions=counts, **numbers)
+        run = run_ptxas(ptxas, ptx, gpu_name=arch, flags=words, timeout_s=timeout_s)
+        return CompileReport(
+            run.verdict,
+            arch,
+            None,
+            ptxas_version,
+            num_warps=warps,
+            instructions=counts,
+            regs_per_thread=run.regs_per_thread,
+            spill_store_bytes=run.spill_store_bytes,
+            spill_load_bytes=run.spill_load_bytes,
+            stack_frame_bytes=run.stack_frame_bytes,
+        )
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=usable_cores()) as threads_at_work:
         reports = list(threads_at_work.map(assemble, PTXAS_LEVELS))

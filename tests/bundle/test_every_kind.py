@@ -30,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("toolchain_351")
 @pytest.fixture(autouse=True)
 def quick(toolchain_351, monkeypatch):
     """One ptxas, one Triton, no search for workarounds: each has tests of its own."""
-    program = resolve_triton("3.5.1")[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    program = resolve_triton("3.5.1").program("ptxas")
     monkeypatch.setattr(bundle_source, "installed_ptxas", lambda: {"12.8.93": program})
     monkeypatch.setattr(members, "installed_tritons", lambda: ["3.5.1"])
     monkeypatch.setattr(collect, "edits_of", lambda *_, **__: [])
@@ -49,7 +49,7 @@ def run_elsewhere(path: Path, folder: Path, triton: str = "3.5.1") -> subprocess
     """repro.py of a zip as a stranger runs it: another program unpacks, only that Triton is importable."""
     folder.mkdir()
     subprocess.run([sys.executable, "-m", "zipfile", "-e", str(path), str(folder)], check=True)
-    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(resolve_triton(triton)[1])}
+    env = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(resolve_triton(triton).path)}
     return subprocess.run(
         [sys.executable, "-S", "repro.py"], cwd=folder, env=env, capture_output=True, text=True, timeout=300
     )
@@ -82,7 +82,7 @@ def test_a_failing_pass_brings_its_reproducer_and_a_repro_that_needs_that_triton
     assert "CAPABILITY, CODEGEN_CUDA, LIMIT_S = 90, None" in script.read_text()
     again = subprocess.run(
         [sys.executable, "-S", "repro.py"], cwd=script.parent, capture_output=True, text=True, timeout=300,
-        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(resolve_triton("3.5.1")[1])},
+        env={"PATH": "/usr/bin:/bin", "PYTHONPATH": str(resolve_triton("3.5.1").path)},
     )  # fmt: skip
     assert again.returncode == 1 and "did not end the same way" in again.stdout
     nothing = subprocess.run(
@@ -126,7 +126,7 @@ def test_a_front_end_that_takes_too_long(tmp_path):
 
 def test_a_ptxas_that_takes_too_long_is_stopped_at_the_spec_s_own_limit(tmp_path, monkeypatch, own_cache):
     slow = tmp_path / "ptxas"
-    real = resolve_triton("3.5.1")[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    real = resolve_triton("3.5.1").program("ptxas")
     slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec "{real}" --version\nexec sleep 60\n')
     slow.chmod(0o755)
     compiled = CompileReport(

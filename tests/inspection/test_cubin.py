@@ -61,7 +61,7 @@ def test_no_bytes_raise(info, at, noise):
 
 @pytest.fixture(scope="module")
 def nvdisasm(toolchain_351) -> Path:
-    return resolve_triton(toolchain_351.triton)[1] / "triton" / "backends" / "nvidia" / "bin" / "nvdisasm"
+    return resolve_triton(toolchain_351.triton).program("nvdisasm")
 
 
 @pytest.fixture(scope="module")

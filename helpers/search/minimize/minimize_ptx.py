@@ -94,7 +94,7 @@ def minimize_ptx(
     if not _ARCH.fullmatch(arch):
         raise UserError(f"{arch[:80]!r} is no arch ptxas could know; give one such as sm_100a")
     programs = installed_ptxas()
-    candidates = {ptxas: resolve_ptxas(ptxas)} if ptxas else programs
+    candidates = {ptxas: resolve_ptxas(ptxas).path} if ptxas else programs
     if not candidates:
         raise UserError("there is no ptxas on this machine; fetch one: register-cliff toolchains install 3.5.1")
     search = Search(ptx, time_limit_s, timeout_s, jobs, state_path, progress)
