@@ -25,7 +25,7 @@ from helpers.inspection.crash.mlir import front_end_failure
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 # The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
 FOREIGN_SCRIPT = Path(__file__).with_name("foreign_worker.py")
-FOREIGN_SCRIPTS = (FOREIGN_SCRIPT, Path(__file__).with_name("stubs.py"))
+FOREIGN_SCRIPTS = (FOREIGN_SCRIPT, Path(__file__).with_name("stubs.py"), Path(__file__).with_name("tuning_list.py"))
 START_TIMEOUT_S = 120.0
 # Of what a worker wrote to stderr during one request, the first and the last half of so many bytes are read: an MLIR
 # reproducer of a large kernel has a few megabytes.
