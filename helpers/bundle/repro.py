@@ -49,7 +49,7 @@ class Expected:
 
     @property
     def failed(self) -> bool:
-        """Whether ptxas made no binary."""
+        """Whether ptxas made no binary, or one that spills where that is what is shown."""
         return self.status != "ok"
 
     def sentence(self) -> str:
@@ -58,6 +58,8 @@ class Expected:
             return f"ptxas is still running after {self.limit_s} seconds"
         if self.status == "ptxas_signal":
             return "ptxas is ended by a signal"
+        if self.status == "spills":
+            return f"ptxas succeeds and spills: {self.words}"
         if self.silent:
             return NO_KERNEL
         return f"ptxas fails and says: {self.words}" if self.failed else "ptxas succeeds"
@@ -85,6 +87,11 @@ def expected_of(run: PtxasRun) -> Expected:
     words = re.split(r"[^\x20-\x7e]", first)[0][:MAX_WORDS].strip()
     limit_s = max(1, min(RUN_LIMIT_S, round(run.wall_s)))
     return Expected(run.status, None, words, limit_s, silent=run.silent)
+
+
+def spills_of(row: Mapping) -> Expected:
+    """What a run of ptxas that spills (a row of the table) is known by again: that it spills, however much."""
+    return Expected("spills", None, f"{row['spill_store_bytes']} bytes stored, {row['spill_load_bytes']} bytes loaded")
 
 
 def safe_flags(flags: Sequence[str], *, trusted: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -128,7 +135,9 @@ def repro_script(flags: Sequence[str], gpu_name: str, expected: Expected) -> str
         same = '[ "$code" -eq 137 ]'
     else:
         run = f'"$ptxas" {arguments} -o "$out/kernel.cubin" >"$out/log" 2>&1\ncode=$?'
-        if expected.status == "ptxas_signal":
+        if expected.status == "spills":
+            same = '[ "$code" -eq 0 ] && grep -E -q "[1-9][0-9]* bytes spill (stores|loads)" "$out/log"'
+        elif expected.status == "ptxas_signal":
             same = '[ "$code" -gt 128 ]'
         elif expected.silent:
             kernel = '[ -f "$out/kernel.cubin" ] && grep -q "Compiling entry function" "$out/log"'
@@ -212,19 +221,25 @@ def unpack(content: bytes, folder: Path) -> list[str]:
 
 
 def run_repro(content: bytes, ptxas: Path, *, timeout_s: float = 300.0) -> ReproRun:
-    """Run the repro.sh of a zip (its bytes) from an empty folder: nothing there but the zip's files, one ptxas named.
+    """Run the repro.sh of a zip (its bytes) from a folder with nothing but the zip's files; one ptxas is named."""
+    return run_unpacked(content, ["/bin/sh", "repro.sh"], {"PTXAS": str(ptxas)}, timeout_s=timeout_s)
 
-    The environment is PATH, PTXAS, TMPDIR and LC_ALL alone. What still runs at `timeout_s` is killed, group and all.
+
+def run_unpacked(content: bytes, words: Sequence[str], environment: Mapping[str, str], *, timeout_s: float) -> ReproRun:
+    """Run a program in a folder that holds the files of a zip (its bytes) and nothing else.
+
+    The environment is PATH, TMPDIR, LC_ALL and `environment` alone. What still runs at `timeout_s` is killed, group and
+    all.
     """
     with tempfile.TemporaryDirectory(prefix="repro-") as scratch:
         folder, outside = Path(scratch) / "bundle", Path(scratch) / "tmp"
         folder.mkdir()
         outside.mkdir()
         unpack(content, folder)
-        env = {"PATH": "/usr/bin:/bin", "PTXAS": str(ptxas), "TMPDIR": str(outside), "LC_ALL": "C"}
+        env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(outside), "LC_ALL": "C", **environment}
         with open(outside / "said", "wb") as said:
             process = subprocess.Popen(
-                ["/bin/sh", "repro.sh"],
+                list(words),
                 cwd=folder,
                 env=env,
                 stdin=subprocess.DEVNULL,

@@ -56,4 +56,6 @@ def format_autotune(result: dict) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"{result['label']}, {result['arch']}, Triton {result['triton_version']}"
+    if not result["known"]:
+        return f"{head}\n\n{result['summary']}"
     return "\n".join([head, "", *lines, "", result["summary"]])

@@ -44,7 +44,7 @@ def format_bisection(result: dict) -> str:
     """The text of `bisect_command_result`."""
     rows = [(result["axis"], "verdict", "compile")]
     rows += [
-        (p["version"], p["verdict"] + (" (installed for this)" if p["installed_for_this"] else ""), p["words"][:100])
+        (p["version"], p["verdict"] + (" (installed for this)" if p["installed_for_this"] else ""), p["words"][:160])
         for p in result["probes"]
     ]
     return "\n".join([f"{result['label']}, {result['arch']}", *text_columns(rows), "", result["sentence"]])

@@ -77,9 +77,9 @@ def format_report(report: CompileReport) -> str:
         lines["message"] = report.message.strip().replace("\n", "\n" + " " * 14)
     if report.ptxas_command:
         lines["command"] = report.ptxas_command
-    for stage in ("ptx", "ttgir", "cubin", "log"):
+    for stage in ("ptx", "ttgir", "cubin", "log", "reproducer", "frontend_log"):
         if path := getattr(report, f"{stage}_path"):
-            lines[stage.upper() if stage in ("ptx", "ttgir") else stage] = path
+            lines[stage.upper() if stage in ("ptx", "ttgir") else stage.replace("frontend_log", "stderr")] = path
     lines["time"] = f"{report.wall_s:.2f} s{' (from the cache)' if report.cached else ''}"
     return "\n".join(f"{name + ':':<14}{text}" for name, text in lines.items())
 

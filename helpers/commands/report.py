@@ -1,4 +1,4 @@
-"""`report`: one zip that reproduces a failure with nothing but a ptxas, and an issue text beside it."""
+"""`report`: one zip that reproduces a failure with nothing but its compiler, and an issue text beside it."""
 
 from __future__ import annotations
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 )  # fmt: skip
 @click.argument("source", required=False, metavar="[FILE]", type=GIVEN, panel=ARGUMENTS,
                 help="a KernelSpec in JSON, a folder of one, a log or a PTX (also .gz), or - for stdin")  # fmt: skip
+@own_option("--for", "symptom", type=click.Choice(["failure", "spills"]), default="failure",
+            help="spills: report a kernel that compiles and spills")  # fmt: skip
 @own_option("--withhold-source", is_flag=True,
             help="no source, IR, spec or line info; names in the PTX are replaced")  # fmt: skip
 @own_option("--minimize-for", "minimize_s", type=SECONDS, metavar="SECONDS",
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 def report_command(
     source: Path | None,
     out: Path,
+    symptom: str,
     withhold_source: bool,
     minimize_s: float | None,
     allow_unreproduced: bool,
@@ -45,8 +48,9 @@ def report_command(
     """Pack a failure into one zip to attach to an issue, and the issue's text beside it.
 
     The kernel file that a spec names runs in a worker process; PTX and logs are only read. Without FILE, the options
-    spell out a configuration of the extend kernel. Before it is written, the zip's own repro.sh is run in an empty
-    folder and must fail as recorded. The issue text is written beside the zip, as NAME.issue.md.
+    spell out a configuration of the extend kernel. Before it is written, the zip's own repro.sh (for what ptxas
+    refuses) or repro.py (for what Triton itself ends, what does not fit the chip, a trap) is run in an empty folder and
+    must fail as recorded. The issue text is written beside the zip, as NAME.issue.md.
     """
     from helpers.bundle.report import report
 
@@ -74,6 +78,7 @@ def report_command(
             ptxas=one(options["ptxas"]),
             ptxas_flags=options["ptxas_flags"],
             minimize_s=minimize_s or 0.0,
+            symptom=symptom,
             ladder_of=ladder_of,
             say=bar.update,
         )

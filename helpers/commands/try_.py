@@ -59,7 +59,11 @@ def try_command_result(
         "arch": request.arch,
         "triton_version": baseline.triton_version,
         "ptxas_version": baseline.ptxas_version,
-        "baseline": {"status": baseline.status, "verdict": baseline.verdict(), "message": baseline.message[:600]},
+        "baseline": {
+            "status": baseline.status,
+            "verdict": baseline.verdict_in_full(),
+            "message": baseline.message[:600],
+        },
         "edits": [e.to_dict() for e in edits],
     }
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import re
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler import cache
+from helpers.compiler.front_end import front_end_parts
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
 from helpers.compiler.worker.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.hardware import GpuArch
+from helpers.inspection.crash import mlir
+from helpers.inspection.crash.mlir import FrontEndFailure
 from helpers.inspection.ptx import scan
 from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
 
@@ -28,7 +31,8 @@ class Generated:
     """What code generation left of a spec: the PTX and the stages before it, up to the stage that failed.
 
     `stage` is `done`, or where it ended: load, options, frontend, a stage of Triton's, died, timeout. `ptxas_program`
-    and `ptxas_flags` are of the command Triton itself would run. `wall_s` is what it took when it was run.
+    and `ptxas_flags` are of the command Triton itself would run. `front_end` is what Triton's C++ side said of its
+    failure. `wall_s` is what it took when it was run.
     """
 
     folder: Path
@@ -50,6 +54,7 @@ class Generated:
     ptx_lines: int | None = None
     ptx_sha256: str | None = None
     ptx_version: str | None = None
+    front_end: FrontEndFailure | None = None
 
     @property
     def failed(self) -> bool:
@@ -79,7 +84,7 @@ class Generated:
 def _read_by(foreign: bool) -> str:
     """sha256 over the code that turns a spec into what is cached, so that a mended worker or parser makes it anew."""
     digest = hashlib.sha256()
-    for file in (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()), Path(scan.__file__)):
+    for file in (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()), Path(scan.__file__), Path(mlir.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
@@ -103,9 +108,13 @@ def generate(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, triton: Tool
     def make() -> tuple[dict, dict[str, bytes], bool]:
         answer, keep = _answer(spec, arch, triton, cuda=cuda, timeout_s=timeout_s)
         stages = answer.pop("stages")
+        told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else (None, {})
+        # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
+        keep = keep or (told is not None and told.aborts)
         ptx = stages.get("ptx", "")
         meta = {
             **answer,
+            "front_end": asdict(told) if told else None,
             "triton_version": triton.version,
             "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
             "instructions": count_instructions(ptx) if ptx else {},
@@ -114,7 +123,8 @@ def generate(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, triton: Tool
             "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest() if ptx else None,
             "ptx_version": (found := re.search(r"^\.version\s+(\S+)", ptx, re.MULTILINE)) and found.group(1),
         }
-        return meta, {STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in STAGE_FILES}, keep
+        files = {STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in STAGE_FILES}
+        return meta, {**files, **kept}, keep
 
     key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign)
     entry, cached = cache.get_or_make("codegen", key, make)
@@ -138,6 +148,7 @@ def generate(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, triton: Tool
         ptx_lines=entry["ptx_lines"],
         ptx_sha256=entry["ptx_sha256"],
         ptx_version=entry["ptx_version"],
+        front_end=FrontEndFailure(**entry["front_end"]) if entry.get("front_end") else None,
     )
 
 
@@ -160,6 +171,7 @@ def _answer(spec: KernelSpec, arch: GpuArch, triton: Tool, *, cuda: str | None, 
     except WorkerTimeout as exc:
         return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
     except WorkerDied as exc:
-        return {"stage": "died", "error": str(exc), "stages": {}, "seconds": {"total": 0.0}}, False
+        said = {"stage": "died", "error": str(exc), "log": exc.log}
+        return {**said, "stages": {}, "seconds": {"total": 0.0}}, False
     except WorkerUnusable as exc:
         raise ToolchainMissing(f"Triton {triton.version} does not start with this Python: {exc}") from exc

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from helpers.compiler import cache
 from helpers.compiler.assembly import Assembled, DamagedPtx, assemble
 from helpers.compiler.codegen import Generated, generate
+from helpers.compiler.front_end import with_front_end
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import stop_runs
@@ -176,12 +177,13 @@ def _compile(
     for last_try in (False, True):
         generated = generate(spec, arch, toolchain, tools.triton, timeout_s)
         if generated.failed:
-            return replace(
+            report = replace(
                 _after_codegen(spec, arch, generated),
                 status=generated.failure_status(),
                 message=generated.error,
                 failed_stage=generated.stage,
             )
+            return with_front_end(report, generated.front_end, generated.folder, generated.files)
         ptxas = tools.assembler(generated.ptxas_program)
         try:
             assembled = assemble(generated, ptxas, extra_flags=ptxas_flags, timeout_s=timeout_s)

@@ -58,7 +58,10 @@ class CompileReport:
 
     Numbers are ptxas's own (`-v`), per thread or per CTA as named, and None where the compile did not get that far.
     `wall_s` is what this compile took when it was run, also when this report came out of the cache (`cached`).
-    Paths are of the kept stages; a failed compile keeps all up to the stage that failed.
+    Paths are of the kept stages; a failed compile keeps all up to the stage that failed. Where Triton's front end ended
+    it, `error_line` is its complaint in one line, `error_place` (`k.py:26`) and `error_source` the kernel's line it
+    names, `failed_pass` the MLIR pass, `frontend_log_path` its stderr and `reproducer_path` the MLIR that
+    `triton-opt` runs again; each None where it said nothing of the kind.
     """
 
     status: str
@@ -80,6 +83,10 @@ class CompileReport:
     register_count_asked: int | None = None
     message: str = ""
     failed_stage: str | None = None
+    error_line: str | None = None
+    error_place: str | None = None
+    error_source: str | None = None
+    failed_pass: str | None = None
     wall_s: float = 0.0
     cached: bool = False
     ptx_version: str | None = None
@@ -93,6 +100,8 @@ class CompileReport:
     llir_path: str | None = None
     cubin_path: str | None = None
     log_path: str | None = None
+    frontend_log_path: str | None = None
+    reproducer_path: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -126,6 +135,14 @@ class CompileReport:
                 return name
         return "none"
 
+    @property
+    def headline(self) -> str:
+        """The message in one line: the complaint itself, not the lines around it."""
+        lines = self.message.strip().splitlines() or [""]
+        # Python's own front end quotes the source first and complains last.
+        last = self.status == "frontend_error" and self.error_line is None
+        return self.error_line or lines[-1 if last else 0].strip()
+
     def verdict(self) -> str:
         """One short phrase with the telling numbers: `255 registers, 700 B spill stores` or `dies (C7600)`."""
         return verdict_words(
@@ -135,12 +152,19 @@ class CompileReport:
             code=self.ptxas_code,
         )
 
+    def verdict_in_full(self) -> str:
+        """`verdict`, followed by the front end's complaint where the front end failed: its status alone says little."""
+        if self.status != "frontend_error" or not self.headline:
+            return self.verdict()
+        return f"{self.verdict()}: {self.headline}"
+
     def to_dict(self) -> dict:
         """All fields and `verdict`, ready for JSON."""
         return {
             **asdict(self),
             "tensor_core_path": self.tensor_core_path,
             "launchable": self.launchable,
+            "headline": self.headline,
             "verdict": self.verdict(),
         }
 

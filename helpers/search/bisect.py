@@ -276,7 +276,7 @@ def bisect_kernel(
 
     def probe(version: str) -> tuple[str, str]:
         report = reports.get(version) or compile_request(requests[version])
-        return judge(report, max_spill_bytes, failure), report.verdict()
+        return judge(report, max_spill_bytes, failure), report.verdict_in_full()
 
     def fetch(version: str) -> Path:
         return tc.install(f"{axis}=={version}", quiet=True)

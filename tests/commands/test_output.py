@@ -244,7 +244,15 @@ def test_a_compile_cut_by_the_budget_is_not_a_verdict(monkeypatch):
     changes = [option_change("num_warps", 8, n) for n in (1, 2, 4)]
     import time
 
-    bench = module._Bench(Choice().request(), baseline, module.Limits(max_seconds=50.0), time.monotonic(), None, None)
+    bench = module._Bench(
+        Choice().request(),
+        baseline,
+        module.Limits(max_seconds=50.0),
+        time.monotonic(),
+        executor=None,
+        progress=None,
+        found=None,
+    )
     monkeypatch.setattr(module, "usable_cores", lambda: 0.5)  # one compile a batch
     tried, reason = bench.run([(change,) for change in changes], bounded=False)
     assert [single[0] for single in tried] == changes[:1] and reason == "50 seconds"
