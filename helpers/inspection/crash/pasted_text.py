@@ -7,11 +7,14 @@ entered at its start only.
 
 from __future__ import annotations
 
+import bisect
 import html
+import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["MAX_CHARS", "CleanText", "clean_text", "decode_log", "ptx_block"]
+__all__ = ["MAX_CHARS", "CleanText", "FlatText", "bare_lines", "clean_text", "decode_log", "flat_text", "near", "ptx_block"]
 
 # A little over what the command line reads of a file, so that one text is cut once.
 MAX_CHARS = 20_001_000
@@ -25,7 +28,14 @@ _TAGS = re.compile(r"</?(?:span|pre|code|div|p|td|tr|li|b|i|em|strong|font|a)(?:
 _BREAKS = re.compile(r"<br ?/?>", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:quot|apos|lt|gt|amp|nbsp|#[0-9]{2,4}|#x[0-9a-fA-F]{2,4});")
 # A log inside JSON or a repr() has its line breaks as two characters.
-_ESCAPED_BREAK = re.compile(r"\\n(?:`?ptxas|  ?File|Repro command|Traceback|triton\.)")
+_ESCAPED_BREAK = re.compile(
+    r"(?<!\\)\\n(?:`?ptxas|  ?File|Repro command|Traceback|triton\.|Required|Reducing|LLVM ERROR|UNREACHABLE|nvcc |module |"
+    r"error:|OutOf|No valid|please share|[\w./-]{1,200}:[0-9]+:[0-9]+: error)"
+)
+_BREAK = re.compile(r"(?<!\\)\\n(?!vidia[\\/])")
+_TAB = re.compile(r"(?<!\\)\\t(?=[\[ .]|\d)")
+# A line of JSON longer than this is read as text.
+MAX_JSON_CHARS = 2_000_000
 _PLAIN = str.maketrans(
     {"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "\u200b": None, "\ufeff": None, "\u2028": "\n",
      "\u2029": "\n", "\x0b": "\n", "\x0c": "\n", "\x85": "\n"}
@@ -71,6 +81,8 @@ def clean_text(text: str, *, max_chars: int = MAX_CHARS) -> CleanText:
     if _is_binary(text):
         notes.append("this is binary data, not text")
         return CleanText("", tuple(notes), binary=True)
+    if '{"' in text or '\\n' in text:
+        text = "\n".join(map(_of_json, text.split("\n")))
     if "\x1b" in text:
         text = _ANSI.sub("", text)
         notes.append("colour codes removed")
@@ -83,10 +95,113 @@ def clean_text(text: str, *, max_chars: int = MAX_CHARS) -> CleanText:
     if "</" in text:
         text = _TAGS.sub("", text)
     if _ESCAPED_BREAK.search(text):
-        text = text.replace("\\n", "\n").replace('\\"', '"').replace("\\'", "'")
+        text = _TAB.sub("\t", _BREAK.sub("\n", text)).replace('\\"', '"').replace("\\'", "'").replace("\\\\", "\\")
         notes.append("line breaks written as \\n put back")
     text = text.translate(_PLAIN).replace("\x00", "")
     return CleanText(_MARKS.sub("\n", text), tuple(notes))
+
+
+def _of_json(line: str) -> str:
+    """The strings in a line that is a JSON object or string, each on lines of its own; any other line as it is."""
+    start = line.find('{"', 0, 200) if line.rstrip().endswith("}") else -1
+    if start < 0:
+        bare = line.strip()
+        if not (len(bare) > 2 and bare[0] == bare[-1] == '"' and "\\n" in bare):
+            return line
+        start = line.index('"')
+    if len(line) > MAX_JSON_CHARS:
+        return line
+    try:
+        return "\n".join(_strings(json.loads(line[start:])))
+    except (ValueError, RecursionError):
+        return line
+
+
+def _strings(value: object, name: str = "") -> Iterator[str]:
+    """The strings of a JSON value in order; one of a single word keeps its name, which says what it is of."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield from _strings(part, str(key))
+    elif isinstance(value, list):
+        for part in value:
+            yield from _strings(part, name)
+    elif isinstance(value, str):
+        yield value if not name or " " in value or "\n" in value else f"{name}: {value}"
+
+
+# --- log prefixes -----------------------------------------------------------------------------------------
+
+# What loggers, launchers and containers put in front of a line; several may stand one behind the other.
+_PREFIX = re.compile(
+    r"(?:"
+    r"\[?(?:[Rr]ank|default|worker)[ _-]?[0-9]{1,4}\]?:?(?=[\s\[(]) ?"
+    r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}[.,0-9]{0,12}(?:Z|[+-][0-9]{2}:?[0-9]{2})?:? ?"
+    r"|\[?[0-9]{2}:[0-9]{2}:[0-9]{2}[.,0-9]{0,10}\]?:? "
+    r"|\([A-Za-z_][\w ]{0,60}pid=[0-9]{1,9}[^)\n]{0,40}\) ?"
+    r"|(?:ERROR|WARNING|INFO|WARN|DEBUG|CRITICAL|stderr|stdout)[ :]{1,3}(?:[0-9]{2}-[0-9]{2} [0-9:.]{8,16} )?"
+    r"|\[[\w./-]{1,80}:[0-9]{1,6}\] ?"
+    r"|[EWIF][0-9]{4} [0-9:.]{8,18} +[0-9]{1,9} [\w./-]{1,160}:[0-9]{1,6}\] ?(?:\[[0-9]{1,5}/[0-9]{1,5}\] ?)?"
+    r"|(?<![\w.-])[A-Za-z][\w.-]{0,60} {1,8}\| ?"
+    r"|#[0-9]{1,4} [0-9]{1,6}\.[0-9]{1,4} "
+    r"|E {3,12}|> ?"
+    r"){1,6}"
+)
+
+
+def bare_lines(text: str) -> list[str]:
+    """The lines of a cleaned text without what a logger, a launcher, a container or a mail put in front of them."""
+    lines = text.split("\n")
+    return [line[m.end() :] if (m := _PREFIX.match(line, 0, 400)) else line for line in lines]
+
+
+@dataclass(frozen=True)
+class FlatText:
+    """A text as one line with single blanks, so that a pattern finds what a terminal or a chat broke in two."""
+
+    text: str
+    starts: tuple[int, ...]
+
+    def line_of(self, at: int) -> int:
+        """The number (from 0) of the line that position `at` of `text` came from."""
+        return max(0, bisect.bisect_right(self.starts, at) - 1)
+
+
+def flat_text(lines: Iterable[str]) -> FlatText:
+    """The lines one behind the other, each run of blanks as one."""
+    parts, starts, at = [], [], 0
+    for line in lines:
+        starts.append(at)
+        words = " ".join(line.split())
+        if words:
+            parts.append(words)
+            at += len(words) + 1
+    return FlatText(" ".join(parts), tuple(starts))
+
+
+MAX_NEAR = 5_000
+
+
+def near(
+    pattern: re.Pattern[str], text: str, word: str, *, before: int = 600, after: int = 1_600
+) -> Iterator[re.Match[str]]:
+    """The matches of `pattern` around each place where the plain `word` stands; their positions are those of `text`.
+
+    A search for a word is many times faster than one for a pattern, and a pattern sees a bounded piece of the text. A
+    match has to begin or end beside the word. At most `MAX_NEAR` places are looked at.
+    """
+    at, last = text.find(word), -1
+    for _ in range(MAX_NEAR):
+        if at < 0:
+            return
+        start = max(last, at - before, 0)
+        for m in pattern.finditer(text, start, at + len(word) + after):
+            if m.start() > at:
+                break
+            if m.end() > at:
+                yield m
+                last = m.end()
+                break
+        at = text.find(word, max(at + len(word), last))
 
 
 def _is_binary(text: str) -> bool:

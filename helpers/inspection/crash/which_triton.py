@@ -73,13 +73,16 @@ class TritonEvidence:
     facts: tuple[Fact, ...] = ()
 
     def words(self) -> str:
-        """`3.5.1`, `3.5.0 or 3.5.1 (of 7 releases read, …)`, `none of the releases read` or `not known`."""
+        """`3.5.1`, `3.5.0 or 3.5.1, if it is one of the 7 releases read …`, `none of the releases read` or `not known`."""
         if self.stated:
             return self.stated
         if not self.candidates:
             return "none of the releases read" if self.contradictions else "not known"
         releases = triton_lines()["releases"]
-        return f"{' or '.join(self.candidates)} (of {len(releases)} releases read, {releases[0]} to {releases[-1]})"
+        return (
+            f"{' or '.join(self.candidates)}, if it is one of the {len(releases)} releases read ({releases[0]} to "
+            f"{releases[-1]})"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +119,8 @@ def _releases_of(line: str, code: str) -> set[str]:
 
 # --- frames -----------------------------------------------------------------------------------------------
 
-_FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:, in ([^\s(]{1,120}))?([^\n]{0,400})')
+# Python's own dump of a dead process has no comma before `in`.
+_FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:,? in ([^\s(]{1,120}))?([^\n]{0,400})')
 _CARETS = re.compile(r"[\^~]{2,}")
 
 
@@ -256,10 +260,13 @@ _HINTS = (
     ("python_version", DERIVED, re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
     ("ptxas_version", STATED, re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, V([0-9.]{4,12})")),
     ("ptxas_version", STATED,
-     re.compile(r"ptxas(?:-blackwell)?(?: version)?[ :=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
+     re.compile(r"ptxas(?:-blackwell)?(?: version| is(?: at(?: version)?)?)?[ :=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
     ("ptxas_ptx_version", STATED, re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
     ("cuda_of_ptxas", HINT, re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
 )  # fmt: skip
+
+# The version that follows is of this program, not of ptxas.
+_NOT_PTXAS = re.compile(r"nvcc: NVIDIA|cuobjdump: NVIDIA|nvdisasm: NVIDIA|nvcc (?:-V|--version)")
 
 
 def version_facts(text: str) -> dict[str, Fact]:
@@ -268,5 +275,7 @@ def version_facts(text: str) -> dict[str, Fact]:
     found: dict[str, Fact] = {}
     for name, how, pattern in _HINTS:
         if name not in found and (m := pattern.search(edges)):
+            if "Cuda compilation tools" in m[0] and _NOT_PTXAS.search(edges[max(0, m.start() - 300) : m.start()]):
+                name = "cuda_tools"
             found[name] = Fact(name, m[1].rstrip(".+"), how, m[0].strip()[:MAX_EXCERPT])
     return found
