@@ -40,8 +40,8 @@ def test_numbers_of_warps_and_stages_override_the_table_s():
 def parse(command):
     """The Choice that the command line in `command` makes."""
     words = shlex.split(command)
-    assert words[:3] == ["python", "-m", "helpers"]
-    context = cli.commands["compile"].make_context("compile", words[4:])
+    assert words[:2] == ["register-cliff", "compile"]
+    context = cli.get_command(None, "compile").make_context("compile", words[2:])
     context.params.pop("as_json")
     (choice,) = choices_of(context.params)
     return choice
