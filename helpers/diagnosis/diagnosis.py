@@ -116,6 +116,8 @@ def facts_of(log: CrashLog, first: Failure | None) -> dict[str, str | int]:
     }
     if first is not None:
         facts |= _facts_of_failure(first)
+        if first.kind == "candidate_dropped":
+            facts["num_warps"] = None  # which configuration it was, the number does not say
     return {name: value for name, value in facts.items() if value not in (None, "")}
 
 

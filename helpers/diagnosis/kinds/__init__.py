@@ -23,7 +23,7 @@ from helpers.diagnosis.kinds import (
     slow,
     toolchain,
 )
-from helpers.diagnosis.kinds.model import NO_FAILURE, STATED_FAILURE, Failure, Kind
+from helpers.diagnosis.kinds.model import NO_FAILURE, STATED_FAILURE, Failure, Kind, Wording
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 from helpers.inspection.crash.ptxas_runs import Complaint, PtxasRun
@@ -39,6 +39,8 @@ MAX_FAILURES = 200
 MAX_EACH = 2_000
 _PTXAS_WORDINGS = tuple(w for family in FAMILIES for w in family.PTXAS_WORDINGS)
 _WORDINGS = tuple(w for family in FAMILIES for w in family.WORDINGS)
+# Words of ptxas that a caller quotes without its name.
+_QUOTED = tuple(w for w in _PTXAS_WORDINGS if w.hint)
 # A failure whose words say less than those of another in the same log, and that mean the same one.
 _FOLLOWS_FROM = {"frontend_error": {"amd_compiler", "feature_not_on_target", "slow_compile"}, "launch_resources": set(),
                  "slow_compile": {"candidate_dropped"}}  # fmt: skip
@@ -60,7 +62,9 @@ class Found:
 def find_failures(log: CrashLog) -> Found:
     """What failed in a log, or what it states instead of a failure; nothing where it states nothing known."""
     stated = [f for run in log.runs if (f := _of_run(run)) is not None]
-    stated += _of_text(log)
+    stated += _of_text(log, _WORDINGS)
+    if not any(f.kind != "ptxas_error" for f in stated):
+        stated += _of_text(log, _QUOTED)
     deaths = [*ptxas_died.recognise(log, stated)]
     stated = [f for f in stated if f.kind != "died"] + deaths
     for family in (other_compilers, mlir, known_ptxas_faults):
@@ -123,13 +127,13 @@ def _code(text: str) -> str | None:
     return code if code[1:].isdigit() and len(code) == 5 else None
 
 
-def _of_text(log: CrashLog) -> list[Failure]:
+def _of_text(log: CrashLog, wordings: tuple[Wording, ...]) -> list[Failure]:
     found = []
-    for words in _WORDINGS:
+    for words in wordings:
         for count, m in enumerate(near(words.pattern, log.flat.text, words.hint)):
             failure = words.failure(m, log.flat.line_of(m.start()))
             resource = {"shared_memory": "shared memory", "tensor_memory": "tensor memory", "threads": "threads"}.get(words.kind)
-            found.append(replace(failure, resource=resource) if resource else failure)
+            found.append(replace(failure, resource=resource, code=_code(m.string[max(0, m.start() - 12) : m.end()])))
             if count >= MAX_EACH:
                 break
     return found

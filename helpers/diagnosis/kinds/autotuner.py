@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import bisect
 import re
-from collections.abc import Iterable
 from dataclasses import replace
 
 from helpers.diagnosis.kinds.model import NO_FAILURE, Answer, Failure, Kind, Suggestion
@@ -11,55 +11,58 @@ from helpers.inspection.crash.crash_log import CrashLog
 
 PTXAS_WORDINGS = ()
 WORDINGS = ()
-# Words of autotuners that say: this one is left out.
-_DROPPED = re.compile(
-    r"Ignoring this choice|[Ss]kipping (?:this )?(?:failing )?(?:config|choice|candidate)|(?:config|choice|candidate)s? (?:is |was |were )?"
-    r"(?:skipped|dropped|ignored|discarded)|, (?:skipped|ignored)\b|^ignored\b|\(config skipped\)|Autotuning failed with|[Ff]ailure occurred "
-    r"when compiling fusion|while (?:auto)?tuning|Runtime error during autotuning|benchmarking failed[^\n]{0,60}(?:skip|ignor)|"
-    r"config [^\n]{1,300} failed|configuration [^\n]{1,200} failed"
+# Words of autotuners that leave a configuration out: in front of what it failed of, and behind it.
+_HEAD = re.compile(
+    r"[Ss]kipping (?:this )?(?:failing )?(?:config|choice|candidate)|Autotuning failed with|[Ff]ailure occurred when compiling fusion|"
+    r"Runtime error during autotuning|config(?:uration)? [^\n]{1,400} failed|while (?:auto)?tuning|benchmarking (?:of )?[^\n]{0,200}failed"
 )
+_TAIL = re.compile(
+    r"Ignoring this choice|(?:config|choice|candidate)s? (?:is |was |were )?(?:skipped|dropped|ignored|discarded)|, (?:skipped|ignored)\b|"
+    r"^ignored\b|[Ss]kipping (?:it|this)|moving on|trying the next"
+)
+# One of these is in each of the patterns above.
+_WORDS = ("kip", "gnor", "Autotuning failed", "Failure occurred", "failure occurred", "autotuning", "tuning", "config", "benchmarking",
+          "dropped", "discarded", "moving on", "trying the next")  # fmt: skip
 # Words that say: it went on.
 _WENT_ON = re.compile(
     r"AUTOTUNE \w+\(|best config|best of \d+|best=Config|[Aa]utotuning complete|finished after|Ignoring this choice|ignored, \d+ left|"
     r"[Ss]kipping config|skipped|serving on|step \d+ |Compiling \d+ configs"
 )
-_FATAL = re.compile(r"^(?:[\w.]{0,120}(?:Error|Exception|OutOfResources)): |^Traceback \(most recent|^\S{0,40}error {0,4}:")
-_BEFORE, _AFTER = 8, 12
+_REACH = 12
+# Kinds of a candidate's own compile or launch; a build, or a compiler that dies, is none.
+_OF_A_CANDIDATE = ("register_exhaustion", "register_cap_too_low", "shared_memory", "tensor_memory", "threads", "launch_resources",
+                   "ptxas_error", "illegal_instruction", "internal_error", "frontend_error", "feature_not_on_target")  # fmt: skip
 
 
 def dropped(log: CrashLog, failures: list[Failure]) -> list[Failure]:
     """The failures, those of dropped candidates marked as `candidate_dropped`.
 
-    A failure is a candidate's where an autotuner says so beside it: in its own line, or in a line near it with nothing
-    of another failure between.
+    A failure is a candidate's where an autotuner says so in its line, in front of it or behind it, with no traceback
+    between the two: what is raised was not dropped.
     """
-    spoken = [i for i, line in enumerate(log.bare) if _DROPPED.search(line[:4_000])]
-    if not spoken:
+    if not failures or not any(word in log.flat.text for word in _WORDS):
         return failures
-    went_on = any(_WENT_ON.search(line[:4_000]) for line in log.bare)
-    result = []
-    for failure in failures:
-        beside = went_on and failure.kind != "died" and _beside(log, failure, spoken)
-        result.append(
-            replace(failure, kind="candidate_dropped", details={**failure.details, "of": failure.kind}) if beside else failure
-        )
-    return result
+    lines = [line[:4_000] for line in log.bare]
+    heads = [i for i, line in enumerate(lines) if _HEAD.search(line)]
+    tails = [i for i, line in enumerate(lines) if _TAIL.search(line)]
+    if not heads and not tails or not any(_WENT_ON.search(line) for line in lines):
+        return failures
+    return [_marked(f) if f.kind in _OF_A_CANDIDATE and _beside(lines, f.at, heads, tails) else f for f in failures]
 
 
-def _beside(log: CrashLog, failure: Failure, spoken: list[int]) -> bool:
-    for place in spoken:
-        if place == failure.at:
-            return True
-        between = log.bare[min(place, failure.at) + 1 : max(place, failure.at)]
-        if -_BEFORE <= failure.at - place <= _BEFORE + _AFTER and not _raised(log, failure, place) and len(between) <= _AFTER:
-            return True
-    return False
+def _marked(failure: Failure) -> Failure:
+    return replace(failure, kind="candidate_dropped", details={**failure.details, "of": failure.kind})
 
 
-def _raised(log: CrashLog, failure: Failure, place: int) -> bool:
-    """Whether a traceback stands between an autotuner's word and the failure: then it was raised, not dropped."""
-    low, high = min(place, failure.at), max(place, failure.at)
-    return any("Traceback (most recent" in line for line in log.bare[low:high])
+def _beside(lines: list[str], at: int, heads: list[int], tails: list[int]) -> bool:
+    head = heads[bisect.bisect_right(heads, at) - 1] if heads and heads[0] <= at else None
+    tail = tails[bisect.bisect_left(tails, at)] if tails and tails[-1] >= at else None
+    return any(
+        place is not None
+        and abs(place - at) <= _REACH
+        and not any("Traceback (most recent" in line for line in lines[min(place, at) : max(place, at)])
+        for place in (head, tail)
+    )
 
 
 def _dropped(log: CrashLog, failure: Failure) -> Answer:

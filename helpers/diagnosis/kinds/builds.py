@@ -75,6 +75,9 @@ _ZERO = re.compile(r"(?<![0-9])0 errors?")
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """A failed build, where no compiler of a GPU kernel says why."""
+    gpu = log.speaks("nvcc") or bool(log.compiled.functions)
+    if not gpu:
+        return
     lines = log.bare
     stopped = next((i for i, line in enumerate(lines) if _STOPPED.search(line[:600]) and not _ZERO.search(line[:600])), None)
     reasons = []
@@ -85,8 +88,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
                 break
         if len(reasons) >= 200:
             break
-    gpu = log.speaks("nvcc") or bool(log.compiled.functions)
-    if not gpu or (stopped is None and not any(r.name in ("missing", "link", "source") for _, r, _ in reasons)):
+    if (stopped is None and not any(r.name in ("missing", "link", "source") for _, r, _ in reasons)):
         return
     if not reasons and stopped is None:
         return
@@ -119,6 +121,6 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
     )  # fmt: skip
 
 
-KINDS = (Kind("build_failed_elsewhere", "the build failed; what ptxas says in the log is no failure", _build, BUILD),)
+KINDS = (Kind("build_failed_elsewhere", "the build failed, and not by what ptxas says in the log", _build, BUILD),)
 
 __all__ = ["KINDS", "PTXAS_WORDINGS", "REASONS", "WORDINGS", "recognise"]

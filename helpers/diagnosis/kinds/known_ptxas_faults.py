@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.diagnosis.kinds.model import LIKELY, Answer, Failure, Kind, Suggestion
-from helpers.diagnosis.kinds.words import NVIDIA, ptx_verbs
+from helpers.diagnosis.kinds.words import NVIDIA, is_triton, ptx_verbs
 from helpers.inspection.crash.crash_log import CrashLog
 
 PTXAS_WORDINGS = ()
@@ -74,7 +74,7 @@ def releases_named(log: CrashLog) -> tuple[str, ...]:
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """Wrong results under a ptxas with a fault of the table."""
     flat = log.flat.text
-    wrong = _WRONG.search(flat)
+    wrong = _WRONG.search(flat) if "ptxas" in flat or "CUDA" in flat else None
     if wrong is None or not (_HOPPER.search(flat) or (log.arch or "").startswith("sm_90")):
         return
     named = releases_named(log)
@@ -99,6 +99,12 @@ def _said_right(log: CrashLog, release: str) -> bool:
     return any(release in line[:2_000] and _RIGHT.search(line[:2_000]) for line in log.bare[:20_000])
 
 
+def _thread(log: CrashLog, fault: Fault) -> str:
+    """Where a fault was reported; a thread of a tool that the log does not show is left to the evidence."""
+    parts = [part for part in fault.evidence.split("; ") if is_triton(log) or "triton" not in part]
+    return f": {'; '.join(parts)}" if parts else ""
+
+
 def _wrong_code(log: CrashLog, failure: Failure) -> Answer:
     bad, better = failure.detail("bad"), failure.detail("better")
     faults = [f for f in known_faults() if f.id in (failure.detail("faults") or "").split(",")]
@@ -107,11 +113,11 @@ def _wrong_code(log: CrashLog, failure: Failure) -> Answer:
         + (f", and says that {better} is right" if better else "")
     ]
     if failure.detail("marked"):
-        because += [f"a known fault of ptxas on Hopper: {f.what} (reported: {f.evidence})" for f in faults]
+        because += [f"a known fault of ptxas on Hopper: {f.what} (reported{_thread(log, f)})" for f in faults]
     else:
         because.append(
             "ptxas of that release is known to write wrong code for some kernels on Hopper; which of these faults it is, if any, "
-            "the log does not say: " + "; ".join(f"{f.what} (reported: {f.evidence})" for f in faults)
+            "the log does not say: " + "; ".join(f"{f.what} (reported{_thread(log, f)})" for f in faults)
         )
     newest = max((f.mended for f in faults), key=version)
     seen_good = ", ".join(dict.fromkeys(g for f in faults for g in f.good))

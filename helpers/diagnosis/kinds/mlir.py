@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from helpers.diagnosis.kinds.model import Answer, Failure, Kind, Suggestion
 from helpers.diagnosis.kinds.words import OWNER, TRITON, chip_words, is_triton, kernel_of, maker, spec_verbs, triton_words
 from helpers.inspection.crash.crash_log import CrashLog
-from helpers.inspection.crash.pasted_text import near
+from helpers.inspection.crash.pasted_text import near, near_any
 
 PTXAS_WORDINGS = ()
 WORDINGS = ()
@@ -52,6 +52,7 @@ _PYTHON = re.compile(
     r"(?:[A-Za-z_][\w.]{0,80}\.)?(?P<error>CompilationError|CompileTimeAssertionFailure|UnsupportedLanguageConstruct): ?"
     r"(?P<place>at [0-9]{1,6}:[0-9]{1,5}:)?"
 )
+_PYTHON_ERRORS = ("CompilationError:", "CompileTimeAssertionFailure:", "UnsupportedLanguageConstruct:")
 _DIED = re.compile(r"Fatal Python error: (?P<said>Aborted|Segmentation fault|Illegal instruction)")
 _STAGE = re.compile(r"line (?P<line>[0-9]{1,6}),? in (?P<stage>make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir|amdgcn|hsaco))\b|"
                     r"(?P<stage2>make_(?:ttir|ttgir|llir|ptx)) \(")  # fmt: skip
@@ -150,7 +151,7 @@ def _plain(flat: str) -> _Part | None:
 
 def _python(log: CrashLog) -> _Part | None:
     """A CompilationError's place and its last line, which holds the reason; the source between is left out."""
-    m = _PYTHON.search(log.text)
+    m = next(iter(near_any(_PYTHON, log.text, _PYTHON_ERRORS, before=120, after=60)), None)
     if m is None:
         return None
     after = [line.strip() for line in log.text[m.end() : m.end() + 6_000].split("\n")]

@@ -24,12 +24,14 @@ POWERS = (1, 2, 4, 8, 16, 32)
 WARP_COUNTS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 
 PTXAS_WORDINGS = (
-    wording("register_exhaustion", r"Register allocation failed with register count of ?'(?P<asked>[0-9]{1,4})'"),
+    wording("register_exhaustion", r"Register allocation failed with register count of ?'(?P<asked>[0-9]{1,4})'",
+            "Register allocation failed"),
     wording("register_exhaustion", r"\(C7600\)[^\n]{0,300}"),
     wording(
         "register_cap_too_low",
         r"Insufficient registers \((?P<asked>[0-9]{1,4})\) to compile instruction(?: at line (?P<ptx_line>[0-9]{1,9}))? "
         r"in ?function ?(?P<function>\S{1,300}?)\. ?Try to ?compile with register target of (?P<needed>[0-9]{1,4})",
+        "Insufficient registers",
     ),
     wording("register_cap_too_low", r"Insufficient registers \((?P<asked>[0-9]{1,4})\)|\(C7602\)[^\n]{0,300}"),
     wording(

@@ -260,13 +260,13 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
     because = [f"{who} says: {failure.message}" if log.runs or failure.detail("cuda") else f"the driver says: {failure.message}"]
     if version and current:
         because.append(f"the PTX is of version {version}, and this ptxas reads versions up to {current}: it is the older one")
-    driver = log.speaks("the CUDA driver's linker", "nvJitLink", "Numba") or "unsupported toolchain" in failure.message
+    driver = _inside_the_driver(log, failure)
     helps: list[Suggestion] = []
     if driver:
         helps.append(Suggestion(
             "a newer driver, or a CUDA toolkit for the kernel's compiler that is no newer than the driver's CUDA "
             "(nvidia-smi names it)",
-            "here the ptxas is the one inside the driver, or of nvJitLink: it reads PTX up to its own version",
+            "here the ptxas is the one inside the driver, or of a library such as nvJitLink: it reads PTX up to its own version",
             "the message; NVIDIA's page on CUDA compatibility",
         ))  # fmt: skip
     elif is_triton(log):
@@ -291,6 +291,16 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
         "two parts of the toolchain are of different ages; no compiler is at fault",
         _versions_wanted(log),
         spec_verbs(log, "matrix"),
+    )
+
+
+def _inside_the_driver(log: CrashLog, failure: Failure) -> bool:
+    """Whether the ptxas that refused is a library's or the driver's: it names its input so, or the driver's error stands there."""
+    return (
+        log.speaks("the CUDA driver's linker", "nvJitLink", "Numba")
+        or "unsupported toolchain" in failure.message
+        or "CUDA_ERROR_UNSUPPORTED_PTX_VERSION" in log.text
+        or "ptxas application ptx input" in log.text
     )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from helpers.inspection.crash.pasted_text import MAX_CHARS, FlatText, bare_lines, clean_text, flat_text, ptx_block
+from helpers.inspection.crash.pasted_text import MAX_CHARS, FlatText, bare_lines, clean_text, flat_text, near, near_any, ptx_block
 from helpers.inspection.crash.ptxas_runs import ABORTED, PtxasRun, ptxas_runs, split_command
 from helpers.inspection.crash.speakers import Speaker, find_speakers
 from helpers.inspection.crash.which_triton import (
@@ -40,27 +40,27 @@ _EXCEPTION = re.compile(
     r":(?= ?([^\n]{0,600}))",
     re.ASCII,
 )
+_EXCEPTION_ENDS = ("Error:", "Exception:", "Failure:", "Construct:", "OutOfResources:")
 # The exception that carries a compiler's failure goes before the one that a caller makes of it.
 _CARRIERS = ("PTXASError", "OutOfResources")
 _COMMAND = re.compile(r"(\S{0,400}ptxas(?:-blackwell)?(?:\.exe)?)[\"']? ([^\n]{1,3000})")
 _SM = r"(sm_[0-9]{2,3}[af]?)"
 # Each of these names the chip that the failing compile was for; a threshold ("requires .target sm_80") never does.
-_GPU_NAME = re.compile(rf"--gpu-name(?:=|[ ]|', '|\", \")[\"']?{_SM}")
 _ARCH_SAID = (
-    re.compile(rf"Compiling entry function '[^'\n]{{0,500}}' for '{_SM}'"),
-    _GPU_NAME,
-    re.compile(rf"not supported on \.target '{_SM}'"),
-    re.compile(rf"cannot be compiled for architecture '{_SM}'"),
-    re.compile(rf"(?m)^[^\n]{{0,200}}?(?<!requires )\.target[ \t]{{1,8}}'?{_SM}(?! or higher)"),
-    re.compile(r"Value '(sm_[0-9]{2,4}[a-z]?)' is not defined for option 'gpu-name'"),
-    re.compile(r"Cannot find option named '(sm_[0-9]{2,4}[a-z]?)'"),
-    re.compile(r"Unsupported gpu architecture '((?:sm|compute)_[0-9]{2,4}[a-z]?)'"),
-    re.compile(rf"-mcpu[= ]{_SM}"),
-    re.compile(rf"target architecture: {_SM}"),
-    re.compile(r"(?:ttg|triton_gpu)\.target\"? = \"cuda:([0-9]{2,3})\""),
-    re.compile(r"(?:-mcpu[= ]|amdgcn-amd-amdhsa--|--offload-arch=|GPUTarget\([\"']hip[\"'], ?[\"'])(gfx[0-9a-f]{3,5})"),
-    re.compile(r"GPUTarget\(\s{0,4}(?:backend=)?[\"']cuda[\"'],\s{0,4}(?:arch=)?([0-9]{2,3})\b"),
-)
+    ("Compiling entry function", re.compile(rf"Compiling entry function '[^'\n]{{0,500}}' for '{_SM}'")),
+    ("--gpu-name", re.compile(rf"--gpu-name(?:=|[ ]|', '|\", \")[\"']?{_SM}")),
+    ("not supported on", re.compile(rf"not supported on \.target '{_SM}'")),
+    ("cannot be compiled", re.compile(rf"cannot be compiled for architecture '{_SM}'")),
+    (".target", re.compile(rf"(?<!requires )\.target[ \t]{{1,8}}'?{_SM}(?! or higher)")),
+    ("is not defined", re.compile(r"Value '(sm_[0-9]{2,4}[a-z]?)' is not defined for option 'gpu-name'")),
+    ("Cannot find option", re.compile(r"Cannot find option named '(sm_[0-9]{2,4}[a-z]?)'")),
+    ("gpu architecture", re.compile(r"Unsupported gpu architecture '((?:sm|compute)_[0-9]{2,4}[a-z]?)'")),
+    ("-mcpu", re.compile(rf"-mcpu[= ]{_SM}")),
+    ("target architecture", re.compile(rf"target architecture: {_SM}")),
+    (".target", re.compile(r"(?:ttg|triton_gpu)\.target\"? = \"cuda:([0-9]{2,3})\"")),
+    ("gfx", re.compile(r"(?:-mcpu[= ]|amdgcn-amd-amdhsa--|--offload-arch=|GPUTarget\([\"']hip[\"'], ?[\"'])(gfx[0-9a-f]{3,5})")),
+    ("GPUTarget", re.compile(r"GPUTarget\(\s{0,4}(?:backend=)?[\"']cuda[\"'],\s{0,4}(?:arch=)?([0-9]{2,3})\b")),
+)  # fmt: skip
 # What a build was told to compile for: the chip only where it is one.
 _BUILD_TARGETS = re.compile(r"(?:-arch[= ]|code=\[?\"?|-gencode=?\s?arch=compute_\d+[af]?,code=)(sm_[0-9]{2,3}[af]?)")
 _ARCH_HINT = re.compile(r"(?<![\w])(?<!\.target )(?<!\.target ')sm_?([0-9]{2,3}[af]?)(?![\w])", re.IGNORECASE)
@@ -77,6 +77,8 @@ _LAUNCH = re.compile(r"(?<![\w.])([A-Za-z_]\w{0,100})\[[^\]\n]{1,200}\]\(")
 _DEF = re.compile(r"\bat [0-9]{1,6}:[0-9]{1,5}:\n(?:[^\n]{0,300}\n){0,12}?[^\n]{0,100}?def ([A-Za-z_]\w{0,100})\(")
 _THREADS = re.compile(r"\.(?:req|max)ntid[ \t]{1,8}([0-9]{1,5})(?:, ?([0-9]{1,5}))?(?:, ?([0-9]{1,5}))?")
 _WARPS_SAID = re.compile(r"num[-_]warps['\"]?(?: ?= ?|: ?| )([0-9]{1,2})(?![0-9])")
+# In front of a number of warps: it is a configuration's that an autotuner timed, chose or dropped.
+_OF_ANOTHER = re.compile(r"[0-9] ms\b|\bbest\b|Config\(|candidate|choice")
 _CAP = re.compile(
     r"\.maxnreg[ \t]{1,8}([0-9]{1,4})|--?maxrregcount[= ]([0-9]{1,4})|(?<!\w)maxnreg['\"]?[=:] ?([0-9]{1,4})"
 )
@@ -237,10 +239,10 @@ def _any_command(body: str) -> str | None:
 
 def _arch(body: str, command: str | None, facts: list[Fact]) -> str | None:
     for source in filter(None, (command, body)):
-        for pattern in _ARCH_SAID:
-            if m := pattern.search(source):
+        for word, pattern in _ARCH_SAID:
+            if m := next(near(pattern, source, word, before=600, after=200), None):
                 name = f"sm_{m[1]}" if m[1].isdigit() else m[1].replace("compute_", "sm_")
-                facts.append(Fact("arch", name, STATED, m[0].strip()[-200:]))
+                facts.append(Fact("arch", name, STATED, m[0].strip()[:200]))
                 return name
     targets = {m[1]: m[0] for m in _BUILD_TARGETS.finditer(body[:2_000_000])}
     if len(targets) == 1:
@@ -277,6 +279,8 @@ def _warps(ptx: str | None, body: str, facts: list[Fact]) -> int | None:
             return threads // 32
     said: dict[str, str] = {}
     for m in _WARPS_SAID.finditer(body):
+        if _OF_ANOTHER.search(body, max(body.rfind("\n", 0, m.start()), m.start() - 400, 0), m.start()):
+            continue
         said.setdefault(m[1], m[0])
         if len(said) > 1:
             return None  # an autotuner's list, or a table: which one failed is not said
@@ -289,9 +293,9 @@ def _warps(ptx: str | None, body: str, facts: list[Fact]) -> int | None:
 def _exception(body: str) -> Fact | None:
     """The exception that carried a compiler's failure, or the last one named."""
     last = None
-    for count, m in enumerate(_EXCEPTION.finditer(body)):
+    for m in near_any(_EXCEPTION, body, _EXCEPTION_ENDS, before=300, after=60):
         name = m[1].rsplit(".", 1)[-1]
         last = Fact("exception", name, STATED, m[0].strip()[:200])
-        if name in _CARRIERS or count > 2_000:
+        if name in _CARRIERS:
             break
     return last

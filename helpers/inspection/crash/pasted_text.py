@@ -14,7 +14,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["MAX_CHARS", "CleanText", "FlatText", "bare_lines", "clean_text", "decode_log", "flat_text", "near", "ptx_block"]
+__all__ = ["MAX_CHARS", "CleanText", "FlatText", "bare_lines", "clean_text", "decode_log", "flat_text", "near", "near_any",
+           "ptx_block"]  # fmt: skip
 
 # A little over what the command line reads of a file, so that one text is cut once.
 MAX_CHARS = 20_001_000
@@ -49,6 +50,7 @@ _MARKS = re.compile(
     r"|(?=please share the reproducer above)",
     re.ASCII,
 )
+_MARK_WORDS = ("ptxas", "Repro command:", 'File "', "Traceback (most recent", "=" * 32, "please share the")
 _CUT_WORDS = "the log has {total:,} characters: the first and last {half:,} were read, {gone:,} between them were not"
 
 
@@ -98,7 +100,9 @@ def clean_text(text: str, *, max_chars: int = MAX_CHARS) -> CleanText:
         text = _TAB.sub("\t", _BREAK.sub("\n", text)).replace('\\"', '"').replace("\\'", "'").replace("\\\\", "\\")
         notes.append("line breaks written as \\n put back")
     text = text.translate(_PLAIN).replace("\x00", "")
-    return CleanText(_MARKS.sub("\n", text), tuple(notes))
+    # A search for plain words first: few lines have one.
+    marked = (_MARKS.sub("\n", line) if any(w in line for w in _MARK_WORDS) else line for line in text.split("\n"))
+    return CleanText("\n".join(marked), tuple(notes))
 
 
 def _of_json(line: str) -> str:
@@ -202,6 +206,14 @@ def near(
                 last = m.end()
                 break
         at = text.find(word, max(at + len(word), last))
+
+
+def near_any(
+    pattern: re.Pattern[str], text: str, words: Iterable[str], *, before: int = 600, after: int = 1_600
+) -> list[re.Match[str]]:
+    """The matches of `pattern` around each of several plain words, in the order of the text, each once."""
+    found = {m.start(): m for word in words for m in near(pattern, text, word, before=before, after=after)}
+    return [found[at] for at in sorted(found)]
 
 
 def _is_binary(text: str) -> bool:

@@ -84,7 +84,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
     ("clang", "kernel", (("clang", r"clang(?:\+\+)?(?:-[0-9]{1,2})?: (?:error|warning|fatal)|clang version [0-9]"),)),
     ("llc", "kernel", (("llc", r"Program arguments: \S{0,200}llc\b|(?:^|\n)\S{0,200}[\\/]?llc -m"),)),
     ("nvcc", "kernel", (
-        "Building CUDA object", "tmpxft_", "CUDACOMPILE", "Compiling CUDA source file", ".cu.o", ".cu.cc", "nvcc failed",
+        "Building CUDA object", "tmpxft_", "CUDACOMPILE", "Compiling CUDA source file", ".cu.o", "nvcc failed",
         ("nvcc", rf"nvcc (?:error|fatal|warning) {{0,4}}:|{_PATH}nvcc(?:\.exe)?(?![\w./\\-])|\bnvcc -"),
         ("' died", r"'(?:ptxas|cicc|nvlink|fatbinary|cudafe\+\+)' died"), (".cu(", r"\.cuh?\([0-9]+\): (?:error|warning)"),
         (".cu:", r"\.cuh?:[0-9]+:[0-9]+: (?:fatal )?error"),
