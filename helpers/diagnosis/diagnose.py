@@ -65,7 +65,7 @@ def _known(log: CrashLog, found: Found, first: Failure) -> Diagnosis:
 
 def _from_incidents(matches: tuple[Match, ...]) -> tuple[Suggestion, ...]:
     return tuple(
-        Suggestion(m.incident.remedy, f"this is {m.incident.name}: {m.incident.what}", m.incident.remedy_evidence)
+        Suggestion(m.incident.remedy, f"this is {m.incident.name}", m.incident.remedy_evidence)
         for m in matches
         if m.degree == SAME
     )
@@ -90,7 +90,7 @@ def _attach(log: CrashLog, answer: Answer) -> tuple[str, ...]:
 def _notes(log: CrashLog, found: Found, answer: Answer) -> list[str]:
     notes = [*log.notes, *answer.notes]
     others = [f for f in found.failures[1:] if f.kind != found.failures[0].kind]
-    if found.count > 1 and len(found.failures) > 1:
+    if len(found.failures) > 1 and CATALOGUE[found.failures[0].kind].rank < NO_FAILURE:
         kinds = ", ".join(dict.fromkeys(CATALOGUE[f.kind].public or f.kind for f in others))
         notes.append(
             f"{found.count} different failures are in this log; this is about the first"

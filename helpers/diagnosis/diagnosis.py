@@ -32,8 +32,8 @@ def printable(text: object) -> str:
     return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
 
 
-def facts_shown(diagnosis: Diagnosis) -> list[tuple[str, str]]:
-    """(name, value) of what was extracted, in reading order; what is not known is left out."""
+def facts_shown(diagnosis: Diagnosis, verbose: bool = True) -> list[tuple[str, str]]:
+    """(name, value) of what was extracted, in reading order; what is not known is left out, without `verbose` small print."""
     log, first = diagnosis.log, diagnosis.failure
     ptx, facts = log.ptx, diagnosis.facts
     spilled = facts.get("spill_store_bytes")
@@ -43,7 +43,7 @@ def facts_shown(diagnosis: Diagnosis) -> list[tuple[str, str]]:
         ("registers needed", facts.get("registers_needed")),
         ("arch", _arch_words(log, first)),
         ("Triton", log.triton.words() if log.speaks("Triton") and log.triton.words() != "not known" else None),
-        ("ptxas", log.value("ptxas_version") or log.value("ptxas_origin")),
+        ("ptxas", _ptxas_words(log)),
         ("torch", log.value("torch_version")),
         ("Python", log.value("python_version")),
         ("kernel", facts.get("kernel")),
@@ -58,7 +58,23 @@ def facts_shown(diagnosis: Diagnosis) -> list[tuple[str, str]]:
             f"{ptx.count(chr(10)):,} lines{', its end is missing' if log.ptx_cut else ''}" if ptx else None,
         ),
     ]
-    return [(name, printable(value)) for name, value in rows if value not in (None, "", ())]
+    return [
+        (name, printable(value))
+        for name, value in rows
+        if value not in (None, "", ()) and (verbose or name not in _SMALL_PRINT)
+    ]
+
+
+# Facts that `--verbose` adds: they name the run, not the failure.
+_SMALL_PRINT = ("torch", "Python", "exception", "flags", "PTX file")
+
+
+def _ptxas_words(log: CrashLog) -> str | None:
+    version = next((f for f in log.facts if f.name == "ptxas_version"), None)
+    if version is not None:
+        return version.value + ("" if version.how == "stated" else ", if that Triton brought its own")
+    cuda = log.value("cuda_of_ptxas")
+    return f"of CUDA {cuda}, by its path" if cuda else log.value("ptxas_origin")
 
 
 def _arch_words(log: CrashLog, first: Failure | None) -> str | None:
@@ -155,7 +171,7 @@ def as_text(diagnosis: Diagnosis, verbose: bool = False) -> str:
     out += [f"{diagnosis.kind}: {diagnosis.title}" if diagnosis.kind != "unknown" else "unknown", ""]
     for line in diagnosis.because:
         write.paragraph(line)
-    shown = facts_shown(diagnosis)
+    shown = facts_shown(diagnosis, verbose)
     if shown:
         out += ["", "what the log gives"]
         for name, value in shown:

@@ -106,8 +106,9 @@ def _of_run(run: PtxasRun) -> Failure | None:
 
 
 def _of_complaint(complaint: Complaint) -> Failure | None:
-    for text in dict.fromkeys((complaint.text, complaint.joined, complaint.glued)):
-        for words in _PTXAS_WORDINGS:
+    texts = tuple(dict.fromkeys((complaint.text, complaint.joined, complaint.glued)))
+    for words in _PTXAS_WORDINGS:
+        for text in texts:
             if m := words.pattern.search(text[:2_500]):
                 failure = words.failure(m, complaint.at)
                 whole = complaint.text if text == complaint.text else m[0]

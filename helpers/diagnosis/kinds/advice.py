@@ -8,8 +8,10 @@ from dataclasses import dataclass
 
 from helpers.diagnosis.kinds.model import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
 from helpers.diagnosis.kinds.words import kernel_of, spec_verbs
+from helpers.hardware import MAX_REGS_PER_THREAD, register_share
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.ptx.scan import is_trap_stub
+from helpers.inspection.ptxas import PtxasFunction
 
 PTXAS_WORDINGS = ()
 WORDINGS = ()
@@ -122,6 +124,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     if m := _SPILLED.search(log.flat.text):
         yield Failure("spill_warning", m["words"], at=log.flat.line_of(m.start()),
                       details={k: v for k, v in m.groupdict().items() if v and k != "words"})  # fmt: skip
+        return
     entry = log.compiled.entry
     if entry is not None and entry.regs_per_thread is not None:
         yield Failure("no_failure", f"ptxas compiled {entry.name}", details={"function": entry.name})
@@ -153,9 +156,17 @@ def report_lines(log: CrashLog) -> list[str]:
     for f in log.compiled.functions[:5]:
         if f.regs_per_thread is not None:
             spilled = f"{f.spill_store_bytes:,} B of spill stores" if f.spill_store_bytes else "no spills"
-            said.append(f"ptxas reports {f.name}: {f.regs_per_thread} registers, {spilled}")
+            said.append(f"ptxas reports {f.name}: {f.regs_per_thread} registers{_share_words(f)}, {spilled}")
     rest = sum(f.regs_per_thread is not None for f in log.compiled.functions[5:])
     return [*said, *([f"{rest} more functions are reported"] if rest else [])]
+
+
+def _share_words(f: PtxasFunction) -> str:
+    """For a kernel that spills below 255 registers: the number of threads that leaves exactly so many."""
+    if not f.spill_store_bytes or (f.regs_per_thread or 255) >= MAX_REGS_PER_THREAD:
+        return ""
+    warps = next((n for n in (4, 8, 12, 16, 20, 24, 28, 32) if register_share(n) == f.regs_per_thread), None)
+    return f" (as {32 * warps} threads leave)" if warps else ""
 
 
 def _coded_answer(log: CrashLog, failure: Failure) -> Answer:
@@ -173,7 +184,7 @@ def _coded_answer(log: CrashLog, failure: Failure) -> Answer:
         (*because, *report_lines(log)),
         tuple(helps),
         report_to="nobody",
-        report_why="advice is no failure; the kernel is built and its result is right",
+        report_why="advice is no failure: the kernel is built, and the advice is about its speed",
         go_on=_pressure(log),
     )
 
@@ -184,7 +195,7 @@ def _spill_warning(log: CrashLog, failure: Failure) -> Answer:
     return Answer(
         (
             f"ptxas warns: {failure.message}",
-            f"a warning: the kernel is built and right, and moves values through local memory{amount}",
+            f"a warning: the kernel is built; a spill costs time, not correctness{amount}",
         ),
         (
             Suggestion(

@@ -98,6 +98,15 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     yield Failure("build_failed_elsewhere", message, at=at, details={"reason": reason.name if reason else ""})
 
 
+_SPILLS = (
+    Suggestion(
+        "apart from that, a kernel spills registers: fewer threads per block, a smaller tile or unroll, or a higher cap",
+        "a spill costs time and does not fail a build; a kernel that spills much also takes its compiler more memory and time",
+        "ptxas's report in the log",
+    ),
+)
+
+
 def _build(log: CrashLog, failure: Failure) -> Answer:
     reason = next((r for r in REASONS if r.name == failure.detail("reason")), None)
     compiled = report_lines(log)
@@ -108,10 +117,11 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
         because += compiled
     elif log.speaks("ptxas"):
         because.append("ptxas does not complain in the log")
+    spilling = next((f for f in log.compiled.functions if f.spill_store_bytes), None)
     helps = (Suggestion(reason.edit, reason.why, "general; the message itself"),) if reason else ()
     return Answer(
         tuple(because),
-        helps,
+        (*helps, *(_SPILLS if spilling else ())),
         (),
         "the project that is built" if reason and reason.name in ("missing", "source", "link") else "nobody yet",
         "its build is at fault, not the compiler of the kernels" if reason and reason.name != "crashed"

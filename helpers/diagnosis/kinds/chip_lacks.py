@@ -204,7 +204,7 @@ def _newer_chip(floor: str | None, known: Feature | None) -> Suggestion:
         chip = known_chip(least)
         words = f" ({chip.generation} and later)" if chip else ""
         return Suggestion(f"a GPU with {least} or higher{words}", "the feature is in the chip", "the message's own threshold")
-    return Suggestion("a GPU that has it" + (f": {known.has.split(':')[0]}" if known else ""),
+    return Suggestion("a GPU that has it" + (f": {known.has.split(':')[0].removesuffix(' only')}" if known else ""),
                       "the feature is in the chip", "PTX ISA, target notes of the instruction")  # fmt: skip
 
 

@@ -79,11 +79,6 @@ def _over(failure: Failure, unit: str) -> str:
     return f"{required:,} of {limit:,} {unit} are {required - limit:,} too many"
 
 
-def _kernel_words(log: CrashLog, failure: Failure) -> list[str]:
-    name = kernel_of(log, failure)
-    return [f"the kernel is {name}"] if name else []
-
-
 # --- shared memory ----------------------------------------------------------------------------------------
 
 
@@ -99,8 +94,7 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
         because += _chips_of(failure.limit)
     elif failure.detail("wanted"):
         because.append(f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say")
-    because += _kernel_words(log, failure)
-    helps = _inductor_memory() if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
+    helps = _inductor_memory(failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
     if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
         helps = (*helps, *_OWN_TILES)
     to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
@@ -138,12 +132,14 @@ def _triton_memory(failure: Failure) -> tuple[Suggestion, ...]:
     )
 
 
-def _inductor_memory() -> tuple[Suggestion, ...]:
+def _inductor_memory(failure: Failure) -> tuple[Suggestion, ...]:
     return (
         Suggestion(
             "smaller blocks and fewer stages for Inductor's template: for flex_attention by kernel_options (BLOCK_M, BLOCK_N, "
             "num_stages), for a matrix multiplication by its list of configurations",
-            "the template's candidates were written for chips with more shared memory",
+            "the template's candidates were written for chips with more shared memory"
+            if (failure.limit or 0) < LARGEST_SMEM_BYTES
+            else "for these shapes the template's candidates want more than any chip has",
             "the message's own numbers; the options are PyTorch's",
         ),
         Suggestion(
@@ -249,7 +245,6 @@ def _tensor_memory(log: CrashLog, failure: Failure) -> Answer:
         (
             f"Triton says: {failure.message}",
             _over(failure, "columns of tensor memory per SM") + "; the compile itself had succeeded",
-            *_kernel_words(log, failure),
         ),
         (
             Suggestion(

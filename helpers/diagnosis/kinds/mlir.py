@@ -71,7 +71,7 @@ STAGES = {
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """One failure of a compiler before ptxas, put together from its several lines."""
     flat = log.flat.text
-    parts = [part for part in (_crash(flat), _source_error(flat), _llvm(flat), _python(log), _plain(flat), _died(log)) if part]
+    parts = [part for part in (_crash(flat), _source_error(log), _llvm(flat), _python(log), _plain(flat), _died(log)) if part]
     if any(run.complaints for run in log.runs):
         # What a caller makes of a refusal by ptxas is no failure of its own.
         parts = [part for part in parts if part.weight < 3]
@@ -119,7 +119,8 @@ def _crash(flat: str) -> _Part | None:
     return None
 
 
-def _source_error(flat: str) -> _Part | None:
+def _source_error(log: CrashLog) -> _Part | None:
+    flat = log.flat.text
     at = flat.find(": error: ")
     for _ in range(_MAX_PLACES):
         if at < 0:
@@ -127,7 +128,11 @@ def _source_error(flat: str) -> _Part | None:
         place = _BEFORE_ERROR.search(flat[max(0, at - 330) : at])
         said = _AFTER_ERROR.split(flat[at + 9 : at + 420])[0].strip()
         if place and said and not said.startswith(_NOT_A_REASON):
-            return _Part(1, at, CRASHED, f"error: {said}", {**_at(place), "said": said})
+            line = log.bare[log.flat.line_of(at)].partition(": error: ")[2].strip()
+            # Behind the message stands the source line, on a line of its own unless breaks were lost.
+            message = line if line and said.startswith(" ".join(line.split())) else said
+            code = said[len(message) :].strip() if message != said else ""
+            return _Part(1, at, CRASHED, f"error: {message}", {**_at(place), "said": message, "code": code})
         at = flat.find(": error: ", at + 9)
     return None
 
@@ -272,6 +277,8 @@ def _places(log: CrashLog, failure: Failure) -> list[str]:
     if source and failure.detail("case") == CRASHED:
         own = source.rsplit(":", 1)[0].endswith((".py", ".mlir", ".ttir", ".ttgir", ".jl"))
         said.append(f"at {source}" + ("" if own else ": the compiler's own source, not the kernel's"))
+    if failure.detail("code") and failure.detail("case") == CRASHED:
+        said.append(f"the source line: {failure.detail('code')}")
     if failure.detail("pass"):
         said.append(f"in the pass {failure.detail('pass')}")
     if failure.detail("stage"):

@@ -10,6 +10,7 @@ from helpers.diagnosis.kinds.toolchain import lower_level, other_ptxas
 from helpers.diagnosis.kinds.words import NVIDIA, chip_words, maker, ptx_verbs
 from helpers.hardware import known_chip
 from helpers.inspection.crash.crash_log import CrashLog
+from helpers.inspection.crash.ptxas_runs import split_command
 
 # Programs of CUDA's own compilers; others that die are the build's business.
 _TOOLS = r"(?P<tool>ptxas(?:-blackwell)?|cicc|nvlink|fatbinary|cudafe\+\+|tileiras|nvvmd)"
@@ -111,7 +112,15 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
             kind = "ptxas_exit"
         else:
             continue  # an exit code beside words of ptxas adds nothing to them
-        yield replace(failure, kind=kind, signal=name, details=details)
+        command = _command_after(log, failure.at)
+        yield replace(failure, kind=kind, signal=name, details=details, command=command or None,
+                      ptx_path=split_command(command)[2] or None)  # fmt: skip
+
+
+def _command_after(log: CrashLog, at: int) -> str:
+    """The command that Triton prints a few lines behind the death."""
+    line = next((x for x in log.bare[at : at + 12] if x.startswith("Repro command:")), "")
+    return line[len("Repro command:") :].strip()[:4_000]
 
 
 def _silent(failure: Failure) -> bool:
@@ -171,7 +180,7 @@ def _killed(log: CrashLog, tool: str, because: list[str]) -> Answer:
         (
             Suggestion(
                 "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more memory",
-                "each ptxas of a large kernel takes gigabytes; the kernel of the system ends one when memory is full",
+                "each ptxas of a large kernel takes gigabytes; the operating system ends one when memory is full",
                 "general; `dmesg | grep -i oom` (or the container's memory limit) says whether it was so",
             ),
             Suggestion(
@@ -227,7 +236,7 @@ def _exit_answer(log: CrashLog, failure: Failure) -> Answer:
         Suggestion(
             "run the command by hand" + (" (it stands after `Repro command:`)" if log.ptxas_program else "")
             + " in a terminal: ptxas then says why",
-            "its words were lost on the way, not unsaid",
+            "what it printed is not in the log",
             "general",
         )
     ]  # fmt: skip

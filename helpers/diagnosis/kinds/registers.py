@@ -102,17 +102,24 @@ def _about_cap(log: CrashLog, asked: int) -> str:
     )
 
 
+def _counts(log: CrashLog) -> tuple[int, ...]:
+    """The numbers of warps that a kernel of this log's language may have."""
+    groups = log.speaks("CUTLASS DSL (CuTe)", "TileLang", "nvcc") and not is_triton(log)
+    return WARP_COUNTS if groups else POWERS
+
+
 def _cap_setters(log: CrashLog) -> str:
     if is_cuda_cpp(log):
         return "__launch_bounds__, -maxrregcount or setmaxnreg"
     if log.speaks("CUTLASS DSL (CuTe)", "TileLang", "cuTile", "TVM"):
         return "setmaxnreg or a launch bound"
-    return "maxnreg" if is_triton(log) else "maxnreg, --maxrregcount, a launch bound or setmaxnreg"
+    return "maxnreg" if is_triton(log) or "num_warps" in log.text else "maxnreg, --maxrregcount, a launch bound or setmaxnreg"
 
 
 def _raise_cap(log: CrashLog, asked: int) -> tuple[Suggestion, ...]:
-    triton = is_triton(log)
-    warps = warps_that_leave(asked, POWERS if triton else WARP_COUNTS)
+    triton, counts = is_triton(log), _counts(log)
+    option = "num_warps " if triton or "num_warps" in log.text else ""
+    warps = warps_that_leave(asked, counts)
     found = []
     if log.register_cap == asked:
         found.append(Suggestion(
@@ -123,10 +130,9 @@ def _raise_cap(log: CrashLog, asked: int) -> tuple[Suggestion, ...]:
         ))  # fmt: skip
     if warps and log.register_cap in (None, asked) and log.num_warps in (None, *warps):
         n = log.num_warps or warps[0]
-        fewer = max((m for m in (POWERS if triton else WARP_COUNTS) if m < n), default=1)
-        option = "num_warps " if triton else ""
+        fewer = max((m for m in counts if m < n), default=1)
         found.append(Suggestion(
-            f"{option}{fewer} instead of {n}" if triton else f"{fewer} warps instead of {n}",
+            f"{option}{fewer} instead of {n}" if option else f"{fewer} warps instead of {n}",
             f"{n} warps are {n * 32} threads, which leave {asked} registers each; {fewer} warps leave "
             f"{register_share(fewer)}",
             remedies.ARITHMETIC,
@@ -224,8 +230,7 @@ def _cap_too_low(log: CrashLog, failure: Failure) -> Answer:
         because.append(_about_cap(log, asked))
     helps = []
     if needed is not None:
-        counts = POWERS if triton else WARP_COUNTS
-        room = next((n for n in reversed(counts) if register_share(n) >= needed), None)
+        room = next((n for n in reversed(_counts(log)) if register_share(n) >= needed), None)
         words = f" ({room} warps leave {register_share(room)})" if room else ""
         raise_words = "raise or drop maxnreg" if triton else f"raise the cap ({_cap_setters(log)})"
         helps.append(Suggestion(
