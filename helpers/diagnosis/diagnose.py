@@ -5,6 +5,8 @@ Unknown is an answer; guessing is not. Nothing in the text is run, opened or tru
 
 from __future__ import annotations
 
+import re
+
 from helpers.diagnosis.diagnosis import Diagnosis, facts_of, producer_of
 from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.kinds import CATALOGUE, Found, find_failures
@@ -120,6 +122,28 @@ def _unknown(log: CrashLog, found: Found) -> Diagnosis:
     )
 
 
+# What is no compiler's failure and often taken for one: (words, what they say).
+_AT_RUN_TIME = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"CUDA out of memory|CUDA error: out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
+         "the GPU's main memory is full; smaller batches or less kept on the GPU help"),
+        (r"illegal memory access|misaligned address|Invalid __(?:global|shared|local)__ (?:read|write)",
+         "a kernel read or wrote outside its memory; compute-sanitizer says which one and where"),
+        (r"device-side assert", "an assertion in a kernel failed, mostly an index out of range; it says nothing about compiling"),
+        (r"no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|named symbol not found",
+         "the program has no machine code for this GPU: it was built for other chips, and a build for this one (or with PTX) helps"),
+        (r"unspecified launch failure", "a kernel broke off while it ran; compute-sanitizer says where"),
+        (r"NCCL|ProcessGroup", "processes waited for each other until a time limit"),
+        (r"Cannot find ptxas", "no ptxas was found where the caller looks (PATH, CUDA_HOME, TRITON_PTXAS_PATH)"),
+        (r"cannot be accessed from Triton \(cpu tensor\?\)", "a tensor on the CPU was handed to a kernel for the GPU"),
+        (r"ptxas too old", "the ptxas found is older than its caller wants; it falls back to the driver's own compiler"),
+        (r"Killed signal terminated program|internal compiler error: Killed",
+         "the compiler of the host code was killed; likely the machine ran out of memory, and fewer jobs at once help"),
+    )
+)  # fmt: skip
+
+
 def _why_unknown(log: CrashLog) -> str:
     if log.blank:
         return "the text is empty"
@@ -127,6 +151,9 @@ def _why_unknown(log: CrashLog) -> str:
         return "this is not text"
     if log.value("ptxas_gave_up"):
         return "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log"
+    for pattern, words in _AT_RUN_TIME:
+        if pattern.search(log.flat.text):
+            return f"an error at run time or before any compile, not one of a compiler: {words}"
     if log.exception:
         return (
             f"a Python error ({log.exception}), but nothing in the log is a failure of a compiler of GPU kernels that this "

@@ -46,7 +46,8 @@ ADVICE = (
         r"'setmaxnreg' ignored; unable to determine register count at entry",
         "setmaxnreg was dropped in silence: ptxas does not know how many registers a thread has at entry, so the split between warp "
         "groups does not happen",
-        "give the kernel a launch bound: __launch_bounds__(threads, 1), in PTX .maxntid (or .reqntid) and .minnctapersm; or .maxnreg",
+        "give the kernel a launch bound: __launch_bounds__(threads, 1) in CUDA C++, min_blocks_per_mp=1 at the launch in the CuTe DSL, "
+        "in PTX .maxntid (or .reqntid) with .minnctapersm; or .maxnreg",
         "threads and blocks per SM fix the register count at entry, and setmaxnreg is then kept",
     ),
     _advice(

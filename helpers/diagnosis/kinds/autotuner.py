@@ -14,7 +14,7 @@ WORDINGS = ()
 # Words of autotuners that leave a configuration out: in front of what it failed of, and behind it.
 _HEAD = re.compile(
     r"[Ss]kipping (?:this )?(?:failing )?(?:config|choice|candidate)|Autotuning failed with|[Ff]ailure occurred when compiling fusion|"
-    r"Runtime error during autotuning|config(?:uration)? [^\n]{1,400} failed|while (?:auto)?tuning|benchmarking (?:of )?[^\n]{0,200}failed"
+    r"Runtime error during autotuning|config(?:uration)? [^\n]{1,400} failed|while (?:auto)?tuning|benchmarking (?:of )?[^\n]{0,200}failed|for benchmark choice"
 )
 _TAIL = re.compile(
     r"Ignoring this choice|(?:config|choice|candidate)s? (?:is |was |were )?(?:skipped|dropped|ignored|discarded)|, (?:skipped|ignored)\b|"
@@ -22,7 +22,7 @@ _TAIL = re.compile(
 )
 # One of these is in each of the patterns above.
 _WORDS = ("kip", "gnor", "Autotuning failed", "Failure occurred", "failure occurred", "autotuning", "tuning", "config", "benchmarking",
-          "dropped", "discarded", "moving on", "trying the next")  # fmt: skip
+          "benchmark choice", "dropped", "discarded", "moving on", "trying the next")  # fmt: skip
 # Words that say: it went on.
 _WENT_ON = re.compile(
     r"AUTOTUNE \w+\(|best config|best of \d+|best=Config|[Aa]utotuning complete|finished after|Ignoring this choice|ignored, \d+ left|"

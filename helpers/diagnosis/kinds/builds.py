@@ -68,7 +68,8 @@ REASONS = (
 _STOPPED = re.compile(
     r"ninja: build stopped|make(?:\[\d\])?: \*\*\*|Error compiling objects for extension|subprocess-exited-with-error|error: command '"
     r"[^'\n]{1,300}' failed|FAILED: |errors? detected in the compilation|compilation terminated|Failed to build|nvcc failed|"
-    r"error MSB[0-9]{4}|returned non-zero exit status|failed to build|Build failed|could not compile"
+    r"error MSB[0-9]{4}|returned non-zero exit status|failed to build|Build failed|could not compile|nvcc error while|"
+    r"panicked at"
 )
 _ZERO = re.compile(r"(?<![0-9])0 errors?")
 

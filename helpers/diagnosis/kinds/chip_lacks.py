@@ -93,7 +93,7 @@ FEATURES = (
         a_targets=(90, 100, 101, 103, 110, 120, 121),
     ),
     _feature(
-        r"e2m1|e3m2|e2m3|ue8m0|ue4m3|block_scale|mxf|nvf4",
+        r"e2m1|e3m2|e2m3|ue8m0|ue4m3|block.scale|scale_vec|mxf|nvf4",
         "4- and 6-bit floats and their block scales",
         "the arch-specific targets of Blackwell (sm_100a, sm_120a and their relatives)",
         "fp8 or 16-bit operands",
@@ -114,10 +114,14 @@ FEATURES = (
              "sm_90 (Hopper) and higher; parts of it (tensormap.replace) on the arch-specific targets only",
              "loads by pointers, or cp.async", 90, (90, 100, 101, 103, 110, 120, 121)),
     _feature(r"cp\.async|mbarrier", "asynchronous copies to shared memory", "sm_80 (Ampere) and higher",
-             "plain loads: num_stages 1, or a kernel for older chips", 80),
+             "plain loads, or a kernel for older chips", 80),
     _feature(r"\.cluster|cluster|elect|griddepcontrol|multimem|stmatrix", "thread-block clusters and what came with them",
              "sm_90 (Hopper) and higher", "a path without clusters", 90),
     _feature(r"f32x2", "packed fp32 arithmetic", "sm_100 and higher", "scalar fp32", 100),
+    _feature(r"acq_rel|acquire|release|relaxed|fence", "memory operations with an order (acquire, release)",
+             "sm_70 (Volta) and higher", "older fences (membar) and volatile accesses", 70),
+    _feature(r"m16n8k(?:8|16|32|64)", "Ampere's shapes of the tensor-core instructions (mma)", "sm_80 (Ampere) and higher; the "
+             "smallest from sm_75 on", "a kernel for older chips, with their shapes", 80),
     _feature(r"ldmatrix|\.m8n8|tanh", "ldmatrix and other instructions of Turing", "sm_75 (Turing) and higher",
              "loads from shared memory thread by thread", 75),
     _feature(r"wmma|WMMA|\bmma\b|\.m16n16k16|\.m8n8k4|nanosleep|\.sync", "tensor-core matrix instructions (wmma)",
@@ -144,8 +148,10 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
         floor = f"sm_{failure.detail('below')}"
     known = feature_of(name)
     because = [f"{'ptxas' if log.runs else 'Triton' if is_triton(log) else 'the compiler'} says: {failure.message}"]
-    if known:
-        because.append(f"{known.what} exists on {known.has}")
+    if known and not floor:
+        because.append(f"{known.what}: {known.has}")
+    elif known:
+        because.append(f"{name} ({known.what}) needs {floor}" + ("" if floor[-1] == "a" else " or higher"))
     because.append(_chip_sentence(chip, floor, known))
     if failure.seen > 1:
         because.append(f"the log says it {failure.seen} times")
@@ -160,11 +166,15 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
                                 "follows from the message"))  # fmt: skip
     if not suffix:
         helps.append(_newer_chip(floor, known))
-    helps += _wrong_target(log, floor)
+    later = _later_ptx(log)
+    if later:
+        helps.insert(0, later)
+    if not suffix:
+        helps += _wrong_target(log)
     return Answer(
         tuple(because),
         tuple(helps),
-        () if suffix else _in_vain(log),
+        () if suffix or later else _in_vain(log),
         *_to_whom(log, suffix),
         ("the GPU and its chip (nvidia-smi --query-gpu=name,compute_cap --format=csv)",) if chip is None else (),
         (),
@@ -208,7 +218,22 @@ def _newer_chip(floor: str | None, known: Feature | None) -> Suggestion:
                       "the feature is in the chip", "PTX ISA, target notes of the instruction")  # fmt: skip
 
 
-def _wrong_target(log: CrashLog, floor: str | None) -> list[Suggestion]:
+_ON_CHIP = re.compile(r"on (?P<chip>sm_[0-9]{2,3}[af]?)' requires ?PTX ISA \.version (?P<version>[0-9.]{1,8})")
+
+
+def _later_ptx(log: CrashLog) -> Suggestion | None:
+    """ptxas can say of one chip that a later version of PTX is enough: then a release helps, on that chip."""
+    m = _ON_CHIP.search(log.flat.text) if "requires PTX ISA" in log.flat.text else None
+    if m is None:
+        return None
+    return Suggestion(
+        f"if the chip is {m['chip']}: have the PTX written with .version {m['version'].rstrip('.')} or later (a newer compiler)",
+        "ptxas says that the feature is there on that chip from that version on",
+        "ptxas's own message",
+    )
+
+
+def _wrong_target(log: CrashLog) -> list[Suggestion]:
     if not log.speaks("nvcc", "clang", "CMake or Ninja", "TileLang") or is_triton(log):
         return []
     return [
@@ -225,7 +250,7 @@ def _in_vain(log: CrashLog) -> tuple[Suggestion, ...]:
     tools = "Triton, ptxas or PyTorch" if is_triton(log) else "ptxas or CUDA"
     return (
         Suggestion(
-            f"any other release of {tools}, num_warps, tile sizes or ptxas flags",
+            f"any other release of {tools}, {'num_warps, tile sizes' if is_triton(log) else 'tile sizes'} or ptxas flags",
             "no release adds an instruction to a chip",
             "follows from the message",
         ),

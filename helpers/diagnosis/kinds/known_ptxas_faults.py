@@ -27,7 +27,7 @@ _WRONG = re.compile(
 _RELEASE = re.compile(r"(?<![\w.])V?(1[1-9]\.[0-9]{1,2}(?:\.[0-9]{1,3})?)(?![\w.]*\.[0-9]{3})(?![0-9])")
 _ABOUT_PTXAS = re.compile(r"ptxas|CUDA|Cuda compilation|TRITON_PTXAS", re.IGNORECASE)
 _HOPPER = re.compile(r"(?<![\w])(?:sm_90a?|H100|H200|H20|H800|GH200|Hopper)(?![\w])")
-_RIGHT = re.compile(r"right|clean|correct|pass(?:es|ed)?\b|exact|good|= ")
+_RIGHT = re.compile(r"\b(?:right|clean|correct|pass(?:es|ed)?|exact|good)\b")
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,8 @@ def releases_named(log: CrashLog) -> tuple[str, ...]:
     for line in log.bare[:20_000]:
         if _ABOUT_PTXAS.search(line[:2_000]) or "err" in line[:400]:
             found.update(dict.fromkeys(_RELEASE.findall(line[:2_000])))
-    return tuple(found)
+    # `release 12.8, V12.8.93` is one release.
+    return tuple(r for r in found if not any(other.startswith(f"{r}.") for other in found))
 
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:

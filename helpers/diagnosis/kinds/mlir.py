@@ -34,6 +34,7 @@ _NOT_A_REASON = "Failures have been detected while processing"
 _PIPELINE = re.compile(r"Pipeline failed while executing \[`(?P<pass>[\w.-]{1,120})`")
 _PASS_OF_LLVM = re.compile(r"Running pass '(?P<pass>[^'\n]{1,120})' on (?:function|basic block|module) '@?(?P<function>[^'\n]{1,200})'")
 _LLVM = re.compile(r"(?:LLVM ERROR|fatal error: error in backend): (?P<said>[^\n]{1,300})")
+_OPERATION = re.compile(r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|func)\.[\w.]{1,60}' op [^\n]{1,300})")
 _PLAIN = (
     (CRASHED, re.compile(r"PassManager::run failed")),
     (CRASHED, re.compile(r"Failures have been detected while processing an MLIR pass pipeline")),
@@ -71,7 +72,7 @@ STAGES = {
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """One failure of a compiler before ptxas, put together from its several lines."""
     flat = log.flat.text
-    parts = [part for part in (_crash(flat), _source_error(log), _llvm(flat), _python(log), _plain(flat), _died(log)) if part]
+    parts = [part for part in (_crash(flat), _source_error(log), _operation(log), _llvm(flat), _python(log), _plain(flat), _died(log)) if part]
     if any(run.complaints for run in log.runs):
         # What a caller makes of a refusal by ptxas is no failure of its own.
         parts = [part for part in parts if part.weight < 3]
@@ -137,10 +138,19 @@ def _source_error(log: CrashLog) -> _Part | None:
     return None
 
 
+def _operation(log: CrashLog) -> _Part | None:
+    """A verifier's complaint without a place, as releases before 2.1 print it."""
+    m = next(iter(near(_OPERATION, log.text, "' op ", before=120, after=320)), None)
+    if m is None:
+        return None
+    at = log.flat.starts[min(log.text.count("\n", 0, m.start()), len(log.flat.starts) - 1)]
+    return _Part(2, at, CRASHED, f"error: {m['said'].strip()}", {"said": m["said"].strip()})
+
+
 def _llvm(flat: str) -> _Part | None:
     if m := _LLVM.search(flat):
         said = re.split(
-            r" (?:Stack dump:|PLEASE submit|Fatal Python error|Aborted|error: could not|File \")", m["said"]
+            r" (?:In function: |clang|Stack dump:|PLEASE submit|Fatal Python error|Aborted|error: could not|File \")", m["said"]
         )[0].strip()  # fmt: skip
         return _Part(1, m.start(), CRASHED, f"LLVM ERROR: {said}", {"llvm": said})
     return None
@@ -251,7 +261,7 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
         _crash_helps(log),
         (
             Suggestion(
-                "ptxas flags, maxnreg or another ptxas",
+                "ptxas flags, maxnreg or another ptxas" if triton else "ptxas flags or another ptxas",
                 "ptxas never ran: there was no PTX yet" if "PTX" not in failure.message else "the PTX was never finished",
                 "the stage that failed",
             ),
@@ -314,7 +324,7 @@ def _refused(log: CrashLog, failure: Failure, because: list[str]) -> Answer:
         ),
         (
             Suggestion(
-                "num_warps, maxnreg, ptxas flags or another ptxas",
+                "num_warps, maxnreg, ptxas flags or another ptxas" if is_triton(log) else "ptxas flags or another ptxas",
                 f"{who} refused the source before there was PTX",
                 "the place where it is raised",
             ),
@@ -361,6 +371,10 @@ def _crash_helps(log: CrashLog) -> tuple[Suggestion, ...]:
 
 def _crash_to_whom(log: CrashLog) -> tuple[str, str]:
     made = maker(log)
+    if log.speaks("Intel's Triton"):
+        return "Intel's backend for Triton (github.com/intel/intel-xpu-backend-for-triton)", (
+            "it is not NVIDIA's path, and not covered here; a pass that breaks off is at fault, whatever the kernel is"
+        )
     if is_triton(log) and not log.speaks("CUTLASS DSL (CuTe)", "cuTile", "TileLang"):
         said = triton_words(log)
         return TRITON, "a pass that asserts or breaks off is at fault, whatever the kernel is" + (

@@ -41,7 +41,7 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
     name = kernel_of(log, failure)
     because = [f"the log says: {failure.message}"]
     because.append(
-        "these are words of LLVM for AMD's chips (ROCm)" + (f", here {log.arch}" if log.arch else "")
+        "these are words of the LLVM that comes with ROCm, for AMD's chips" + (f", here {log.arch}" if log.arch else "")
         if sure
         else "these are words of LLVM's own register allocator, as for AMD's chips (ROCm); NVIDIA's path does not have it"
     )

@@ -38,6 +38,7 @@ PTXAS_WORDINGS = (
         "callee_needs_more_registers",
         r"[Ff]unction '(?P<function>[^'\n]{1,2000})' with max regcount of (?P<cap>[0-9]{1,4}) ?calls function "
         r"'(?P<callee>[^'\n]{1,2000})' with regcount of (?P<needs>[0-9]{1,4})",
+        "with max regcount of",
     ),
     wording(
         "spills_made_errors",
@@ -269,7 +270,7 @@ def _callee(log: CrashLog, failure: Failure) -> Answer:
     cap, needs = failure.detail("cap"), failure.detail("needs")
     caller, callee = failure.detail("function"), failure.detail("callee")
     because = (
-        f"ptxas says: {failure.message}",
+        f"{'ptxas' if log.runs or 'nvlink' not in log.text else 'nvlink'} says: {failure.message}",
         f"the kernel {caller} is capped at {cap} registers (a launch bound or -maxrregcount), and {callee}, which it calls "
         f"and which was not inlined, was compiled with {needs}: a call cannot raise its caller's cap",
     )

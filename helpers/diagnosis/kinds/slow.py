@@ -42,6 +42,10 @@ SIGNS = (
     _sign("compiling Config", r"Timeout after (?P<any>[0-9.]{1,8})s compiling Config\([^\n]{0,300}"),
     _sign("Total Execution Time", r"Total Execution Time: (?P<s>[0-9.]{1,12}) seconds"),
     _sign("Timeout", r"Timeout \(>(?P<any>[0-9.]{1,8})s\) from pytest-timeout"),
+    _sign("to compile", r"(?<![\w.])(?:(?P<h>[0-9.]{1,5}) ?(?:hours?|hrs?|h)\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?:[0-9]{1,6}-)?(?P<s>[0-9.]{1,9}) ?"
+          r"(?:s|sec|seconds)\b ?)?(?:to|in order to) compile"),
+    _sign("ptxas", r"ptxas[`']?\*{0,2} (?:runs|ran|has been running|is running|takes|took)(?: for)?:? ?\*{0,2}(?:over |more than |about )?(?:(?P<h>[0-9.]{1,5}) ?h(?:ours?|rs?)?"
+          r"\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?P<s>[0-9.]{1,9}) ?s(?:ec\w*)?\b)?", "ptxas"),
     _sign("ompil", r"[Cc]ompil(?:e|ation|ing)\w*(?: of [\w.]{1,80})? (?:took|takes|is taking|has been running for|running for) (?:about |over |more than |~)?"
           r"(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?(?: ?(?:and )?)?)?(?:(?P<s>[0-9.]{1,10}) ?(?:s\b|sec))?"),
 )  # fmt: skip

@@ -43,7 +43,8 @@ PTXAS_WORDINGS = (
     wording("illegal_instruction",
             r"Not a name of any known instruction[^\n]{0,200}|Parsing error[^\n]{0,200}|Illegal [^\n]{0,200}|Unknown (?:modifier|symbol|"
             r"directive)[^\n]{0,200}|Arguments mismatch[^\n]{0,200}|Unexpected instruction types[^\n]{0,200}|Invalid [^\n]{0,200}|"
-            r"Undefined[^\n]{0,200}|Unrecognized[^\n]{0,200}|Modifier '[^\n]{0,200}? cannot be applied[^\n]{0,200}|syntax error"),
+            r"Undefined[^\n]{0,200}|Unrecognized[^\n]{0,200}|Modifier '[^\n]{0,200}? cannot be applied[^\n]{0,200}|State space incorrect[^\n]{0,200}|Call has wrong number[^\n]{0,120}|Duplicate "
+            r"definition[^\n]{0,200}|Unexpected [^\n]{0,200}|syntax error"),
     wording("unresolved_symbol", r"Unresolved extern (?:function|variable) '(?P<symbol>[^'\n]{1,500})'"),
 )  # fmt: skip
 WORDINGS = (
@@ -132,7 +133,8 @@ def _older_toolkit(log: CrashLog, name: str, last: str) -> tuple[tuple[Suggestio
 def _newer_toolkit(log: CrashLog, name: str, first: str) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...]]:
     helps = []
     if is_triton(log):
-        measured_here = {r["arch"] for r in recorded("compile_rows") if r["triton_version"] == "3.7.1" and r["status"] == "spills"}
+        rows = (r for r in recorded("compile_rows") if r["triton_version"] == "3.7.1" and r["status"] == "spills")
+        measured_here = {form for r in rows for form in (r["arch"], r["arch"].rstrip("af"))}
         evidence = (
             f"measured here (data/compile_rows.csv): Triton 3.7.1 compiles for {name}"
             if name in measured_here
@@ -155,7 +157,7 @@ def _newer_toolkit(log: CrashLog, name: str, first: str) -> tuple[tuple[Suggesti
             "its `.version` is older than the chip, and ptxas refuses the pair",
             "measured here: ptxas 12.9 refuses Triton 3.5.1's PTX for sm_103a (tests/fixtures/logs)",
         ))  # fmt: skip
-    in_vain.append(Suggestion("num_warps, tile sizes or ptxas flags", "ptxas stops before it reads the kernel", "ptxas's own message"))
+    in_vain.append(Suggestion("tile sizes, warps or ptxas flags", "ptxas stops before it reads the kernel", "ptxas's own message"))
     return tuple(h for h in helps if h), tuple(in_vain)
 
 

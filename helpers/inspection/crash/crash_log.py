@@ -59,10 +59,12 @@ _ARCH_SAID = (
     ("target architecture", re.compile(rf"target architecture: {_SM}")),
     (".target", re.compile(r"(?:ttg|triton_gpu)\.target\"? = \"cuda:([0-9]{2,3})\"")),
     ("gfx", re.compile(r"(?:-mcpu[= ]|amdgcn-amd-amdhsa--|--offload-arch=|GPUTarget\([\"']hip[\"'], ?[\"'])(gfx[0-9a-f]{3,5})")),
+    ("'cc': ", re.compile(r"'device_type': 'cuda'[^\n]{0,300}?'cc': ([0-9]{2,3})\b")),
+    ("(target: sm_", re.compile(rf"\(target: {_SM}\)")),
     ("GPUTarget", re.compile(r"GPUTarget\(\s{0,4}(?:backend=)?[\"']cuda[\"'],\s{0,4}(?:arch=)?([0-9]{2,3})\b")),
 )  # fmt: skip
 # What a build was told to compile for: the chip only where it is one.
-_BUILD_TARGETS = re.compile(r"(?:-arch[= ]|code=\[?\"?|-gencode=?\s?arch=compute_\d+[af]?,code=)(sm_[0-9]{2,3}[af]?)")
+_BUILD_TARGETS = re.compile(r"(?:-arch[= ]|--gpu-architecture[= ]|code=\[?\"?)(sm_[0-9]{2,3}[af]?)")
 _ARCH_HINT = re.compile(r"(?<![\w])(?<!\.target )(?<!\.target ')sm_?([0-9]{2,3}[af]?)(?![\w])", re.IGNORECASE)
 _KERNEL = (
     re.compile(r"Compiling entry function '([^'\n]{1,200})'"),
@@ -70,6 +72,7 @@ _KERNEL = (
     re.compile(r"tt\.func (?:public |private )?@\"?([A-Za-z_$][\w$.]{0,200})"),
     re.compile(r"in (?:the )?function '?([A-Za-z_$][\w$]{0,200})"),
     re.compile(r"out of resource: (triton_\w{1,200}) Required"),
+    re.compile(r"(?m:^)In function: ([A-Za-z_$][\w$]{0,200})"),
     re.compile(r"on function '@([A-Za-z_$][\w$]{0,200})'"),
     re.compile(r"sym_name = \"([A-Za-z_$][\w$]{0,200})\""),
 )

@@ -31,7 +31,7 @@ _TRITON = (
     "Internal Triton PTX codegen error", "TritonGPU", "TritonNvidiaGPU", "tt.func", "triton_gpu.", "mlir::triton", "PTXASError",
     "share the reproducer above with Triton", "No valid triton configs", "TRITON_PTXAS_PATH", "TRITON_ALWAYS_COMPILE",
     "TRITON_INTERPRET", "riton autotun", "`ptxas` stderr:", "`ptxas` failed with error code", "`ptxas` raised",
-    ("triton", rf"(?:^|{_PATH})triton{_PATH}(?:compiler|backends|runtime|language)\b"),
+    ("triton", rf"(?:^|[\\/(\s\"'])triton{_PATH}(?:compiler|backends|runtime|language)\b"),
     ("triton.", r"(?<![\w.])triton\.(?:runtime|compiler|language|testing|jit|compile|autotune|Config)\b"),
     ("Triton Error", r"(?<!_)Triton Error \[CUDA\]"),
     ("ttg.", r"(?<![\w.])\"?ttn?g\.[\w-]{3}"),
@@ -40,7 +40,7 @@ _TRITON = (
     ("triton_", r"(?<![\w.])triton_(?:poi|red|per|tem|mm|bmm|flex|gemm)\w*"),
     ("riton", r"(?i:bundled with Triton|Autotuning failed with|(?<![\w.-])triton(?: version)?[ :=]{1,3}v?[0-9]\.[0-9])"),
     ("Autotuning failed with", r"Autotuning failed with"),
-    ("compile-ptx-src-", r"compile-ptx-src-"),
+    ("compile-ptx-src-", r"compile-ptx-src-"), ("' op ", r"'tt[gn]?[gn]?\.\w{1,60}' op "),
 )  # fmt: skip
 _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
     ("Triton", "kernel", _TRITON),
@@ -67,6 +67,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
         ("gfx", r"(?<!\w)gfx(?:9|1[0-2])[0-9a-f]{2}\b"), ("rocm", rf"(?i:{_PATH}rocm[\\/-])"), ("hipcc", r"(?<![\w.])hipcc\b"),
         ("backends", rf"triton{_PATH}backends{_PATH}amd"), ("spill", r"spill (?:SGPR|VGPR)[0-9]* "), ("HIP", r"HIP error|hipError"),
     )),
+    ("Intel's Triton", "kernel", (("intel", rf"triton{_PATH}backends{_PATH}intel|intel-xpu-backend"), ("xpu", r"'device_type': 'xpu'"))),
     ("CUTLASS DSL (CuTe)", "kernel", (
         "kernel_cutlass_", "cutlass.base_dsl", "nvidia_cutlass_dsl", "nvidia-cutlass-dsl", "CUTE_DSL_", "cutlass.cute",
         "NVPTX compiler invocation failed", ("base_dsl", rf"cutlass{_PATH}base_dsl"),
@@ -85,6 +86,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
     ("llc", "kernel", (("llc", r"Program arguments: \S{0,200}llc\b|(?:^|\n)\S{0,200}[\\/]?llc -m"),)),
     ("nvcc", "kernel", (
         "Building CUDA object", "tmpxft_", "CUDACOMPILE", "Compiling CUDA source file", ".cu.o", "nvcc failed",
+        "nvcc error while", '"nvcc"',
         ("nvcc", rf"nvcc (?:error|fatal|warning) {{0,4}}:|{_PATH}nvcc(?:\.exe)?(?![\w./\\-])|\bnvcc -"),
         ("' died", r"'(?:ptxas|cicc|nvlink|fatbinary|cudafe\+\+)' died"), (".cu(", r"\.cuh?\([0-9]+\): (?:error|warning)"),
         (".cu:", r"\.cuh?:[0-9]+:[0-9]+: (?:fatal )?error"),

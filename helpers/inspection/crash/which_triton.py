@@ -266,7 +266,7 @@ _HINTS = (
 )  # fmt: skip
 
 # The version that follows is of this program, not of ptxas.
-_NOT_PTXAS = re.compile(r"nvcc: NVIDIA|cuobjdump: NVIDIA|nvdisasm: NVIDIA|nvcc (?:-V|--version)")
+_NOT_PTXAS = re.compile(r"(?i:nvcc|cuobjdump|nvdisasm)(?!.{0,200}ptxas)", re.DOTALL)
 
 
 def version_facts(text: str) -> dict[str, Fact]:
