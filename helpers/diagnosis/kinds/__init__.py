@@ -85,7 +85,7 @@ def _in_order(failures: list[Failure]) -> list[Failure]:
     if any(CATALOGUE[f.kind].rank < NO_FAILURE for f in kept):
         kept = [f for f in kept if CATALOGUE[f.kind].rank < NO_FAILURE]
     order = {name: i for i, name in enumerate(CATALOGUE)}
-    return sorted(kept, key=lambda f: (CATALOGUE[f.kind].rank, f.at, order[f.kind]))
+    return sorted(kept, key=lambda f: (CATALOGUE[f.kind].rank, f.at, f.place, order[f.kind]))
 
 
 # --- one complaint, one run -------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def _of_text(log: CrashLog, wordings: tuple[Wording, ...]) -> list[Failure]:
     found = []
     for words in wordings:
         for count, m in enumerate(near(words.pattern, log.flat.text, words.hint)):
-            failure = words.failure(m, log.flat.line_of(m.start()))
+            failure = replace(words.failure(m, log.flat.line_of(m.start())), place=m.start())
             resource = {"shared_memory": "shared memory", "tensor_memory": "tensor memory", "threads": "threads"}.get(words.kind)
             found.append(replace(failure, resource=resource, code=_code(m.string[max(0, m.start() - 12) : m.end()])))
             if count >= MAX_EACH:

@@ -42,7 +42,8 @@ def dropped(log: CrashLog, failures: list[Failure]) -> list[Failure]:
     """
     if not failures or not any(word in log.flat.text for word in _WORDS):
         return failures
-    lines = [line[:4_000] for line in log.bare]
+    # A terminal may have broken a line inside the autotuner's words.
+    lines = [f"{a[:4_000]} {b[:80]}" for a, b in zip(log.bare, (*log.bare[1:], ""), strict=True)]
     heads = [i for i, line in enumerate(lines) if _HEAD.search(line)]
     tails = [i for i, line in enumerate(lines) if _TAIL.search(line)]
     if not heads and not tails or not any(_WENT_ON.search(line) for line in lines):

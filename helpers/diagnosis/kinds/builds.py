@@ -71,6 +71,8 @@ _STOPPED = re.compile(
     r"error MSB[0-9]{4}|returned non-zero exit status|failed to build|Build failed|could not compile|nvcc error while|"
     r"panicked at"
 )
+# One of these is in each of the patterns above.
+_WORDS = ("rror", "Killed", "fault", "cannot find", "undefined", "LNK", "ld returned", "Illegal")
 _ZERO = re.compile(r"(?<![0-9])0 errors?")
 
 
@@ -83,6 +85,8 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     stopped = next((i for i, line in enumerate(lines) if _STOPPED.search(line[:600]) and not _ZERO.search(line[:600])), None)
     reasons = []
     for index, line in enumerate(lines):
+        if not any(word in line for word in _WORDS):
+            continue
         for reason in REASONS:
             if m := reason.words.search(line[:1_200]):
                 reasons.append((index, reason, m[0].strip()))

@@ -19,6 +19,7 @@ from helpers.inspection.crash.crash_log import CrashLog
 
 PTXAS_WORDINGS = ()
 WORDINGS = ()
+MAX_RELEASES = 40
 TABLE = Path(__file__).parents[1] / "known_ptxas_faults.json"
 _WRONG = re.compile(
     r"not close|[Mm]ismatched elements|wrong (?:values|results?|rows|numbers|outputs?|code)|incorrect (?:results?|values|numerical)|"
@@ -78,7 +79,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     wrong = _WRONG.search(flat) if "ptxas" in flat or "CUDA" in flat else None
     if wrong is None or not (_HOPPER.search(flat) or (log.arch or "").startswith("sm_90")):
         return
-    named = releases_named(log)
+    named = releases_named(log)[:MAX_RELEASES]
     faults = [f for f in known_faults() if any(has_fault(f, r) for r in named)]
     bad = next((r for r in named if any(has_fault(f, r) for f in faults)), None)
     if bad is None:

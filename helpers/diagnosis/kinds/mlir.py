@@ -73,7 +73,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """One failure of a compiler before ptxas, put together from its several lines."""
     flat = log.flat.text
     parts = [part for part in (_crash(flat), _source_error(log), _operation(log), _llvm(flat), _python(log), _plain(flat), _died(log)) if part]
-    if any(run.complaints for run in log.runs):
+    if any(run.complaints for run in log.runs) or any(f.kind != "died" for f in found):
         # What a caller makes of a refusal by ptxas is no failure of its own.
         parts = [part for part in parts if part.weight < 3]
     if not parts:

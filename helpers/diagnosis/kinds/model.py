@@ -38,7 +38,7 @@ class Failure:
     `required` and `limit` are of a resource (bytes of shared memory, columns of tensor memory, threads); register
     counts are ptxas's, per thread; `signal` a signal's name or number, `ptx_line` a line of the PTX. `details` holds
     the other named parts of the message (a feature, a threshold, a pass, a source line). `at` is the line of the log,
-    from 0; `seen` is how often the log repeats it.
+    from 0, and `place` its position in the text made one line; `seen` is how often the log repeats it.
     """
 
     kind: str
@@ -55,6 +55,7 @@ class Failure:
     command: str | None = None
     seen: int = 1
     at: int = 0
+    place: int = -1
     details: Mapping[str, str] = field(default_factory=dict)
 
     def detail(self, name: str) -> str | None:

@@ -46,8 +46,9 @@ SIGNS = (
           r"(?:s|sec|seconds)\b ?)?(?:to|in order to) compile"),
     _sign("ptxas", r"ptxas[`']?\*{0,2} (?:runs|ran|has been running|is running|takes|took)(?: for)?:? ?\*{0,2}(?:over |more than |about )?(?:(?P<h>[0-9.]{1,5}) ?h(?:ours?|rs?)?"
           r"\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?P<s>[0-9.]{1,9}) ?s(?:ec\w*)?\b)?", "ptxas"),
-    _sign("ompil", r"[Cc]ompil(?:e|ation|ing)\w*(?: of [\w.]{1,80})? (?:took|takes|is taking|has been running for|running for) (?:about |over |more than |~)?"
-          r"(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?(?: ?(?:and )?)?)?(?:(?P<s>[0-9.]{1,10}) ?(?:s\b|sec))?"),
+    *(_sign(word, r"[Cc]ompil(?:e|ation|ing)\w*(?: of [\w.]{1,80})? (?:took|takes|is taking|has been running for|running for) "
+            r"(?:about |over |more than |~)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?(?: ?(?:and )?)?)?(?:(?P<s>[0-9.]{1,10}) ?(?:s\b|sec))?")
+      for word in (" took", " takes", " taking", " running for")),
 )  # fmt: skip
 # A process seen at work: a stack without an exception, as py-spy, faulthandler and pytest-timeout print it.
 _STACK = re.compile(r"py-spy|Thread (?:0x)?[0-9a-f]{1,18} \((?:idle|active)|Timeout \(>|dump_traceback_later|Stack of MainThread|Timeout \(0:")

@@ -72,12 +72,12 @@ _KERNEL = (
     re.compile(r"tt\.func (?:public |private )?@\"?([A-Za-z_$][\w$.]{0,200})"),
     re.compile(r"in (?:the )?function '?([A-Za-z_$][\w$]{0,200})"),
     re.compile(r"out of resource: (triton_\w{1,200}) Required"),
-    re.compile(r"(?m:^)In function: ([A-Za-z_$][\w$]{0,200})"),
+    re.compile(r"(?<![\w])In function: ([A-Za-z_$][\w$]{0,200})"),
     re.compile(r"on function '@([A-Za-z_$][\w$]{0,200})'"),
     re.compile(r"sym_name = \"([A-Za-z_$][\w$]{0,200})\""),
 )
 _LAUNCH = re.compile(r"(?<![\w.])([A-Za-z_]\w{0,100})\[[^\]\n]{1,200}\]\(")
-_DEF = re.compile(r"\bat [0-9]{1,6}:[0-9]{1,5}:\n(?:[^\n]{0,300}\n){0,12}?[^\n]{0,100}?def ([A-Za-z_]\w{0,100})\(")
+_DEF = re.compile(r"\bat [0-9]{1,6}:[0-9]{1,5}:\s(?:[^\n]{0,300}\n){0,12}?[^\n]{0,100}?def ([A-Za-z_]\w{0,100})\(")
 _THREADS = re.compile(r"\.(?:req|max)ntid[ \t]{1,8}([0-9]{1,5})(?:, ?([0-9]{1,5}))?(?:, ?([0-9]{1,5}))?")
 _WARPS_SAID = re.compile(r"num[-_]warps['\"]?(?: ?= ?|: ?| )([0-9]{1,2})(?![0-9])")
 # In front of a number of warps: it is a configuration's that an autotuner timed, chose or dropped.
@@ -150,8 +150,9 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
         ptx_path = runs[0].ptx_path
     if command:
         facts.append(Fact("ptxas_command", command[:MAX_MESSAGE], STATED, command[:200]))
-    arch = _arch(body, command, facts)
-    kernel = _kernel(body, frames)
+    flat = flat_text(bare)
+    arch = _arch(flat.text, command, facts)
+    kernel = _kernel(flat.text, body, frames)
     if kernel:
         facts.append(kernel)
     warps = _warps(ptx, body, facts)
@@ -195,7 +196,7 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
         chars=len(text),
         text=body,
         bare=tuple(bare),
-        flat=flat_text(bare),
+        flat=flat,
     )
 
 
@@ -258,9 +259,9 @@ def _arch(body: str, command: str | None, facts: list[Fact]) -> str | None:
     return None
 
 
-def _kernel(body: str, frames: tuple[Frame, ...]) -> Fact | None:
+def _kernel(flat: str, body: str, frames: tuple[Frame, ...]) -> Fact | None:
     for pattern in _KERNEL:
-        if m := pattern.search(body):
+        if m := pattern.search(flat):
             return Fact("kernel_name", m[1], STATED, m[0][:200])
     for before, frame in zip((None, *frames), frames, strict=False):
         if before is not None and "triton/runtime/" in frame.file.replace("\\", "/"):

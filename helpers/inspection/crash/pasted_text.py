@@ -26,17 +26,20 @@ _ANSI = re.compile(r"\x1b(?:\[[0-9;:?<=>]{0,64}[ -/]{0,4}[@-~]|\][^\x07\x1b\n]{0
 # What is left of a colour when the escape character itself was lost on the way: "[0;31m".
 _BARE_ANSI = re.compile(r"\[[0-9]{1,3}(?:;[0-9]{1,3}){0,4}m")
 _TAGS = re.compile(r"</?(?:span|pre|code|div|p|td|tr|li|b|i|em|strong|font|a)(?: [^<>\n]{0,300})?>", re.IGNORECASE)
-_BREAKS = re.compile(r"<br ?/?>", re.IGNORECASE)
+_BREAKS = re.compile(r"<br ?/?>\n?", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:quot|apos|lt|gt|amp|nbsp|#[0-9]{2,4}|#x[0-9a-fA-F]{2,4});")
 # A log inside JSON or a repr() has its line breaks as two characters.
 _ESCAPED_BREAK = re.compile(
     r"(?<!\\)\\n(?:`?ptxas|  ?File|Repro command|Traceback|triton\.|Required|Reducing|LLVM ERROR|UNREACHABLE|nvcc |module |"
     r"error:|OutOf|No valid|please share|[\w./-]{1,200}:[0-9]+:[0-9]+: error)"
 )
-_BREAK = re.compile(r"(?<!\\)\\n(?!vidia[\\/])")
+# Not the `\n` of a Windows path such as C:\temp\new\file.
+_BREAK = re.compile(r"(?<!\\)\\n(?!vidia[\\/])(?![\w.-]{1,60}\\(?!n))")
 _TAB = re.compile(r"(?<!\\)\\t(?=[\[ .]|\d)")
 # A line of JSON longer than this is read as text.
 MAX_JSON_CHARS = 2_000_000
+_DRIVE = re.compile(r"(?<![A-Za-z])[A-Za-z]:\\")
+_ESCAPED_ANSI = re.compile(r"\\(?:x1[bB]|u001[bB]|033|e)\[[0-9;]{0,20}m")
 _PLAIN = str.maketrans(
     {"‘": "'", "’": "'", "“": '"', "”": '"', "\u00a0": " ", "\u200b": None, "\ufeff": None, "\u2028": "\n",
      "\u2029": "\n", "\x0b": "\n", "\x0c": "\n", "\x85": "\n"}
@@ -88,21 +91,61 @@ def clean_text(text: str, *, max_chars: int = MAX_CHARS) -> CleanText:
     if "\x1b" in text:
         text = _ANSI.sub("", text)
         notes.append("colour codes removed")
+    if "\\" in text and _ESCAPED_ANSI.search(text):
+        text = _ESCAPED_ANSI.sub("", text)
     if _BARE_ANSI.search(text):
         text = _BARE_ANSI.sub("", text)
     text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if "<br" in text or "<BR" in text:
+        text = _BREAKS.sub("\n", text)
     if _ENTITY.search(text):
-        text = html.unescape(_BREAKS.sub("\n", text))
+        text = html.unescape(text)
         notes.append("HTML escapes undone")
     if "</" in text:
         text = _TAGS.sub("", text)
-    if _ESCAPED_BREAK.search(text):
+    if _ESCAPED_BREAK.search(text) or ("\\n" in text and any(map(_has_breaks, text.split("\n")))):
         text = _TAB.sub("\t", _BREAK.sub("\n", text)).replace('\\"', '"').replace("\\'", "'").replace("\\\\", "\\")
         notes.append("line breaks written as \\n put back")
     text = text.translate(_PLAIN).replace("\x00", "")
+    text = _join_places(text)
     # A search for plain words first: few lines have one.
     marked = (_MARKS.sub("\n", line) if any(w in line for w in _MARK_WORDS) else line for line in text.split("\n"))
     return CleanText("\n".join(marked), tuple(notes))
+
+
+def _has_breaks(line: str) -> bool:
+    """Whether a line has line breaks written as two characters, and they are no part of a Windows path."""
+    if "\\n" not in line:
+        return False
+    count = _BREAK.subn("", line)[1]
+    return count > 2 or (count > 0 and ("ptxas" in line or "error" in line) and not _DRIVE.search(line))
+
+
+_PLACE_GIVEN = re.compile(r", line [0-9]{1,9}; {0,4}$")
+_SEVERITY = re.compile(r"(?:info|warning|error|fatal) {0,8}:")
+_PLACE_CUT = re.compile(r"(?:line [0-9]{1,9}; {0,4}|^(?:[^\n;]{0,80}[ :\]])?)(?:info|warning|error|fatal) {0,8}:")
+
+
+def _join_places(text: str) -> str:
+    """Lines that a terminal broke inside `ptxas FILE, line N; error`, in one piece again."""
+    if ";" not in text or "ptxas" not in text:
+        return text
+    lines: list[str] = []
+    for line in text.split("\n"):
+        m = _PLACE_CUT.search(line[:300]) if ":" in line and lines and "ptxas" in lines[-1] else None
+        if m and "ptxas" not in line[: m.end()] and _waits_for_place(lines[-1], m[0].startswith("line ")):
+            lines[-1] = f"{lines[-1].rstrip()} {line[m.start() if lines[-1].rstrip().endswith(',') else 0 :].lstrip()}"
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
+def _waits_for_place(line: str, place_follows: bool) -> bool:
+    """Whether ptxas began to name a file (or the place in it) at the end of a line, and nothing yet of what it says."""
+    at = line.rfind("ptxas")
+    if at < 0 or len(line) - at > 300 or _SEVERITY.search(line, at):
+        return False
+    return place_follows or _PLACE_GIVEN.search(line, at) is not None
 
 
 def _of_json(line: str) -> str:
@@ -121,16 +164,24 @@ def _of_json(line: str) -> str:
         return line
 
 
+# Fields that hold a log's own words, and those that name a version or a chip.
+_WORDS_FIELD = re.compile(r"(?i)^(?:msg|message|log|text|textpayload|line|error|err|exception|exc_info|stack|stack_trace|traceback|body|stderr|stdout|"
+                          r"output|detail|details|content|event|reason)$")  # fmt: skip
+_FACT_FIELD = re.compile(r"(?i)triton|torch|ptxas|cuda|arch|gpu|num_warps|python|kernel")
+
+
 def _strings(value: object, name: str = "") -> Iterator[str]:
-    """The strings of a JSON value in order; one of a single word keeps its name, which says what it is of."""
+    """The strings of a JSON value in order: a log's words as they are, a named fact with its name; the rest is left out."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _strings(part, str(key))
     elif isinstance(value, list):
         for part in value:
             yield from _strings(part, name)
-    elif isinstance(value, str):
-        yield value if not name or " " in value or "\n" in value else f"{name}: {value}"
+    elif isinstance(value, str) and (not name or _WORDS_FIELD.match(name) or len(value) > 40 and " " in value):
+        yield value
+    elif isinstance(value, str | int) and _FACT_FIELD.search(name):
+        yield f"{name}: {value}"
 
 
 # --- log prefixes -----------------------------------------------------------------------------------------
@@ -138,24 +189,32 @@ def _strings(value: object, name: str = "") -> Iterator[str]:
 # What loggers, launchers and containers put in front of a line; several may stand one behind the other.
 _PREFIX = re.compile(
     r"(?:"
-    r"\[?(?:[Rr]ank|default|worker)[ _-]?[0-9]{1,4}\]?:?(?=[\s\[(]) ?"
+    r"(?<![\w.-])[A-Za-z][\w.-]{0,60} {1,8}\| ?"
+    r"|\[?(?:[Rr]ank|default)[ _-]?[0-9]{1,4}\]?:?(?=[\s\[(]) ?|std(?:err|out) [FP] "
     r"|[0-9]{4}-[0-9]{2}-[0-9]{2}[T ][0-9]{2}:[0-9]{2}:[0-9]{2}[.,0-9]{0,12}(?:Z|[+-][0-9]{2}:?[0-9]{2})?:? ?"
     r"|\[?[0-9]{2}:[0-9]{2}:[0-9]{2}[.,0-9]{0,10}\]?:? "
     r"|\([A-Za-z_][\w ]{0,60}pid=[0-9]{1,9}[^)\n]{0,40}\) ?"
     r"|(?:ERROR|WARNING|INFO|WARN|DEBUG|CRITICAL|stderr|stdout)[ :]{1,3}(?:[0-9]{2}-[0-9]{2} [0-9:.]{8,16} )?"
     r"|\[[\w./-]{1,80}:[0-9]{1,6}\] ?"
     r"|[EWIF][0-9]{4} [0-9:.]{8,18} +[0-9]{1,9} [\w./-]{1,160}:[0-9]{1,6}\] ?(?:\[[0-9]{1,5}/[0-9]{1,5}\] ?)?"
-    r"|(?<![\w.-])[A-Za-z][\w.-]{0,60} {1,8}\| ?"
     r"|#[0-9]{1,4} [0-9]{1,6}\.[0-9]{1,4} |[0-9]{1,5}\.[0-9]{1,4} {2,4}"
     r"|E {3,12}|> ?"
     r"){1,6}"
 )
 
 
+_INNER_PREFIX = re.compile(
+    r"\[(?:rank|default)[0-9]{1,4}\]:(?: |$)|\([A-Za-z_][\w ]{0,60} pid=[0-9]{1,9}\) (?:ERROR|WARNING|INFO) [0-9]{2}-[0-9]{2} [0-9:]{8} "
+    r"\[[\w./-]{1,80}:[0-9]{1,6}\] ?"
+)
+
+
 def bare_lines(text: str) -> list[str]:
     """The lines of a cleaned text without what a logger, a launcher, a container or a mail put in front of them."""
     lines = text.split("\n")
-    return [line[m.end() :] if (m := _PREFIX.match(line, 0, 400)) else line for line in lines]
+    bare = [line[m.end() :] if (m := _PREFIX.match(line, 0, 400)) else line for line in lines]
+    # Where line breaks were lost, a prefix stands in the middle.
+    return [_INNER_PREFIX.sub("", line) if "[rank" in line or " pid=" in line else line for line in bare]
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from helpers.inspection.crash.pasted_text import near
+
 __all__ = [
     "Fact",
     "Frame",
@@ -174,7 +176,7 @@ def triton_evidence(
     facts: list[Fact] = []
     contradictions: list[str] = []
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
-    said = _TRITON_SAID.search(edges) or _TRITON_WHEEL.search(edges)
+    said = next(near(_TRITON_SAID, edges, "riton", before=60, after=120), None) or _TRITON_WHEEL.search(edges)
     stated = said[1].rstrip(".") if said else None
     if said:
         facts.append(Fact("triton_version", stated, STATED, said[0][:MAX_EXCERPT]))
@@ -200,7 +202,7 @@ def triton_evidence(
         where = f"{key} line {frame.line} in {frame.function}"
         narrow(_releases_of(by_line.get(str(frame.line), ""), frame.code), where, where)
     blackwell = arch is not None and _capability(arch) >= 100
-    program = _OWN_PTXAS.search(text)
+    program = next(near(_OWN_PTXAS, text, "backends", before=60, after=120), None)
     if program:
         has = {r for r in releases if program[1] in table["marks"][r]["ptxas"]}
         if program[1] == "ptxas" and blackwell:
@@ -254,15 +256,17 @@ def _ptx_versions(programs: dict[str, str], blackwell: bool) -> set[str]:
 # --- other versions ---------------------------------------------------------------------------------------
 
 _VERSION = r"v?([0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,4})?[\w.+]{0,40})"
+# (name, how it is known, a plain word that is searched first, the pattern around it).
 _HINTS = (
-    ("torch_version", STATED, re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
-    ("python_version", STATED, re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
-    ("python_version", DERIVED, re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
-    ("ptxas_version", STATED, re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, V([0-9.]{4,12})")),
-    ("ptxas_version", STATED,
+    ("torch_version", STATED, "orch", re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", STATED, "ython", re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", DERIVED, "python", re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
+    ("ptxas_version", STATED, "Cuda compilation tools", re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, V([0-9.]{4,12})")),
+    ("ptxas_version", STATED, "ptxas",
      re.compile(r"ptxas(?:-blackwell)?(?: version| is(?: at(?: version)?)?)?[ :=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
-    ("ptxas_ptx_version", STATED, re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
-    ("cuda_of_ptxas", HINT, re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
+    ("ptxas_ptx_version", STATED, "Unsupported .version",
+     re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
+    ("cuda_of_ptxas", HINT, "uda", re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
 )  # fmt: skip
 
 # The version that follows is of this program, not of ptxas.
@@ -273,8 +277,8 @@ def version_facts(text: str) -> dict[str, Fact]:
     """torch, Python, ptxas and CUDA versions as far as a cleaned log names them, the first of each."""
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
     found: dict[str, Fact] = {}
-    for name, how, pattern in _HINTS:
-        if name not in found and (m := pattern.search(edges)):
+    for name, how, word, pattern in _HINTS:
+        if name not in found and (m := next(near(pattern, edges, word, before=60, after=120), None)):
             if "Cuda compilation tools" in m[0] and _NOT_PTXAS.search(edges[max(0, m.start() - 300) : m.start()]):
                 name = "cuda_tools"
             found[name] = Fact(name, m[1].rstrip(".+"), how, m[0].strip()[:MAX_EXCERPT])
