@@ -10,8 +10,8 @@ import re
 from helpers.diagnosis.diagnosis import Diagnosis, facts_of, producer_of
 from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.kinds import CATALOGUE, Found, find_failures
-from helpers.diagnosis.kinds.model import NO_FAILURE, NONE, Answer, Failure, Suggestion
-from helpers.diagnosis.kinds.words import NOBODY
+from helpers.diagnosis.failure import NO_FAILURE, NONE, Answer, Failure, Suggestion
+from helpers.diagnosis.words import NOBODY
 from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON
 from helpers.errors import UserError
 from helpers.inspection.crash.crash_log import CrashLog, parse_crash_log
@@ -107,7 +107,9 @@ def _notes(log: CrashLog, found: Found, answer: Answer) -> list[str]:
 
 
 def _unknown(log: CrashLog, found: Found) -> Diagnosis:
-    attach = ("the whole output from `Traceback` or the compiler's first complaint on, to its end",) if log.chars else ()
+    attach = (
+        ("the whole output from `Traceback` or the compiler's first complaint on, to its end",) if log.chars else ()
+    )
     return Diagnosis(
         "unknown",
         "unknown",

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from helpers.diagnosis import diagnosis as diagnosis_view
 from helpers.diagnosis.incidents import SAME, Match
-from helpers.diagnosis.kinds.model import Failure, Suggestion
+from helpers.diagnosis.failure import Failure, Suggestion
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.show.style import status_colour
 

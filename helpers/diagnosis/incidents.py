@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.diagnosis.kinds.model import Failure
+from helpers.diagnosis.failure import Failure
 from helpers.inspection.crash.crash_log import CrashLog
 
 SAME, ALIKE = "the same", "alike"

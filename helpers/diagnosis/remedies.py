@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from helpers.diagnosis.kinds.model import Suggestion
+from helpers.diagnosis.failure import Suggestion
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.recorded import recorded
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from helpers.diagnosis.kinds.words import NVIDIA, TRITON
+from helpers.diagnosis.words import NVIDIA, TRITON
 
 
 def where_to_report(

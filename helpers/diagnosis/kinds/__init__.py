@@ -23,7 +23,7 @@ from helpers.diagnosis.kinds import (
     slow,
     toolchain,
 )
-from helpers.diagnosis.kinds.model import NO_FAILURE, STATED_FAILURE, Failure, Kind, Wording
+from helpers.diagnosis.failure import NO_FAILURE, STATED_FAILURE, Failure, Kind, Wording
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 from helpers.inspection.crash.ptxas_runs import Complaint, PtxasRun
@@ -71,7 +71,9 @@ def find_failures(log: CrashLog) -> Found:
         stated += family.recognise(log, stated)
     stated = autotuner.dropped(log, sorted(stated, key=lambda f: f.at))
     others = [*slow.recognise(log, stated), *advice.recognise(log, stated)]
-    if all(CATALOGUE[f.kind].rank > STATED_FAILURE for f in (*stated, *(o for o in others if o.kind != "slow_compile"))):
+    if all(
+        CATALOGUE[f.kind].rank > STATED_FAILURE for f in (*stated, *(o for o in others if o.kind != "slow_compile"))
+    ):
         others += builds.recognise(log, stated)
     distinct = _Distinct()
     for failure in (*stated, *others):
@@ -133,7 +135,9 @@ def _of_text(log: CrashLog, wordings: tuple[Wording, ...]) -> list[Failure]:
     for words in wordings:
         for count, m in enumerate(near(words.pattern, log.flat.text, words.hint)):
             failure = replace(words.failure(m, log.flat.line_of(m.start())), place=m.start())
-            resource = {"shared_memory": "shared memory", "tensor_memory": "tensor memory", "threads": "threads"}.get(words.kind)
+            resource = {"shared_memory": "shared memory", "tensor_memory": "tensor memory", "threads": "threads"}.get(
+                words.kind
+            )
             found.append(replace(failure, resource=resource, code=_code(m.string[max(0, m.start() - 12) : m.end()])))
             if count >= MAX_EACH:
                 break

@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from helpers.diagnosis.kinds.model import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
-from helpers.diagnosis.kinds.words import kernel_of, spec_verbs
+from helpers.diagnosis.failure import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.words import kernel_of, spec_verbs
 from helpers.hardware import MAX_REGS_PER_THREAD, register_share
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.ptx.scan import is_trap_stub
@@ -145,7 +145,9 @@ def _coded(log: CrashLog) -> Failure | None:
     details = {"code": first["code"], "all": "\n".join(list(distinct)[:12])}
     if function:
         details["function"] = function[1]
-    return Failure("advice_only", words, code=first["code"], at=log.flat.line_of(first.start()), details=details, seen=len(found))
+    return Failure(
+        "advice_only", words, code=first["code"], at=log.flat.line_of(first.start()), details=details, seen=len(found)
+    )
 
 
 # --- what is said -----------------------------------------------------------------------------------------

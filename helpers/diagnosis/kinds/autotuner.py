@@ -6,7 +6,7 @@ import bisect
 import re
 from dataclasses import replace
 
-from helpers.diagnosis.kinds.model import NO_FAILURE, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.failure import NO_FAILURE, Answer, Failure, Kind, Suggestion
 from helpers.inspection.crash.crash_log import CrashLog
 
 PTXAS_WORDINGS = ()
@@ -68,7 +68,9 @@ def _beside(lines: list[str], at: int, heads: list[int], tails: list[int]) -> bo
 
 def _dropped(log: CrashLog, failure: Failure) -> Answer:
     of = failure.detail("of") or ""
-    who = "Inductor's autotuner" if log.speaks("Inductor") else "XLA's autotuner" if log.speaks("XLA") else "an autotuner"
+    who = (
+        "Inductor's autotuner" if log.speaks("Inductor") else "XLA's autotuner" if log.speaks("XLA") else "an autotuner"
+    )
     because = [
         f"the log says: {failure.message}",
         f"that was one configuration: {who} left it out and went on, so nothing failed",

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from helpers.diagnosis.kinds.advice import report_lines
-from helpers.diagnosis.kinds.model import BUILD, LIKELY, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.failure import BUILD, LIKELY, Answer, Failure, Kind, Suggestion
 from helpers.inspection.crash.crash_log import CrashLog
 
 PTXAS_WORDINGS = ()
@@ -82,7 +82,9 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     if not gpu:
         return
     lines = log.bare
-    stopped = next((i for i, line in enumerate(lines) if _STOPPED.search(line[:600]) and not _ZERO.search(line[:600])), None)
+    stopped = next(
+        (i for i, line in enumerate(lines) if _STOPPED.search(line[:600]) and not _ZERO.search(line[:600])), None
+    )
     reasons = []
     for index, line in enumerate(lines):
         if not any(word in line for word in _WORDS):
@@ -93,7 +95,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
                 break
         if len(reasons) >= 200:
             break
-    if (stopped is None and not any(r.name in ("missing", "link", "source") for _, r, _ in reasons)):
+    if stopped is None and not any(r.name in ("missing", "link", "source") for _, r, _ in reasons):
         return
     if not reasons and stopped is None:
         return
@@ -132,6 +134,7 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
         "its build is at fault, not the compiler of the kernels" if reason and reason.name != "crashed"
         else "first find out which program it is",
         ("the whole output of the build with one job (-j 1) and verbose",),
+        title="" if reason else "a build failed; why, the log does not say",
         confidence=LIKELY,
     )  # fmt: skip
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from helpers.diagnosis.kinds.model import Answer, Failure, Kind, Suggestion, wording
-from helpers.diagnosis.kinds.words import OWNER, chip_words, is_triton, maker
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.words import OWNER, chip_words, is_triton, maker
 from helpers.hardware import known_chip
 from helpers.inspection.crash.crash_log import CrashLog
 
@@ -26,7 +26,9 @@ PTXAS_WORDINGS = (
         rf"(?:Instruction|Feature|Modifier|Type|Operation) '(?P<feature>[^'\n]{{1,200}})' cannot be compiled for architecture "
         rf"'(?P<chip>{_SM})'",
     ),
-    wording("feature_not_on_target", rf"(?P<feature>\S[^\n';]{{0,120}}?) requires ?\.target (?P<floor>{_SM})(?: or higher)?"),
+    wording(
+        "feature_not_on_target", rf"(?P<feature>\S[^\n';]{{0,120}}?) requires ?\.target (?P<floor>{_SM})(?: or higher)?"
+    ),
 )
 WORDINGS = (
     # Triton's own check, before there is PTX.
@@ -160,7 +162,9 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
     if suffix:
         helps.append(suffix)
     if known and not suffix:
-        helps.append(Suggestion(known.instead, f"{name} is then not needed", "PTX ISA, target notes of the instruction"))
+        helps.append(
+            Suggestion(known.instead, f"{name} is then not needed", "PTX ISA, target notes of the instruction")
+        )
     elif not known and not suffix:
         helps.append(Suggestion("another path or data type in the kernel, without this feature", f"{name} is then not needed",
                                 "follows from the message"))  # fmt: skip
@@ -213,7 +217,9 @@ def _newer_chip(floor: str | None, known: Feature | None) -> Suggestion:
     if least and not (known and known.floor is None):
         chip = known_chip(least)
         words = f" ({chip.generation} and later)" if chip else ""
-        return Suggestion(f"a GPU with {least} or higher{words}", "the feature is in the chip", "the message's own threshold")
+        return Suggestion(
+            f"a GPU with {least} or higher{words}", "the feature is in the chip", "the message's own threshold"
+        )
     return Suggestion("a GPU that has it" + (f": {known.has.split(':')[0].removesuffix(' only')}" if known else ""),
                       "the feature is in the chip", "PTX ISA, target notes of the instruction")  # fmt: skip
 

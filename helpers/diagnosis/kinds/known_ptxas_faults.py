@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.diagnosis.kinds.model import LIKELY, Answer, Failure, Kind, Suggestion
-from helpers.diagnosis.kinds.words import NVIDIA, is_triton, ptx_verbs
+from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.words import NVIDIA, is_triton, ptx_verbs
 from helpers.inspection.crash.crash_log import CrashLog
 
 PTXAS_WORDINGS = ()
@@ -156,4 +156,14 @@ KINDS = (
     Kind("known_wrong_code", "wrong results under a release of ptxas that is known to write wrong code", _wrong_code),
 )
 
-__all__ = ["Fault", "KINDS", "PTXAS_WORDINGS", "WORDINGS", "has_fault", "known_faults", "recognise", "releases_named", "version"]
+__all__ = [
+    "Fault",
+    "KINDS",
+    "PTXAS_WORDINGS",
+    "WORDINGS",
+    "has_fault",
+    "known_faults",
+    "recognise",
+    "releases_named",
+    "version",
+]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.diagnosis.kinds.model import Answer, Failure, Kind, Suggestion, wording
-from helpers.diagnosis.kinds.words import OWNER, is_cuda_cpp, is_triton, spec_verbs
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.words import OWNER, is_cuda_cpp, is_triton, spec_verbs
 from helpers.hardware import register_share
 from helpers.inspection.crash.crash_log import CrashLog
 
@@ -24,7 +24,9 @@ def _launch(log: CrashLog, failure: Failure) -> Answer:
         "registers of an SM (or its shared memory is more than the launch was allowed)",
     ]
     if log.num_warps:
-        because.append(f"{log.num_warps} warps leave {register_share(log.num_warps)} registers a thread; the kernel has more")
+        because.append(
+            f"{log.num_warps} warps leave {register_share(log.num_warps)} registers a thread; the kernel has more"
+        )
     fewer = "fewer warps (num_warps)" if triton else "fewer threads per block"
     cap = (
         "maxnreg as a launch option"
@@ -36,7 +38,9 @@ def _launch(log: CrashLog, failure: Failure) -> Answer:
     return Answer(
         tuple(because),
         (
-            Suggestion(fewer, "half the threads may have twice the registers each", "arithmetic: 65,536 registers per SM"),
+            Suggestion(
+                fewer, "half the threads may have twice the registers each", "arithmetic: 65,536 registers per SM"
+            ),
             Suggestion(
                 f"a cap on registers that fits the threads: {cap}",
                 "compiled for that number of threads, the kernel fits, and may spill",

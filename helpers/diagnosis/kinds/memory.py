@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from helpers.diagnosis.kinds.model import Answer, Failure, Kind, Suggestion, wording
-from helpers.diagnosis.kinds.words import (
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.words import (
     OWNER,
     is_cuda_cpp,
     is_triton,
@@ -93,12 +93,16 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
         )
         because += _chips_of(failure.limit)
     elif failure.detail("wanted"):
-        because.append(f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say")
+        because.append(
+            f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say"
+        )
     helps = _inductor_memory(failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
     if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
         helps = (*helps, *_OWN_TILES)
     to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
-    why = "its tiles and stages are not this chip's" if not inductor else "every candidate of its template was too large"
+    why = (
+        "its tiles and stages are not this chip's" if not inductor else "every candidate of its template was too large"
+    )
     if log.speaks("Pallas", "XLA") and not inductor:
         why = "the block shapes of the kernel are its own choice"
     return Answer(

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from helpers.diagnosis.kinds.model import Answer, Failure, Kind, Suggestion
-from helpers.diagnosis.kinds.words import OWNER, TRITON, chip_words, is_triton, kernel_of, maker, spec_verbs, triton_words
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.words import OWNER, TRITON, chip_words, is_triton, kernel_of, maker, spec_verbs, triton_words
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near, near_any
 
@@ -32,9 +32,13 @@ _BEFORE_ERROR = re.compile(
 _AFTER_ERROR = re.compile(r" \S{1,300}:[0-9]+:[0-9]+: (?:note|error):| \^| module (?:attributes )?\{| note:|\n")
 _NOT_A_REASON = "Failures have been detected while processing"
 _PIPELINE = re.compile(r"Pipeline failed while executing \[`(?P<pass>[\w.-]{1,120})`")
-_PASS_OF_LLVM = re.compile(r"Running pass '(?P<pass>[^'\n]{1,120})' on (?:function|basic block|module) '@?(?P<function>[^'\n]{1,200})'")
+_PASS_OF_LLVM = re.compile(
+    r"Running pass '(?P<pass>[^'\n]{1,120})' on (?:function|basic block|module) '@?(?P<function>[^'\n]{1,200})'"
+)
 _LLVM = re.compile(r"(?:LLVM ERROR|fatal error: error in backend): (?P<said>[^\n]{1,300})")
-_OPERATION = re.compile(r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|func)\.[\w.]{1,60}' op [^\n]{1,300})")
+_OPERATION = re.compile(
+    r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|func)\.[\w.]{1,60}' op [^\n]{1,300})"
+)
 _PLAIN = (
     (CRASHED, re.compile(r"PassManager::run failed")),
     (CRASHED, re.compile(r"Failures have been detected while processing an MLIR pass pipeline")),
@@ -72,7 +76,19 @@ STAGES = {
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """One failure of a compiler before ptxas, put together from its several lines."""
     flat = log.flat.text
-    parts = [part for part in (_crash(flat), _source_error(log), _operation(log), _llvm(flat), _python(log), _plain(flat), _died(log)) if part]
+    parts = [
+        part
+        for part in (
+            _crash(flat),
+            _source_error(log),
+            _operation(log),
+            _llvm(flat),
+            _python(log),
+            _plain(flat),
+            _died(log),
+        )
+        if part
+    ]
     if any(run.complaints for run in log.runs) or any(f.kind != "died" for f in found):
         # What a caller makes of a refusal by ptxas is no failure of its own.
         parts = [part for part in parts if part.weight < 3]
@@ -178,7 +194,9 @@ def _python(log: CrashLog) -> _Part | None:
     message = f"{m['error']}: {m['place'] or ''} {reason}".replace("  ", " ").strip()
     number = log.text.count("\n", 0, m.start())
     at = log.flat.starts[number] if number < len(log.flat.starts) else 0
-    return _Part(0, at, REFUSED, message, {"reason": reason, "code": code[:200], "source": (m["place"] or "").strip("at :")})
+    return _Part(
+        0, at, REFUSED, message, {"reason": reason, "code": code[:200], "source": (m["place"] or "").strip("at :")}
+    )
 
 
 def _died(log: CrashLog) -> _Part | None:
@@ -262,19 +280,35 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
         (
             Suggestion(
                 "ptxas flags, maxnreg or another ptxas" if triton else "ptxas flags or another ptxas",
-                "ptxas never ran: there was no PTX yet" if "PTX" not in failure.message else "the PTX was never finished",
+                "ptxas never ran: there was no PTX yet"
+                if "PTX" not in failure.message
+                else "the PTX was never finished",
                 "the stage that failed",
             ),
         ),
         *_crash_to_whom(log),
         _crash_attach(log),
         spec_verbs(log, "compile", "bisect", "try", "report"),
-        title="Triton itself failed before there was PTX" if triton else "a compiler failed before there was machine code",
+        title="Triton itself failed before there was PTX"
+        if triton
+        else "a compiler failed before there was machine code",
     )
 
 
 def _who_says(log: CrashLog, failure: Failure) -> str:
-    names = ("CUTLASS DSL (CuTe)", "cuTile", "Reactant", "Numba", "TileLang", "Triton", "llc", "clang", "libNVVM", "XLA", "NVRTC")
+    names = (
+        "CUTLASS DSL (CuTe)",
+        "cuTile",
+        "Reactant",
+        "Numba",
+        "TileLang",
+        "Triton",
+        "llc",
+        "clang",
+        "libNVVM",
+        "XLA",
+        "NVRTC",
+    )
     who = next((n for n in names if log.speaks(n)), "the compiler")
     return f"{'LLVM' if failure.detail('llvm') and who in ('llc', 'clang') else who} says: {failure.message}"
 
@@ -324,7 +358,9 @@ def _refused(log: CrashLog, failure: Failure, because: list[str]) -> Answer:
         ),
         (
             Suggestion(
-                "num_warps, maxnreg, ptxas flags or another ptxas" if is_triton(log) else "ptxas flags or another ptxas",
+                "num_warps, maxnreg, ptxas flags or another ptxas"
+                if is_triton(log)
+                else "ptxas flags or another ptxas",
                 f"{who} refused the source before there was PTX",
                 "the place where it is raised",
             ),

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from helpers.diagnosis.kinds.model import LIKELY, Answer, Failure, Kind
-from helpers.diagnosis.kinds.words import is_triton, kernel_of
+from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind
+from helpers.diagnosis.words import is_triton, kernel_of
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 

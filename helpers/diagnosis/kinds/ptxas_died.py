@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from helpers.diagnosis.kinds.model import LIKELY, Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind, Suggestion, wording
 from helpers.diagnosis.kinds.toolchain import lower_level, other_ptxas
-from helpers.diagnosis.kinds.words import NVIDIA, chip_words, maker, ptx_verbs
+from helpers.diagnosis.words import NVIDIA, chip_words, maker, ptx_verbs
 from helpers.hardware import known_chip
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.ptxas_runs import split_command
@@ -19,15 +19,16 @@ _QUOTED = rf"[`'\"]?(?:\S{{0,200}}[\\/])?{_TOOLS}(?:\.exe)?[`'\"]?"
 WORDINGS = (
     wording("died", rf"{_QUOTED} died due to signal (?P<number>[0-9]{{1,3}})(?: \((?P<words>[^)\n]{{1,60}})\))?", "died due to"),
     wording("died", rf"{_QUOTED} died with status (?P<status>0x[0-9A-Fa-f]{{8}})(?: \((?P<words>[^)\n]{{1,60}})\))?", "died with"),
+    wording("died", rf"{_QUOTED} core dumped", "core dumped"),
     wording("died", rf"{_QUOTED} raised (?P<name>SIG[A-Z]{{2,6}})", "raised SIG"),
     wording("died", rf"{_QUOTED} failed with error code (?P<code>-?[0-9]{{1,10}})", "failed with error code"),
     wording("died", rf"{_QUOTED} received signal (?P<number>[0-9]{{1,3}})", "received signal"),
     wording("died", rf"{_QUOTED} exited with code (?P<code>-?[0-9]{{1,10}})", "exited with code"),
     wording("died", rf"{_QUOTED} exited with non-zero error code (?P<wait>-?[0-9]{{1,10}})", "exited with non-zero"),
     wording("died", rf"{_QUOTED} command failed due to signal", "failed due to signal"),
-    wording("died", rf"{_QUOTED}(?: \S{{1,300}}){{0,40}}?[' ]? ?died with <Signals\.(?P<name>SIG[A-Z]{{2,6}})", "died with <Signals"),
+    wording("died", rf"{_QUOTED}[^\n]{{0,600}}?died with <Signals\.(?P<name>SIG[A-Z]{{2,6}})", "died with <Signals"),
     wording("died", rf"{_QUOTED} TERMINATED by signal (?P<number>[0-9]{{1,3}})", "TERMINATED by signal"),
-    wording("died", rf"{_QUOTED}[^\n]{{0,60}} returned non-zero exit status (?P<code>-[0-9]{{1,3}}|1(?:29|3[0-9]|4[0-9]))\b",
+    wording("died", rf"{_QUOTED}[^\n]{{0,600}}? returned non-zero exit status (?P<code>-[0-9]{{1,3}}|1(?:29|3[0-9]|4[0-9]))\b",
             "returned non-zero exit"),
     wording("died", rf"(?P<words>Segmentation fault|Aborted|Killed)(?: ?\(core dumped\))?[^\n]{{0,80}}? {_QUOTED}(?= |$)", "ptxas"),
 )  # fmt: skip
@@ -65,6 +66,8 @@ def _signal_of(failure: Failure, text: str) -> tuple[int | None, int | None]:
     words = failure.detail("words")
     if words in _WORDS_SIGNAL:
         return _WORDS_SIGNAL[words], None
+    if "core dumped" in failure.message and "fault" not in failure.message:
+        return 0, None
     if "failed due to signal" in failure.message:
         # clang names the signal in the line before.
         near = next((w for w in _WORDS_SIGNAL if w in text), None)
@@ -94,11 +97,11 @@ def _of_wait_status(status: int) -> tuple[int | None, int | None]:
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """Deaths of compilers as kinds: `ptxas_signal`, `ptxas_exit` (left without a word) or `compiler_died`."""
 
-
     spoken = any(run.complaints for run in log.runs)
-    for failure in found:
-        if failure.kind != "died":
-            continue
+    deaths = [f for f in found if f.kind == "died"]
+    for failure in deaths:
+        if failure.message.endswith("core dumped") and len(deaths) > 1:
+            continue  # said of the death that the line before names
         tool = failure.detail("tool") or "ptxas"
         start = max(0, failure.at - 3)
         signal, status = _signal_of(failure, "\n".join(log.bare[start : failure.at + 1]))
@@ -281,7 +284,12 @@ def _host_memory(log: CrashLog, failure: Failure) -> Answer:
 
 KINDS = (
     Kind("ptxas_signal", "ptxas was killed by a signal", _signal_answer),
-    Kind("compiler_died", "a compiler beside ptxas was killed by a signal", _signal_answer, public="build_failed_elsewhere"),
+    Kind(
+        "compiler_died",
+        "a compiler beside ptxas was killed by a signal",
+        _signal_answer,
+        public="build_failed_elsewhere",
+    ),
     Kind("ptxas_exit", "ptxas left without saying why", _exit_answer, public="ptxas_signal"),
     Kind("host_memory", "ptxas ran out of the machine's memory", _host_memory, public="ptxas_error"),
 )

@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from helpers.diagnosis import remedies
-from helpers.diagnosis.kinds.model import Answer, Failure, Kind, Suggestion, wording
-from helpers.diagnosis.kinds.words import (
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.words import (
     OWNER,
     is_cuda_cpp,
     is_triton,
@@ -24,8 +24,11 @@ POWERS = (1, 2, 4, 8, 16, 32)
 WARP_COUNTS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 
 PTXAS_WORDINGS = (
-    wording("register_exhaustion", r"Register allocation failed with register count of ?'(?P<asked>[0-9]{1,4})'",
-            "Register allocation failed"),
+    wording(
+        "register_exhaustion",
+        r"Register allocation failed with register count of ?'(?P<asked>[0-9]{1,4})'",
+        "Register allocation failed",
+    ),
     wording("register_exhaustion", r"\(C7600\)[^\n]{0,300}"),
     wording(
         "register_cap_too_low",
@@ -114,7 +117,11 @@ def _cap_setters(log: CrashLog) -> str:
         return "__launch_bounds__, -maxrregcount or setmaxnreg"
     if log.speaks("CUTLASS DSL (CuTe)", "TileLang", "cuTile", "TVM"):
         return "setmaxnreg or a launch bound"
-    return "maxnreg" if is_triton(log) or "num_warps" in log.text else "maxnreg, --maxrregcount, a launch bound or setmaxnreg"
+    return (
+        "maxnreg"
+        if is_triton(log) or "num_warps" in log.text
+        else "maxnreg, --maxrregcount, a launch bound or setmaxnreg"
+    )
 
 
 def _raise_cap(log: CrashLog, asked: int) -> tuple[Suggestion, ...]:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from helpers.diagnosis.kinds.advice import report_lines
 from helpers.diagnosis.kinds.mlir import STAGES
-from helpers.diagnosis.kinds.model import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
-from helpers.diagnosis.kinds.words import OWNER, TRITON, is_triton, maker, ptx_verbs, spec_verbs
+from helpers.diagnosis.failure import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.words import OWNER, TRITON, is_triton, maker, ptx_verbs, spec_verbs
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 
@@ -46,19 +46,25 @@ SIGNS = (
           r"(?:s|sec|seconds)\b ?)?(?:to|in order to) compile"),
     _sign("ptxas", r"ptxas[`']?\*{0,2} (?:runs|ran|has been running|is running|takes|took)(?: for)?:? ?\*{0,2}(?:over |more than |about )?(?:(?P<h>[0-9.]{1,5}) ?h(?:ours?|rs?)?"
           r"\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?P<s>[0-9.]{1,9}) ?s(?:ec\w*)?\b)?", "ptxas"),
-    *(_sign(word, r"[Cc]ompil(?:e|ation|ing)\w*(?: of [\w.]{1,80})? (?:took|takes|is taking|has been running for|running for) "
+    *(_sign(word, r"[Cc]ompil(?:e|ation|ing)\w*(?: of [^\n]{1,80}?)? (?:took|takes|is taking|has been running for|running for) "
             r"(?:about |over |more than |~)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?(?: ?(?:and )?)?)?(?:(?P<s>[0-9.]{1,10}) ?(?:s\b|sec))?")
       for word in (" took", " takes", " taking", " running for")),
 )  # fmt: skip
 # A process seen at work: a stack without an exception, as py-spy, faulthandler and pytest-timeout print it.
-_STACK = re.compile(r"py-spy|Thread (?:0x)?[0-9a-f]{1,18} \((?:idle|active)|Timeout \(>|dump_traceback_later|Stack of MainThread|Timeout \(0:")
+_STACK = re.compile(
+    r"py-spy|Thread (?:0x)?[0-9a-f]{1,18} \((?:idle|active)|Timeout \(>|dump_traceback_later|Stack of MainThread|Timeout \(0:"
+)
 _IN_STAGE = re.compile(r"\b(make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir))\b")
-_PS = re.compile(r"(?P<m>[0-9]{1,4}):(?P<s>[0-9]{2}(?:\.[0-9]{1,2})?)[ \t]{1,8}\S{0,200}?(?P<tool>ptxas|cicc|tileiras|nvcc)(?:-blackwell)?\b")
+_PS = re.compile(
+    r"(?P<m>[0-9]{1,4}):(?P<s>[0-9]{2}(?:\.[0-9]{1,2})?)[ \t]{1,8}\S{0,200}?(?P<tool>ptxas|cicc|tileiras|nvcc)(?:-blackwell)?\b"
+)
 
 
 def seconds_of(m: re.Match[str]) -> float | None:
     """The time a sign names, in seconds; None where it names none, or where any time tells."""
-    parts = {name: float(value.rstrip(".")) for name, value in m.groupdict().items() if value and name not in ("tool", "any")}
+    parts = {
+        name: float(value.rstrip(".")) for name, value in m.groupdict().items() if value and name not in ("tool", "any")
+    }
     if not parts:
         return None
     return parts.get("ms", 0) / 1e3 + parts.get("s", 0) + 60 * parts.get("m", 0) + 3600 * parts.get("h", 0)
@@ -110,7 +116,10 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
     made = maker(log)
     to, why = (OWNER, "first the size of what one thread does: a compile of minutes nearly always unrolls too much")
     if stage.startswith("make_") and not ptxas:
-        to, why = f"{OWNER}, then {TRITON}", "the stage is Triton's; a small kernel that needs minutes there is a fault of it"
+        to, why = (
+            f"{OWNER}, then {TRITON}",
+            "the stage is Triton's; a small kernel that needs minutes there is a fault of it",
+        )
     elif made and not is_triton(log):
         to = f"{OWNER}, then {made}"
     return Answer(
@@ -119,7 +128,9 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
         (Suggestion("a faster GPU, or more GPU memory", "the compile runs on the CPU", "follows from the stage"),),
         to,
         why,
-        ("how long each stage takes, the sizes of the tiles, and whether other processes were compiling at the same time",),
+        (
+            "how long each stage takes, the sizes of the tiles, and whether other processes were compiling at the same time",
+        ),
         (*spec_verbs(log, "compile --timeout", "try"), *(ptx_verbs(log) if ptxas else ())),
         confidence=LIKELY,
     )

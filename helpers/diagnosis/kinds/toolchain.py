@@ -5,8 +5,8 @@ And what ptxas refuses for what the PTX says.
 
 from __future__ import annotations
 
-from helpers.diagnosis.kinds.model import Answer, Failure, Kind, Suggestion, wording
-from helpers.diagnosis.kinds.words import (
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.words import (
     NOBODY,
     NVIDIA,
     OWNER,
@@ -91,7 +91,9 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
         helps, in_vain = _newer_toolkit(log, name, chip.first_cuda)
     else:
         because.append(
-            f"this project's table of chips, sm_50 to sm_121, has no {name}" if name else "which chip, the log does not say"
+            f"this project's table of chips, sm_50 to sm_121, has no {name}"
+            if name
+            else "which chip, the log does not say"
         )
         helps, in_vain = (_check_name(),), ()
     to = NOBODY
@@ -126,7 +128,13 @@ def _older_toolkit(log: CrashLog, name: str, last: str) -> tuple[tuple[Suggestio
                 "general",
             ),
         ),
-        (Suggestion("a newer CUDA, ptxas or driver", "the newer releases are those that dropped the chip", "CUDA's release notes"),),
+        (
+            Suggestion(
+                "a newer CUDA, ptxas or driver",
+                "the newer releases are those that dropped the chip",
+                "CUDA's release notes",
+            ),
+        ),
     )
 
 
@@ -157,7 +165,9 @@ def _newer_toolkit(log: CrashLog, name: str, first: str) -> tuple[tuple[Suggesti
             "its `.version` is older than the chip, and ptxas refuses the pair",
             "measured here: ptxas 12.9 refuses Triton 3.5.1's PTX for sm_103a (tests/fixtures/logs)",
         ))  # fmt: skip
-    in_vain.append(Suggestion("tile sizes, warps or ptxas flags", "ptxas stops before it reads the kernel", "ptxas's own message"))
+    in_vain.append(
+        Suggestion("tile sizes, warps or ptxas flags", "ptxas stops before it reads the kernel", "ptxas's own message")
+    )
     return tuple(h for h in helps if h), tuple(in_vain)
 
 
@@ -187,7 +197,11 @@ def _cutile(name: str) -> tuple[Suggestion, ...]:
 
 
 def _no_new_ptxas(log: CrashLog) -> tuple[Suggestion, ...]:
-    return (Suggestion("another ptxas, or other options of the kernel", "tileiras itself refuses the chip's name", "the message"),)
+    return (
+        Suggestion(
+            "another ptxas, or other options of the kernel", "tileiras itself refuses the chip's name", "the message"
+        ),
+    )
 
 
 def _own_ptxas(log: CrashLog) -> Suggestion:
@@ -259,9 +273,15 @@ def _ptx_target(log: CrashLog) -> str | None:
 def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
     version, current = failure.detail("version"), failure.detail("current")
     who = "Triton" if failure.detail("cuda") else "ptxas"
-    because = [f"{who} says: {failure.message}" if log.runs or failure.detail("cuda") else f"the driver says: {failure.message}"]
+    because = [
+        f"{who} says: {failure.message}"
+        if log.runs or failure.detail("cuda")
+        else f"the driver says: {failure.message}"
+    ]
     if version and current:
-        because.append(f"the PTX is of version {version}, and this ptxas reads versions up to {current}: it is the older one")
+        because.append(
+            f"the PTX is of version {version}, and this ptxas reads versions up to {current}: it is the older one"
+        )
     driver = _inside_the_driver(log, failure)
     helps: list[Suggestion] = []
     if driver:
@@ -419,10 +439,18 @@ def _ptxas_error(log: CrashLog, failure: Failure) -> Answer:
 
 KINDS = (
     Kind("unsupported_arch", "the toolchain does not know this chip", _unsupported_arch),
-    Kind("target_mismatch", "the PTX was written for another target than ptxas was told", _target_mismatch, public="unsupported_arch"),
+    Kind(
+        "target_mismatch",
+        "the PTX was written for another target than ptxas was told",
+        _target_mismatch,
+        public="unsupported_arch",
+    ),
     Kind("unsupported_ptx_version", "ptxas is older than the PTX it was given", _ptx_version),
     Kind(
-        "ptx_version_too_low", "the PTX declares a version that is older than what it uses", _version_too_low, public="ptxas_error"
+        "ptx_version_too_low",
+        "the PTX declares a version that is older than what it uses",
+        _version_too_low,
+        public="ptxas_error",
     ),
     Kind("illegal_instruction", "ptxas could not read the PTX", _illegal),
     Kind("internal_error", "ptxas broke off with an internal error", _internal),

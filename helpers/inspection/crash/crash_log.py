@@ -10,7 +10,16 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from helpers.inspection.crash.pasted_text import MAX_CHARS, FlatText, bare_lines, clean_text, flat_text, near, near_any, ptx_block
+from helpers.inspection.crash.pasted_text import (
+    MAX_CHARS,
+    FlatText,
+    bare_lines,
+    clean_text,
+    flat_text,
+    near,
+    near_any,
+    ptx_block,
+)
 from helpers.inspection.crash.ptxas_runs import ABORTED, PtxasRun, ptxas_runs, split_command
 from helpers.inspection.crash.speakers import Speaker, find_speakers
 from helpers.inspection.crash.which_triton import (

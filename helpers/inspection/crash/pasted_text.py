@@ -86,7 +86,7 @@ def clean_text(text: str, *, max_chars: int = MAX_CHARS) -> CleanText:
     if _is_binary(text):
         notes.append("this is binary data, not text")
         return CleanText("", tuple(notes), binary=True)
-    if '{"' in text or '\\n' in text:
+    if '{"' in text or "\\n" in text:
         text = "\n".join(map(_of_json, text.split("\n")))
     if "\x1b" in text:
         text = _ANSI.sub("", text)

@@ -115,7 +115,9 @@ def _take(run: _Open, lines: list[str], bare: list[str], index: int) -> None:
             break
         rest.append(below.strip()[:300])
     run.complaints.append(
-        Complaint(said[1], text, index, int(place[1]) if place else None, " ".join((text, *rest)), "".join((text, *rest)))
+        Complaint(
+            said[1], text, index, int(place[1]) if place else None, " ".join((text, *rest)), "".join((text, *rest))
+        )
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from helpers.diagnosis.kinds.model import Failure
+from helpers.diagnosis.failure import Failure
 from helpers.hardware import ARCHS, chips_of_limit, known_chip
 from helpers.inspection.crash.crash_log import CrashLog
 
