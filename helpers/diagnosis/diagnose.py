@@ -8,11 +8,11 @@ from __future__ import annotations
 import re
 
 from helpers.diagnosis.diagnosis import Diagnosis, facts_of, producer_of
+from helpers.diagnosis.failure import NO_FAILURE, NONE, Answer, Failure, Suggestion
 from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.kinds import CATALOGUE, Found, find_failures
-from helpers.diagnosis.failure import NO_FAILURE, NONE, Answer, Failure, Suggestion
-from helpers.diagnosis.words import NOBODY
 from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON
+from helpers.diagnosis.words import NOBODY
 from helpers.errors import UserError
 from helpers.inspection.crash.crash_log import CrashLog, parse_crash_log
 
@@ -132,14 +132,17 @@ _AT_RUN_TIME = tuple(
          "the GPU's main memory is full; smaller batches or less kept on the GPU help"),
         (r"illegal memory access|misaligned address|Invalid __(?:global|shared|local)__ (?:read|write)",
          "a kernel read or wrote outside its memory; compute-sanitizer says which one and where"),
-        (r"device-side assert", "an assertion in a kernel failed, mostly an index out of range; it says nothing about compiling"),
+        (r"device-side assert", "an assertion in a kernel failed, mostly an index out of range; it says nothing "
+                                "about compiling"),
         (r"no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|named symbol not found",
-         "the program has no machine code for this GPU: it was built for other chips, and a build for this one (or with PTX) helps"),
+         "the program has no machine code for this GPU: it was built for other chips, and a build for this one (or "
+         "with PTX) helps"),
         (r"unspecified launch failure", "a kernel broke off while it ran; compute-sanitizer says where"),
         (r"NCCL|ProcessGroup", "processes waited for each other until a time limit"),
         (r"Cannot find ptxas", "no ptxas was found where the caller looks (PATH, CUDA_HOME, TRITON_PTXAS_PATH)"),
         (r"cannot be accessed from Triton \(cpu tensor\?\)", "a tensor on the CPU was handed to a kernel for the GPU"),
-        (r"ptxas too old", "the ptxas found is older than its caller wants; it falls back to the driver's own compiler"),
+        (r"ptxas too old", "the ptxas found is older than its caller wants; it falls back to the driver's own "
+                           "compiler"),
         (r"Killed signal terminated program|internal compiler error: Killed",
          "the compiler of the host code was killed; likely the machine ran out of memory, and fewer jobs at once help"),
     )
@@ -158,7 +161,8 @@ def _why_unknown(log: CrashLog) -> str:
             return f"an error at run time or before any compile, not one of a compiler: {words}"
     if log.exception:
         return (
-            f"a Python error ({log.exception}), but nothing in the log is a failure of a compiler of GPU kernels that this "
+            f"a Python error ({log.exception}), but nothing in the log is a failure of a compiler of GPU kernels "
+            f"that this "
             "project knows; an error at run time says nothing about compiling"
         )
     if log.ptx is not None:
@@ -167,7 +171,8 @@ def _why_unknown(log: CrashLog) -> str:
     if log.frames or names:
         shown = f" ({', '.join(names[:4])})" if names else ""
         return (
-            f"parts of a log{shown}, but not the part in which a compiler says what failed (it stands at the end, or above the "
+            f"parts of a log{shown}, but not the part in which a compiler says what failed (it stands at the end, or "
+            f"above the "
             "first line that a build prints about it)"
         )
     return "no compiler of GPU kernels (ptxas, nvcc, Triton, LLVM) and no Python traceback speaks in it"

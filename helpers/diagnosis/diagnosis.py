@@ -10,21 +10,33 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from helpers.diagnosis import diagnosis as diagnosis_view
-from helpers.diagnosis.incidents import SAME, Match
 from helpers.diagnosis.failure import Failure, Suggestion
+from helpers.diagnosis.incidents import SAME, Match
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.show.style import status_colour
 
 WIDTH = 110
 MAX_EVIDENCE = 24
 # Kinds whose colour is that of the compile status they would have been.
-_STATUS_OF = {"register_exhaustion": "register_exhausted", "register_cap_too_low": "register_exhausted",
-              "callee_needs_more_registers": "register_exhausted", "spills_made_errors": "spills",
-              "shared_memory": "out_of_shared_memory", "static_shared_memory": "out_of_shared_memory",
-              "tensor_memory": "out_of_tensor_memory", "no_failure": "ok", "advice_only": "ok", "candidate_dropped": "ok",
-              "unsupported_arch": "unsupported_target", "feature_not_on_target": "unsupported_target",
-              "trapped": "trapped", "ptxas_signal": "ptxas_signal", "frontend_error": "frontend_error",
-              "slow_compile": "timeout", "unsupported_ptx_version": "unsupported_ptx_version"}  # fmt: skip
+_STATUS_OF = {
+    "register_exhaustion": "register_exhausted",
+    "register_cap_too_low": "register_exhausted",
+    "callee_needs_more_registers": "register_exhausted",
+    "spills_made_errors": "spills",
+    "shared_memory": "out_of_shared_memory",
+    "static_shared_memory": "out_of_shared_memory",
+    "tensor_memory": "out_of_tensor_memory",
+    "no_failure": "ok",
+    "advice_only": "ok",
+    "candidate_dropped": "ok",
+    "unsupported_arch": "unsupported_target",
+    "feature_not_on_target": "unsupported_target",
+    "trapped": "trapped",
+    "ptxas_signal": "ptxas_signal",
+    "frontend_error": "frontend_error",
+    "slow_compile": "timeout",
+    "unsupported_ptx_version": "unsupported_ptx_version",
+}
 
 
 def printable(text: object) -> str:
@@ -33,7 +45,7 @@ def printable(text: object) -> str:
 
 
 def facts_shown(diagnosis: Diagnosis, verbose: bool = True) -> list[tuple[str, str]]:
-    """(name, value) of what was extracted, in reading order; what is not known is left out, without `verbose` small print."""
+    """(name, value) of what was extracted, in reading order, without what is not known; `verbose` adds small print."""
     log, first = diagnosis.log, diagnosis.failure
     ptx, facts = log.ptx, diagnosis.facts
     spilled = facts.get("spill_store_bytes")
@@ -111,7 +123,7 @@ _BY_NVCC = re.compile(r"'\S+' died (?:due to|with)|nvcc (?:error|fatal)")
 
 
 def producer_of(log: CrashLog, first: Failure | None) -> str:
-    """Who wrote the program that was compiled, as one word, only on evidence in the log; `unknown` where it has none."""
+    """Who wrote the program that was compiled, in one word, only on evidence in the log; else `unknown`."""
     if first is not None and _BY_NVCC.search(first.message):
         return "nvcc"
     return next((word for name, word in _PRODUCERS if log.speaks(name)), "unknown")
@@ -301,11 +313,12 @@ def as_html(diagnosis: Diagnosis) -> str:
 class Diagnosis:
     """What `diagnose` found. `kind` is one of `helpers.diagnosis.kinds.KINDS`.
 
-    `because` are sentences that lead from the log to the kind, `confidence` is `certain` where a tool says it in its own
-    words, `likely` where it follows, `none` for unknown. `suggestions` come in the order to try; `in_vain` is what people
-    try without success. `log` holds every extracted fact with the text it came from, `failures` what failed, the one
-    explained first. `failed` is None where the log leaves open whether anything did. `producer` is who wrote the program
-    that was compiled, only on evidence; `facts` is what the log gives as known. `go_on` says how this project goes on.
+    `because` are sentences that lead from the log to the kind, `confidence` is `certain` where a tool says it in its
+    own words, `likely` where it follows, `none` for unknown. `suggestions` come in the order to try; `in_vain` is what
+    people try without success. `log` holds every extracted fact with the text it came from, `failures` what failed, the
+    one explained first. `failed` is None where the log leaves open whether anything did. `producer` is who wrote the
+    program that was compiled, only on evidence; `facts` is what the log gives as known. `go_on` says how this project
+    goes on.
     """
 
     kind: str

@@ -14,8 +14,13 @@ CERTAIN, LIKELY, NONE = "certain", "likely", "none"
 MAX_MESSAGE = 600
 # Ranks: a stated failure is explained before a failed build without a reason, and both before what is no failure.
 STATED_FAILURE, BUILD, NO_FAILURE = 0, 1, 2
-_NUMBERS = {"asked": "register_count_asked", "needed": "register_count_needed", "required": "required", "limit": "limit",
-            "ptx_line": "ptx_line"}  # fmt: skip
+_NUMBERS = {
+    "asked": "register_count_asked",
+    "needed": "register_count_needed",
+    "required": "required",
+    "limit": "limit",
+    "ptx_line": "ptx_line",
+}
 
 
 @dataclass(frozen=True)

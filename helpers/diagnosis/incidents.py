@@ -76,8 +76,8 @@ def match_incidents(log: CrashLog, first: Failure | None) -> tuple[Match, ...]:
     """The incidents that a log's failure does not contradict, those that are the same first.
 
     `the same` needs everything in the signature, and something in it that is unmistakable: a file in the traceback, a
-    kernel's name, or a message that names the chip. Numbers alone are those of many: they make nothing the same. `alike`
-    needs more than them as well: the chip or the release of Triton has to agree.
+    kernel's name, or a message that names the chip. Numbers alone are those of many: they make nothing the same.
+    `alike` needs more than them as well: the chip or the release of Triton has to agree.
     """
     if first is None:
         return ()

@@ -1,4 +1,4 @@
-"""Phrases that several kinds share: whose kernel it is, where its compiler's makers are told, what goes on from here."""
+"""Phrases that several kinds share: whose kernel it is, who made its compiler, what goes on from here."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from helpers.diagnosis.failure import NO_FAILURE, STATED_FAILURE, Failure, Kind, Wording
 from helpers.diagnosis.kinds import (
     advice,
     autotuner,
@@ -23,7 +24,6 @@ from helpers.diagnosis.kinds import (
     slow,
     toolchain,
 )
-from helpers.diagnosis.failure import NO_FAILURE, STATED_FAILURE, Failure, Kind, Wording
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 from helpers.inspection.crash.ptxas_runs import Complaint, PtxasRun
@@ -31,8 +31,21 @@ from helpers.inspection.crash.ptxas_runs import Complaint, PtxasRun
 __all__ = ["CATALOGUE", "KINDS", "Found", "find_failures"]
 
 # The order in which the wordings of one complaint are tried.
-FAMILIES = (registers, memory, chip_lacks, toolchain, ptxas_died, launch, mlir, other_compilers, known_ptxas_faults, slow, advice,
-            builds, autotuner)  # fmt: skip
+FAMILIES = (
+    registers,
+    memory,
+    chip_lacks,
+    toolchain,
+    ptxas_died,
+    launch,
+    mlir,
+    other_compilers,
+    known_ptxas_faults,
+    slow,
+    advice,
+    builds,
+    autotuner,
+)
 CATALOGUE: dict[str, Kind] = {kind.name: kind for family in FAMILIES for kind in family.KINDS}
 KINDS: tuple[str, ...] = (*dict.fromkeys(kind.public or kind.name for kind in CATALOGUE.values()), "unknown")
 MAX_FAILURES = 200

@@ -1,4 +1,4 @@
-"""What is no failure: ptxas's advice and warnings, and its report on what it compiled; and a kernel that is one bare trap."""
+"""What is no failure: ptxas's advice, warnings and report on what it compiled; and a kernel that is one bare trap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ _CODED = re.compile(r"\(C75[0-9]{2}\)")
 _ADVICE = re.compile(r"(?:info|warning) ?: ?(?P<words>\((?P<code>C75[0-9]{2})\) ?[^\n]{1,600})")
 _NEXT = re.compile(r" (?=ptxas[\w.-]{0,24} (?:info|warning|error|fatal) ?:)| Used [0-9]+ registers")
 _SPILLED = re.compile(
-    r"warning ?: ?(?P<words>Registers are spilled to local memory in function '(?P<function>[^'\n]{1,2000})'(?:, ?(?P<stores>[0-9]{1,9}) "
+    r"warning ?: ?(?P<words>Registers are spilled to local memory in function '(?P<function>[^'\n]{1,2000})'(?:, "
+    r"?(?P<stores>[0-9]{1,9}) "
     r"bytes spill stores)?(?:, ?(?P<loads>[0-9]{1,9}) bytes spill loads)?)"
 )
 _WARNING = re.compile(r"ptxas[\w.-]{0,24} {0,8}[^\n;]{0,300}?warning ?: ?(?P<words>[^\n]{1,300})")
@@ -44,15 +45,18 @@ def _advice(words: str, means: str, edit: str, why: str) -> Advice:
 ADVICE = (
     _advice(
         r"'setmaxnreg' ignored; unable to determine register count at entry",
-        "setmaxnreg was dropped in silence: ptxas does not know how many registers a thread has at entry, so the split between warp "
+        "setmaxnreg was dropped in silence: ptxas does not know how many registers a thread has at entry, so the "
+        "split between warp "
         "groups does not happen",
-        "give the kernel a launch bound: __launch_bounds__(threads, 1) in CUDA C++, min_blocks_per_mp=1 at the launch in the CuTe DSL, "
+        "give the kernel a launch bound: __launch_bounds__(threads, 1) in CUDA C++, min_blocks_per_mp=1 at the "
+        "launch in the CuTe DSL, "
         "in PTX .maxntid (or .reqntid) with .minnctapersm; or .maxnreg",
         "threads and blocks per SM fix the register count at entry, and setmaxnreg is then kept",
     ),
     _advice(
         r"'setmaxnreg' ignored to maintain compatibility across compilation units",
-        "setmaxnreg was dropped: with relocatable device code (-rdc) other compilation units may call in with another register count",
+        "setmaxnreg was dropped: with relocatable device code (-rdc) other compilation units may call in with "
+        "another register count",
         "compile without -rdc (whole program, not separate compilation), or with device link-time optimisation",
         "with the whole program in one unit, ptxas may set registers as it wants",
     ),
@@ -70,7 +74,8 @@ ADVICE = (
     ),
     _advice(
         r"serialized due to insufficient register resources",
-        "wgmma instructions wait for each other (they are serialised): there are not enough registers to keep them in flight",
+        "wgmma instructions wait for each other (they are serialised): there are not enough registers to keep them "
+        "in flight",
         "a smaller tile, fewer warps, or a higher cap on registers",
         "each wgmma in flight holds its accumulator",
     ),
@@ -82,8 +87,10 @@ ADVICE = (
     ),
     _advice(
         r"serialized due to non wgmma instructions (?:defining|reading) accumulator",
-        "wgmma instructions are serialised: other instructions write or read the accumulator while a group of them is in flight",
-        "touch the accumulator only after wgmma.wait_group (warpgroup_wait<0>), and set it to zero by scale-d instead of by moves",
+        "wgmma instructions are serialised: other instructions write or read the accumulator while a group of them "
+        "is in flight",
+        "touch the accumulator only after wgmma.wait_group (warpgroup_wait<0>), and set it to zero by scale-d "
+        "instead of by moves",
         "between start and wait of a group its registers belong to the tensor cores",
     ),
     _advice(
@@ -106,7 +113,8 @@ ADVICE = (
     ),
     _advice(
         r"warpgroup\.arrive is injected|wgmma\.wait_group is injected|is injected in around line",
-        "ptxas put in a synchronisation (warpgroup.arrive or wgmma.wait_group) of its own, because registers of a wgmma are used "
+        "ptxas put in a synchronisation (warpgroup.arrive or wgmma.wait_group) of its own, because registers of a "
+        "wgmma are used "
         "around there",
         "nothing has to be done; an own warpgroup_arrive/fence or wait at that place says where it should be",
         "the result is right; where it stands costs time",
@@ -202,7 +210,8 @@ def _spill_warning(log: CrashLog, failure: Failure) -> Answer:
         ),
         (
             Suggestion(
-                "nothing, unless the kernel is slow; then a smaller tile or unroll, or a higher cap on registers where one is set",
+                "nothing, unless the kernel is slow; then a smaller tile or unroll, or a higher cap on registers "
+                "where one is set",
                 "spills cost time and nothing else",
                 "general; register-cliff pressure FILE.ptx shows what is alive where",
             ),
@@ -227,7 +236,8 @@ def _no_failure(log: CrashLog, failure: Failure) -> Answer:
     entry = log.compiled.entry
     if entry is not None and (entry.regs_per_thread or 99) <= 8 and not entry.spill_store_bytes:
         said.append(
-            "so few registers can mean that the kernel collapsed to a bare trap; the PTX would tell (register-cliff pressure "
+            "so few registers can mean that the kernel collapsed to a bare trap; the PTX would tell (register-cliff "
+            "pressure "
             "FILE.ptx)"
         )
     return Answer(tuple(said), go_on=_pressure(log), confidence=LIKELY)

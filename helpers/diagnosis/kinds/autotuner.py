@@ -1,4 +1,4 @@
-"""An autotuner that dropped a configuration and went on: no failure of the program, whatever the configuration died of."""
+"""An autotuner that dropped a configuration and went on: no failure, whatever the configuration died of."""
 
 from __future__ import annotations
 
@@ -13,25 +13,54 @@ PTXAS_WORDINGS = ()
 WORDINGS = ()
 # Words of autotuners that leave a configuration out: in front of what it failed of, and behind it.
 _HEAD = re.compile(
-    r"[Ss]kipping (?:this )?(?:failing )?(?:config|choice|candidate)|Autotuning failed with|[Ff]ailure occurred when compiling fusion|"
-    r"Runtime error during autotuning|config(?:uration)? [^\n]{1,400} failed|while (?:auto)?tuning|benchmarking (?:of )?[^\n]{0,200}failed|for benchmark choice"
+    r"[Ss]kipping (?:this )?(?:failing )?(?:config|choice|candidate)|Autotuning failed with|[Ff]ailure occurred when "
+    r"compiling fusion|"
+    r"Runtime error during autotuning|config(?:uration)? [^\n]{1,400} failed|while (?:auto)?tuning|benchmarking "
+    r"(?:of )?[^\n]{0,200}failed|for benchmark choice"
 )
 _TAIL = re.compile(
-    r"Ignoring this choice|(?:config|choice|candidate)s? (?:is |was |were )?(?:skipped|dropped|ignored|discarded)|, (?:skipped|ignored)\b|"
+    r"Ignoring this choice|(?:config|choice|candidate)s? (?:is |was |were )?(?:skipped|dropped|ignored|discarded)|, "
+    r"(?:skipped|ignored)\b|"
     r"^ignored\b|[Ss]kipping (?:it|this)|moving on|trying the next"
 )
 # One of these is in each of the patterns above.
-_WORDS = ("kip", "gnor", "Autotuning failed", "Failure occurred", "failure occurred", "autotuning", "tuning", "config", "benchmarking",
-          "benchmark choice", "dropped", "discarded", "moving on", "trying the next")  # fmt: skip
+_WORDS = (
+    "kip",
+    "gnor",
+    "Autotuning failed",
+    "Failure occurred",
+    "failure occurred",
+    "autotuning",
+    "tuning",
+    "config",
+    "benchmarking",
+    "benchmark choice",
+    "dropped",
+    "discarded",
+    "moving on",
+    "trying the next",
+)
 # Words that say: it went on.
 _WENT_ON = re.compile(
-    r"AUTOTUNE \w+\(|best config|best of \d+|best=Config|[Aa]utotuning complete|finished after|Ignoring this choice|ignored, \d+ left|"
+    r"AUTOTUNE \w+\(|best config|best of \d+|best=Config|[Aa]utotuning complete|finished after|Ignoring this choice|"
+    r"ignored, \d+ left|"
     r"[Ss]kipping config|skipped|serving on|step \d+ |Compiling \d+ configs"
 )
 _REACH = 12
 # Kinds of a candidate's own compile or launch; a build, or a compiler that dies, is none.
-_OF_A_CANDIDATE = ("register_exhaustion", "register_cap_too_low", "shared_memory", "tensor_memory", "threads", "launch_resources",
-                   "ptxas_error", "illegal_instruction", "internal_error", "frontend_error", "feature_not_on_target")  # fmt: skip
+_OF_A_CANDIDATE = (
+    "register_exhaustion",
+    "register_cap_too_low",
+    "shared_memory",
+    "tensor_memory",
+    "threads",
+    "launch_resources",
+    "ptxas_error",
+    "illegal_instruction",
+    "internal_error",
+    "frontend_error",
+    "feature_not_on_target",
+)
 
 
 def dropped(log: CrashLog, failures: list[Failure]) -> list[Failure]:
@@ -46,7 +75,7 @@ def dropped(log: CrashLog, failures: list[Failure]) -> list[Failure]:
     lines = [f"{a[:4_000]} {b[:80]}" for a, b in zip(log.bare, (*log.bare[1:], ""), strict=True)]
     heads = [i for i, line in enumerate(lines) if _HEAD.search(line)]
     tails = [i for i, line in enumerate(lines) if _TAIL.search(line)]
-    if not heads and not tails or not any(_WENT_ON.search(line) for line in lines):
+    if (not heads and not tails) or not any(_WENT_ON.search(line) for line in lines):
         return failures
     return [_marked(f) if f.kind in _OF_A_CANDIDATE and _beside(lines, f.at, heads, tails) else f for f in failures]
 
@@ -77,8 +106,10 @@ def _dropped(log: CrashLog, failure: Failure) -> Answer:
     ]
     if failure.seen > 1:
         because.append(f"it dropped {failure.seen} that way")
-    why = {"shared_memory": "it wants more shared memory than the chip has", "tensor_memory": "it wants more tensor memory than there is",
-           "register_exhaustion": "ptxas could not allocate its registers", "register_cap_too_low": "one of its instructions needs more "
+    why = {"shared_memory": "it wants more shared memory than the chip has", "tensor_memory": "it wants more tensor "
+                                                                                              "memory than there is",
+           "register_exhaustion": "ptxas could not allocate its "
+                                  "registers", "register_cap_too_low": "one of its instructions needs more "
            "registers than its warps leave"}.get(of)  # fmt: skip
     if why:
         because.append(f"that configuration cannot work on this chip: {why}")

@@ -1,4 +1,4 @@
-"""A build that failed around a ptxas that did not: a killed or crashed neighbour, a host compiler, a missing file, the linker."""
+"""A build that failed around a ptxas that did not: a killed neighbour, a host compiler, a missing file, the linker."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from helpers.diagnosis.kinds.advice import report_lines
 from helpers.diagnosis.failure import BUILD, LIKELY, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.kinds.advice import report_lines
 from helpers.inspection.crash.crash_log import CrashLog
 
 PTXAS_WORDINGS = ()
@@ -32,21 +32,24 @@ def _reason(name: str, words: str, means: str, edit: str, why: str) -> Reason:
 _KILLED = "Killed"
 REASONS = (
     _reason(
-        "missing", r"(?:fatal )?error: [^\n]{1,300}: No such file or directory|catastrophic error: cannot open source file [^\n]{1,200}|"
+        "missing", r"(?:fatal )?error: [^\n]{1,300}: No such file or directory|catastrophic error: cannot open "
+                   r"source file [^\n]{1,200}|"
         r"fatal error C1083:[^\n]{1,300}",
         "a header or file is missing: the compiler of the C++ code says so, not ptxas",
         "give the build the folder of that file (submodules, include path), or the package that brings it",
         "the file named in the message is not where the build looks",
     ),
     _reason(
-        "link", r"cannot find -l[\w.+-]{1,80}|undefined reference to [^\n]{1,300}|collect2: error[^\n]{0,120}|ld returned 1 exit status|"
+        "link", r"cannot find -l[\w.+-]{1,80}|undefined reference to [^\n]{1,300}|collect2: error[^\n]{0,120}|ld "
+                r"returned 1 exit status|"
         r"LNK[0-9]{4}[^\n]{1,200}|nvlink error *:[^\n]{1,300}",
         "the linker failed, after every kernel had compiled",
         "give the linker the library it names (path or package)",
         "compiling and linking are two steps; the kernels are not at fault",
     ),
     _reason(
-        "source", r"\S{1,300}?(?:\([0-9]+\)|:[0-9]+:[0-9]+): (?:fatal )?error: [^\n]{1,400}|\S{1,200}\([0-9]+\): error [A-Z]?[0-9#-]{1,8}"
+        "source", r"\S{1,300}?(?:\([0-9]+\)|:[0-9]+:[0-9]+): (?:fatal )?error: [^\n]{1,400}|\S{1,200}\([0-9]+\): "
+                  r"error [A-Z]?[0-9#-]{1,8}"
         r"[^\n]{0,300}",
         "the C++ front end (host or device code) refuses a line of the source; ptxas is not involved",
         "mend that line, or take the versions of the libraries that the source was written for",
@@ -61,13 +64,16 @@ REASONS = (
     _reason(
         "crashed", r"Segmentation fault|internal compiler error[^\n]{0,200}|Bus error|Illegal instruction(?= |$)",
         "a program of the build crashed; the log does not name which one",
-        "run the failing command by hand with --dryrun (nvcc) or -v, and see which step dies; then another release of that program",
+        "run the failing command by hand with --dryrun (nvcc) or -v, and see which step dies; then another release "
+        "of that program",
         "nvcc starts several programs (cudafe++, cicc, ptxas, the host compiler), and any of them can be it",
     ),
 )  # fmt: skip
 _STOPPED = re.compile(
-    r"ninja: build stopped|make(?:\[\d\])?: \*\*\*|Error compiling objects for extension|subprocess-exited-with-error|error: command '"
-    r"[^'\n]{1,300}' failed|FAILED: |errors? detected in the compilation|compilation terminated|Failed to build|nvcc failed|"
+    r"ninja: build stopped|make(?:\[\d\])?: \*\*\*|Error compiling objects for extension|"
+    r"subprocess-exited-with-error|error: command '"
+    r"[^'\n]{1,300}' failed|FAILED: |errors? detected in the compilation|compilation terminated|Failed to build|nvcc "
+    r"failed|"
     r"error MSB[0-9]{4}|returned non-zero exit status|failed to build|Build failed|could not compile|nvcc error while|"
     r"panicked at"
 )
@@ -107,8 +113,10 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
 
 _SPILLS = (
     Suggestion(
-        "apart from that, a kernel spills registers: fewer threads per block, a smaller tile or unroll, or a higher cap",
-        "a spill costs time and does not fail a build; a kernel that spills much also takes its compiler more memory and time",
+        "apart from that, a kernel spills registers: fewer threads per block, a smaller tile or unroll, or a higher "
+        "cap",
+        "a spill costs time and does not fail a build; a kernel that spills much also takes its compiler more memory "
+        "and time",
         "ptxas's report in the log",
     ),
 )

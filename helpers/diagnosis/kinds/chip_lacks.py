@@ -23,7 +23,8 @@ PTXAS_WORDINGS = (
     wording("feature_not_on_target", rf"'(?P<feature>[^'\n]{{1,200}})' not supported on ?\.target '?(?P<chip>{_SM})'?"),
     wording(
         "feature_not_on_target",
-        rf"(?:Instruction|Feature|Modifier|Type|Operation) '(?P<feature>[^'\n]{{1,200}})' cannot be compiled for architecture "
+        rf"(?:Instruction|Feature|Modifier|Type|Operation) '(?P<feature>[^'\n]{{1,200}})' cannot be compiled for "
+        rf"architecture "
         rf"'(?P<chip>{_SM})'",
     ),
     wording(
@@ -34,7 +35,8 @@ WORDINGS = (
     # Triton's own check, before there is PTX.
     wording(
         "feature_not_on_target",
-        r"type (?P<feature>fp8\w{1,12}) not supported in this architecture\.?(?: The supported fp8 dtypes are (?P<others>\([^)\n]{0,120}\)))?",
+        r"type (?P<feature>fp8\w{1,12}) not supported in this architecture\.?(?: The supported fp8 dtypes are "
+        r"(?P<others>\([^)\n]{0,120}\)))?",
         "not supported in this arch",
     ),
     wording(
@@ -75,7 +77,8 @@ FEATURES = (
     _feature(
         r"tcgen05|\.cta_group|\.32x32b|\.16x(?:64|128|256)b|\.kind::|tensor memory",
         "tcgen05 (tensor memory and its matrix instructions)",
-        "data-centre Blackwell only: sm_100a, sm_103a and Thor (sm_110a, once sm_101a); consumer Blackwell (sm_120a, sm_121a) and "
+        "data-centre Blackwell only: sm_100a, sm_103a and Thor (sm_110a, once sm_101a); consumer Blackwell (sm_120a, "
+        "sm_121a) and "
         "every other chip do not have it",
         "a kernel or path of its own for this chip, by mma.sync (consumer Blackwell) or wgmma (Hopper)",
         a_targets=(100, 101, 103, 110),
@@ -101,7 +104,8 @@ FEATURES = (
         "fp8 or 16-bit operands",
         a_targets=(100, 101, 103, 110, 120, 121),
     ),
-    _feature(r"e4m3|e5m2|fp8", "fp8 conversions and matrix instructions", "sm_89 and higher", "fp16 or bf16 operands", 89),
+    _feature(r"e4m3|e5m2|fp8", "fp8 conversions and matrix instructions", "sm_89 and higher", "fp16 or bf16 "
+                                                                                              "operands", 89),
     _feature(
         r"bf16",
         "bfloat16 arithmetic",
@@ -109,7 +113,8 @@ FEATURES = (
         "fp16 or fp32 instead of bf16 (for a model: dtype=float16 or float32, --dtype half, torch_dtype=torch.float16)",
         80,
     ),
-    _feature(r"tf32", "tf32 matrix instructions", "sm_80 (Ampere) and higher", "fp16 operands, or plain fp32 arithmetic", 80),
+    _feature(r"tf32", "tf32 matrix instructions", "sm_80 (Ampere) and higher", "fp16 operands, or plain fp32 "
+                                                                               "arithmetic", 80),
     _feature(r"redux", "redux (reduction over a warp in one instruction)", "sm_80 (Ampere) and higher",
              "a reduction by shuffles", 80),
     _feature(r"cp\.async\.bulk|\.bulk|tensormap|mbarrier\.try_wait|cp\.reduce", "bulk copies by descriptor (TMA)",
@@ -117,12 +122,14 @@ FEATURES = (
              "loads by pointers, or cp.async", 90, (90, 100, 101, 103, 110, 120, 121)),
     _feature(r"cp\.async|mbarrier", "asynchronous copies to shared memory", "sm_80 (Ampere) and higher",
              "plain loads, or a kernel for older chips", 80),
-    _feature(r"\.cluster|cluster|elect|griddepcontrol|multimem|stmatrix", "thread-block clusters and what came with them",
+    _feature(r"\.cluster|cluster|elect|griddepcontrol|multimem|stmatrix", "thread-block clusters and what came with "
+                                                                          "them",
              "sm_90 (Hopper) and higher", "a path without clusters", 90),
     _feature(r"f32x2", "packed fp32 arithmetic", "sm_100 and higher", "scalar fp32", 100),
     _feature(r"acq_rel|acquire|release|relaxed|fence", "memory operations with an order (acquire, release)",
              "sm_70 (Volta) and higher", "older fences (membar) and volatile accesses", 70),
-    _feature(r"m16n8k(?:8|16|32|64)", "Ampere's shapes of the tensor-core instructions (mma)", "sm_80 (Ampere) and higher; the "
+    _feature(r"m16n8k(?:8|16|32|64)", "Ampere's shapes of the tensor-core instructions (mma)", "sm_80 (Ampere) and "
+                                                                                               "higher; the "
              "smallest from sm_75 on", "a kernel for older chips, with their shapes", 80),
     _feature(r"ldmatrix|\.m8n8|tanh", "ldmatrix and other instructions of Turing", "sm_75 (Turing) and higher",
              "loads from shared memory thread by thread", 75),
@@ -166,7 +173,8 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
             Suggestion(known.instead, f"{name} is then not needed", "PTX ISA, target notes of the instruction")
         )
     elif not known and not suffix:
-        helps.append(Suggestion("another path or data type in the kernel, without this feature", f"{name} is then not needed",
+        helps.append(Suggestion("another path or data type in the kernel, without this feature", f"{name} is then "
+                                                                                                 f"not needed",
                                 "follows from the message"))  # fmt: skip
     if not suffix:
         helps.append(_newer_chip(floor, known))
@@ -205,7 +213,8 @@ def _suffix_cure(chip: str | None, floor: str | None, known: Feature | None) -> 
     if number not in has:
         return None
     return Suggestion(
-        f"compile for {chip}a instead of {chip} (nvcc: -gencode arch=compute_{number}a,code={chip}a; ptxas: --gpu-name={chip}a and "
+        f"compile for {chip}a instead of {chip} (nvcc: -gencode arch=compute_{number}a,code={chip}a; ptxas: "
+        f"--gpu-name={chip}a and "
         f".target {chip}a)",
         f"the chip has the feature, and only its arch-specific target {chip}a offers it",
         "PTX ISA: features of a target whose name ends in a are not in the plain target",
@@ -233,7 +242,8 @@ def _later_ptx(log: CrashLog) -> Suggestion | None:
     if m is None:
         return None
     return Suggestion(
-        f"if the chip is {m['chip']}: have the PTX written with .version {m['version'].rstrip('.')} or later (a newer compiler)",
+        f"if the chip is {m['chip']}: have the PTX written with .version {m['version'].rstrip('.')} or later (a "
+        f"newer compiler)",
         "ptxas says that the feature is there on that chip from that version on",
         "ptxas's own message",
     )
@@ -256,7 +266,8 @@ def _in_vain(log: CrashLog) -> tuple[Suggestion, ...]:
     tools = "Triton, ptxas or PyTorch" if is_triton(log) else "ptxas or CUDA"
     return (
         Suggestion(
-            f"any other release of {tools}, {'num_warps, tile sizes' if is_triton(log) else 'tile sizes'} or ptxas flags",
+            f"any other release of {tools}, {'num_warps, tile sizes' if is_triton(log) else 'tile sizes'} or ptxas "
+            f"flags",
             "no release adds an instruction to a chip",
             "follows from the message",
         ),

@@ -22,8 +22,10 @@ WORDINGS = ()
 MAX_RELEASES = 40
 TABLE = Path(__file__).parents[1] / "known_ptxas_faults.json"
 _WRONG = re.compile(
-    r"not close|[Mm]ismatched elements|wrong (?:values|results?|rows|numbers|outputs?|code)|incorrect (?:results?|values|numerical)|"
-    r"results? differ|[0-9]+ of [0-9]+ wrong|Invalid __(?:shared|global|local)__ (?:write|read)|max abs err|miscompil|illegal memory access"
+    r"not close|[Mm]ismatched elements|wrong (?:values|results?|rows|numbers|outputs?|code)|incorrect (?:results?|"
+    r"values|numerical)|"
+    r"results? differ|[0-9]+ of [0-9]+ wrong|Invalid __(?:shared|global|local)__ (?:write|read)|max abs err|"
+    r"miscompil|illegal memory access"
 )
 _RELEASE = re.compile(r"(?<![\w.])V?(1[1-9]\.[0-9]{1,2}(?:\.[0-9]{1,3})?)(?![\w.]*\.[0-9]{3})(?![0-9])")
 _ABOUT_PTXAS = re.compile(r"ptxas|CUDA|Cuda compilation|TRITON_PTXAS", re.IGNORECASE)
@@ -58,7 +60,7 @@ def version(text: str) -> tuple[int, ...]:
 
 
 def has_fault(fault: Fault, release: str) -> bool:
-    """Whether a release of ptxas is known to have a fault: it is a bad one, or a later one of the same minor release."""
+    """Whether a release of ptxas is known to have a fault: it is a bad one, or of a bad one's minor release."""
     wanted = version(release)
     return any(wanted[: len(version(b))] == version(b) or wanted[:2] == version(b)[:2] for b in fault.bad)
 
@@ -118,7 +120,8 @@ def _wrong_code(log: CrashLog, failure: Failure) -> Answer:
         because += [f"a known fault of ptxas on Hopper: {f.what} (reported{_thread(log, f)})" for f in faults]
     else:
         because.append(
-            "ptxas of that release is known to write wrong code for some kernels on Hopper; which of these faults it is, if any, "
+            "ptxas of that release is known to write wrong code for some kernels on Hopper; which of these faults it "
+            "is, if any, "
             "the log does not say: " + "; ".join(f"{f.what} (reported{_thread(log, f)})" for f in faults)
         )
     newest = max((f.mended for f in faults), key=version)
@@ -157,10 +160,10 @@ KINDS = (
 )
 
 __all__ = [
-    "Fault",
     "KINDS",
     "PTXAS_WORDINGS",
     "WORDINGS",
+    "Fault",
     "has_fault",
     "known_faults",
     "recognise",

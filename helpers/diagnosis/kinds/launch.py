@@ -8,10 +8,13 @@ from helpers.hardware import register_share
 from helpers.inspection.crash.crash_log import CrashLog
 
 WORDINGS = (
-    wording("launch_resources", r"(?:Triton Error \[CUDA\]: |CUDA error: )?too many resources requested for launch", "too many resources"),
-    wording("launch_resources", r"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES|cudaErrorLaunchOutOfResources|ERROR_LAUNCH_OUT_OF_RESOURCES",
+    wording("launch_resources", r"(?:Triton Error \[CUDA\]: |CUDA error: )?too many resources requested for "
+                                r"launch", "too many resources"),
+    wording("launch_resources", r"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES|cudaErrorLaunchOutOfResources|"
+                                r"ERROR_LAUNCH_OUT_OF_RESOURCES",
             "OutOfResources"),
-    wording("launch_resources", r"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES|ERROR_LAUNCH_OUT_OF_RESOURCES", "LAUNCH_OUT_OF_RESOURCES"),
+    wording("launch_resources", r"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES|"
+                                r"ERROR_LAUNCH_OUT_OF_RESOURCES", "LAUNCH_OUT_OF_RESOURCES"),
 )  # fmt: skip
 PTXAS_WORDINGS = ()
 
@@ -20,7 +23,8 @@ def _launch(log: CrashLog, failure: Failure) -> Answer:
     triton, cpp = is_triton(log), is_cuda_cpp(log)
     because = [
         f"the log says: {failure.message}",
-        "the kernel compiled; the driver refuses to launch it: registers per thread x threads per block exceed the 65,536 "
+        "the kernel compiled; the driver refuses to launch it: registers per thread x threads per block exceed the "
+        "65,536 "
         "registers of an SM (or its shared memory is more than the launch was allowed)",
     ]
     if log.num_warps:

@@ -1,4 +1,4 @@
-"""Memories that do not fit: shared memory (Triton's, Inductor's, XLA's, a CUDA kernel's static), tensor memory; threads."""
+"""Memories that do not fit: shared memory in everybody's words, static shared memory, tensor memory; and threads."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ WORDINGS = (
     wording("tensor_memory", r"out of resource: ?tensor memory" + _TAIL, _RESOURCE),
     wording("threads", r"out of resource: ?threads" + _TAIL, _RESOURCE),
     # Inductor's words: the kernel's name stands where Triton names the memory, and it is always shared memory.
-    wording("shared_memory", r"out of resource: ?(?P<function>(?!shared|tensor|threads)[A-Za-z_]\w{1,300})" + _TAIL, _RESOURCE),
+    wording("shared_memory", r"out of resource: ?(?P<function>(?!shared|tensor|"
+                             r"threads)[A-Za-z_]\w{1,300})" + _TAIL, _RESOURCE),
     wording(
         "shared_memory",
         r"Shared memory size limit exceeded: requested (?P<required>[0-9]{1,12}), available: ?(?P<limit>[0-9]{1,12})",
@@ -33,13 +34,15 @@ WORDINGS = (
     ),
     wording(
         "shared_memory",
-        r"[Ss]hared memory (?:usage|size|allocation)?[^.\n]{0,60}?(?P<required>[0-9]{4,9}) ?(?:bytes)?,? ?(?:exceeds|exceeded|is "
+        r"[Ss]hared memory (?:usage|size|allocation)?[^.\n]{0,60}?(?P<required>[0-9]{4,9}) ?(?:bytes)?,? ?(?:exceeds|"
+        r"exceeded|is "
         r"larger than|>)[^.\n]{0,60}?(?P<limit>[0-9]{4,9})",
         "hared memory",
     ),
     wording(
         "shared_memory",
-        r"tried to configure (?P<function>\S{1,200}) kernel for (?P<required>[0-9]{4,9}) bytes, but maximum available is "
+        r"tried to configure (?P<function>\S{1,200}) kernel for (?P<required>[0-9]{4,9}) bytes, but maximum "
+        r"available is "
         r"(?P<limit>[0-9]{4,9})",
         "tried to configure",
     ),
@@ -62,7 +65,8 @@ PTXAS_WORDINGS = (
     ),
     wording(
         "other_limit",
-        r"(?P<what>Formal parameter space) overflowed \((?P<required>[0-9]{1,8}) bytes required, max (?P<limit>[0-9]{1,8}) bytes",
+        r"(?P<what>Formal parameter space) overflowed \((?P<required>[0-9]{1,8}) bytes required, max "
+        r"(?P<limit>[0-9]{1,8}) bytes",
     ),
 )
 _OWN_TILES = (
@@ -139,7 +143,8 @@ def _triton_memory(failure: Failure) -> tuple[Suggestion, ...]:
 def _inductor_memory(failure: Failure) -> tuple[Suggestion, ...]:
     return (
         Suggestion(
-            "smaller blocks and fewer stages for Inductor's template: for flex_attention by kernel_options (BLOCK_M, BLOCK_N, "
+            "smaller blocks and fewer stages for Inductor's template: for flex_attention by kernel_options (BLOCK_M, "
+            "BLOCK_N, "
             "num_stages), for a matrix multiplication by its list of configurations",
             "the template's candidates were written for chips with more shared memory"
             if (failure.limit or 0) < LARGEST_SMEM_BYTES
@@ -147,7 +152,8 @@ def _inductor_memory(failure: Failure) -> tuple[Suggestion, ...]:
             "the message's own numbers; the options are PyTorch's",
         ),
         Suggestion(
-            "let Inductor have a choice that is no Triton template (ATEN in max_autotune_gemm_backends, or without max-autotune)",
+            "let Inductor have a choice that is no Triton template (ATEN in max_autotune_gemm_backends, or without "
+            "max-autotune)",
             "then the library's kernel is taken where no candidate fits",
             "PyTorch's configuration (torch/_inductor/config.py)",
         ),
@@ -168,7 +174,8 @@ def _in_vain_memory(log: CrashLog) -> tuple[Suggestion, ...]:
     return (
         Suggestion(
             "register settings (maxnreg), ptxas flags, another ptxas, or a GPU with more memory of the other kind",
-            "shared memory is allotted before ptxas runs, and belongs to the SM: this is not register exhaustion, and not the "
+            "shared memory is allotted before ptxas runs, and belongs to the SM: this is not register exhaustion, "
+            "and not the "
             "GPU's main memory",
             "where the message is raised: " + ("Triton's launcher" if is_triton(log) else "the caller of the kernel"),
         ),
@@ -200,7 +207,8 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
             0,
             Suggestion(
                 f"dynamic shared memory instead of a static array ({dynamic})",
-                "static arrays end at 48 KiB on every chip; dynamic shared memory with the opt-in goes further from sm_70 on",
+                "static arrays end at 48 KiB on every chip; dynamic shared memory with the opt-in goes further from "
+                "sm_70 on",
                 "the CUDA programming guide; helpers/hardware.py has each chip's limit",
             ),
         )

@@ -1,6 +1,6 @@
-"""Compilers before ptxas that failed: a source that is refused, an MLIR assertion, a verifier, a pass, LLVM, libNVVM, Tile IR.
+"""Compilers before ptxas that failed: a refused source, an MLIR assertion, a verifier, a pass, LLVM, libNVVM, Tile IR.
 
-The pass, the source line, the kernel and the target are taken from the text. Whether it is the kernel or the compiler that
+The pass, the source line, the kernel and the target are taken from the text. Whether the kernel or the compiler
 is at fault follows from the form: a refusal names the source, an assertion the compiler's own code.
 """
 
@@ -37,7 +37,8 @@ _PASS_OF_LLVM = re.compile(
 )
 _LLVM = re.compile(r"(?:LLVM ERROR|fatal error: error in backend): (?P<said>[^\n]{1,300})")
 _OPERATION = re.compile(
-    r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|func)\.[\w.]{1,60}' op [^\n]{1,300})"
+    r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|"
+    r"func)\.[\w.]{1,60}' op [^\n]{1,300})"
 )
 _PLAIN = (
     (CRASHED, re.compile(r"PassManager::run failed")),
@@ -54,12 +55,14 @@ _PLAIN = (
     (REFUSED, re.compile(r"(?:TVMError|tvm\.error\.InternalError|InternalError): Check failed: [^\n]{0,400}")),
 )
 _PYTHON = re.compile(
-    r"(?:[A-Za-z_][\w.]{0,80}\.)?(?P<error>CompilationError|CompileTimeAssertionFailure|UnsupportedLanguageConstruct): ?"
+    r"(?:[A-Za-z_][\w.]{0,80}\.)?(?P<error>CompilationError|CompileTimeAssertionFailure|"
+    r"UnsupportedLanguageConstruct): ?"
     r"(?P<place>at [0-9]{1,6}:[0-9]{1,5}:)?"
 )
 _PYTHON_ERRORS = ("CompilationError:", "CompileTimeAssertionFailure:", "UnsupportedLanguageConstruct:")
 _DIED = re.compile(r"Fatal Python error: (?P<said>Aborted|Segmentation fault|Illegal instruction)")
-_STAGE = re.compile(r"line (?P<line>[0-9]{1,6}),? in (?P<stage>make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir|amdgcn|hsaco))\b|"
+_STAGE = re.compile(r"line (?P<line>[0-9]{1,6}),? in (?P<stage>make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir|amdgcn|"
+                    r"hsaco))\b|"
                     r"(?P<stage2>make_(?:ttir|ttgir|llir|ptx)) \(")  # fmt: skip
 STAGES = {
     "make_ir": "reading the kernel's Python",
@@ -166,7 +169,8 @@ def _operation(log: CrashLog) -> _Part | None:
 def _llvm(flat: str) -> _Part | None:
     if m := _LLVM.search(flat):
         said = re.split(
-            r" (?:In function: |clang|Stack dump:|PLEASE submit|Fatal Python error|Aborted|error: could not|File \")", m["said"]
+            r" (?:In function: |clang|Stack dump:|PLEASE submit|Fatal Python error|Aborted|error: could not|File "
+            r"\")", m["said"]
         )[0].strip()  # fmt: skip
         return _Part(1, m.start(), CRASHED, f"LLVM ERROR: {said}", {"llvm": said})
     return None
@@ -228,7 +232,8 @@ def _known(words: str, sentence: str, evidence: str) -> Known:
 KNOWN = (
     _known(
         r"HoistTMEMAlloc",
-        "this pass dies in 3.4.0 on fla-core 0.3.2's chunk_gated_delta_rule_bwd_kernel_dhu_blockdim64, and 3.5.0 compiles that kernel; "
+        "this pass dies in 3.4.0 on fla-core 0.3.2's chunk_gated_delta_rule_bwd_kernel_dhu_blockdim64, and 3.5.0 "
+        "compiles that kernel; "
         "of another kernel it may die in later releases too",
         "measured here; reported alike: triton-lang/triton #7837, #8459, #8695",
     ),
@@ -239,13 +244,15 @@ KNOWN = (
     ),
     _known(
         r"mma -> mma layout conversion is only supported on Ampere",
-        "Hopper's own conversion came with triton-lang/triton #4492 (August 2024); on chips before sm_80 it means tl.dot results fed "
+        "Hopper's own conversion came with triton-lang/triton #4492 (August 2024); on chips before sm_80 it means "
+        "tl.dot results fed "
         "into another tl.dot, which that release cannot convert",
         "reported: triton-lang/triton #2627, #4492",
     ),
     _known(
         r"tcgen05\.wait|tcgen05\.",
-        "LLVM has no tcgen05 for the target it was told: on sm_120a the chip lacks it, on sm_103a that LLVM does not know the chip",
+        "LLVM has no tcgen05 for the target it was told: on sm_120a the chip lacks it, on sm_103a that LLVM does not "
+        "know the chip",
         "reported: triton-lang/triton #8481 (GB300), #11747 (sm_120)",
     ),
     _known(
@@ -424,7 +431,8 @@ def _crash_to_whom(log: CrashLog) -> tuple[str, str]:
 def _crash_attach(log: CrashLog) -> tuple[str, ...]:
     if is_triton(log):
         return (
-            "the MLIR module after the message, whole, with its `{-# external_resources … #-}` block: it is the reproducer",
+            "the MLIR module after the message, whole, with its `{-# external_resources … #-}` block: it is the "
+            "reproducer",
             "the kernel's source, its constexprs, num_warps and num_stages",
         )
     return ("the kernel's source, and the intermediate files if the compiler can keep them",)

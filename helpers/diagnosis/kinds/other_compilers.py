@@ -28,8 +28,8 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     flat, amd = log.flat.text, log.speaks("AMD's compiler")
     for pattern, word in _OUT_OF_REGISTERS:
         for m in near(pattern, flat, word):
-            yield Failure("amd_compiler", m[0].strip(), at=log.flat.line_of(m.start()), details={"amd": "yes" if amd else "",
-                          "registers": "yes"})  # fmt: skip
+            details = {"amd": "yes" if amd else "", "registers": "yes"}
+            yield Failure("amd_compiler", m[0].strip(), at=log.flat.line_of(m.start()), details=details)
             return
     if amd and not log.runs and (m := _ANY.search(flat)):
         words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \")", m[0])[0].strip()
@@ -43,7 +43,8 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
     because.append(
         "these are words of the LLVM that comes with ROCm, for AMD's chips" + (f", here {log.arch}" if log.arch else "")
         if sure
-        else "these are words of LLVM's own register allocator, as for AMD's chips (ROCm); NVIDIA's path does not have it"
+        else "these are words of LLVM's own register allocator, as for AMD's chips (ROCm); NVIDIA's path does not "
+        "have it"
     )
     if failure.detail("registers"):
         because.append("the compiler ran out of the chip's registers (SGPRs or VGPRs) and found no room to spill")

@@ -1,4 +1,4 @@
-"""A compiler that died: by a signal, by an access violation on Windows, or without a word; ptxas or one of its neighbours."""
+"""A compiler that died: by a signal, by an access violation on Windows, or without a word; ptxas or a neighbour."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _TOOLS = r"(?P<tool>ptxas(?:-blackwell)?|cicc|nvlink|fatbinary|cudafe\+\+|tileir
 _QUOTED = rf"[`'\"]?(?:\S{{0,200}}[\\/])?{_TOOLS}(?:\.exe)?[`'\"]?"
 # The generic kind "died": which kind it is follows from the tool and the number.
 WORDINGS = (
-    wording("died", rf"{_QUOTED} died due to signal (?P<number>[0-9]{{1,3}})(?: \((?P<words>[^)\n]{{1,60}})\))?", "died due to"),
-    wording("died", rf"{_QUOTED} died with status (?P<status>0x[0-9A-Fa-f]{{8}})(?: \((?P<words>[^)\n]{{1,60}})\))?", "died with"),
+    wording("died", rf"{_QUOTED} died due to signal (?P<number>[0-9]{{1,3}})(?: "
+                    rf"\((?P<words>[^)\n]{{1,60}})\))?", "died due to"),
+    wording("died", rf"{_QUOTED} died with status (?P<status>0x[0-9A-Fa-f]{{8}})(?: "
+                    rf"\((?P<words>[^)\n]{{1,60}})\))?", "died with"),
     wording("died", rf"{_QUOTED} core dumped", "core dumped"),
     wording("died", rf"{_QUOTED} raised (?P<name>SIG[A-Z]{{2,6}})", "raised SIG"),
     wording("died", rf"{_QUOTED} failed with error code (?P<code>-?[0-9]{{1,10}})", "failed with error code"),
@@ -28,9 +30,11 @@ WORDINGS = (
     wording("died", rf"{_QUOTED} command failed due to signal", "failed due to signal"),
     wording("died", rf"{_QUOTED}[^\n]{{0,600}}?died with <Signals\.(?P<name>SIG[A-Z]{{2,6}})", "died with <Signals"),
     wording("died", rf"{_QUOTED} TERMINATED by signal (?P<number>[0-9]{{1,3}})", "TERMINATED by signal"),
-    wording("died", rf"{_QUOTED}[^\n]{{0,600}}? returned non-zero exit status (?P<code>-[0-9]{{1,3}}|1(?:29|3[0-9]|4[0-9]))\b",
+    wording("died", rf"{_QUOTED}[^\n]{{0,600}}? returned non-zero exit status (?P<code>-[0-9]{{1,3}}|1(?:29|3[0-9]|"
+                    rf"4[0-9]))\b",
             "returned non-zero exit"),
-    wording("died", rf"(?P<words>Segmentation fault|Aborted|Killed)(?: ?\(core dumped\))?[^\n]{{0,80}}? {_QUOTED}(?= |$)", "ptxas"),
+    wording("died", rf"(?P<words>Segmentation fault|Aborted|Killed)(?: ?\(core dumped\))?[^\n]{{0,80}}? {_QUOTED}(?= "
+                    rf"|$)", "ptxas"),
 )  # fmt: skip
 PTXAS_WORDINGS = ()
 
@@ -159,7 +163,8 @@ def _signal_answer(log: CrashLog, failure: Failure) -> Answer:
         tuple(helps),
         in_vain,
         NVIDIA,
-        f"a compiler that breaks off by itself is at fault whatever its input: name {_version_words(log, tool)}{with_tool}",
+        f"a compiler that breaks off by itself is at fault whatever its input: name "
+        f"{_version_words(log, tool)}{with_tool}",
         _attach(log, failure, tool),
         ptx_verbs(log) if tool.startswith("ptxas") else (),
         title="" if tool.startswith("ptxas") else f"{tool} was killed by a signal",
@@ -168,7 +173,8 @@ def _signal_answer(log: CrashLog, failure: Failure) -> Answer:
 
 def _what_signal(tool: str, number: int, status: int, name: str | None) -> str:
     if status:
-        return f"{tool} died of an {STATUSES.get(status, 'exception')} (0x{status:08X}): a fault of its own, not a word about the kernel"
+        what = STATUSES.get(status, "exception")
+        return f"{tool} died of: {what} (0x{status:08X}): a fault of its own, and not a word about the kernel"
     if number == KILL:
         return f"signal 9 kills from outside: mostly the machine ran out of memory (RAM) while {tool} and others ran"
     if number in SIGNALS:
@@ -182,7 +188,8 @@ def _killed(log: CrashLog, tool: str, because: list[str]) -> Answer:
         tuple(because),
         (
             Suggestion(
-                "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more memory",
+                "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more "
+                "memory",
                 "each ptxas of a large kernel takes gigabytes; the operating system ends one when memory is full",
                 "general; `dmesg | grep -i oom` (or the container's memory limit) says whether it was so",
             ),
@@ -200,7 +207,8 @@ def _killed(log: CrashLog, tool: str, because: list[str]) -> Answer:
             ),
         ),
         "nobody yet",
-        f"a {tool} that is killed from outside is not at fault; to NVIDIA if it is killed when it runs alone with memory to spare",
+        f"a {tool} that is killed from outside is not at fault; to NVIDIA if it is killed when it runs alone with "
+        "memory to spare",
         ("the amount of RAM, the number of parallel jobs, and dmesg around that time",),
         confidence=LIKELY,
     )

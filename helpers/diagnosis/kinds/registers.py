@@ -1,4 +1,4 @@
-"""Registers: allocation that failed, a cap below one instruction's need, a callee above its caller's cap, spills as errors.
+"""Registers: allocation that failed, a cap below an instruction's need, a callee above its caller's cap, spills.
 
 65,536 registers per SM on every chip here, 255 at most per thread; a launch leaves each thread its share.
 """
@@ -32,7 +32,8 @@ PTXAS_WORDINGS = (
     wording("register_exhaustion", r"\(C7600\)[^\n]{0,300}"),
     wording(
         "register_cap_too_low",
-        r"Insufficient registers \((?P<asked>[0-9]{1,4})\) to compile instruction(?: at line (?P<ptx_line>[0-9]{1,9}))? "
+        r"Insufficient registers \((?P<asked>[0-9]{1,4})\) to compile instruction(?: at line "
+        r"(?P<ptx_line>[0-9]{1,9}))? "
         r"in ?function ?(?P<function>\S{1,300}?)\. ?Try to ?compile with register target of (?P<needed>[0-9]{1,4})",
         "Insufficient registers",
     ),
@@ -45,7 +46,8 @@ PTXAS_WORDINGS = (
     ),
     wording(
         "spills_made_errors",
-        r"Registers are spilled to local memory in function '(?P<function>[^'\n]{1,2000})'(?:, ?(?P<stores>[0-9]{1,9}) bytes "
+        r"Registers are spilled to local memory in function '(?P<function>[^'\n]{1,2000})'(?:, "
+        r"?(?P<stores>[0-9]{1,9}) bytes "
         r"spill stores)?(?:, ?(?P<loads>[0-9]{1,9}) bytes spill loads)?",
     ),
 )
@@ -97,11 +99,13 @@ def _about_cap(log: CrashLog, asked: int) -> str:
     warps = warps_that_leave(asked)
     if warps:
         return (
-            f"{asked} is what {' or '.join(map(str, warps))} warps leave (65,536 / {warps[0] * 32} threads, in steps of "
+            f"{asked} is what {' or '.join(map(str, warps))} warps leave (65,536 / {warps[0] * 32} threads, in steps "
+            f"of "
             f"8), or a cap ({_cap_setters(log)}): the log does not say which"
         )
     return (
-        f"no usual number of warps (a power of two, or whole groups of four) leaves {asked} registers a thread: it is a "
+        f"no usual number of warps (a power of two, or whole groups of four) leaves {asked} registers a thread: it "
+        f"is a "
         f"cap set elsewhere ({_cap_setters(log)})"
     )
 
@@ -186,7 +190,8 @@ def _at_the_limit(log: CrashLog) -> tuple[tuple[Suggestion, ...], tuple[Suggesti
             remedies.in_vain_at_the_limit(),
             f"{OWNER} first, then Triton (triton-lang/triton)",
             f"the tile is the project's choice, the PTX is Triton's{f' (version {said})' if said else ''}: of the "
-            "incident's kernel the same PTX died on every ptxas, and another Triton's on none (data/version_matrix.csv); "
+            "incident's kernel the same PTX died on every ptxas, and another Triton's on none "
+            "(data/version_matrix.csv); "
             "NVIDIA only if one ptxas takes your PTX and another does not",
         )
     helps = [*_smaller(log)]
@@ -213,7 +218,8 @@ def _at_the_limit(log: CrashLog) -> tuple[tuple[Suggestion, ...], tuple[Suggesti
         tuple(helps),
         in_vain,
         f"{OWNER} first" + (f", then {made}" if made else ""),
-        "how much is alive at once is the kernel's choice and its compiler's; NVIDIA only if one ptxas takes the PTX and "
+        "how much is alive at once is the kernel's choice and its compiler's; NVIDIA only if one ptxas takes the PTX "
+        "and "
         "another does not",
     )
 
@@ -278,14 +284,16 @@ def _callee(log: CrashLog, failure: Failure) -> Answer:
     caller, callee = failure.detail("function"), failure.detail("callee")
     because = (
         f"{'ptxas' if log.runs or 'nvlink' not in log.text else 'nvlink'} says: {failure.message}",
-        f"the kernel {caller} is capped at {cap} registers (a launch bound or -maxrregcount), and {callee}, which it calls "
+        f"the kernel {caller} is capped at {cap} registers (a launch bound or -maxrregcount), and {callee}, which it "
+        f"calls "
         f"and which was not inlined, was compiled with {needs}: a call cannot raise its caller's cap",
     )
     return Answer(
         because,
         (
             Suggestion(
-                f"compile {callee} under the same cap of {cap} (-maxrregcount={cap} for its file, or __launch_bounds__)",
+                f"compile {callee} under the same cap of {cap} (-maxrregcount={cap} for its file, or "
+                f"__launch_bounds__)",
                 "caller and callee then agree; it may spill",
                 "follows from ptxas's message",
             ),
@@ -318,7 +326,8 @@ def _spills_as_errors(log: CrashLog, failure: Failure) -> Answer:
         because,
         (
             Suggestion(
-                "build without that flag: -warn-spills together with -Werror (all-warnings, or ptxas's --warning-as-error)",
+                "build without that flag: -warn-spills together with -Werror (all-warnings, or ptxas's "
+                "--warning-as-error)",
                 "the code is complete and right; it moves some values through local memory",
                 "nvcc's and ptxas's help texts",
             ),

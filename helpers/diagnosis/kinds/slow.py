@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from helpers.diagnosis.failure import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
 from helpers.diagnosis.kinds.advice import report_lines
 from helpers.diagnosis.kinds.mlir import STAGES
-from helpers.diagnosis.failure import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
 from helpers.diagnosis.words import OWNER, TRITON, is_triton, maker, ptx_verbs, spec_verbs
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
@@ -21,7 +21,7 @@ SLOW_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Sign:
-    """One way in which a log shows a slow compile: a word, the pattern around it, its stage ("" where it names none)."""
+    """One way in which a log shows a slow compile: a word, the pattern around it, its stage ("" for none)."""
 
     word: str
     pattern: re.Pattern[str]
@@ -36,27 +36,35 @@ def _sign(word: str, pattern: str, stage: str = "") -> Sign:
 SIGNS = (
     _sign("Compile time", r"Compile time = (?P<ms>[0-9]{1,12}(?:\.[0-9]{1,6})?) ms", "ptxas"),
     _sign("timed out after", r"ptxas[^\n]{1,900}? timed out after (?P<s>[0-9.]{1,10}) seconds", "ptxas"),
-    _sign("The operation took", r"The operation took (?:(?P<h>[0-9]{1,3})h)?(?:(?P<m>[0-9]{1,4})m)?(?P<s>[0-9.]{1,14})s"),
+    _sign("The operation took", r"The operation took "
+                                r"(?:(?P<h>[0-9]{1,3})h)?(?:(?P<m>[0-9]{1,4})m)?(?P<s>[0-9.]{1,14})s"),
     _sign("low compile", r"\[Compiling module [^\]\n]{1,200}\] (?:Very slow|Slow) compile"),
-    _sign("Constant folding", r"Constant folding an instruction is taking > (?P<any>[0-9]{1,6})s", "XLA's constant folding"),
+    _sign("Constant folding", r"Constant folding an instruction is taking > (?P<any>[0-9]{1,6})s", "XLA's constant "
+                                                                                                   "folding"),
     _sign("compiling Config", r"Timeout after (?P<any>[0-9.]{1,8})s compiling Config\([^\n]{0,300}"),
     _sign("Total Execution Time", r"Total Execution Time: (?P<s>[0-9.]{1,12}) seconds"),
     _sign("Timeout", r"Timeout \(>(?P<any>[0-9.]{1,8})s\) from pytest-timeout"),
-    _sign("to compile", r"(?<![\w.])(?:(?P<h>[0-9.]{1,5}) ?(?:hours?|hrs?|h)\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?:[0-9]{1,6}-)?(?P<s>[0-9.]{1,9}) ?"
+    _sign("to compile", r"(?<![\w.])(?:(?P<h>[0-9.]{1,5}) ?(?:hours?|hrs?|h)\b ?)?(?:(?P<m>[0-9.]{1,6}) "
+                        r"?min(?:utes?)?\b ?)?(?:(?:[0-9]{1,6}-)?(?P<s>[0-9.]{1,9}) ?"
           r"(?:s|sec|seconds)\b ?)?(?:to|in order to) compile"),
-    _sign("ptxas", r"ptxas[`']?\*{0,2} (?:runs|ran|has been running|is running|takes|took)(?: for)?:? ?\*{0,2}(?:over |more than |about )?(?:(?P<h>[0-9.]{1,5}) ?h(?:ours?|rs?)?"
+    _sign("ptxas", r"ptxas[`']?\*{0,2} (?:runs|ran|has been running|is running|takes|took)(?: for)?:? "
+                   r"?\*{0,2}(?:over |more than |about )?(?:(?P<h>[0-9.]{1,5}) ?h(?:ours?|rs?)?"
           r"\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?P<s>[0-9.]{1,9}) ?s(?:ec\w*)?\b)?", "ptxas"),
-    *(_sign(word, r"[Cc]ompil(?:e|ation|ing)\w*(?: of [^\n]{1,80}?)? (?:took|takes|is taking|has been running for|running for) "
-            r"(?:about |over |more than |~)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?(?: ?(?:and )?)?)?(?:(?P<s>[0-9.]{1,10}) ?(?:s\b|sec))?")
+    *(_sign(word, r"[Cc]ompil(?:e|ation|ing)\w*(?: of [^\n]{1,80}?)? (?:took|takes|is taking|has been running for|"
+                  r"running for) "
+            r"(?:about |over |more than |~)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?(?: ?(?:and "
+            r")?)?)?(?:(?P<s>[0-9.]{1,10}) ?(?:s\b|sec))?")
       for word in (" took", " takes", " taking", " running for")),
 )  # fmt: skip
 # A process seen at work: a stack without an exception, as py-spy, faulthandler and pytest-timeout print it.
 _STACK = re.compile(
-    r"py-spy|Thread (?:0x)?[0-9a-f]{1,18} \((?:idle|active)|Timeout \(>|dump_traceback_later|Stack of MainThread|Timeout \(0:"
+    r"py-spy|Thread (?:0x)?[0-9a-f]{1,18} \((?:idle|active)|Timeout \(>|dump_traceback_later|Stack of MainThread|"
+    r"Timeout \(0:"
 )
 _IN_STAGE = re.compile(r"\b(make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir))\b")
 _PS = re.compile(
-    r"(?P<m>[0-9]{1,4}):(?P<s>[0-9]{2}(?:\.[0-9]{1,2})?)[ \t]{1,8}\S{0,200}?(?P<tool>ptxas|cicc|tileiras|nvcc)(?:-blackwell)?\b"
+    r"(?P<m>[0-9]{1,4}):(?P<s>[0-9]{2}(?:\.[0-9]{1,2})?)[ \t]{1,8}\S{0,200}?(?P<tool>ptxas|cicc|tileiras|"
+    r"nvcc)(?:-blackwell)?\b"
 )
 
 
@@ -129,7 +137,8 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
         to,
         why,
         (
-            "how long each stage takes, the sizes of the tiles, and whether other processes were compiling at the same time",
+            "how long each stage takes, the sizes of the tiles, and whether other processes were compiling at the "
+            "same time",
         ),
         (*spec_verbs(log, "compile --timeout", "try"), *(ptx_verbs(log) if ptxas else ())),
         confidence=LIKELY,
@@ -143,7 +152,11 @@ def _stage_sentence(stage: str) -> str:
         return f"the stage is {stage}, {STAGES.get(stage, 'a stage of Triton')}: before ptxas"
     if stage:
         return f"the stage is {stage}"
-    return "which stage it is (front end, LLVM or ptxas), the log does not say: a stack of the process (py-spy dump) or `ps` does"
+    return (
+        "which stage it is (front end, LLVM or ptxas), the log does not say: a stack of the process (py-spy dump) or "
+        "`ps` "
+        "does"
+    )
 
 
 def _ptxas_helps() -> tuple[Suggestion, ...]:
@@ -165,7 +178,8 @@ def _front_helps(log: CrashLog, stage: str) -> tuple[Suggestion, ...]:
     if stage.startswith("make_"):
         return (
             Suggestion(
-                "less for one thread: a smaller tile, more warps for the same tile, tl.range instead of tl.static_range",
+                "less for one thread: a smaller tile, more warps for the same tile, tl.range instead of "
+                "tl.static_range",
                 "every element of a tile becomes instructions, and the passes look at all of them",
                 "reported: triton-lang/triton #8908",
             ),

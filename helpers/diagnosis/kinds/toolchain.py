@@ -31,7 +31,8 @@ PTXAS_WORDINGS = (
     wording("target_mismatch",
             rf"PTX with \.target '(?P<target>{_SM})' cannot be compiled for architecture '(?P<gpu_name>{_SM})'"),
     wording("target_mismatch",
-            rf"Program with \.target '(?P<target>{_SM})' cannot be compiled to future architecture(?: '(?P<gpu_name>{_SM})')?"),
+            rf"Program with \.target '(?P<target>{_SM})' cannot be compiled to future architecture(?: "
+            rf"'(?P<gpu_name>{_SM})')?"),
     wording("target_mismatch", r"SM version specified by \.target is higher than default SM version assumed"),
     wording("unsupported_ptx_version",
             r"Unsupported \.version (?P<version>[0-9.]{1,8}); ?current version is '(?P<current>[0-9.]{1,8})'"),
@@ -41,26 +42,35 @@ PTXAS_WORDINGS = (
     wording("internal_error", r"\(C7907\)[^\n]{0,200}|[Ii]nternal (?:compiler )?error[^\n]{0,200}"),
     wording("host_memory", r"[Mm]emory [Aa]llocation (?:[Ff]ailure|[Ee]rror)|[Oo]ut of memory"),
     wording("illegal_instruction",
-            r"Not a name of any known instruction[^\n]{0,200}|Parsing error[^\n]{0,200}|Illegal [^\n]{0,200}|Unknown (?:modifier|symbol|"
-            r"directive)[^\n]{0,200}|Arguments mismatch[^\n]{0,200}|Unexpected instruction types[^\n]{0,200}|Invalid [^\n]{0,200}|"
-            r"Undefined[^\n]{0,200}|Unrecognized[^\n]{0,200}|Modifier '[^\n]{0,200}? cannot be applied[^\n]{0,200}|State space incorrect[^\n]{0,200}|Call has wrong number[^\n]{0,120}|Duplicate "
+            r"Not a name of any known instruction[^\n]{0,200}|Parsing error[^\n]{0,200}|Illegal [^\n]{0,200}|Unknown "
+            r"(?:modifier|symbol|"
+            r"directive)[^\n]{0,200}|Arguments mismatch[^\n]{0,200}|Unexpected instruction types[^\n]{0,200}|Invalid "
+            r"[^\n]{0,200}|"
+            r"Undefined[^\n]{0,200}|Unrecognized[^\n]{0,200}|Modifier '[^\n]{0,200}? cannot be applied[^\n]{0,200}|"
+            r"State space incorrect[^\n]{0,200}|Call has wrong number[^\n]{0,120}|Duplicate "
             r"definition[^\n]{0,200}|Unexpected [^\n]{0,200}|syntax error"),
     wording("unresolved_symbol", r"Unresolved extern (?:function|variable) '(?P<symbol>[^'\n]{1,500})'"),
 )  # fmt: skip
 WORDINGS = (
-    wording("unsupported_arch", r"nvcc fatal ?: ?Unsupported gpu architecture '(?P<unknown>(?:sm|compute)_[0-9]{2,4}[a-z]?)'",
+    wording("unsupported_arch", r"nvcc fatal ?: ?Unsupported gpu architecture '(?P<unknown>(?:sm|"
+                                r"compute)_[0-9]{2,4}[a-z]?)'",
             "Unsupported gpu architecture"),
-    wording("unsupported_arch", rf"nvcc fatal ?: ?Value '(?P<unknown>{_SM})' is not defined for option 'gpu-(?:code|architecture|name)'",
+    wording("unsupported_arch", rf"nvcc fatal ?: ?Value '(?P<unknown>{_SM})' is not defined for option 'gpu-(?:code|"
+                                rf"architecture|name)'",
             "is not defined for option"),
     wording("unsupported_arch", rf"(?P<tool>tileiras): [^\n]{{0,80}}Cannot find option named '(?P<unknown>{_SM})'",
             "Cannot find option named"),
-    wording("unsupported_arch", r"nvrtc: error: invalid value for --gpu-architecture", "invalid value for --gpu-architecture"),
-    wording("unsupported_arch", rf"(?:error|warning): '?(?P<unknown>{_SM})'? is not a recognized processor for this target",
+    wording("unsupported_arch", r"nvrtc: error: invalid value for --gpu-architecture", "invalid value for "
+                                                                                       "--gpu-architecture"),
+    wording("unsupported_arch", rf"(?:error|warning): '?(?P<unknown>{_SM})'? is not a recognized processor for this "
+                                rf"target",
             "is not a recognized processor"),
     wording("unsupported_arch", rf"Unsupported CUDA gpu architecture: (?P<unknown>{_SM})", "Unsupported CUDA gpu arch"),
     wording("unsupported_ptx_version",
-            r"Triton only supports? CUDA [0-9.]{1,6} or higher, but got CUDA version: ?(?P<cuda>[0-9.]{1,8})", "Triton only support"),
-    wording("unsupported_ptx_version", r"the provided PTX was compiled with an unsupported toolchain", "unsupported toolchain"),
+            r"Triton only supports? CUDA [0-9.]{1,6} or higher, but got CUDA version: "
+            r"?(?P<cuda>[0-9.]{1,8})", "Triton only support"),
+    wording("unsupported_ptx_version", r"the provided PTX was compiled with an unsupported "
+                                       r"toolchain", "unsupported toolchain"),
 )  # fmt: skip
 
 
@@ -74,7 +84,8 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
     chip = known_chip(name)
     if failure.detail("version"):
         because.append(
-            f"the PTX declares version {failure.detail('version')}, which is older than {name}: whoever wrote the PTX does not "
+            f"the PTX declares version {failure.detail('version')}, which is older than {name}: whoever wrote the "
+            f"PTX does not "
             "know the chip"
         )
         helps, in_vain = _pair_too_old(log, name)
@@ -188,7 +199,8 @@ def _pair_too_old(log: CrashLog, name: str) -> tuple[tuple[Suggestion, ...], tup
 def _cutile(name: str) -> tuple[Suggestion, ...]:
     return (
         Suggestion(
-            f"look in the release notes of tileiras for {name}; without it, write the kernel in another language (CUDA C++, Triton, "
+            f"look in the release notes of tileiras for {name}; without it, write the kernel in another language "
+            f"(CUDA C++, Triton, "
             "Numba)",
             "cuTile compiles for the chips its tileiras lists, and early releases list few",
             "the message; which release knows which chip is not recorded here",
@@ -288,7 +300,8 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
         helps.append(Suggestion(
             "a newer driver, or a CUDA toolkit for the kernel's compiler that is no newer than the driver's CUDA "
             "(nvidia-smi names it)",
-            "here the ptxas is the one inside the driver, or of a library such as nvJitLink: it reads PTX up to its own version",
+            "here the ptxas is the one inside the driver, or of a library such as nvJitLink: it reads PTX up to its "
+            "own version",
             "the message; NVIDIA's page on CUDA compatibility",
         ))  # fmt: skip
     elif is_triton(log):
@@ -317,7 +330,7 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
 
 
 def _inside_the_driver(log: CrashLog, failure: Failure) -> bool:
-    """Whether the ptxas that refused is a library's or the driver's: it names its input so, or the driver's error stands there."""
+    """Whether the ptxas that refused is a library's or the driver's: it names its input so, or its error is there."""
     return (
         log.speaks("the CUDA driver's linker", "nvJitLink", "Numba")
         or "unsupported toolchain" in failure.message
@@ -336,7 +349,8 @@ def _version_too_low(log: CrashLog, failure: Failure) -> Answer:
         ),
         (
             Suggestion(
-                f"have the PTX written with `.version {needs}` or later (a newer compiler, or its option for the PTX version)",
+                f"have the PTX written with `.version {needs}` or later (a newer compiler, or its option for the PTX "
+                f"version)",
                 "the feature is from that version on",
                 "ptxas's own message",
             ),

@@ -67,7 +67,8 @@ _ARCH_SAID = (
     ("-mcpu", re.compile(rf"-mcpu[= ]{_SM}")),
     ("target architecture", re.compile(rf"target architecture: {_SM}")),
     (".target", re.compile(r"(?:ttg|triton_gpu)\.target\"? = \"cuda:([0-9]{2,3})\"")),
-    ("gfx", re.compile(r"(?:-mcpu[= ]|amdgcn-amd-amdhsa--|--offload-arch=|GPUTarget\([\"']hip[\"'], ?[\"'])(gfx[0-9a-f]{3,5})")),
+    ("gfx", re.compile(r"(?:-mcpu[= ]|amdgcn-amd-amdhsa--|--offload-arch=|GPUTarget\([\"']hip[\"'], "
+                       r"?[\"'])(gfx[0-9a-f]{3,5})")),
     ("'cc': ", re.compile(r"'device_type': 'cuda'[^\n]{0,300}?'cc': ([0-9]{2,3})\b")),
     ("(target: sm_", re.compile(rf"\(target: {_SM}\)")),
     ("GPUTarget", re.compile(r"GPUTarget\(\s{0,4}(?:backend=)?[\"']cuda[\"'],\s{0,4}(?:arch=)?([0-9]{2,3})\b")),
@@ -104,8 +105,8 @@ class CrashLog:
     `runs` are ptxas's complaints, run by run; `compiled` is ptxas's report on what compiled; `speakers` are the tools
     that show themselves. `arch` is a chip the log names as the compile's target, never a threshold. `num_warps` is None
     where the log names several. `ptx` is the module in the log, `ptx_cut` whether its end is missing. `text` is the
-    cleaned text, `bare` its lines without log prefixes, `flat` the same as one line. Paths are words here: nothing opens
-    them.
+    cleaned text, `bare` its lines without log prefixes, `flat` the same as one line. Paths are words: nothing
+    opens them.
     """
 
     runs: tuple[PtxasRun, ...] = ()

@@ -14,8 +14,18 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-__all__ = ["MAX_CHARS", "CleanText", "FlatText", "bare_lines", "clean_text", "decode_log", "flat_text", "near", "near_any",
-           "ptx_block"]  # fmt: skip
+__all__ = [
+    "MAX_CHARS",
+    "CleanText",
+    "FlatText",
+    "bare_lines",
+    "clean_text",
+    "decode_log",
+    "flat_text",
+    "near",
+    "near_any",
+    "ptx_block",
+]
 
 # A little over what the command line reads of a file, so that one text is cut once.
 MAX_CHARS = 20_001_000
@@ -30,7 +40,8 @@ _BREAKS = re.compile(r"<br ?/?>\n?", re.IGNORECASE)
 _ENTITY = re.compile(r"&(?:quot|apos|lt|gt|amp|nbsp|#[0-9]{2,4}|#x[0-9a-fA-F]{2,4});")
 # A log inside JSON or a repr() has its line breaks as two characters.
 _ESCAPED_BREAK = re.compile(
-    r"(?<!\\)\\n(?:`?ptxas|  ?File|Repro command|Traceback|triton\.|Required|Reducing|LLVM ERROR|UNREACHABLE|nvcc |module |"
+    r"(?<!\\)\\n(?:`?ptxas|  ?File|Repro command|Traceback|triton\.|Required|Reducing|LLVM ERROR|UNREACHABLE|nvcc |"
+    r"module |"
     r"error:|OutOf|No valid|please share|[\w./-]{1,200}:[0-9]+:[0-9]+: error)"
 )
 # Not the `\n` of a Windows path such as C:\temp\new\file.
@@ -165,20 +176,21 @@ def _of_json(line: str) -> str:
 
 
 # Fields that hold a log's own words, and those that name a version or a chip.
-_WORDS_FIELD = re.compile(r"(?i)^(?:msg|message|log|text|textpayload|line|error|err|exception|exc_info|stack|stack_trace|traceback|body|stderr|stdout|"
+_WORDS_FIELD = re.compile(r"(?i)^(?:msg|message|log|text|textpayload|line|error|err|exception|exc_info|stack|"
+                          r"stack_trace|traceback|body|stderr|stdout|"
                           r"output|detail|details|content|event|reason)$")  # fmt: skip
 _FACT_FIELD = re.compile(r"(?i)triton|torch|ptxas|cuda|arch|gpu|num_warps|python|kernel")
 
 
 def _strings(value: object, name: str = "") -> Iterator[str]:
-    """The strings of a JSON value in order: a log's words as they are, a named fact with its name; the rest is left out."""
+    """The strings of a JSON value in order: a log's words as they are, a named fact with its name, nothing else."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield from _strings(part, str(key))
     elif isinstance(value, list):
         for part in value:
             yield from _strings(part, name)
-    elif isinstance(value, str) and (not name or _WORDS_FIELD.match(name) or len(value) > 40 and " " in value):
+    elif isinstance(value, str) and (not name or _WORDS_FIELD.match(name) or (len(value) > 40 and " " in value)):
         yield value
     elif isinstance(value, str | int) and _FACT_FIELD.search(name):
         yield f"{name}: {value}"
@@ -204,7 +216,8 @@ _PREFIX = re.compile(
 
 
 _INNER_PREFIX = re.compile(
-    r"\[(?:rank|default)[0-9]{1,4}\]:(?: |$)|\([A-Za-z_][\w ]{0,60} pid=[0-9]{1,9}\) (?:ERROR|WARNING|INFO) [0-9]{2}-[0-9]{2} [0-9:]{8} "
+    r"\[(?:rank|default)[0-9]{1,4}\]:(?: |$)|\([A-Za-z_][\w ]{0,60} pid=[0-9]{1,9}\) (?:ERROR|WARNING|INFO) "
+    r"[0-9]{2}-[0-9]{2} [0-9:]{8} "
     r"\[[\w./-]{1,80}:[0-9]{1,6}\] ?"
 )
 

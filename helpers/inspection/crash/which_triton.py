@@ -75,7 +75,7 @@ class TritonEvidence:
     facts: tuple[Fact, ...] = ()
 
     def words(self) -> str:
-        """`3.5.1`, `3.5.0 or 3.5.1, if it is one of the 7 releases read …`, `none of the releases read` or `not known`."""
+        """`3.5.1`, `3.5.0 or 3.5.1, if it is one of the releases read …`, `none of the releases read`, `not known`."""
         if self.stated:
             return self.stated
         if not self.candidates:
@@ -258,12 +258,15 @@ def _ptx_versions(programs: dict[str, str], blackwell: bool) -> set[str]:
 _VERSION = r"v?([0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,4})?[\w.+]{0,40})"
 # (name, how it is known, a plain word that is searched first, the pattern around it).
 _HINTS = (
-    ("torch_version", STATED, "orch", re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
+    ("torch_version", STATED, "orch", re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ "
+                                                 rf":=]{{1,40}}{_VERSION}", re.I)),
     ("python_version", STATED, "ython", re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
     ("python_version", DERIVED, "python", re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
-    ("ptxas_version", STATED, "Cuda compilation tools", re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, V([0-9.]{4,12})")),
+    ("ptxas_version", STATED, "Cuda compilation tools", re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, "
+                                                                   r"V([0-9.]{4,12})")),
     ("ptxas_version", STATED, "ptxas",
-     re.compile(r"ptxas(?:-blackwell)?(?: version| is(?: at(?: version)?)?)?[ :=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
+     re.compile(r"ptxas(?:-blackwell)?(?: version| is(?: at(?: version)?)?)?[ "
+                r":=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
     ("ptxas_ptx_version", STATED, "Unsupported .version",
      re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
     ("cuda_of_ptxas", HINT, "uda", re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
