@@ -23,6 +23,10 @@ NAMES = sorted(LABELS["logs"])
 EVERY = [*(CORPUS / f"{n}.log" for n in NAMES), *sorted(LOGS.glob("*.log"))]
 
 
+NAMES_OF_TOOLS = (("Triton", r"\bTriton\b"), ("XLA", r"\bXLA\b"), ("CUTLASS DSL (CuTe)", r"\bCUTLASS\b"),
+                  ("Inductor", r"Inductor"), ("Numba", r"\bNumba\b"), ("Julia (CUDA.jl)", r"CUDA\.jl"))  # fmt: skip
+
+
 @cache
 def answer(path: Path) -> Diagnosis:
     return diagnose(path.read_bytes().decode("utf-8", errors="replace"))

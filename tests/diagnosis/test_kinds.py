@@ -445,8 +445,8 @@ def test_advice_says_what_ptxas_s_reason_means():
         ("08", "'setmaxnreg' ignored; unable to determine register count at entry.", "min_blocks_per_mp"),
         (
             "11",
-            "wgmma.mma_async instructions are serialized due to insufficient register resources for the wgmma pipeline in "
-            "the function 'k'",
+            "wgmma.mma_async instructions are serialized due to insufficient register resources for the wgmma "
+            "pipeline in the function 'k'",
             "higher cap",
         ),
         (
