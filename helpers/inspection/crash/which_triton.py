@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NamedTuple
+
+from helpers.inspection.crash.pasted_text import near
 
 __all__ = [
     "Fact",
@@ -74,13 +75,16 @@ class TritonEvidence:
     facts: tuple[Fact, ...] = ()
 
     def words(self) -> str:
-        """`3.5.1`, `3.5.0 or 3.5.1 (of 7 releases read, …)`, `none of the releases read` or `not known`."""
+        """`3.5.1`, `3.5.0 or 3.5.1, if it is one of the releases read …`, `none of the releases read`, `not known`."""
         if self.stated:
             return self.stated
         if not self.candidates:
             return "none of the releases read" if self.contradictions else "not known"
         releases = triton_lines()["releases"]
-        return f"{' or '.join(self.candidates)} (of {len(releases)} releases read, {releases[0]} to {releases[-1]})"
+        return (
+            f"{' or '.join(self.candidates)}, if it is one of the {len(releases)} releases read ({releases[0]} to "
+            f"{releases[-1]})"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -117,7 +121,8 @@ def _releases_of(line: str, code: str) -> set[str]:
 
 # --- frames -----------------------------------------------------------------------------------------------
 
-_FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:, in ([^\s(]{1,120}))?([^\n]{0,400})')
+# Python's own dump of a dead process has no comma before `in`.
+_FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:,? in ([^\s(]{1,120}))?([^\n]{0,400})')
 _CARETS = re.compile(r"[\^~]{2,}")
 
 
@@ -166,26 +171,51 @@ def triton_evidence(
 
     `ptx_version` is that of a PTX module in the log, `flags` those of the ptxas command.
     """
-    releases = triton_lines()["releases"]
+    table = triton_lines()
+    releases = table["releases"]
     facts: list[Fact] = []
     contradictions: list[str] = []
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
-    stated = None
-    if said := _TRITON_SAID.search(edges) or _TRITON_WHEEL.search(edges):
-        stated = said[1].rstrip(".")
+    said = next(near(_TRITON_SAID, edges, "riton", before=60, after=120), None) or _TRITON_WHEEL.search(edges)
+    stated = said[1].rstrip(".") if said else None
+    if said:
         facts.append(Fact("triton_version", stated, STATED, said[0][:MAX_EXCERPT]))
 
     sets: list[set[str]] = []
-    clues = [*_clues_of_lines(frames), *_clues_of_ptxas(text, arch=arch, ptx_version=ptx_version, flags=set(flags))]
-    for clue in clues:
-        if clue.fits == set(releases):
-            continue  # true of all: tells nothing
-        if clue.fits:
-            sets.append(clue.fits)
-            words = " or ".join(r for r in releases if r in clue.fits)
-            facts.append(Fact("triton_version", words, DERIVED, clue.excerpt))
+
+    def narrow(fits: set[str], words: str, excerpt: str) -> None:
+        if fits == set(releases):
+            return  # true of all: tells nothing
+        if fits:
+            sets.append(fits)
+            facts.append(Fact("triton_version", " or ".join(r for r in releases if r in fits), DERIVED, excerpt))
         else:
-            contradictions.append(f"{clue.words} fits none of the Triton releases read ({', '.join(releases)})")
+            contradictions.append(f"{words} fits none of the Triton releases read ({', '.join(releases)})")
+
+    seen: set[tuple] = set()
+    for frame in frames:
+        key = _key(frame.file)
+        by_line = table["lines"].get(key, {}).get(frame.function) if key else None
+        if by_line is None or (key, frame.line, frame.function) in seen:
+            continue
+        seen.add((key, frame.line, frame.function))
+        where = f"{key} line {frame.line} in {frame.function}"
+        narrow(_releases_of(by_line.get(str(frame.line), ""), frame.code), where, where)
+    blackwell = arch is not None and _capability(arch) >= 100
+    program = next(near(_OWN_PTXAS, text, "backends", before=60, after=120), None)
+    if program:
+        has = {r for r in releases if program[1] in table["marks"][r]["ptxas"]}
+        if program[1] == "ptxas" and blackwell:
+            # From the release on that ships a second ptxas for this arch, the first is not used for it.
+            has = {r for r in has if "ptxas-blackwell" not in table["marks"][r]["ptxas"]}
+        narrow(has, f"Triton's own {program[1]}" + (f" for {arch}" if arch else ""), program[0])
+    # A PTX alone is no evidence: an overridden ptxas sets its version.
+    if ptx_version and program:
+        fits = {r for r in releases if ptx_version in _ptx_versions(table["marks"][r]["ptxas"], blackwell)}
+        narrow(fits, f"PTX .version {ptx_version} by Triton's own ptxas", f".version {ptx_version}")
+    for flag in {f for r in releases for f in table["marks"][r]["flags"]}:
+        if flag in set(flags) and program:
+            narrow({r for r in releases if flag in table["marks"][r]["flags"]}, f"the flag {flag}", flag)
 
     candidates = set.intersection(*sets) if sets and not contradictions else set()
     if sets and not candidates and not contradictions:
@@ -195,50 +225,6 @@ def triton_evidence(
             f"the log names Triton {stated}, its line numbers are those of {' or '.join(sorted(candidates))}"
         )
     return TritonEvidence(tuple(r for r in releases if r in candidates), stated, tuple(contradictions), tuple(facts))
-
-
-class _Clue(NamedTuple):
-    """The releases that one thing in a log fits, that thing in words, and the log's own text."""
-
-    fits: set[str]
-    words: str
-    excerpt: str
-
-
-def _clues_of_lines(frames: Iterable[Frame]) -> Iterator[_Clue]:
-    """A clue for each different place in Triton's own files that a traceback names."""
-    lines = triton_lines()["lines"]
-    seen: set[tuple] = set()
-    for frame in frames:
-        key = _key(frame.file)
-        by_line = lines.get(key, {}).get(frame.function) if key else None
-        if by_line is None or (key, frame.line, frame.function) in seen:
-            continue
-        seen.add((key, frame.line, frame.function))
-        where = f"{key} line {frame.line} in {frame.function}"
-        yield _Clue(_releases_of(by_line.get(str(frame.line), ""), frame.code), where, where)
-
-
-def _clues_of_ptxas(text: str, *, arch: str | None, ptx_version: str | None, flags: set[str]) -> Iterator[_Clue]:
-    """Clues of a ptxas that lies inside Triton: that this release ships it, its PTX version, its flags.
-
-    A PTX alone is no evidence: an overridden ptxas sets its version.
-    """
-    program = _OWN_PTXAS.search(text)
-    if program is None:
-        return
-    releases, marks = triton_lines()["releases"], triton_lines()["marks"]
-    blackwell = arch is not None and _capability(arch) >= 100
-    has = {r for r in releases if program[1] in marks[r]["ptxas"]}
-    if program[1] == "ptxas" and blackwell:
-        # From the release on that ships a second ptxas for this arch, the first is not used for it.
-        has = {r for r in has if "ptxas-blackwell" not in marks[r]["ptxas"]}
-    yield _Clue(has, f"Triton's own {program[1]}" + (f" for {arch}" if arch else ""), program[0])
-    if ptx_version:
-        fits = {r for r in releases if ptx_version in _ptx_versions(marks[r]["ptxas"], blackwell)}
-        yield _Clue(fits, f"PTX .version {ptx_version} by Triton's own ptxas", f".version {ptx_version}")
-    for flag in sorted(flags & {f for r in releases for f in marks[r]["flags"]}):
-        yield _Clue({r for r in releases if flag in marks[r]["flags"]}, f"the flag {flag}", flag)
 
 
 def bundled_ptxas(triton: TritonEvidence, program: str) -> tuple[Fact, ...]:
@@ -270,23 +256,33 @@ def _ptx_versions(programs: dict[str, str], blackwell: bool) -> set[str]:
 # --- other versions ---------------------------------------------------------------------------------------
 
 _VERSION = r"v?([0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,4})?[\w.+]{0,40})"
+# (name, how it is known, a plain word that is searched first, the pattern around it).
 _HINTS = (
-    ("torch_version", STATED, re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
-    ("python_version", STATED, re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
-    ("python_version", DERIVED, re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
-    ("ptxas_version", STATED, re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, V([0-9.]{4,12})")),
-    ("ptxas_version", STATED,
-     re.compile(r"ptxas(?:-blackwell)?(?: version)?[ :=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
-    ("ptxas_ptx_version", STATED, re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
-    ("cuda_of_ptxas", HINT, re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
+    ("torch_version", STATED, "orch", re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ "
+                                                 rf":=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", STATED, "ython", re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", DERIVED, "python", re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
+    ("ptxas_version", STATED, "Cuda compilation tools", re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, "
+                                                                   r"V([0-9.]{4,12})")),
+    ("ptxas_version", STATED, "ptxas",
+     re.compile(r"ptxas(?:-blackwell)?(?: version| is(?: at(?: version)?)?)?[ "
+                r":=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
+    ("ptxas_ptx_version", STATED, "Unsupported .version",
+     re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
+    ("cuda_of_ptxas", HINT, "uda", re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
 )  # fmt: skip
+
+# The version that follows is of this program, not of ptxas.
+_NOT_PTXAS = re.compile(r"(?i:nvcc|cuobjdump|nvdisasm)(?!.{0,200}ptxas)", re.DOTALL)
 
 
 def version_facts(text: str) -> dict[str, Fact]:
     """torch, Python, ptxas and CUDA versions as far as a cleaned log names them, the first of each."""
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
     found: dict[str, Fact] = {}
-    for name, how, pattern in _HINTS:
-        if name not in found and (m := pattern.search(edges)):
+    for name, how, word, pattern in _HINTS:
+        if name not in found and (m := next(near(pattern, edges, word, before=60, after=120), None)):
+            if "Cuda compilation tools" in m[0] and _NOT_PTXAS.search(edges[max(0, m.start() - 300) : m.start()]):
+                name = "cuda_tools"
             found[name] = Fact(name, m[1].rstrip(".+"), how, m[0].strip()[:MAX_EXCERPT])
     return found
