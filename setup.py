@@ -32,9 +32,9 @@ class OnePackage(build_py):
 class WithData(sdist):
     """Takes data/ along, so that a wheel made from the archive has it too."""
 
-    def add_defaults(self):
-        super().add_defaults()
-        self.filelist.extend(str(path) for path in Path("data").glob("*"))
+    def make_release_tree(self, base_dir, files):
+        data = [str(path) for path in sorted(Path("data").glob("*")) if path.is_file()]
+        super().make_release_tree(base_dir, [*files, *(path for path in data if path not in files)])
 
 
 setup(cmdclass={"build_py": OnePackage, "sdist": WithData})

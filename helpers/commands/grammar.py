@@ -27,6 +27,7 @@ RENAMED = {
     "--timeout": "--time-limit",
     "--run-timeout": "--time-limit",
     "--minimize": "--minimize-for",
+    "--out": "--csv",
 }
 
 
@@ -69,7 +70,7 @@ class Verb(WithExamples):
             return super().parse_args(ctx, args)
         except click.NoSuchOption as exc:
             if new := RENAMED.get(exc.option_name):
-                raise UserError(f"{exc.option_name} is called {new} now, in every verb") from exc
+                raise UserError(f"{exc.option_name} is called {new} now") from exc
             raise
 
 
