@@ -28,6 +28,7 @@ from helpers.compiler.compile import CompileRequest, compile_matrix, usable_core
 from helpers.compiler.toolchain import resolve_triton, toolchains_root
 from helpers.errors import UserError
 from helpers.files import CACHE_ENV, write_text_atomically
+from helpers.recorded import rows_of
 
 AXES = {
     "head_dim": [64, 128, 256],
@@ -100,7 +101,7 @@ def main(argv: list[str] | None = None) -> int:
     requests = requests_to_compile(options.specs, options.triton)
     words = [word if word != str(options.out) else options.out.name for word in argv]
     facts = {
-        "triton": resolve_triton(options.triton)[0], "cores": usable_cores(),
+        "triton": resolve_triton(options.triton).version, "cores": usable_cores(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "command": " ".join(["python benchmarks/dask_scaling.py", shlex.join(words)]).strip(),
     }  # fmt: skip
@@ -119,8 +120,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def append(path: Path, rows: list[dict]) -> None:
     """Add rows to a CSV file, written whole through a temporary name."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    there = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    there = rows_of(path) if path.is_file() else []
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(k for row in [*there, *rows] for k in row)), lineterminator="\n")
     writer.writeheader()

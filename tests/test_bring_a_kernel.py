@@ -71,7 +71,7 @@ def test_a_spec_of_ones_own_goes_through_compile_matrix_ablate_and_bisect(spec, 
     capfd.readouterr()
     assert main(["compile", str(spec), "--arch", "sm_90a", "--json"]) == 0
     report = json.loads(capfd.readouterr().out)
-    assert (report["status"], report["num_warps"], report["label"]) == ("ok", 2, "kernel:scale")
+    assert (report["status"], report["num_warps"], report["label"]) == ("ok", 2, "kernel:scale BLOCK=256 w2")
     assert main(["matrix", "--spec", str(spec), "--arch", "sm_80,sm_90a", "--triton", "3.5.1,environment",
                  "--json", "--quiet"]) == 0  # fmt: skip
     rows = json.loads(capfd.readouterr().out)

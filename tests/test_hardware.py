@@ -1,9 +1,18 @@
 """Architectures: every spelling people use finds one, everything else is refused in a sentence."""
 
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
 import pytest
 
+from helpers.compiler.run_ptxas import run_ptxas
+from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
-from helpers.hardware import ARCHS, get_arch
+from helpers.hardware import ARCHS, CAP, cap_for, get_arch
+
+FIXTURES = Path(__file__).parent / "fixtures" / "ptx"
 
 
 @pytest.mark.parametrize("spelling", ["sm_100a", "sm_100", "SM_100A", "sm100", "100", "10.0", " 100a ", 100, "sm_100f"])
@@ -47,6 +56,25 @@ def test_eight_archs_with_plausible_limits():
         assert arch.tmem_columns == (512 if arch.tensor_core_path == "tcgen05" else 0)
 
 
-@pytest.mark.parametrize(("warps", "cap"), [(1, 255), (4, 255), (8, 255), (12, 168), (16, 128), (32, 64)])
-def test_register_cap_is_the_register_file_shared_out(warps, cap):
-    assert get_arch("sm_100a").register_cap(warps) == cap
+@pytest.mark.parametrize(
+    ("threads", "cap"),
+    [(0, 255), (1, 255), (128, 255), (256, 255), (288, 168), (320, 168), (384, 168), (416, 128), (448, 128), (512, 128),
+     (576, 96), (640, 96), (768, 80), (1024, 64), (10**9, 64)],
+)  # fmt: skip
+def test_the_cap_of_a_launch_is_its_share_of_the_register_file(threads, cap):
+    """256 to 1,024 as measured: the number that ptxas 12.8.93 dies at on the crash's PTX with that `.reqntid`."""
+    assert cap_for(threads) == cap
+    assert cap_for(num_warps=-(-threads // 32)) == cap
+
+
+def test_a_launch_that_is_not_known_has_the_most_an_instruction_can_name():
+    assert cap_for() == cap_for(None) == CAP == 255
+
+
+@pytest.mark.parametrize("threads", [288, 512])
+def test_ptxas_dies_at_the_cap_of_the_launch(threads, toolchain_351):
+    ptx = gzip.decompress((FIXTURES / "crash_sm100a.ptx.gz").read_bytes()).decode()
+    asked = ptx.replace(".reqntid 256", f".reqntid {threads}")
+    assert asked != ptx
+    program = resolve_triton(toolchain_351.triton).program("ptxas")
+    assert run_ptxas(program, asked, gpu_name="sm_100a").registers_asked == cap_for(threads)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from helpers.attention.choice import Choice
 from helpers.attention.spec import CHOICES, EXTEND_KERNEL
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.hardware import CAP
 from helpers.search.ablate import Ablation, Limits, ablate
 from helpers.search.changes import Change, Ladder, constexpr_change, generic_ladder, option_change
 
@@ -84,7 +84,7 @@ def attention_changes(spec: KernelSpec) -> list[Change]:
     # At the hardware's own limit it should change nothing. It does: Triton, told of a limit, moves tensor memory in
     # smaller pieces (x64 instead of x128 on 3.5.1), which the same number as a ptxas flag does not bring about.
     capped = spec.option.get("maxnreg")
-    changes.append(option_change("maxnreg", capped, MAX_REGS_PER_THREAD if capped is None else None))
+    changes.append(option_change("maxnreg", capped, CAP if capped is None else None))
     return changes
 
 

@@ -16,13 +16,14 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.bundle.material import Material
-from helpers.bundle.repro import RUN_LIMIT_S
+from helpers.bundle.repro import NO_KERNEL, RUN_LIMIT_S
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.kernel_spec import KernelRef
-from helpers.compiler.run_ptxas import Assembly, run_ptxas
+from helpers.compiler.run_ptxas import PtxasRun, run_ptxas
+from helpers.compiler.source import read_source
 from helpers.compiler.toolchain import installed_tritons
 from helpers.errors import UserError
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+from helpers.files import decode_text
 from helpers.search.ablate import Limits
 from helpers.search.changes import LadderOf
 from helpers.search.try_this import try_ptx, try_this
@@ -41,33 +42,27 @@ _PART = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,60}")
 
 def ptxas_table(
     ptx: str, gpu_name: str, flags: Sequence[str], programs: Sequence[tuple[str, Path]]
-) -> list[tuple[Row, Assembly]]:
+) -> list[tuple[Row, PtxasRun]]:
     """One (row, run) a ptxas of `programs` (version, program), in their order, all of the identical PTX and flags."""
 
-    def one(item: tuple[str, Path]) -> tuple[Row, Assembly]:
+    def one(item: tuple[str, Path]) -> tuple[Row, PtxasRun]:
         version, program = item
-        try:
-            done = run_ptxas(program, ptx, gpu_name=gpu_name, flags=tuple(flags), timeout_s=RUN_LIMIT_S)
-        except OSError as exc:
-            raise UserError(f"cannot run the ptxas at {program}: {exc.strerror or exc}") from exc
-        log = parse_ptxas_log(done.log)
-        status, entry = classify_failure(log, done.returncode, timed_out=done.timed_out), log.entry
-        row: Row = dict.fromkeys(TABLE_COLUMNS)
-        if status == "ok" and entry is not None:
-            for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes"):
-                row[name] = getattr(entry, name)
-            if row["spill_store_bytes"] or row["spill_load_bytes"]:
-                status = "spills"
-        row |= {
+        run = run_ptxas(program, ptx, gpu_name=gpu_name, flags=flags, timeout_s=RUN_LIMIT_S)
+        row: Row = {
             "ptxas_version": version,
             "program": program.name,
             "sha256": program_hash(str(program), program.stat().st_mtime_ns),
             "flags": " ".join(flags),
-            "status": status,
-            "ptxas_code": next((c for c in log.codes if any(c in words for words in log.fatal)), None),
-            "message": "; ".join(log.fatal)[:300],
+            "status": run.verdict,
+            "ptxas_code": run.ptxas_code,
+            "regs_per_thread": run.regs_per_thread,
+            "spill_store_bytes": run.spill_store_bytes,
+            "spill_load_bytes": run.spill_load_bytes,
+            "stack_frame_bytes": run.stack_frame_bytes,
+            # Not `run.message`, which has seconds in it: two bundles of one failure are the same bytes.
+            "message": NO_KERNEL if run.silent else "; ".join(run.fatal)[:300],
         }
-        return row, done
+        return row, run
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=usable_cores()) as threads:
         return list(threads.map(one, programs))
@@ -142,7 +137,7 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
     start, root = Path(kernel.path).resolve(), kernel.root.resolve()
     inside = replace(kernel, path="kernel/kernel.py", import_root="kernel")
     try:
-        tree = ast.parse(start.read_bytes())
+        tree = ast.parse(read_source(start))
         defined = {n.name for n in ast.walk(tree) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
         closure = kernel.source_files()
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
@@ -158,7 +153,7 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
             else:
                 continue
         name = "/".join(("kernel", *parts))
-        files[name] = file.read_text(errors="replace")
+        files[name] = decode_text(read_source(file))
         if file == start:
             inside = replace(inside, path=name)
     return files, inside, ""
@@ -170,7 +165,7 @@ def kernel_files(kernel: KernelRef) -> tuple[dict[str, str], KernelRef, str]:
 def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
     """pressure.txt and pressure.png of a PTX; nothing for one without a function."""
     from helpers.diagnosis.pressure import format_pressure, pressure_report
-    from helpers.inspection.ptx.pressure import CAP, pressure_profile
+    from helpers.inspection.ptx.pressure import pressure_profile
     from helpers.show.plots import pressure_plot
 
     try:
@@ -187,7 +182,11 @@ def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
     use_house_style()
     fig, ax = plt.subplots(figsize=(8.5, 3.6))
     pressure_plot(ax, profile)
-    claim(ax, f"{profile.demand} registers needed at the worst point, {CAP} exist", f"{title}, computed from the PTX")
+    claim(
+        ax,
+        f"{profile.demand} registers needed at the worst point, a thread has {profile.cap}",
+        f"{title}, computed from the PTX",
+    )
     image = io.BytesIO()
     # Without the library's name and version in it, the bytes depend on the picture alone.
     fig.savefig(image, format="png", dpi=120, bbox_inches="tight", metadata={"Software": None})

@@ -23,7 +23,7 @@ from helpers.bundle.issue_text import Facts, issue, readme
 from helpers.bundle.material import Source, read_material
 from helpers.bundle.repro import RUN_LIMIT_S, expected_of, repro_script, run_repro, safe_member, zip_bytes
 from helpers.bundle.scrub import Identity
-from helpers.compiler.run_ptxas import Assembly
+from helpers.compiler.run_ptxas import PtxasRun
 from helpers.errors import UserError
 from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.search.changes import LadderOf, generic_ladder
@@ -171,7 +171,7 @@ class Draft(Findings):
         self.table = [row for row, _ in runs]
         at = self.chosen([row for row, _ in runs])
         self.program = material.programs[at]
-        done: Assembly = runs[at][1]
+        done: PtxasRun = runs[at][1]
         self.expected = expected_of(done)
         self._add("ptxas.log", self.scrubber.text(_without_times(done.log)))
         self._add("ptxas_table.csv", table_csv(self.table))

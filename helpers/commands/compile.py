@@ -10,6 +10,7 @@ from helpers.commands.common import Verb, choice_options, echo_json, request_of,
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.errors import UserError
+from helpers.hardware import CAP
 
 
 @click.command("compile", cls=Verb)
@@ -39,10 +40,10 @@ def format_report(report: CompileReport) -> str:
         "status": f"{report.status}: {EXPLANATIONS[report.status]}",
     }
     if report.compiled or report.status.startswith("out_of"):
-        lines["registers"] = f"{report.regs_per_thread} per thread (cap 255)"
+        lines["registers"] = f"{report.regs_per_thread} per thread ({cap_words(report)})"
         if report.compiled and not report.launchable:
             lines["launch"] = (
-                f"cannot be launched: {report.num_warps} warps leave {report.register_cap} registers a thread, "
+                f"cannot be launched: {report.num_warps} warps leave {report.cap} registers a thread, "
                 f"and it was given {report.regs_per_thread}; use fewer warps or a lower maxnreg"
             )
         lines["spills"] = (
@@ -64,3 +65,10 @@ def format_report(report: CompileReport) -> str:
             lines[stage.upper() if stage in ("ptx", "ttgir") else stage] = path
     lines["time"] = f"{report.wall_s:.2f} s{' (from the cache)' if report.cached else ''}"
     return "\n".join(f"{name + ':':<14}{text}" for name, text in lines.items())
+
+
+def cap_words(report: CompileReport) -> str:
+    """`cap 255`, or `cap 128 with 16 warps` where the launch leaves a thread less than an instruction can name."""
+    if report.cap is None or report.cap == CAP:
+        return f"cap {CAP}"
+    return f"cap {report.cap} with {report.num_warps} warps"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,15 +11,14 @@ import click
 
 from helpers.commands.common import Verb, check_writable, show_result
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
 
 if TYPE_CHECKING:
     from helpers.search.minimize.prober import Step
 
-MAX_BYTES = 64_000_000
-
 
 @click.command("minimize", cls=Verb)
-@click.argument("file", type=click.Path(dir_okay=True, path_type=Path))
+@click.argument("file", type=click.Path(allow_dash=True, path_type=Path))
 @click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path),
               help="where the result goes [FILE's name with .min before the ending, in this folder]")  # fmt: skip
 @click.option("--arch", help="what to assemble for [a PTX's own target; sm_100a for a spec]")
@@ -48,9 +45,10 @@ def minimize_command(
     same code at the same register count, agrees with the original at -O0 to -O3 on every ptxas here, and reads no
     register before it is written. The kernel file that a spec names runs in a worker process.
     """
-    text = read_text_bounded(file)
+    text = read_text_bounded(file, MAX_TEXT_BYTES, "the PTX or spec", hint="name a PTX file, or a KernelSpec in JSON")
     is_spec = text.lstrip()[:1] == "{"
     ending = ".json" if is_spec else ".ptx"
+    file = Path("stdin") if file == STDIN else file
     out = out or Path(file.name.removesuffix(".gz").removesuffix(ending) + ".min" + ending)
     check_writable(out)
     if is_spec:
@@ -103,24 +101,6 @@ def _minimize_spec(
         )  # fmt: skip
     write_text_atomically(out, small.spec.to_json() + "\n")
     return {**small.to_dict(), "file": str(out)}
-
-
-def read_text_bounded(file: Path) -> str:
-    """The text of a file of at most `MAX_BYTES`, unpacked when it is gzip; raises UserError."""
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "is no ordinary file" if file.exists() else "is not there"
-        raise UserError(f"{file} {what}; name a PTX file, or a KernelSpec in JSON")
-    try:
-        with file.open("rb") as stream:
-            packed = stream.read(2) == b"\x1f\x8b"
-            stream.seek(0)
-            source = gzip.GzipFile(fileobj=stream) if packed else stream
-            data = source.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as exc:
-        raise UserError(f"cannot read {file}: {getattr(exc, 'strerror', None) or exc}") from exc
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{file} holds more than {MAX_BYTES:,} bytes; larger files are not taken")
-    return data.decode(errors="replace")
 
 
 def format_ptx_result(result: dict) -> str:

@@ -8,17 +8,16 @@ import click
 
 from helpers.commands.common import Verb, show_result
 
-# Triton's largest PTX seen here has half a megabyte.
-MAX_PTX_BYTES = 64_000_000
-
 
 @click.command("pressure", cls=Verb)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(allow_dash=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="print as JSON")
 def pressure_command(file: Path, as_json: bool) -> None:
-    """Show the demand on registers along any PTX file, by source line where it knows; assembles nothing."""
-    from helpers.diagnosis.pressure import format_pressure, pressure_report
-    from helpers.files import read_text_bounded
+    """Show the demand on registers along any PTX (FILE, or - for stdin), by source line where it knows.
 
-    ptx = read_text_bounded(file, MAX_PTX_BYTES, "the PTX", errors="replace")
+    It assembles nothing."""
+    from helpers.diagnosis.pressure import format_pressure, pressure_report
+    from helpers.files import MAX_TEXT_BYTES, read_text_bounded
+
+    ptx = read_text_bounded(file, MAX_TEXT_BYTES, "the PTX", hint="name a .ptx or .ptx.gz, or - for what is piped in")
     show_result(pressure_report(ptx), as_json, format_pressure)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from helpers.attention.ladder import ladder_of
 from helpers.commands.common import Verb, check_writable, choice_options, request_of, show_result
 from helpers.errors import UserError
+
+if TYPE_CHECKING:
+    from helpers.bundle.material import Source
 
 
 @click.command("report", cls=Verb)
@@ -40,10 +44,10 @@ def report_command(
     from helpers.bundle.report import report
 
     if source is None:
-        what: object = request_of(None, options)
+        what: Source = request_of(None, options)
     else:
         _only_of_any_kernel(source, options)
-        what = _stdin() if str(source) == "-" else source
+        what = source
     check_writable(out)
     bundle = report(
         what,
@@ -63,15 +67,6 @@ def report_command(
 
 def _one(values: list | None) -> str | None:
     return values[0] if values else None
-
-
-def _stdin() -> str:
-    from helpers.bundle.material import MAX_SOURCE_BYTES, decode
-
-    content = click.get_binary_stream("stdin").read(MAX_SOURCE_BYTES + 1)
-    if len(content) > MAX_SOURCE_BYTES:
-        raise UserError(f"stdin has more than {MAX_SOURCE_BYTES} bytes; specs, PTX and logs up to that are read")
-    return decode(content) + "\n"
 
 
 def _only_of_any_kernel(source: Path, options: dict) -> None:

@@ -21,8 +21,8 @@ def toolchains_command(ctx: click.Context, as_json: bool) -> None:
     ptxas = tc.installed_ptxas()
     listing = {
         "folder": str(tc.toolchains_root()),
-        "environment_triton": here[0] if here else None,
-        "triton": [{"version": v, "path": str(tc.resolve_triton(v)[1])} for v in tritons],
+        "environment_triton": here.version if here else None,
+        "triton": [{"version": v, "path": str(tc.resolve_triton(v).path)} for v in tritons],
         "ptxas": [{"version": v, "path": str(p)} for v, p in ptxas.items()],
         "known_triton": list(tc.KNOWN_TRITONS),
         "known_ptxas": list(tc.KNOWN_PTXAS),
@@ -33,7 +33,7 @@ def toolchains_command(ctx: click.Context, as_json: bool) -> None:
     click.echo(f"toolchain folder: {listing['folder']}")
     click.echo(
         "Triton on hand:   "
-        + (", ".join(v + (" (environment)" if here and v == here[0] else "") for v in tritons) or "none")
+        + (", ".join(v + (" (environment)" if here and v == here.version else "") for v in tritons) or "none")
     )
     click.echo(f"ptxas on hand:    {', '.join(ptxas) or 'none'}")
     click.echo(f"can be fetched:   Triton {', '.join(v for v in tc.KNOWN_TRITONS if v not in tritons)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from helpers.hardware import ARCHS
+from helpers.hardware import cap_for
 
 STATUSES = (
     "ok",
@@ -92,16 +92,14 @@ class CompileReport:
         return self.status in COMPILED
 
     @property
-    def register_cap(self) -> int | None:
-        """Most registers a thread can have with this many warps in a CTA; None for an unknown arch or warp count."""
-        arch = ARCHS.get(self.arch)
-        return arch.register_cap(self.num_warps) if arch and self.num_warps else None
+    def cap(self) -> int | None:
+        """Most registers a thread can have with this many warps in a CTA; None where the warps are not known."""
+        return cap_for(num_warps=self.num_warps) if self.num_warps else None
 
     @property
     def launchable(self) -> bool:
         """Whether a binary came out and one CTA of it fits the register file: `maxnreg` allows what no SM can give."""
-        cap = self.register_cap
-        return self.compiled and (cap is None or (self.regs_per_thread or 0) <= cap)
+        return self.compiled and (self.cap is None or (self.regs_per_thread or 0) <= self.cap)
 
     @property
     def crashed(self) -> bool:

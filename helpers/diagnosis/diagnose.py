@@ -10,7 +10,7 @@ from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON, Suggestion, advice
 from helpers.diagnosis.where_to_report import addressee
 from helpers.errors import UserError
-from helpers.hardware import MAX_REGS_PER_THREAD, archs_of_limit, register_share, warps_of_cap
+from helpers.hardware import CAP, archs_of_limit, cap_for, warps_of_cap
 from helpers.inspection.crash.crash_log import CrashLog, Failure, parse_crash_log
 
 
@@ -86,19 +86,19 @@ def _because(log: CrashLog, failure: Failure) -> list[str]:
 
 
 def _about_cap(log: CrashLog, asked: int) -> str:
-    if asked >= MAX_REGS_PER_THREAD:
-        return (
-            f"{MAX_REGS_PER_THREAD} is the most an instruction can address: no setting raises it, the kernel wants more"
-        )
+    if asked >= CAP:
+        return f"{CAP} is the most an instruction can address: no setting raises it, the kernel wants more"
     if log.register_cap == asked:
         return f"{asked} is the cap the log itself names (maxnreg or --maxrregcount)"
     warps = warps_of_cap(asked)
-    if log.num_warps is not None and register_share(log.num_warps) == asked:
-        n = log.num_warps
-        return f"{asked} is what {n} warps leave: 65,536 registers / ({n} * 32 threads), in steps of 8"
+    if log.num_warps is not None and cap_for(num_warps=log.num_warps) == asked:
+        counted = -(-log.num_warps // 4) * 4  # warps count in fours, see `cap_for`
+        return (
+            f"{asked} is what {log.num_warps} warps leave: 65,536 registers / ({counted} * 32 threads), in steps of 8"
+        )
     if log.num_warps is not None:
         return (
-            f"{log.num_warps} warps would leave {register_share(log.num_warps)} registers a thread, so {asked} is a "
+            f"{log.num_warps} warps would leave {cap_for(num_warps=log.num_warps)} registers a thread, so {asked} is a "
             "cap set elsewhere (maxnreg)"
         )
     if warps:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
-from helpers.hardware import ARCHS, MAX_REGS_PER_THREAD, POWERS, register_share, warps_of_cap
+from helpers.hardware import ARCHS, CAP, POWERS, cap_for, warps_of_cap
 from helpers.inspection.crash.crash_log import CrashLog, Failure
 from helpers.recorded import recorded
 
@@ -250,7 +250,7 @@ def _trapped(log: CrashLog, failure: Failure) -> Advice:
 def exhaustion(log: CrashLog, failure: Failure) -> Advice:
     """Against C7600: at 255 the kernel has to want less; below, the cap that was set or shared out can give way."""
     asked = failure.register_count_asked
-    if asked is not None and asked < MAX_REGS_PER_THREAD:
+    if asked is not None and asked < CAP:
         return Advice((*_raise_cap(log, asked), *_smaller(log)), _IN_VAIN_CAPPED)
     return Advice(_at_the_limit(log), _in_vain())
 
@@ -271,7 +271,7 @@ def _raise_cap(log: CrashLog, asked: int) -> tuple[Suggestion, ...]:
         found.append(Suggestion(
             f"num_warps {half} instead of {n}",
             f"{n} warps are {n * 32} threads, which leave {asked} registers each; {half} warps leave "
-            f"{register_share(half)}",
+            f"{cap_for(num_warps=half)}",
             ARITHMETIC,
         ))  # fmt: skip
     if log.register_cap is None and (not warps or asked % 64 == 0):
@@ -381,8 +381,8 @@ def cap_too_low(log: CrashLog, failure: Failure) -> Advice:
     asked, needed = failure.register_count_asked, failure.register_count_needed
     found = []
     if needed is not None:
-        room = next((n for n in reversed(POWERS) if register_share(n) >= needed), None)
-        words = f" ({room} warps leave {register_share(room)})" if room else ""
+        room = next((n for n in reversed(POWERS) if cap_for(num_warps=n) >= needed), None)
+        words = f" ({room} warps leave {cap_for(num_warps=room)})" if room else ""
         found.append(Suggestion(
             f"let a thread have {needed} registers or more: raise or drop maxnreg, or fewer warps{words}",
             f"one instruction alone takes more than the {asked} it was given; ptxas says {needed} would do for it",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from helpers.diagnosis.incidents import SAME, Match
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.hardware import CAP
 from helpers.inspection.crash.crash_log import CrashLog, Failure
 
 TRITON = "Triton (github.com/triton-lang/triton)"
@@ -75,7 +75,7 @@ def addressee(log: CrashLog, failure: Failure, matches: tuple[Match, ...]) -> tu
         return "NVIDIA (developer.nvidia.com/bugs), and Triton", (
             f"a compiler that breaks off by itself is at fault whatever its input; name {words}"
         )
-    if failure.kind == "register_exhaustion" and (failure.register_count_asked or 0) >= MAX_REGS_PER_THREAD:
+    if failure.kind == "register_exhaustion" and (failure.register_count_asked or 0) >= CAP:
         return f"{_OWNER} first, then Triton (triton-lang/triton)", (
             f"the tile is the project's choice, the PTX is Triton's (version {triton}): here the same PTX died on "
             "every ptxas, and another Triton's on none (data/version_matrix.csv); NVIDIA only if one ptxas takes your "

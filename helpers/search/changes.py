@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.compiler.kernel_spec import KernelSpec, Scalar
+from helpers.compiler.source import read_source
 from helpers.errors import UserError
 from helpers.hardware import GpuArch, get_arch
 
@@ -153,7 +154,7 @@ def with_pointer_type(spec: KernelSpec, old: str, new: str) -> KernelSpec:
 def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tuple[type[ast.cmpop], Scalar]]]]:
     """(parameters declared constexpr, None if that cannot be told; by parameter, the (operator, value) it meets)."""
     try:
-        tree = ast.parse(Path(spec.kernel.path).read_bytes())
+        tree = ast.parse(read_source(Path(spec.kernel.path)))
     except (OSError, SyntaxError, ValueError, RecursionError, MemoryError):
         return None, {}
     body = next((n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == spec.kernel.name), None)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
-from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.kernel_spec import KernelSpec, tell_apart
 from helpers.compiler.report import STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
@@ -146,13 +146,14 @@ def measure(
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[int, int, CompileReport], None] | None = None,
 ) -> list[Measured]:
-    """One row a spec and arch: what a baseline holds. Specs are known by their labels.
+    """One row a spec and arch: what a baseline holds. Specs are known by their labels (see `tell_apart`).
 
     Raises UserError for no specs, specs without a printable label or with the same one, and a toolchain that is not
     here: a gate that compiled nothing must not pass.
     """
     if not specs or not archs:
         raise UserError("the gate was given no specs or no arch: there is nothing to compile, so nothing to pass")
+    specs = tell_apart(specs)
     labels = [spec.label for spec in specs]
     for label in labels:
         # The baseline is a CSV file with # comments: what it could not give back must not go in.
@@ -281,15 +282,8 @@ def write_baseline(path: Path, rows: Sequence[Measured]) -> None:
 
 def read_baseline(path: Path) -> list[Measured]:
     """The rows of a baseline file; raises UserError naming the line that cannot be read."""
-    try:
-        text = read_text_bounded(path, MAX_BASELINE_BYTES, "the baseline")
-    except (OSError, ValueError) as exc:
-        if isinstance(exc, UserError):
-            raise
-        raise UserError(
-            f"cannot read the baseline {path}: {getattr(exc, 'strerror', None) or exc}; write one from a good state"
-        ) from exc
-    return parse_baseline(text)
+    hint = "write one from a good state with --write"
+    return parse_baseline(read_text_bounded(path, MAX_BASELINE_BYTES, "the baseline", errors="strict", hint=hint))
 
 
 def parse_baseline(text: str) -> list[Measured]:

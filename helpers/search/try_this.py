@@ -9,18 +9,17 @@ fewer registers. An edit that gives wrong answers is never tried; one whose regi
 from __future__ import annotations
 
 import concurrent.futures
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
+from helpers.compiler.kernel_spec import TILE_NAME
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.search.ablate import Limits, Progress, Rung, ablate, slower_path, spill_bytes
 from helpers.search.changes import PTXAS_LEVELS, Change, Ladder, LadderOf, generic_ladder
 
@@ -42,8 +41,6 @@ _LAUNCH_COSTS = {
     "num_stages": "loads overlap less, or more shared memory: measure",
     "maxnreg": "Triton plans for a cap it is told: measure",
 }
-# Constexprs that cut the work into pieces. BLOCK_DMODEL and the like are extents of the problem.
-_TILE_NAME = re.compile(r"(?:BLOCK|TILE)(?:_?SIZE)?_?(?:[MNKXYZ]|Q|KV|[0-9])?(?:_SIZE)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -169,7 +166,7 @@ def _of_rung(rung: Rung, ladder: Ladder) -> TriedEdit:
 
 
 def _kind(change: Change) -> str:
-    if change.group == "constexpr" and _TILE_NAME.fullmatch(change.name):
+    if change.group == "constexpr" and TILE_NAME.fullmatch(change.name):
         return "tile"
     kind = {"problem": "types"}.get(change.group, change.group)
     return kind if kind in _COSTS else "constexpr"
@@ -241,18 +238,19 @@ def try_ptx(
 
     def assemble(level: str) -> CompileReport:
         words = (*[f for f in flags if not f.startswith(("-O", "--opt-level"))], level)
-        done = run_ptxas(ptxas, ptx, gpu_name=arch, flags=words, timeout_s=timeout_s)
-        log = parse_ptxas_log(done.log)
-        status = classify_failure(log, done.returncode, timed_out=done.timed_out)
-        entry = log.entry
-        numbers = {
-            name: getattr(entry, name)
-            for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes")
-            if entry is not None and status == "ok"
-        }
-        if status == "ok" and (numbers.get("spill_store_bytes") or numbers.get("spill_load_bytes")):
-            status = "spills"
-        return CompileReport(status, arch, None, ptxas_version, num_warps=warps, instructions=counts, **numbers)
+        run = run_ptxas(ptxas, ptx, gpu_name=arch, flags=words, timeout_s=timeout_s)
+        return CompileReport(
+            run.verdict,
+            arch,
+            None,
+            ptxas_version,
+            num_warps=warps,
+            instructions=counts,
+            regs_per_thread=run.regs_per_thread,
+            spill_store_bytes=run.spill_store_bytes,
+            spill_load_bytes=run.spill_load_bytes,
+            stack_frame_bytes=run.stack_frame_bytes,
+        )
 
     with concurrent.futures.ThreadPoolExecutor(max_workers=usable_cores()) as threads_at_work:
         reports = list(threads_at_work.map(assemble, PTXAS_LEVELS))

@@ -40,7 +40,7 @@ PLANTED = ("/home/ada", "fjord-12", "hush_project")
 
 @pytest.fixture(scope="module")
 def ptxas(toolchain_351) -> Path:
-    return resolve_triton("3.5.1")[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    return resolve_triton("3.5.1").program("ptxas")
 
 
 @pytest.fixture(autouse=True)

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from helpers.files import decode_text
 from helpers.inspection.crash.crash_log import KINDS, parse_crash_log
-from helpers.inspection.crash.pasted_text import clean_text, decode_log, ptx_block
+from helpers.inspection.crash.pasted_text import clean_text, ptx_block
 from helpers.inspection.crash.which_triton import code_mark, ptx_version_of_cuda, triton_lines
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -175,7 +176,7 @@ JOURNEYS = {
     "smart quotes": lambda t: t.replace("'", "’").replace('"', "”"),
     "no-break spaces": lambda t: t.replace(" ", "\u00a0"),
     "in the middle of a CI log": lambda t: "Fetching 100%\n" * 500 + t + "\nError: exit code 1.\n",
-    "UTF-16 file": lambda t: decode_log(t.encode("utf-16")),
+    "UTF-16 file": lambda t: decode_text(t.encode("utf-16")),
     "byte order mark": lambda t: "\ufeff" + t,
     "the head is gone": lambda t: t[t.index("triton/compiler/compiler.py") - 60 :],
 }  # fmt: skip

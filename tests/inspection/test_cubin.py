@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_request
+from helpers.compiler.disassemble import disassemble
 from helpers.compiler.toolchain import resolve_triton
-from helpers.inspection.binary.cubin import disassemble, readable_copy, register_counts
+from helpers.inspection.binary.cubin import readable_copy, register_counts
 from helpers.inspection.binary.sass import sass_profile
 
 
@@ -65,7 +66,7 @@ def test_no_bytes_raise(info, at, noise):
 
 @pytest.fixture(scope="module")
 def nvdisasm(toolchain_351) -> Path:
-    return resolve_triton(toolchain_351.triton)[1] / "triton" / "backends" / "nvidia" / "bin" / "nvdisasm"
+    return resolve_triton(toolchain_351.triton).program("nvdisasm")
 
 
 @pytest.fixture(scope="module")

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from helpers.commands.gate import format_gate, gate_table
+from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
-from helpers.search import gate as module
 from helpers.search.gate import (
     BASELINE_COLUMNS,
     Measured,
@@ -143,6 +143,16 @@ def test_a_file_that_is_no_baseline_is_one_sentence(text, words):
         parse_baseline(text)
 
 
+def test_two_tiles_of_one_kernel_pass_the_gate_together(write_kernel, toolchain_351, tmp_path):
+    source = write_kernel().kernel.path
+    tiles = [spec_from_file(source, "add_one", f"*fp32:16, i32, {block}") for block in (128, 256)]
+    assert [spec.label for spec in tiles] == ["kernel:add_one BLOCK=128", "kernel:add_one BLOCK=256"]
+    same_name = [replace(spec, label="add") for spec in tiles]
+    rows = measure(same_name, ["sm_90a"], toolchain_351)
+    assert [row.spec for row in rows] == ["add BLOCK=128", "add BLOCK=256"]
+    assert exit_code(gate(same_name, ["sm_90a"], toolchain_351, baseline=rows)) == 0
+
+
 def test_a_gate_that_compiles_nothing_does_not_pass(write_kernel, tmp_path):
     spec = write_kernel()
     for specs, archs, words in (
@@ -194,8 +204,7 @@ def test_the_command_s_result(toolchain_351, write_kernel, tmp_path):
     assert failed["exit_code"] == 1 and "FAIL kernel on sm_90a: lost wgmma: now none" in format_gate(failed)
 
 
-def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SPECS_BYTES", 100_000)
+def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_path):
     pipe = tmp_path / "specs"
     os.mkfifo(pipe)
     text = matmul_spec().to_json().replace("\n", "\r\n")
@@ -203,5 +212,5 @@ def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_pat
     writer.start()
     assert read_specs([pipe]) == [matmul_spec()]
     writer.join(10)
-    with pytest.raises(UserError, match="more than 100000 bytes"):
+    with pytest.raises(UserError, match="no ordinary file and no pipe"):
         read_specs([Path("/dev/zero")])

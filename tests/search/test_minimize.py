@@ -273,7 +273,7 @@ def test_the_command_line_writes_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "more", "said"),
     [
-        (None, (), "is not there"),
+        (None, (), "No such file"),
         (b"", (), "names no .target"),
         (b"\x1f\x8b rubbish", (), "cannot read"),
         (b"{", (), "not a KernelSpec"),

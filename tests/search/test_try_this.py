@@ -16,7 +16,7 @@ from helpers.compiler.compile import compile_request
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
-from helpers.hardware import get_arch
+from helpers.hardware import cap_for
 from helpers.search import try_this as module
 from helpers.search.try_this import TriedEdit, edit_lines, try_ptx, try_this
 from helpers.workbook.your_own_crash.cliff_matmul import cliff_request, matmul_spec
@@ -47,7 +47,7 @@ def test_every_number_shown_is_that_of_a_compile_and_can_be_launched(one_toolcha
     request = cliff_request()
     for edit in try_this(request):
         assert edit.report.compiled and edit.report.ptx_sha256
-        assert edit.report.regs_per_thread <= get_arch("sm_90a").register_cap(edit.report.num_warps)
+        assert edit.report.regs_per_thread <= cap_for(num_warps=edit.report.num_warps)
     # maxnreg=255 compiles with 176 registers for 512 threads: more than an SM has. It is not shown.
     capped = compile_request(replace(request, spec=matmul_spec(maxnreg=255)))
     assert capped.compiled and capped.regs_per_thread * 512 > 65536
@@ -107,7 +107,7 @@ def test_the_order_is_the_stated_one(ok):
 
 
 def test_a_ptx_alone_is_tried_at_every_level(toolchain_351):
-    ptxas = resolve_triton("3.5.1")[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    ptxas = resolve_triton("3.5.1").program("ptxas")
     ptx = gzip.decompress(INCIDENT_PTX.read_bytes()).decode()
     edits = try_ptx(ptx, ptxas=ptxas, ptxas_version="12.8.93", arch="sm_100a", flags=("-lineinfo", "-O3"))
     assert [(e.change, e.report.spill_store_bytes) for e in edits] == [("ptxas -O1", 1088), ("ptxas -O0", 4236)]

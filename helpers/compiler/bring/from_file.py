@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
-from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
+from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar, label_of
 from helpers.compiler.source import guess_import_root
-from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing
+from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing, resolve_triton
 from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
 
@@ -24,12 +24,14 @@ def spec_from_file(
     options: Mapping[str, object] | None = None,
     import_root: str | Path | None = None,
     label: str = "",
+    name: str = "",
 ) -> KernelSpec:
     """The KernelSpec of `kernel` in a Python file, under a signature such as `"*bf16:16, i32:16, fp32, 128, 64"`.
 
     The file is read here and run only by a compile, in a worker process, where imports that are missing are replaced by
     stand-ins. `options` are the launch's (num_warps …). A kernel under `triton.autotune` takes what its configurations
-    set from the first of them, unless it is given. Raises UserError that lists the kernel's parameters.
+    set from the first of them, unless it is given. The label defaults to `name` (the file's and the kernel's) with its
+    tile, warps and stages. Raises UserError that lists the kernel's parameters.
     """
     file = Path(path)
     if not file.is_file():
@@ -52,7 +54,7 @@ def spec_from_file(
         constexprs=parts.constexprs,
         divisible_by_16=parts.divisible_by_16,
         options=tuple(chosen.items()),
-        label=label or f"{file.stem}:{kernel}",
+        label=label or label_of(name or f"{file.stem}:{kernel}", dict(parts.constexprs), chosen),
     )
 
 
@@ -76,13 +78,14 @@ def configurations(kernel: KernelRef, triton: str) -> list[Configuration]:
 
     Raises UserError when the file does not load, or no autotuner is there, and ToolchainMissing.
     """
+    tool = resolve_triton(triton)
     try:
-        with POOL.borrow(triton, foreign=True) as worker:
+        with POOL.borrow(tool, foreign=True) as worker:
             answer = worker.ask({"describe": kernel.for_worker()}, LOAD_TIMEOUT_S)
     except (WorkerDied, WorkerTimeout) as exc:
         raise UserError(f"{kernel.path} does not load: {exc}") from exc
     except WorkerUnusable as exc:
-        raise ToolchainMissing(f"Triton {triton} does not start with this Python: {exc}") from exc
+        raise ToolchainMissing(f"Triton {tool.version} does not start with this Python: {exc}") from exc
     if "error" in answer:
         raise UserError(f"{kernel.path} does not load: {answer['error'][:400]}")
     found = [Configuration(*item) for item in answer["configurations"]]

@@ -10,6 +10,7 @@ import ast
 import importlib.util
 import os
 import sys
+from typing import Any
 
 
 def _load_beside(name):
@@ -21,30 +22,9 @@ def _load_beside(name):
     return module
 
 
-worker, stubs = _load_beside("worker"), _load_beside("stubs")
-# Kernels are compiled for CUDA here, whatever this machine has.
-FINDER = stubs.StubFinder({"is_cuda": True, "is_nvidia": True})
+worker: Any = _load_beside("worker")
+stubs: Any = _load_beside("stubs")
 DTYPE = "tl."
-
-
-def _load_kernel(kernel):
-    """`worker._load_kernel`, with stand-ins."""
-    first = None
-    for everything, definitions in ((True, True),) if _is_program(kernel["path"]) else _WAYS:
-        FINDER.aim(kernel["import_root"], kernel["files"], everything=everything)
-        _Definitions.only = definitions
-        held = _set_aside() if everything else {}
-        try:
-            return _plain_load(kernel)
-        except Exception as exc:
-            first = first or exc
-            # What loaded without being the kernel (a decorator that was a stand-in) must not pass for it next time.
-            _plain_load.modules.pop((kernel["path"], kernel["source_hash"]), None)
-        finally:
-            for name in [n for n, module in sys.modules.items() if isinstance(module, stubs.StubModule)]:
-                del sys.modules[name]
-            sys.modules.update(held)
-    raise first
 
 
 # (stand-ins for everything installed, definitions only)
@@ -67,10 +47,47 @@ def _is_text(node):
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
-class _Definitions(worker._SourceLoader):
+class ForeignLoader(worker.KernelLoader):
+    """A KernelLoader with stand-ins for what is missing; a constexpr such as "tl.bfloat16" is Triton's type."""
+
+    def __init__(self):
+        super().__init__()
+        # Kernels are compiled for CUDA here, whatever this machine has.
+        self.finder = stubs.StubFinder({"is_cuda": True, "is_nvidia": True})
+        self.definitions_only = False
+
+    def load(self, kernel):
+        first = None
+        for everything, definitions in ((True, True),) if _is_program(kernel["path"]) else _WAYS:
+            self.finder.aim(kernel["import_root"], kernel["files"], everything=everything)
+            self.definitions_only = definitions
+            held = _set_aside() if everything else {}
+            try:
+                return super().load(kernel)
+            except Exception as exc:
+                first = first or exc
+                # What loaded without being the kernel (a decorator that was a stand-in) must not pass for it next time.
+                self.forget(kernel)
+            finally:
+                for name in [n for n, module in sys.modules.items() if isinstance(module, stubs.StubModule)]:
+                    del sys.modules[name]
+                sys.modules.update(held)
+        raise first
+
+    def source(self, fn, spec):
+        values = [(name, _decode(value)) for name, value in spec["constexprs"]]
+        return super().source(fn, {**spec, "constexprs": values})
+
+    def file_loader(self, name, path):
+        return _Definitions(name, path, self.definitions_only)
+
+
+class _Definitions(worker.SourceLoader):
     """Loads a kernel's file as it is or, with `only`, its definitions and assignments, those that fail left out."""
 
-    only = False
+    def __init__(self, name, path, only):
+        super().__init__(name, path)
+        self.only = only
 
     def source_to_code(self, data, path, *rest, **options):
         if self.only:
@@ -94,12 +111,6 @@ def _set_aside():
     return {name: sys.modules.pop(name) for name in names}
 
 
-def _ast_source(fn, spec):
-    """`worker._ast_source`, where a constexpr such as "tl.bfloat16" means Triton's type of that name."""
-    values = [(name, _decode(value)) for name, value in spec["constexprs"]]
-    return _plain_source(fn, {**spec, "constexprs": values})
-
-
 def _decode(value):
     if isinstance(value, str) and value.startswith(DTYPE):
         import triton.language as tl
@@ -109,17 +120,16 @@ def _decode(value):
     return value
 
 
-def _codegen(request):
-    """`worker._codegen`, and the answer to {"describe": kernel}: the configurations of its autotuner."""
+def answer(request, loader):
+    """As `worker.codegen`, and the answer to {"describe": kernel}: the configurations of its autotuner."""
     if "describe" not in request:
-        return _plain_codegen(request)
+        return worker.codegen(request, loader)
     try:
         kernel = request["describe"]
-        _load_kernel(kernel)
-        key = (kernel["path"], kernel["source_hash"])
-        return {"configurations": _configurations(getattr(_plain_load.modules[key], kernel["name"]))}
+        loader.load(kernel)
+        return {"configurations": _configurations(getattr(loader.module(kernel), kernel["name"]))}
     except Exception as exc:
-        return {"error": f"{type(exc).__name__}: {worker._describe(exc)}"[: worker.MAX_MESSAGE_CHARS]}
+        return {"error": f"{type(exc).__name__}: {worker.describe(exc)}"[: worker.MAX_MESSAGE_CHARS]}
 
 
 def _configurations(kernel):
@@ -142,14 +152,9 @@ def _encode(value):
     return value if isinstance(value, (bool, int, float, str, type(None))) else repr(value)
 
 
-_plain_codegen = worker._codegen
-_plain_load, _plain_source = worker._load_kernel, worker._ast_source
-_load_kernel.__dict__.update(_plain_load.__dict__)
-worker._load_kernel, worker._ast_source, worker._SourceLoader = _load_kernel, _ast_source, _Definitions
-worker._codegen = _codegen
-
 if __name__ == "__main__":
     import triton  # noqa: F401  before the finder, which leaves it alone anyhow
 
-    sys.meta_path.insert(0, FINDER)
-    worker.main()
+    foreign = ForeignLoader()
+    sys.meta_path.insert(0, foreign.finder)
+    worker.main(foreign, answer)

@@ -18,7 +18,7 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from helpers.compiler.run_ptxas import signal_name
-from helpers.compiler.toolchain import resolve_triton
+from helpers.compiler.toolchain import Tool
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 # The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
@@ -32,6 +32,10 @@ _FOREIGN_SETTINGS = (
     "TRITON_", "MLIR_", "LLVM_", "NVPTX_", "AMDGCN_", "PTXAS_", "DISABLE_", "ENABLE_", "USE_IR_LOC",
     "ALLOW_LHS_TMEM_", "STORE_TMEM_", "PYTHON",
 )  # fmt: skip
+
+
+# Which Triton, and whether imports are stubbed.
+Home = tuple[Tool, bool]
 
 
 class WorkerDied(RuntimeError):
@@ -70,8 +74,8 @@ def worker_environment(site: Path) -> dict[str, str]:
 class Worker:
     """One worker process; `ask` sends a request and waits for its answer, within a time limit."""
 
-    def __init__(self, version: str, site: Path, *, foreign: bool = False) -> None:
-        self.version = version
+    def __init__(self, triton: Tool, *, foreign: bool = False) -> None:
+        self.version = triton.version
         self._log = tempfile.TemporaryFile()
         # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
         self.process = subprocess.Popen(
@@ -79,12 +83,12 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=worker_environment(site),
+            env=worker_environment(triton.path),
             cwd=tempfile.gettempdir(),
             start_new_session=True,
         )
-        assert self.process.stdin is not None and self.process.stdout is not None  # pipes, as asked for above
-        self._to, self._from = self.process.stdin, self.process.stdout
+        assert self.process.stdin is not None and self.process.stdout is not None  # pipes, as asked for
+        self._requests, self._answers = self.process.stdin, self.process.stdout
         self._buffer = b""
         try:
             ready = self._read(START_TIMEOUT_S)
@@ -107,7 +111,7 @@ class Worker:
 
     def _read(self, timeout_s: float) -> dict:
         deadline = time.monotonic() + timeout_s
-        fd = self._from.fileno()
+        fd = self._answers.fileno()
         chunks = [self._buffer]
         with selectors.DefaultSelector() as selector:
             selector.register(fd, selectors.EVENT_READ)
@@ -144,8 +148,8 @@ class Worker:
         """
         try:
             try:
-                self._to.write(json.dumps(request).encode() + b"\n")
-                self._to.flush()
+                self._requests.write(json.dumps(request).encode() + b"\n")
+                self._requests.flush()
             except OSError as exc:
                 raise self._died() from exc
             return self._read(timeout_s)
@@ -172,14 +176,14 @@ class Worker:
 
     def _release(self) -> None:
         with contextlib.suppress(OSError):  # unsent words to a process that is gone
-            self._to.close()
-        self._from.close()
+            self._requests.close()
+        self._answers.close()
         self._log.close()
 
     def close(self) -> None:
         """End the process in an orderly way: it stops at the end of its input."""
         with contextlib.suppress(OSError):
-            self._to.close()
+            self._requests.close()
         try:
             self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -194,12 +198,12 @@ class WorkerPool:
         self.forget()
 
     @contextlib.contextmanager
-    def borrow(self, triton: str, *, foreign: bool = False) -> Iterator[Worker]:
+    def borrow(self, triton: Tool, *, foreign: bool = False) -> Iterator[Worker]:
         """A worker for the caller alone; it goes back unless it died meanwhile. `foreign`: one that stubs imports."""
-        version, site = resolve_triton(triton)
         # `environment` and its version are one Triton, a link and its target one folder.
-        home = version, site.resolve(), foreign
-        worker = self._take(home) or Worker(*home[:2], foreign=foreign)
+        triton = Tool(triton.path.resolve(), triton.version)
+        home = triton, foreign
+        worker = self._take(home) or Worker(triton, foreign=foreign)
         thread = threading.get_ident()
         with self._lock:
             self._busy[worker] = thread
@@ -211,7 +215,7 @@ class WorkerPool:
                 if worker.alive:
                     self._idle[home].append(worker)
 
-    def _take(self, home: tuple[str, Path, bool]) -> Worker | None:
+    def _take(self, home: Home) -> Worker | None:
         with self._lock:
             idle = self._idle[home]
             while idle:
@@ -230,7 +234,7 @@ class WorkerPool:
 
     def forget(self) -> None:
         """Start anew without ending anybody: for a forked child, whose workers are its parent's."""
-        self._idle: dict[tuple[str, Path, bool], collections.deque[Worker]] = collections.defaultdict(collections.deque)
+        self._idle: dict[Home, collections.deque[Worker]] = collections.defaultdict(collections.deque)
         self._busy: dict[Worker, int] = {}
         self._lock = threading.Lock()
 

@@ -12,7 +12,7 @@ import os
 import sys
 from collections.abc import Iterable
 from importlib.abc import Loader, MetaPathFinder
-from importlib.machinery import PathFinder
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
 
@@ -136,9 +136,8 @@ class StubFinder(MetaPathFinder):
 
     def _package(self, fullname: str, places: Iterable[str]) -> Any:
         """A stand-in for a package's __init__ whose other modules are still found where they are."""
-        spec = importlib.util.spec_from_loader(fullname, _PackageLoader(self.loader.truths, places), is_package=True)
-        if spec is not None:
-            spec.submodule_search_locations = list(places)
+        spec = ModuleSpec(fullname, _PackageLoader(self.loader.truths, places), is_package=True)
+        spec.submodule_search_locations = list(places)
         return spec
 
 

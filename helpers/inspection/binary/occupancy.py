@@ -17,13 +17,11 @@ The largest shared-memory carve-out is assumed, as CUDA chooses for a kernel tha
 from dataclasses import dataclass
 
 from helpers.errors import UserError
-from helpers.hardware import GpuArch
+from helpers.hardware import MAX_THREADS_PER_CTA, SUB_PARTITIONS_PER_SM, WARP_SIZE, GpuArch
 
 __all__ = ["Occupancy", "occupancy"]
 
-WARP_SIZE = 32
-SUB_PARTITIONS_PER_SM = 4
-MAX_WARPS_PER_CTA = 32
+MAX_WARPS_PER_CTA = MAX_THREADS_PER_CTA // WARP_SIZE
 SMEM_ALLOC_UNIT_BYTES = 128
 TMEM_MIN_ALLOC_COLUMNS = 32
 

@@ -345,7 +345,7 @@ def _ptxas_failure(block: list[str], around: str, command: str | None) -> Failur
     if not reasons:
         return None  # ptxas gave up, but the line that says why is not in the log
     message = reasons[0].strip()[:MAX_MESSAGE]
-    code = next((c for c in log.codes if f"({c})" in complaint), None)
+    code = log.failure_code
     asked = log.register_count_asked
     if code == "C7600" and asked is None and (m := _ALLOCATION.search(around.replace("\n", ""))):
         asked = int(m[1])  # a terminal broke the line inside the number

@@ -11,7 +11,7 @@ import html
 import re
 from dataclasses import dataclass
 
-__all__ = ["MAX_CHARS", "CleanText", "clean_text", "decode_log", "ptx_block"]
+__all__ = ["MAX_CHARS", "CleanText", "clean_text", "ptx_block"]
 
 # A little over what the command line reads of a file, so that one text is cut once.
 MAX_CHARS = 20_001_000
@@ -49,13 +49,6 @@ class CleanText:
     text: str
     notes: tuple[str, ...] = ()
     binary: bool = False
-
-
-def decode_log(data: bytes) -> str:
-    """A log file's bytes as text: UTF-8, or UTF-16 where it says so (as PowerShell writes); nothing raises."""
-    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return data.decode("utf-16", errors="replace")
-    return data.decode("utf-8", errors="replace")
 
 
 def clean_text(text: str, *, max_chars: int = MAX_CHARS) -> CleanText:

@@ -13,8 +13,7 @@ from helpers.attention.spec import describe
 from helpers.attention.studies.tile_audit import ESTIMATE_RULE, OPTIONS
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
-from helpers.hardware import ARCHS
-from helpers.inspection.ptx.pressure import CAP
+from helpers.hardware import ARCHS, CAP
 from helpers.recorded import read_rows
 from helpers.show.style import LIMIT_COLOUR, claim, use_house_style
 

@@ -121,7 +121,7 @@ def minimized_verdicts(ptxas: str = "12.8.93") -> pd.DataFrame:
     from helpers.search.minimize.prober import LEVELS, Check
 
     try:
-        check = Check(ptxas, resolve_ptxas(ptxas), (), "sm_100a")
+        check = Check(ptxas, resolve_ptxas(ptxas).path, (), "sm_100a")
     except ToolchainMissing:
         return pd.DataFrame(columns=["level", "verdict"])
     small = incident_ptx()[1]
