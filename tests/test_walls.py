@@ -33,6 +33,11 @@ TWICE = {
     ("attention", "blank_row"): "a row of a measurement before it is made: of a throughput, of a comparison of numbers",
     ("attention", "write_rows"): "rows of a measurement to a CSV file: of throughputs, of comparisons of numbers",
     ("commands", "MAX_BYTES"): "the most that the verb reads",
+    ("commands", "next_step"): "what to do after the verb: each answers it for itself",
+    ("diagnosis", "KINDS"): "the kinds of one family of failures; each module of kinds/ has its own",
+    ("diagnosis", "PTXAS_WORDINGS"): "ptxas's words for the kinds of one family",
+    ("diagnosis", "WORDINGS"): "other programs' words for the kinds of one family",
+    ("diagnosis", "recognise"): "whether a log is of one family, where that takes more than words",
     ("workbook", "FIELDS"): "the controls of a room's explorer",
     ("workbook", "INGREDIENTS"): "the kernel's own by their names, and the incident's by the changes that end them",
 }
@@ -103,8 +108,8 @@ def upward(folder: Path) -> list[str]:
 
 def main_that_does_more(folder: Path) -> list[str]:
     """Imports of `__main__` beyond the table of verbs: it registers them and says how a run ended."""
-    allowed = ("helpers.commands", "helpers.commands.common", "helpers.errors", "helpers.files", "helpers.hardware")
-    return [f"__main__ imports {t}" for n, t, _ in our_imports(folder) if n == "helpers.__main__" and t not in allowed]
+    found = {target for name, target, _ in our_imports(folder) if name == "helpers.__main__"}
+    return [f"__main__ imports {t}" for t in sorted(found) if wing(t) != "commands" and FLOORS.get(wing(t)) != GROUND]
 
 
 def private_names(folder: Path) -> list[str]:
