@@ -21,11 +21,8 @@ CLEAN = (
     "helpers/errors.py", "helpers/hardware.py", "helpers/files.py", "helpers/recorded.py",
     "helpers/inspection/", "helpers/compiler/", "helpers/search/", "helpers/show/",
 )  # fmt: skip
-# Scripts for a Triton's own process, where one finds the other beside it as mypy does not; two being rewritten.
-NOT_YET = (
-    "helpers/compiler/worker/worker.py", "helpers/compiler/worker/foreign_worker.py",
-    "helpers/compiler/compile.py", "helpers/inspection/crash/crash_log.py",
-)  # fmt: skip
+# Being rewritten.
+NOT_YET = ("helpers/inspection/crash/crash_log.py",)
 LOWER = f"{Path(sys.executable).name} -m tests.test_types"
 
 
