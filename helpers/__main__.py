@@ -14,7 +14,7 @@ def main(argv: list[str] | None = None) -> int:
     if sys.version_info < OLDEST:
         return _refuse(f"it is Python {sys.version.split()[0]}, and 3.11, 3.12 or 3.13 is needed")
     try:
-        from helpers.commands.cli import run
+        from helpers.commands.line.cli import run
 
         return run(argv)
     except ModuleNotFoundError as exc:

@@ -14,7 +14,7 @@ import pytest
 
 from helpers.__main__ import main
 from helpers.attention.choice import Choice
-from helpers.commands.cli import cli
+from helpers.commands.line.cli import cli
 
 REPO_ROOT = Path(__file__).parents[1]
 SMALL = ["--head-dim", "64", "--window", "none", "--tile", "16x64"]

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from helpers.commands.common import value_option
-from helpers.commands.grammar import OWN, Values, Verb, one, own_option, shared
-from helpers.commands.output import check_writable, show_result, write_result
-from helpers.commands.progress import progress
+from helpers.commands.line.common import value_option
+from helpers.commands.line.grammar import OWN, Values, Verb, one, own_option, shared
+from helpers.commands.line.output import check_writable, show_result, write_result
+from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.toolchain import INCIDENT_TRITON
 from helpers.errors import UserError

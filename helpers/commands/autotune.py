@@ -6,10 +6,10 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.common import ARCH_DEFAULT, TRITON_OF_SPEC, assumed_for, spec_argument, toolchain_of
-from helpers.commands.grammar import Verb, shared
-from helpers.commands.output import same_again, show_result
-from helpers.commands.progress import progress
+from helpers.commands.line.common import ARCH_DEFAULT, TRITON_OF_SPEC, assumed_for, spec_argument, toolchain_of
+from helpers.commands.line.grammar import Verb, shared
+from helpers.commands.line.output import same_again, show_result
+from helpers.commands.line.progress import progress
 from helpers.errors import UserError
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.grammar import Verb, own_option, shared
-from helpers.commands.output import check_folder, echo_json, say
+from helpers.commands.line.grammar import Verb, own_option, shared
+from helpers.commands.line.output import check_folder, echo_json, say
 
 
 @click.command("bench", cls=Verb, examples=("register-cliff bench --quick --csv rows.csv",))

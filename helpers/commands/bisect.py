@@ -6,9 +6,9 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.common import choice_options, request_of, spec_argument
-from helpers.commands.grammar import Verb, own_option, shared
-from helpers.commands.output import same_again, show_result
+from helpers.commands.line.common import choice_options, request_of, spec_argument
+from helpers.commands.line.grammar import Verb, own_option, shared
+from helpers.commands.line.output import same_again, show_result
 from helpers.compiler.compile import CompileRequest
 from helpers.search.bisect import Bisection, bisect_kernel
 from helpers.show.display import text_columns

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.grammar import ARGUMENTS, Verb, shared
-from helpers.commands.output import echo_json, say, warn
+from helpers.commands.line.grammar import ARGUMENTS, Verb, shared
+from helpers.commands.line.output import echo_json, say, warn
 from helpers.errors import UserError
 
 

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.common import WORTH_TRYING, choice_options, request_of, spec_argument
-from helpers.commands.grammar import Verb, shared
-from helpers.commands.output import command_line, echo_json, same_again, say
+from helpers.commands.line.common import WORTH_TRYING, choice_options, request_of, spec_argument
+from helpers.commands.line.grammar import Verb, shared
+from helpers.commands.line.output import command_line, echo_json, same_again, say
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.errors import UserError

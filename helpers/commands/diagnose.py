@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from helpers.commands.given import CUBIN, FOLDER, PROGRAM, PTX, PYTHON, SPEC, ZIP, recognise, refused
-from helpers.commands.grammar import ARGUMENTS, GIVEN, Verb, shared
-from helpers.commands.output import command_line, echo_json, has_terminal, say
+from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PTX, PYTHON, SPEC, ZIP, recognise, refused
+from helpers.commands.line.grammar import ARGUMENTS, GIVEN, Verb, shared
+from helpers.commands.line.output import command_line, echo_json, has_terminal, say
 from helpers.errors import UserError
 from helpers.files import STDIN, read_bounded
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from helpers.commands.common import DEFAULT_ARCH, TRITON_OF_SPEC, assumed_for, specs_argument, toolchain_of
-from helpers.commands.grammar import FILE, Verb, own_option, shared
-from helpers.commands.output import check_folder, command_line, show_result
-from helpers.commands.progress import progress
+from helpers.commands.line.common import DEFAULT_ARCH, TRITON_OF_SPEC, assumed_for, specs_argument, toolchain_of
+from helpers.commands.line.grammar import FILE, Verb, own_option, shared
+from helpers.commands.line.output import check_folder, command_line, show_result
+from helpers.commands.line.progress import progress
 from helpers.errors import UserError
 from helpers.show.display import text_columns
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.common import WORTH_TRYING, choice_options, choices_of, requests_of, specs_argument
-from helpers.commands.grammar import Verb, own_option, shared
-from helpers.commands.output import check_writable, command_line, echo_json, say, write_result
-from helpers.commands.progress import progress
+from helpers.commands.line.common import WORTH_TRYING, choice_options, choices_of, requests_of, specs_argument
+from helpers.commands.line.grammar import Verb, own_option, shared
+from helpers.commands.line.output import check_writable, command_line, echo_json, say, write_result
+from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
 from helpers.errors import UserError
@@ -36,7 +36,7 @@ def matrix_command(
     requests = requests_of(specs, options)
     if csv_path is not None:
         check_writable(csv_path)  # before the compiles, not after
-    from helpers.commands.dask_ import dask_executor
+    from helpers.commands.line.dask_ import dask_executor
 
     with dask_executor(dask_address) as executor, progress("compiling", len(requests)) as bar:
         reports = compile_matrix(requests, executor=executor, progress=bar.compiled)

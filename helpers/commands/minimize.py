@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from helpers.commands.common import TRITON_OF_SPEC, assumed_for, toolchain_of
-from helpers.commands.given import FOLDER, PTX, SPEC, Given, read_text, recognise, spec_path
-from helpers.commands.grammar import ARGUMENTS, FILE, GIVEN, Verb, one, own_option, shared
-from helpers.commands.output import check_folder, check_writable, command_line, show_result, write_result
-from helpers.commands.progress import progress
+from helpers.commands.line.common import TRITON_OF_SPEC, assumed_for, toolchain_of
+from helpers.commands.line.given import FOLDER, PTX, SPEC, Given, read_text, recognise, spec_path
+from helpers.commands.line.grammar import ARGUMENTS, FILE, GIVEN, Verb, one, own_option, shared
+from helpers.commands.line.output import check_folder, check_writable, command_line, show_result, write_result
+from helpers.commands.line.progress import progress
 from helpers.errors import UserError
 
 if TYPE_CHECKING:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.common import ARCH_DEFAULT, TRITON_OF_SPEC, assumed_for, toolchain_of
-from helpers.commands.given import FOLDER, LOG, PTX, SPEC, read_text, recognise, spec_path
-from helpers.commands.grammar import ARGUMENTS, GIVEN, Verb, shared
-from helpers.commands.output import command_line, show_result
+from helpers.commands.line.common import ARCH_DEFAULT, TRITON_OF_SPEC, assumed_for, toolchain_of
+from helpers.commands.line.given import FOLDER, LOG, PTX, SPEC, read_text, recognise, spec_path
+from helpers.commands.line.grammar import ARGUMENTS, GIVEN, Verb, shared
+from helpers.commands.line.output import command_line, show_result
 from helpers.errors import UserError
 
 

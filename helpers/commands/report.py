@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from helpers.attention.ladder import ladder_of
-from helpers.commands.common import assumed_for, choice_options, refuse_choice, request_of
-from helpers.commands.given import CUBIN, FOLDER, PROGRAM, PYTHON, SPEC, ZIP, recognise, refused, spec_path
-from helpers.commands.grammar import ARGUMENTS, GIVEN, SECONDS, Verb, one, own_option, shared
-from helpers.commands.output import check_writable, show_result
-from helpers.commands.progress import progress
+from helpers.commands.line.common import assumed_for, choice_options, refuse_choice, request_of
+from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PYTHON, SPEC, ZIP, recognise, refused, spec_path
+from helpers.commands.line.grammar import ARGUMENTS, GIVEN, SECONDS, Verb, one, own_option, shared
+from helpers.commands.line.output import check_writable, show_result
+from helpers.commands.line.progress import progress
 
 if TYPE_CHECKING:
     from helpers.bundle.material import Source

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.given import CUBIN, FOLDER, LOG, PROGRAM, PTX, SPEC, ZIP, kernels_in, recognise, refused
-from helpers.commands.grammar import GIVEN, Verb, own_option, shared
-from helpers.commands.output import check_writable, command_line, say, write_result
+from helpers.commands.line.given import CUBIN, FOLDER, LOG, PROGRAM, PTX, SPEC, ZIP, kernels_in, recognise, refused
+from helpers.commands.line.grammar import GIVEN, Verb, own_option, shared
+from helpers.commands.line.output import check_writable, command_line, say, write_result
 from helpers.errors import UserError
 
 

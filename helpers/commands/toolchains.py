@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import rich_click as click
 
-from helpers.commands.grammar import ARGUMENTS, Verb, VerbGroup, shared
-from helpers.commands.output import echo_json, note, say
+from helpers.commands.line.grammar import ARGUMENTS, Verb, VerbGroup, shared
+from helpers.commands.line.output import echo_json, note, say
 
 
 @click.command(

@@ -14,8 +14,8 @@ from helpers.attention.studies.incident import (
     tile_chooser_choices,
 )
 from helpers.attention.tiles import TileConfig
-from helpers.commands.cli import cli
-from helpers.commands.common import choices_of
+from helpers.commands.line.cli import cli
+from helpers.commands.line.common import choices_of
 from helpers.errors import UserError
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import main
-from helpers.commands.given import (
+from helpers.commands.line.given import (
     BINARY,
     CUBIN,
     EMPTY,

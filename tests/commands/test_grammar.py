@@ -16,8 +16,8 @@ import pytest
 
 from helpers.__main__ import main
 from helpers.commands import INCIDENT, UPKEEP, VERBS, YOUR_CRASH
-from helpers.commands.cli import cli
-from helpers.commands.grammar import EXTEND_KERNEL, OUTPUT, OWN, PANELS, RENAMED, TOOLCHAIN, Values, Verb
+from helpers.commands.line.cli import cli
+from helpers.commands.line.grammar import EXTEND_KERNEL, OUTPUT, OWN, PANELS, RENAMED, TOOLCHAIN, Values, Verb
 
 ROOT = Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -132,7 +132,7 @@ def test_verbs_stand_in_three_groups_and_the_list_loads_none(capfd):
         assert f"{name} " in out and entry.line in " ".join(out.split()), name
     code = (
         "import sys; from helpers.__main__ import main; main(['--help']); "
-        "print('helpers.commands.common' in sys.modules)"
+        "print('helpers.commands.line.common' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("False\n") and "example" in done.stdout.lower()

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import main
-from helpers.commands.cli import cli
+from helpers.commands.line.cli import cli
 from helpers.compiler.report import CompileReport
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import rich_click as click
 
-from helpers.commands.grammar import EXTEND_KERNEL, TOOLCHAIN
+from helpers.commands.line.grammar import EXTEND_KERNEL, TOOLCHAIN
 from helpers.errors import UserError
 
 # --- what is said ----------------------------------------------------------------------------------------------

@@ -12,8 +12,8 @@ from pathlib import Path
 import rich_click as click
 
 from helpers.commands import VERBS
-from helpers.commands.grammar import HELP_NAMES, WithExamples
-from helpers.commands.output import drop_stdout, say, warn
+from helpers.commands.line.grammar import HELP_NAMES, WithExamples
+from helpers.commands.line.output import drop_stdout, say, warn
 from helpers.errors import UserError
 
 
@@ -57,7 +57,7 @@ def _unknown_verb(word: str) -> UserError:
     if near := difflib.get_close_matches(word, VERBS, n=1, cutoff=0.5):
         return UserError(f"there is no verb {word[:40]!r}; did you mean {near[0]!r}?")
     if os.path.exists(word):
-        from helpers.commands.given import recognise, refused
+        from helpers.commands.line.given import recognise, refused
 
         return refused(recognise(Path(word)))
     return UserError(f"there is no verb {word[:40]!r}; register-cliff --help lists them")
@@ -65,7 +65,7 @@ def _unknown_verb(word: str) -> UserError:
 
 def _print_version(ctx: click.Context, _param: click.Parameter, asked: bool) -> None:
     if asked and not ctx.resilient_parsing:
-        from helpers.commands.version import version_text
+        from helpers.commands.line.version import version_text
 
         say(version_text())
         ctx.exit()

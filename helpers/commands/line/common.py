@@ -12,8 +12,8 @@ import rich_click as click
 
 from helpers.attention.choice import MAX_MATRIX, Choice, product
 from helpers.attention.spec import CHOICES
-from helpers.commands.given import GIVEN_SPEC, captured_with, spec_path, spec_paths
-from helpers.commands.grammar import (
+from helpers.commands.line.given import GIVEN_SPEC, captured_with, spec_path, spec_paths
+from helpers.commands.line.grammar import (
     ARGUMENTS,
     EXTEND_KERNEL,
     GIVEN,
@@ -25,7 +25,7 @@ from helpers.commands.grammar import (
     shown,
     typed_only,
 )
-from helpers.commands.output import note
+from helpers.commands.line.output import note
 from helpers.compiler.compile import CompileRequest
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, INCIDENT_TRITON, Toolchain, environment_triton
 from helpers.errors import UserError

@@ -140,7 +140,7 @@ class _Seconds(click.ParamType):
 
 
 FILE = click.Path(dir_okay=False, path_type=Path)
-# Not `exists=True`: what is there, and whether this verb reads it, is said by helpers.commands.given.
+# Not `exists=True`: what is there, and whether this verb reads it, is said by helpers.commands.line.given.
 GIVEN = click.Path(allow_dash=True, path_type=Path)
 SECONDS = _Seconds()
 
