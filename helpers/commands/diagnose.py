@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import rich_click as click
 
 from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PTX, PYTHON, SPEC, ZIP, recognise, refused
-from helpers.commands.line.grammar import ARGUMENTS, GIVEN, Verb, shared
-from helpers.commands.line.output import command_line, echo_json, has_terminal, say
+from helpers.commands.line.grammar import ARGUMENTS, GIVEN, Verb, own_option, shared
+from helpers.commands.line.output import echo_json, has_terminal, say
 from helpers.errors import UserError
 from helpers.files import STDIN, read_bounded
-
-if TYPE_CHECKING:
-    from helpers.diagnosis.diagnosis import Diagnosis
 
 # A bundle of CI logs has a few megabytes; the failure stands near the end.
 MAX_BYTES = 20_000_000
@@ -23,14 +19,16 @@ MAX_BYTES = 20_000_000
 @click.command("diagnose", cls=Verb, examples=("register-cliff diagnose crash.log",
                                                "python serve.py 2>&1 | register-cliff diagnose -"))  # fmt: skip
 @click.argument("file", type=GIVEN, metavar="FILE", panel=ARGUMENTS, help="a crash log (also .gz), or - for stdin")
+@own_option("--verbose", is_flag=True, help="add the evidence of each claim, and the text each fact came from")
 @shared("json", "quiet")
-def diagnose_command(file: Path, as_json: bool, quiet: bool) -> None:
+def diagnose_command(file: Path, verbose: bool, as_json: bool, quiet: bool) -> None:
     """Read a crash log: the kind of failure, what helps, what to attach and where to report it.
 
     Takes a Python traceback with or without line breaks, ptxas's stderr, Triton's printed PTX, CI output. Nothing in it
     is run, and no file it names is opened.
     """
     from helpers.diagnosis.diagnose import diagnose
+    from helpers.diagnosis.diagnosis import as_text
     from helpers.inspection.crash.pasted_text import clean_text
 
     given = recognise(file)
@@ -48,15 +46,4 @@ def diagnose_command(file: Path, as_json: bool, quiet: bool) -> None:
         result = found.to_dict()
         echo_json({**result, "notes": [*result["notes"], *([cut] if cut else [])]})
     else:
-        say(found.text() + (f"\nnote: {cut}" if cut else ""))
-        if step := next_step(found, file):
-            say(f"\nnext: {step}")
-
-
-def next_step(found: Diagnosis, file: Path) -> str | None:
-    """The command to go on with after a diagnosis; None where no failure was found."""
-    if found.log.first is None:
-        return None
-    if found.log.ptx is not None and str(file) != "-":
-        return f"{command_line('report', file)} packs the log and its PTX for an issue"
-    return "register-cliff capture -o specs -- python PROGRAM.py records the kernel, to compile it again without a GPU"
+        say(as_text(found, verbose) + (f"\nnote: {cut}" if cut else ""))

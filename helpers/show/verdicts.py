@@ -11,7 +11,7 @@ import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers.compiler.report import COMPILED, NO_VERDICT, CompileReport, verdict_words
 from helpers.show.style import FAILED_MARK, STATUS_COLOURS, bare_cells, claim, status_colour, use_house_style
@@ -36,12 +36,12 @@ NO_SPILLS, PALE, DARK, NOT_ASKED = "#D6E6F2", "#FFE7A0", "#B86010", "#EEEEEE"
 FEWEST_BYTES, MOST_BYTES = 8, 8_000
 
 
-def whole_number(value: object) -> int | None:
+def whole_number(value: Any) -> int | None:
     """The number, or None for what is missing, as a row of data/ has it (None, NaN)."""
     return None if value is None or value != value else int(value)
 
 
-def _part(found: Found, name: str) -> object:
+def _part(found: Found, name: str) -> Any:
     value = found.get(name) if isinstance(found, Mapping) else getattr(found, name)
     return None if value != value else value
 
@@ -80,7 +80,7 @@ def ground_of(found: Found | None) -> str:
     `None` is a question that nobody asked; it has the colour of one that could not be asked.
     """
     status = _part(found, "status") if found is not None else None
-    if status is None or status in NO_VERDICT:
+    if found is None or status in (None, *NO_VERDICT):
         return NOT_ASKED
     if status not in COMPILED:
         return status_colour(status)

@@ -278,7 +278,7 @@ def test_every_command_line_in_a_message_or_an_explorer_names_a_verb_and_its_fla
     seen = 0
     for file in sorted((ROOT / "helpers").rglob("*.py")):
         for text in literals(file):
-            for verb, rest in re.findall(r"register-cliff ([a-z]+)([^\n;,`]*)", text):
+            for verb, rest in re.findall(r"register-cliff (?!put )([a-z]+)([^\n;,`]*)", text):
                 if verb == "dask":  # `pip install …` of another tool beside it
                     continue
                 assert verb in COMMANDS, (file.name, text[:200])

@@ -194,12 +194,12 @@ def assumed_for(spec: Path, options: dict) -> dict:
     if not options.get("triton"):
         here = environment_triton()
         # By its number, so that other releases can be told from it; a build of one's own has no plain number.
-        plain = here is not None and re.fullmatch(r"\d+\.\d+\.\d+", here[0])
-        assumed["triton"] = [here[0] if plain else ENVIRONMENT if here else INCIDENT_TRITON]
-        words.append(f"with Triton {here[0]} (the environment's own)" if here
+        plain = here is not None and re.fullmatch(r"\d+\.\d+\.\d+", here.version)
+        assumed["triton"] = [here.version if plain else ENVIRONMENT if here else INCIDENT_TRITON]
+        words.append(f"with Triton {here.version} (the environment's own)" if here
                      else f"with Triton {INCIDENT_TRITON} (there is none in the environment)")  # fmt: skip
         then = about.get("triton_version")
-        if here and isinstance(then, str) and then != here[0]:
+        if here and isinstance(then, str) and then != here.version:
             words.append(f"it was captured with Triton {then[:40]}: --triton {then[:40]} takes that one")
     if words:
         note(f"{spec.name}: {', '.join(words)}")

@@ -143,7 +143,7 @@ def refused(given: Given, *, wants: str = "") -> UserError:
     if given.kind == FOLDER:
         return UserError(f"{what}; {_of_folder(given)}")
     if given.kind == PYTHON:
-        return UserError(f"{what}; make a spec of a kernel in it: {spec_command(given.path)}")
+        return UserError(f"{what}; make a spec of a kernel in it: {spec_command_line(given.path)}")
     if given.kind == CUBIN:
         return UserError(f"{what}; a cubin is compiled already: give the PTX or the spec that it was made from")
     if given.kind == ZIP:
@@ -164,7 +164,7 @@ def _of_folder(given: Given) -> str:
     return f"name one spec in it ({listed}{more}), or take all: register-cliff matrix {given.shown}"
 
 
-def spec_command(path: Path) -> str:
+def spec_command_line(path: Path) -> str:
     """The command that makes a spec of a kernel in a Python file, with the kernels there are."""
     there = kernels_in(path)
     name = there[0] if len(there) == 1 else "NAME"
