@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
-from helpers.search.ablate import NO_SPILLS, Ablation, Rung, Search
+from helpers.search.ablate import NO_SPILLS, Ablation, Rung, SmallestSets
 from helpers.show.style import claim, status_colour, use_house_style
 from helpers.show.verdicts import words_in_cell
 
@@ -35,7 +35,7 @@ def rung_of(ablation: Ablation, description: str) -> Rung:
     raise UserError(f"no change reads {description!r}; there are {there}")
 
 
-def best_with_tile_kept(ablation: Ablation) -> Search:
+def best_with_tile_kept(ablation: Ablation) -> SmallestSets:
     """The smallest sets of changes that end the spills, with tile, launch and problem as they are."""
     return ablation.smallest(NO_SPILLS, ablation.searches[-1].held)
 
