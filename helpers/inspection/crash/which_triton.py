@@ -178,7 +178,7 @@ def triton_evidence(
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
     said = next(near(_TRITON_SAID, edges, "riton", before=60, after=120), None) or _TRITON_WHEEL.search(edges)
     stated = said[1].rstrip(".") if said else None
-    if said:
+    if said and stated:
         facts.append(Fact("triton_version", stated, STATED, said[0][:MAX_EXCERPT]))
 
     sets: list[set[str]] = []
