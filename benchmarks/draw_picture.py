@@ -18,14 +18,14 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.studies.incident import incident_rows
+from helpers.files import ROOT
 from helpers.show.display import figure_metadata
 from helpers.show.plots import plot_registers
 from helpers.workbook.evidence import compile_choices
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMES = (
-    "sliding, fp8, Hopper tile", "sliding, bf16 KV", "sliding, fp8, no window",
-    "sliding, fp8, branch tile", "global, fp8, Hopper tile (suspect)", "global, fp8, branch tile",
+    "sliding, fp8, hopper tile", "sliding, bf16 KV", "sliding, fp8, no window",
+    "sliding, fp8, merged row", "global, fp8, hopper tile (suspect)", "global, fp8, merged row",
 )  # fmt: skip
 
 

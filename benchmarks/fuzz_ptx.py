@@ -41,7 +41,6 @@ from helpers.errors import UserError  # noqa: E402
 from helpers.files import write_text_atomically  # noqa: E402
 from helpers.inspection.ptx import graph as cfg  # noqa: E402
 from helpers.inspection.ptx import scan as ptx  # noqa: E402
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log  # noqa: E402
 from helpers.search.minimize import check as ptx_check  # noqa: E402
 from helpers.search.minimize import program as ptx_edit  # noqa: E402
 from helpers.search.minimize import sweeps as ptx_sweeps  # noqa: E402
@@ -197,7 +196,7 @@ def edit_it(text: str) -> None:
     again = ptx_edit.read_program(plain)
     for _name, make in ptx_sweeps.sweeps(0)[:6]:
         for change in make(again)[:8]:
-            changed = ptx_sweeps.apply_change(again, change)
+            changed = ptx_sweeps.apply_removal(again, change)
             if changed is not None:
                 ptx_edit.render(changed)
 
@@ -239,8 +238,8 @@ def assemble(text: str, number: int) -> str:
     arch = ptx.ptx_header(text).target or "sm_80"
     if not re.fullmatch(r"sm_[0-9]{2,3}[a-z]?", arch):
         arch = "sm_80"
-    done = run_ptxas(programs[number % len(programs)], text, gpu_name=arch, flags=("-v",), timeout_s=PTXAS_LIMIT_S)
-    return classify_failure(parse_ptxas_log(done.log), done.returncode, timed_out=done.timed_out)
+    program = programs[number % len(programs)]
+    return run_ptxas(program, text, gpu_name=arch, flags=("-v",), timeout_s=PTXAS_LIMIT_S).status
 
 
 def run(what: str, count: int, seed: int, workers: int) -> dict:

@@ -33,7 +33,8 @@ from helpers.compiler.disassemble import sass_pressure
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.files import write_text_atomically
-from helpers.inspection.ptx.pressure import CAP, pressure_profile
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.recorded import DATA
 
 ARCHS = ("sm_90a", "sm_100a", "sm_120a")

@@ -25,7 +25,8 @@ from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import Toolchain
 from helpers.files import write_text_atomically
-from helpers.inspection.ptx.pressure import CAP, pressure_profile
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.recorded import DATA
 
 HERE = Path(__file__).resolve().parent

@@ -69,7 +69,7 @@ def main() -> int:
     lines: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = {}
     marks: dict[str, dict] = {}
     for release in releases:
-        site = resolve_triton(release)[1]
+        site = resolve_triton(release).path
         for file, names in FUNCTIONS.items():
             source = (site / file).read_text()
             shown = source.split("\n")

@@ -27,7 +27,7 @@ from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import BUNDLED, KNOWN_PTXAS, Toolchain
 from helpers.files import write_text_atomically
-from helpers.recorded import DATA
+from helpers.recorded import DATA, rows_of
 from helpers.search.bisect import NO_VERDICT, is_on_hand
 
 COUNTS = ("ptx_lines", "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes")
@@ -56,7 +56,7 @@ def _merged(table, tritons):
     import pandas as pd
 
     # Versions such as 8.7 stay text, as they are in new rows.
-    old = pd.read_csv(DATA / "version_matrix.csv", comment="#", dtype=str)
+    old = pd.DataFrame(rows_of(DATA / "version_matrix.csv")).replace("", None)
     both = pd.concat([old[~old["triton"].isin(tritons)], table.astype(object)], ignore_index=True)
     bundled, own = both["ptxas_asked"] == tc.BUNDLED, both["ptx_written_for"] == "its own"
     order = [

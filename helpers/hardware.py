@@ -12,10 +12,32 @@ from dataclasses import dataclass
 
 from helpers.errors import UserError
 
-# Everything below is the same on every architecture listed here: 64 Ki 32-bit registers per SM, an 8-bit
-# register number in the instruction encoding with R255 hard-wired to zero (hence 255), allocation in
-# units of 256 registers per warp (8 per thread), 32 threads per warp, 1 KiB reserved per block.
-MAX_REGS_PER_THREAD = 255
+# Everything below is the same on every architecture listed here.
+# Registers an instruction can name: its register number has 8 bits, and R255 is hard-wired to zero.
+CAP = 255
+# The register file of one SM, in 32-bit registers: 64 Ki, a quarter in each of the four sub-partitions.
+REGISTERS_PER_SM = 65_536
+WARP_SIZE = 32
+SUB_PARTITIONS_PER_SM = 4
+MAX_THREADS_PER_CTA = 1_024
+# A warp is given registers in units of 256, so a thread in units of 8.
+REGISTER_UNIT_PER_WARP = 256
+
+
+def cap_for(threads: int | None = None, *, num_warps: int | None = None) -> int:
+    """Most registers a thread can have in a CTA of so many threads (or warps): 255, or its share of the SM's file.
+
+    256 threads: 255. 384: 168. 512: 128. 1,024: 64. Not known (None or 0): 255. Warps count in fours, one for each
+    sub-partition of the SM, so 288 threads have what 384 have. ptxas counts so: it dies at these numbers when an
+    edited `.reqntid` asks for 256 to 1,024 threads (ptxas 12.8.93, tests/test_hardware.py). `threads` beyond 1,024,
+    which no CTA can have, count as 1,024.
+    """
+    warps = num_warps if num_warps is not None else -(-(threads or 0) // WARP_SIZE)
+    if warps <= 0:
+        return CAP
+    per_partition = -(-min(warps, MAX_THREADS_PER_CTA // WARP_SIZE) // SUB_PARTITIONS_PER_SM)
+    unit = REGISTER_UNIT_PER_WARP // WARP_SIZE
+    return min(CAP, REGISTERS_PER_SM // (per_partition * SUB_PARTITIONS_PER_SM * WARP_SIZE) // unit * unit)
 
 
 @dataclass(frozen=True)
@@ -31,16 +53,10 @@ class GpuArch:
     max_ctas_per_sm: int
     tmem_columns: int
     tensor_core_path: str
-    regs_per_sm: int = 65536
-    max_regs_per_thread: int = MAX_REGS_PER_THREAD
-    reg_alloc_unit_per_warp: int = 256
+    regs_per_sm: int = REGISTERS_PER_SM
+    max_regs_per_thread: int = CAP
+    reg_alloc_unit_per_warp: int = REGISTER_UNIT_PER_WARP
     smem_reserved_per_block_bytes: int = 1024
-    warp_size: int = 32
-
-    def register_cap(self, num_warps: int) -> int:
-        """Most registers a thread can have when one CTA of `num_warps` must fit an SM: min(255, file / threads)."""
-        per_thread = self.regs_per_sm // (num_warps * self.warp_size)
-        return min(self.max_regs_per_thread, per_thread // 8 * 8 if per_thread < 256 else self.max_regs_per_thread)
 
 
 def _kib(n: int) -> int:
@@ -62,8 +78,39 @@ ARCHS: dict[str, GpuArch] = {
 }
 
 
+# Products by the arch they are of, as people and nvidia-smi write them ("NVIDIA H100 80GB HBM3", "RTX 5090 Laptop").
+# Sources: NVIDIA's list of CUDA GPUs and compute capabilities (developer.nvidia.com/cuda-gpus); H800, H20, A800 and L20
+# are the same chips with other limits. "RTX 6000" alone is a Turing card (7.5): it needs the word Ada, or PRO.
+_PRODUCTS: dict[str, str] = {
+    "sm_80": r"A100|A800|A30",
+    "sm_86": r"A10G?|A16|A2|A40|RTX A\d000|RTX 30[5-9]0",
+    "sm_89": r"L4|L20|L40S?|RTX 40[5-9]0|RTX \d000 ADA",
+    "sm_90a": r"H100|H200|H800|H20|GH200",
+    "sm_100a": r"B100|B200|GB200",
+    "sm_103a": r"B300|GB300",
+    "sm_120a": r"RTX 50[5-9]0|RTX PRO [2456][05]00",
+    "sm_121a": r"GB10|DGX SPARK",
+}
+_MAKER = re.compile(r"^(?:NVIDIA |GEFORCE |TESLA )+")
+# What may follow a product's name and changes nothing of the arch: memory, form factor, edition.
+_EDITION = (
+    r"(?: (?:TI|SUPER|D|PCIE|SXM\d?|NVL\d*|HBM\d?E?|\d+ ?GB|LAPTOP|GPU|MAX Q|BLACKWELL|SERVER|WORKSTATION|EDITION"
+    r"|GENERATION))*"
+)
+
+
+def _arch_of_product(text: str) -> str | None:
+    """The arch of a product such as `B200`, `RTX 5090` or `NVIDIA A100-SXM4-80GB`; None for a name not known here."""
+    words = _MAKER.sub("", re.sub(r"[\s_-]+", " ", text[:80]).strip().upper())
+    words = re.sub(r"^RTX ?(?=\d)", "RTX ", words)
+    for arch, products in _PRODUCTS.items():
+        if re.fullmatch(f"(?:{products}){_EDITION}", words):
+            return arch
+    return None
+
+
 def get_arch(name: str | int | GpuArch) -> GpuArch:
-    """The architecture called `sm_100a`, `sm_100`, `100`, `10.0` or 100; raises UserError for any other."""
+    """The architecture called `sm_100a`, `sm_100`, `100`, `10.0`, 100 or, by a product, `B200`; raises UserError."""
     if isinstance(name, GpuArch):
         return name
     text = str(name).strip()
@@ -71,20 +118,17 @@ def get_arch(name: str | int | GpuArch) -> GpuArch:
         for arch in ARCHS.values():
             if "".join(found.groups()) == str(arch.capability):
                 return arch
-    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}")
+    if product := _arch_of_product(text):
+        return ARCHS[product]
+    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}, or name a product (B200, RTX 5090)")
 
 
 POWERS = (1, 2, 4, 8, 16, 32)
 
 
-def register_share(num_warps: int) -> int:
-    """Registers a thread can have when `num_warps` share the SM's file; the same on every arch listed here."""
-    return ARCHS["sm_100a"].register_cap(num_warps)
-
-
 def warps_of_cap(cap: int) -> tuple[int, ...]:
     """The `num_warps` (Triton takes powers of two) that leave exactly `cap` registers a thread; () for none."""
-    return tuple(n for n in POWERS if register_share(n) == cap) if cap < MAX_REGS_PER_THREAD else ()
+    return tuple(n for n in POWERS if cap_for(num_warps=n) == cap) if cap < CAP else ()
 
 
 def archs_of_limit(limit_bytes: int) -> tuple[GpuArch, ...]:

@@ -16,6 +16,41 @@ MAX_EDITS = 10
 
 
 @dataclass(frozen=True)
+class Reproduction:
+    """How a reader runs a bundle's repro: the command, what it needs, what it does, the same by hand."""
+
+    run: str
+    needs: str
+    issue_needs: str
+    says: str
+    command: str
+
+
+def with_a_ptxas(command: str) -> Reproduction:
+    """For a PTX that a ptxas refuses; `command` is the one that repro.sh runs."""
+    return Reproduction(
+        run="sh repro.sh",
+        needs="a ptxas",
+        issue_needs="a ptxas on the PATH",
+        says="It runs, into a temporary folder, and says whether that fails as recorded (exit code 0: it does, 1: it "
+        "does not, 2: no ptxas; the environment variable PTXAS names one that is not on the PATH)",
+        command=command,
+    )
+
+
+def with_a_triton(version: str) -> Reproduction:
+    """For a kernel that a Triton release does not compile as it should."""
+    return Reproduction(
+        run="python repro.py",
+        needs=f"Triton {version}",
+        issue_needs=f"Triton {version} (no GPU is needed)",
+        says="It compiles the kernel of spec.json and kernel/ without a GPU, into a temporary folder, and says whether "
+        "that ends as recorded (exit code 0: it does, 1: it does not, 2: no Triton). In a new environment",
+        command=f"pip install triton=={version} && python repro.py",
+    )
+
+
+@dataclass(frozen=True)
 class Facts:
     """What README and issue say; every text in it is scrubbed by whoever writes them out.
 
@@ -28,7 +63,7 @@ class Facts:
     status: str
     message: str
     code: str | None
-    command: str | None
+    how: Reproduction | None
     versions: Mapping[str, str]
     expected: str
     reproduced: bool
@@ -36,6 +71,7 @@ class Facts:
     report_to: str
     report_why: str
     table: Sequence[Mapping] = ()
+    triton_table: Sequence[Mapping] = ()
     edits: Sequence[Mapping] = ()
     edits_left_out: int = 0
     members: Mapping[str, str] = field(default_factory=dict)
@@ -51,13 +87,12 @@ def readme(facts: Facts) -> str:
         _checked(facts),
         f"## What happens\n\n{_happens(facts)}",
         f"## Expected\n\n{facts.expected}",
-        "## The one command\n\nIn this folder, with nothing but a ptxas:\n\n" + code_block("sh repro.sh", "sh")
-        + "\n\nIt runs, into a temporary folder, and says whether that fails as recorded (exit code 0: it does, 1: it "
-        "does not, 2: no ptxas; the environment variable PTXAS names one that is not on the PATH):\n\n"
-        + code_block(facts.command, "sh")
-        if facts.command
+        f"## The one command\n\nIn this folder, with nothing but {facts.how.needs}:\n\n"
+        + code_block(facts.how.run, "sh") + f"\n\n{facts.how.says}:\n\n" + code_block(facts.how.command, "sh")
+        if facts.how
         else "",
         _table(facts),
+        _triton_table(facts),
         _edits(facts),
         _diagnosis(facts),
         f"## Where to report it\n\n{_bare(facts.report_to)}: {_bare(facts.report_why)}.",
@@ -74,15 +109,16 @@ def issue(facts: Facts, *, zip_name: str, limit: int = MAX_ISSUE_CHARS) -> str:
         f"**{one_line(facts.title)}**",
         f"### What happens\n\n{_happens(facts)}",
         f"### Expected\n\n{facts.expected}",
-        f"### Reproduce\n\nUnpack `{zip_name}` (attached) and run `sh repro.sh` with a ptxas on the PATH. By hand:\n\n"
-        + code_block(facts.command, "sh")
-        if facts.command
+        f"### Reproduce\n\nUnpack `{zip_name}` (attached) and run `{facts.how.run}` with {facts.how.issue_needs}. "
+        f"By hand:\n\n{code_block(facts.how.command, 'sh')}"
+        if facts.how
         else "",
         _checked(facts),
         _versions(facts, "###"),
     ]
     optional = [
         _table(facts, "###"),
+        _triton_table(facts, "###"),
         _edits(facts, "###"),
         f"### Where this belongs\n\n{_bare(facts.report_to)}: {_bare(facts.report_why)}.",
         _diagnosis(facts, "###"),
@@ -118,6 +154,15 @@ def _table(facts: Facts, level: str = "##") -> str:
         cells = [row["ptxas_version"], result, *("" if row[n] is None else str(row[n]) for n in numbers)]
         lines.append("| " + " | ".join(_cell(c) for c in cells) + " |")
     return f"{level} The same PTX under every ptxas on hand\n\n" + "\n".join(lines) + "\n\nSpills in bytes per thread."
+
+
+def _triton_table(facts: Facts, level: str = "##") -> str:
+    if not facts.triton_table:
+        return ""
+    lines = ["| Triton | result | message |", "|---|---|---|"]
+    for row in facts.triton_table[:MAX_TABLE_ROWS]:
+        lines.append("| " + " | ".join(_cell(row[n]) for n in ("triton_version", "status", "message")) + " |")
+    return f"{level} The same kernel under every Triton on hand\n\n" + "\n".join(lines)
 
 
 def _edits(facts: Facts, level: str = "##") -> str:

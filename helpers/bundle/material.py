@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import re
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,12 +12,15 @@ from helpers.bundle.repro import safe_flags
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.report import CompileReport
+from helpers.compiler.run_ptxas import DEFAULT_FLAGS
 from helpers.compiler.toolchain import (
     BUNDLED,
     INCIDENT_TRITON,
+    Tool,
     Toolchain,
     ToolchainMissing,
     installed_ptxas,
+    ptxas_tool,
     resolve_ptxas,
     resolve_triton,
     version_key,
@@ -28,11 +28,10 @@ from helpers.compiler.toolchain import (
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
 from helpers.hardware import get_arch
 from helpers.inspection.ptx.scan import ptx_header
 
-MAX_SOURCE_BYTES = 64_000_000
-DEFAULT_FLAGS = ("-lineinfo", "-v")
 _COMMENTS = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _COMPLAINT = re.compile(r"^ptxas[^\n]{0,300}(?:fatal|error) *:|^Traceback ", re.MULTILINE)
 _GPU_NAME = re.compile(r"sm_[0-9]{2,3}[a-z]?")
@@ -79,8 +78,8 @@ def read_material(
 ) -> Material:
     """The Material of a compile request, a spec, a file (spec JSON, PTX or log; also .gz) or a text; see `Source`.
 
-    A str with a line break is a text, one without the path of a file. What a file is, its content decides. A spec is
-    compiled (its kernel file runs in a worker process); a log or PTX is only read. Raises UserError.
+    A str with a line break is a text, one without the path of a file (- for stdin). What a file is, its content
+    decides. A spec is compiled (its kernel file runs in a worker process); a log or PTX is only read. Raises UserError.
     """
     if not isinstance(source, (CompileRequest, KernelSpec, Path, str)) and hasattr(source, "request"):
         source = source.request()
@@ -89,12 +88,13 @@ def read_material(
     if isinstance(source, str) and "\n" in source:
         text, name = source, "the text"
     elif isinstance(source, (str, Path)):
-        text, name = _read(Path(source)), str(source)
+        text = read_text_bounded(source, MAX_TEXT_BYTES, "the source", hint="give a spec, a PTX or a log")
+        name = "stdin" if Path(source) == STDIN else str(source)
     elif not isinstance(source, KernelSpec):
         raise UserError(f"cannot report {type(source).__name__}: give a spec, a PTX or a log, as a file or a text")
     if not isinstance(source, KernelSpec):
         if text.lstrip()[:1] in ("{", "[") and '"kernel"' in text:
-            source = _spec_of(text, None if name == "the text" else Path(source))
+            source = _spec_of(text, None if name in ("the text", "stdin") else Path(source))
         elif _is_ptx(text):
             return _of_ptx(text, arch, triton, ptxas, (*DEFAULT_FLAGS, *ptxas_flags))
         elif not text.strip():
@@ -119,35 +119,17 @@ def _spec_of(text: str, path: Path | None) -> KernelSpec:
 
 def _is_ptx(text: str) -> bool:
     """Whether a text is PTX and nothing else: its first word is .version, and nobody complains of it."""
-    return text.startswith(".version", _COMMENTS.match(text).end()) and not _COMPLAINT.search(text)
-
-
-def _read(path: Path) -> str:
-    try:
-        with open(path, "rb") as file:
-            content = file.read(MAX_SOURCE_BYTES + 1)
-        if content[:2] == b"\x1f\x8b":
-            with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
-                content = unpacked.read(MAX_SOURCE_BYTES + 1)
-    except (OSError, EOFError, zlib.error, ValueError) as exc:
-        raise UserError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
-    if len(content) > MAX_SOURCE_BYTES:
-        raise UserError(f"{path} has more than {MAX_SOURCE_BYTES} bytes; specs, PTX and logs up to that are read")
-    return decode(content)
-
-
-def decode(content: bytes) -> str:
-    """The text of a file: UTF-8, or UTF-16 where it says so (as PowerShell writes)."""
-    if content[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        return content.decode("utf-16", errors="replace")
-    return content.decode("utf-8", errors="replace")
+    before = _COMMENTS.match(text)
+    return text.startswith(".version", before.end() if before else 0) and not _COMPLAINT.search(text)
 
 
 def _of_request(request: CompileRequest) -> Material:
     compiled = compile_request(request)
     if compiled.status == "toolchain_missing":
         raise UserError(compiled.message)
-    flags, gpu_name, programs = DEFAULT_FLAGS, None, ()
+    flags: tuple[str, ...] = DEFAULT_FLAGS
+    programs: tuple[tuple[str, Path], ...] = ()
+    gpu_name = None
     if compiled.ptxas_command:
         words = compiled.ptxas_command.split(" ")
         gpu_name = next((w.partition("=")[2] for w in words if w.startswith("--gpu-name=")), None)
@@ -161,9 +143,8 @@ def _of_request(request: CompileRequest) -> Material:
 def _own_ptxas(request: CompileRequest, compiled: CompileReport) -> Path | None:
     """The very ptxas that compiled it: another one may say the same version."""
     if request.toolchain.ptxas != BUNDLED:
-        return resolve_ptxas(request.toolchain.ptxas)
-    _version, site = resolve_triton(request.toolchain.triton)
-    program = site / "triton" / "backends" / "nvidia" / "bin" / (compiled.ptxas_command or "ptxas").split(" ")[0]
+        return resolve_ptxas(request.toolchain.ptxas).path
+    program = resolve_triton(request.toolchain.triton).program((compiled.ptxas_command or "ptxas").split(" ")[0])
     return program if program.is_file() else None
 
 
@@ -174,23 +155,20 @@ def _programs(*, first: str | None, own: Path | None = None) -> tuple[tuple[str,
     return tuple(sorted(here.items(), key=lambda item: (item[0] != first, version_key(item[0]))))
 
 
-def _first_ptxas(triton: str | None, ptxas: str | None, gpu_name: str) -> tuple[str | None, Path | None]:
-    """(version, program) of the ptxas asked for; None where nothing was asked."""
+def _first_ptxas(triton: str | None, ptxas: str | None, gpu_name: str) -> Tool | None:
+    """The ptxas asked for; None where nothing was asked."""
     if ptxas and ptxas != BUNDLED:
-        return ptxas, resolve_ptxas(ptxas)
+        return resolve_ptxas(ptxas)
     if triton:
-        from helpers.compiler.toolchain import ptxas_version
-
-        version, site = resolve_triton(triton)
-        folder = site / "triton" / "backends" / "nvidia" / "bin"
+        found = resolve_triton(triton)
         # Triton from 3.6 on gives Blackwell's PTX to a program of its own.
         capability = int(re.sub(r"\D", "", gpu_name) or 0)
         names = ("ptxas-blackwell", "ptxas") if capability >= 100 else ("ptxas",)
         for name in names:
-            if (folder / name).is_file():
-                return ptxas_version(folder / name), folder / name
-        raise ToolchainMissing(f"Triton {version} here has no ptxas of its own; name one with --ptxas")
-    return None, None
+            if found.program(name).is_file():
+                return ptxas_tool(found.program(name))
+        raise ToolchainMissing(f"Triton {found.version} here has no ptxas of its own; name one with --ptxas")
+    return None
 
 
 def _of_ptx(
@@ -200,7 +178,8 @@ def _of_ptx(
     gpu_name = get_arch(arch).name if arch else target
     if not _GPU_NAME.fullmatch(gpu_name):
         raise UserError(f"the PTX says .target {target[:40]!r}, which is no arch such as sm_100a; name it with --arch")
-    first, own = _first_ptxas(triton, ptxas, gpu_name)
+    asked = _first_ptxas(triton, ptxas, gpu_name)
+    first, own = (asked.version, asked.path) if asked else (None, None)
     kept, out = safe_flags(tuple(dict.fromkeys(flags)), trusted=True)
     if out:
         raise UserError(f"ptxas flag {out[0][:60]!r} cannot be part of a repro: it names a file or the arch")

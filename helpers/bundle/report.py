@@ -1,4 +1,7 @@
-"""report: one zip to attach to an issue, its own repro run before it was written, and the issue's text beside it."""
+"""report: one zip to attach to an issue, its own repro run before it was written, and the issue's text beside it.
+
+The way is a line: material (what was given) -> findings (what was found out) -> facts (in words) -> zip.
+"""
 
 from __future__ import annotations
 
@@ -6,24 +9,19 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.bundle.facts import Findings, Say
-from helpers.bundle.findings import (
-    edits_of,
-    environment_of,
-    kernel_files,
-    minimized_of,
-    pressure_files,
-    ptxas_table,
-    table_csv,
-)
+from helpers.bundle.collect import Say, collect, first_findings
+from helpers.bundle.facts import facts_of, not_run
+from helpers.bundle.findings import FAILURE, SPILLS, SYMPTOMS, Findings
 from helpers.bundle.issue_text import Facts, issue, readme
 from helpers.bundle.material import Source, read_material
-from helpers.bundle.repro import RUN_LIMIT_S, expected_of, repro_script, run_repro, safe_member, zip_bytes
-from helpers.bundle.scrub import Identity
-from helpers.compiler.run_ptxas import Assembly
+from helpers.bundle.members import environment_of
+from helpers.bundle.repro import RUN_LIMIT_S, ReproRun, run_repro, zip_bytes
+from helpers.bundle.scrub import Identity, Scrubber
+from helpers.bundle.triton_repro import LIMIT_S as TRITON_LIMIT_S
+from helpers.bundle.triton_repro import run_triton_repro
 from helpers.errors import UserError
 from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.search.changes import LadderOf, generic_ladder
@@ -45,29 +43,37 @@ def report(
     identity: Identity | None = None,
     say: Say | None = None,
     ladder_of: LadderOf = generic_ladder,
+    symptom: str = FAILURE,
 ) -> Bundle:
-    """Write a zip that reproduces a failure with nothing but a ptxas, and `<name>.issue.md`; the Bundle it became.
+    """Write a zip that reproduces a failure with nothing but its compiler, and `<name>.issue.md`; the Bundle it became.
 
     `source` is a CompileRequest, a KernelSpec or a Choice (see `Requestable`), the path of a spec (JSON), PTX or log,
-    or a text of these (see `read_material`; arch, triton, ptxas and flags are for sources that do not say). The zip's
-    repro.sh is run from an empty folder first; where it does not fail as ptxas did, UserError, unless
-    `allow_unreproduced`. A log without PTX makes a zip of the diagnosis, marked as not reproduced. `withhold_source`
-    leaves out source, IR, spec, log and line info, and renames everything the PTX declares. `minimize_s` seconds go
-    to a smaller PTX. Home folders, user and host names (`identity`, default: this machine's) and absolute paths are
-    replaced in every file. The workarounds are looked for on the ladder that `ladder_of` has for the spec.
+    or a text of these (see `read_material`; arch, triton, ptxas and flags are for sources that do not say). What
+    ptxas refuses is shown by a repro.sh that needs a ptxas; what a spec's compile ends in otherwise (the front end,
+    shared or tensor memory, a trap, Triton's own time) by a repro.py that needs that Triton. The zip's repro is run
+    from an empty folder first; where it does not fail as recorded, UserError, unless `allow_unreproduced`.
+    `symptom` "spills" reports a kernel that compiles and spills. A log without PTX makes a zip of the diagnosis,
+    marked as not reproduced. `withhold_source` leaves out source, IR, spec, log and line info, and renames
+    everything the PTX declares. `minimize_s` seconds go to a smaller PTX. Home folders, user and host names
+    (`identity`, default: this machine's) and absolute paths are replaced in every file. The workarounds are looked
+    for on the ladder that `ladder_of` has for the spec.
     """
     say = say or (lambda _words: None)
     out = Path(out)
     if out.suffix != ".zip":
         raise UserError(f"{str(out)[:200]!r}: the bundle is a zip; give it a name that ends in .zip")
+    if symptom not in SYMPTOMS:
+        raise UserError(f"{symptom[:40]!r} cannot be reported: choose {' or '.join(SYMPTOMS)}")
     material = read_material(source, arch=arch, triton=triton, ptxas=ptxas, ptxas_flags=ptxas_flags)
-    draft = Draft(material, withhold_source, identity, say, ladder_of)
-    draft.collect(allow_unreproduced, minimize_s)
-    content, bundle = draft.finish(out, allow_unreproduced)
-    issue_path = bundle.issue_path
+    found, scrubber = first_findings(material, withhold=withhold_source, identity=identity, symptom=symptom)
+    found = collect(
+        found, scrubber, allow_unreproduced=allow_unreproduced, minimize_s=minimize_s, ladder_of=ladder_of, say=say
+    )
+    facts, content = _tried_zip(found, scrubber, allow_unreproduced=allow_unreproduced, say=say)
+    bundle = _bundle(found, facts, content, out)
     try:
         write_bytes_atomically(out, content)
-        write_text_atomically(issue_path, draft.issue_text)
+        write_text_atomically(bundle.issue_path, _clean(scrubber, issue(facts, zip_name=out.name)))
     except OSError as exc:
         raise UserError(f"cannot write {out}: {exc.strerror or exc}; name a file in a writable folder") from exc
     return bundle
@@ -109,174 +115,79 @@ class Bundle:
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
 
 
-class Draft(Findings):
-    """A bundle in the making: its files are made, and scrubbed as they come in; its repro is run."""
-
-    # --- what goes in ---
-
-    def collect(self, allow_unreproduced: bool, minimize_s: float) -> None:
-        """Run what has to be run and fill the members; raises UserError where there is nothing to report."""
-        material = self.material
-        self.notes += material.notes
-        if self.ptx is not None:
-            self.ptx = self.scrubber.code(self.ptx)
-            self._add("kernel.ptx", self.ptx)
-        if self.ptx is not None and material.gpu_name and material.programs:
-            self._assemble()
-        elif self.ptx is not None and material.gpu_name:
-            self.notes.append("no ptxas on this machine: register-cliff toolchains install ptxas==12.8.93")
-        failed = self.expected is not None and self.expected.failed
-        if not failed and not allow_unreproduced:
-            found = material.diagnosis
-            if self.ptx is not None or found is None:
-                raise UserError(self.why_nothing())
-            if found.kind in ("unknown", "no_failure"):
-                raise UserError(
-                    f"no failure that is known is in this log: {'; '.join(found.because)[:400]}. Nothing was written; "
-                    "--allow-unreproduced writes a bundle that says so"
-                )
-        if failed:
-            self._add("repro.sh", repro_script(material.flags, material.gpu_name or "", self.expected))
-        self._add_files()
-        self._add_edits(failed)
-        if self.ptx is not None:
-            self.say("registers along the PTX")
-            for name, content in pressure_files(self.ptx, self.title()).items():
-                self._add(name, content)
-        if minimize_s and failed:
-            self.say(f"making the PTX smaller, up to {minimize_s:g} s")
-            small, note = minimized_of(
-                self.ptx or "", material.gpu_name or "", self.program[0] if self.program else None,
-                flags=material.flags, seconds=minimize_s,
-            )  # fmt: skip
-            self.notes.append(note)
-            if small and self._fails_alike(small := self.scrubber.code(small)):
-                self._add("minimized.ptx", small)
-            elif small:
-                self.notes[-1] = "a smaller PTX was found, but it did not fail in the same way when tried again"
-
-    def _fails_alike(self, ptx: str) -> bool:
-        """Whether another PTX ends as this one does, under the same ptxas and flags."""
-        material = self.material
-        if self.program is None or self.expected is None:
-            return False
-        ((_row, done),) = ptxas_table(ptx, material.gpu_name or "", material.flags, [self.program])
-        found = expected_of(done)
-        return (found.status, found.code) == (self.expected.status, self.expected.code)
-
-    def _assemble(self) -> None:
-        material = self.material
-        self.say(f"the PTX under {len(material.programs)} ptxas releases")
-        runs = ptxas_table(self.ptx or "", material.gpu_name or "", material.flags, material.programs)
-        self.table = [row for row, _ in runs]
-        at = self.chosen([row for row, _ in runs])
-        self.program = material.programs[at]
-        done: Assembly = runs[at][1]
-        self.expected = expected_of(done)
-        self._add("ptxas.log", self.scrubber.text(_without_times(done.log)))
-        self._add("ptxas_table.csv", table_csv(self.table))
-
-    def _add_files(self) -> None:
-        material = self.material
-        if material.log is not None and not self.withhold:
-            self._add("log.txt", self.scrubber.text(material.log))
-        if material.diagnosis is not None and self.withhold:
-            self._add("diagnosis.txt", self.diagnosis_words() + "\n")
-        elif material.diagnosis is not None:
-            self._add("diagnosis.txt", self.scrubber.text(material.diagnosis.text()) + "\n")
-            found = json.dumps(material.diagnosis.to_dict(), indent=2, default=str)
-            self._add("diagnosis.json", self.scrubber.text(found) + "\n")
-        if material.request is None or self.withhold:
-            return
-        compiled = material.compiled
-        for stage in ("ttir", "ttgir"):
-            if path := getattr(compiled, f"{stage}_path", None):
-                self._add(f"kernel.{stage}", self.scrubber.code(Path(path).read_text()))
-        files, kernel, note = kernel_files(material.request.spec.kernel)
-        for name, text in files.items():
-            self._add(name, self.scrubber.python(text))
-        if note:
-            self.notes.append(note)
-        spec = replace(material.request.spec, kernel=kernel)
-        self._add("spec.json", self.scrubber.text(spec.to_json()) + "\n")
-
-    def _add_edits(self, failed: bool) -> None:
-        if self.ptx is None and self.material.request is None:
-            return
-        self.say("workarounds, each one compiled")
-        edits = edits_of(self.material, self.ptx, self.program if failed else None, self.ladder_of)
-        if self.withhold:
-            shown = [e for e in edits if not {"kernel", "tile", "types", "constexpr"} & set(e["kind"].split(" + "))]
-            self.edits_left_out = len(edits) - len(shown)
-            edits = shown
-        self.edits = edits
-        if edits:
-            self._add("workarounds.json", self.scrubber.text(json.dumps(edits, indent=2)) + "\n")
-
-    def _add(self, name: str, content: str | bytes) -> None:
-        self.members[safe_member(name)] = content.encode(errors="replace") if isinstance(content, str) else content
-
-    # --- what comes out ---
-
-    def finish(self, out: Path, allow_unreproduced: bool) -> tuple[bytes, Bundle]:
-        """(the zip, the Bundle), its repro run from those very bytes; raises UserError where it does not reproduce."""
-        reproduced, check = False, self.not_run()
-        if "repro.sh" in self.members and self.program is not None:
-            version = self.program[0]
-            claim = (
-                f"repro.sh of this zip was run in an empty folder with ptxas {version} and nothing else, and it "
-                f"failed the same way: {self.expected.sentence() if self.expected else ''}"
-            )
-            content, facts = self._zip(True, claim)
-            self.say("the zip's own repro, in an empty folder")
-            ran = run_repro(content, self.program[1], timeout_s=2.0 * RUN_LIMIT_S + 60)
-            if ran.same:
-                return self._done(out, content, facts)
-            tail = " ".join(ran.output.split())[-300:]
-            check = (
-                f"repro.sh of this zip was run in an empty folder with ptxas {version} and did not fail the same way "
-                f"(exit code {ran.exit_code}): {tail}"
-            )
-            if not allow_unreproduced:
-                raise UserError(
-                    f"nothing was written, the bundle does not reproduce: {check}. --allow-unreproduced writes it all "
-                    "the same, and it will say so"
-                )
-        content, facts = self._zip(reproduced, check)
-        return self._done(out, content, facts)
-
-    def _zip(self, reproduced: bool, check: str) -> tuple[bytes, Facts]:
-        members = dict(self.members)
-        members["repro_check.txt"] = self._text(f"{'' if reproduced else 'NOT REPRODUCED. '}{check}\n").encode()
-        facts = self.facts(reproduced, check, [*members, "environment.json", "README.md"])
-        members["README.md"] = self._text(readme(facts)).encode()
-        environment = environment_of(self.material, self.program, self.table, members, withhold=self.withhold)
-        members["environment.json"] = self._text(json.dumps(environment, indent=2) + "\n").encode()
-        remains = [line for name, content in sorted(members.items()) for line in self.scrubber.remains(name, content)]
-        if remains:
-            raise UserError(f"nothing was written: after scrubbing there is still {'; '.join(remains[:5])}")
-        return zip_bytes(members), facts
-
-    def _text(self, text: str) -> str:
-        return self.scrubber.text(text).encode(errors="replace").decode()
-
-    def _done(self, out: Path, content: bytes, facts: Facts) -> tuple[bytes, Bundle]:
-        self.issue_text = self._text(issue(facts, zip_name=out.name))
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = tuple(archive.namelist())
-        return content, Bundle(
-            path=out,
-            issue_path=out.with_suffix(".issue.md"),
-            members=names,
-            status=facts.status,
-            reproduced=facts.reproduced,
-            check=facts.check,
-            report_to=facts.report_to,
-            report_why=facts.report_why,
-            notes=tuple(self.notes),
+def _tried_zip(found: Findings, scrubber: Scrubber, *, allow_unreproduced: bool, say: Say) -> tuple[Facts, bytes]:
+    """(facts, zip), its repro run from those very bytes; raises UserError where it does not reproduce."""
+    if found.script not in found.members:
+        return _packed(found, scrubber, reproduced=False, check=not_run(found))
+    tried = f"{found.script} of this zip was run in an empty folder with {_compiler(found)}"
+    verb = "ended" if found.symptom == SPILLS or (found.end is not None and not found.end.words) else "failed"
+    claim = f"{tried} and nothing else, and it {verb} the same way: {_sentence(found)}"
+    facts, content = _packed(found, scrubber, reproduced=True, check=claim)
+    say("the zip's own repro, in an empty folder")
+    ran = _run(found, content)
+    if ran.same:
+        return facts, content
+    tail = " ".join(ran.output.split())[-300:]
+    check = f"{tried} and did not fail the same way (exit code {ran.exit_code}): {tail}"
+    if not allow_unreproduced:
+        raise UserError(
+            f"nothing was written, the bundle does not reproduce: {check}. --allow-unreproduced writes it all "
+            "the same, and it will say so"
         )
+    return _packed(found, scrubber, reproduced=False, check=check)
 
 
-def _without_times(log: str) -> str:
-    """A ptxas log without its one line that differs from run to run."""
-    return "\n".join(line for line in log.split("\n") if "Compile time = " not in line)
+def _compiler(found: Findings) -> str:
+    if found.end is not None:
+        return f"Triton {found.end.version}"
+    return f"ptxas {found.program[0] if found.program else '?'}"
+
+
+def _sentence(found: Findings) -> str:
+    shown = found.end or found.expected
+    return shown.sentence() if shown else ""
+
+
+def _run(found: Findings, content: bytes) -> ReproRun:
+    """One run of the zip's repro with the compiler of the failure."""
+    if found.end is not None and found.material.request is not None:
+        limit_s = 60 + (found.end.limit_s or TRITON_LIMIT_S)
+        return run_triton_repro(content, found.material.request.toolchain.triton, timeout_s=limit_s)
+    if found.program is None:
+        raise UserError("there is no ptxas to run the repro with")
+    return run_repro(content, found.program[1], timeout_s=2.0 * RUN_LIMIT_S + 60)
+
+
+def _packed(found: Findings, scrubber: Scrubber, *, reproduced: bool, check: str) -> tuple[Facts, bytes]:
+    """(facts, zip) of the findings; raises UserError where scrubbing has missed something."""
+    members = dict(found.members)
+    members["repro_check.txt"] = _clean(scrubber, f"{'' if reproduced else 'NOT REPRODUCED. '}{check}\n").encode()
+    names = [*members, "environment.json", "README.md"]
+    facts = facts_of(found, scrubber, reproduced=reproduced, check=check, names=names)
+    members["README.md"] = _clean(scrubber, readme(facts)).encode()
+    environment = environment_of(found.material, found.program, found.table, members, withhold=found.withhold)
+    members["environment.json"] = _clean(scrubber, json.dumps(environment, indent=2) + "\n").encode()
+    remains = [line for name, content in sorted(members.items()) for line in scrubber.remains(name, content)]
+    if remains:
+        raise UserError(f"nothing was written: after scrubbing there is still {'; '.join(remains[:5])}")
+    return facts, zip_bytes(members)
+
+
+def _clean(scrubber: Scrubber, text: str) -> str:
+    return scrubber.text(text).encode(errors="replace").decode()
+
+
+def _bundle(found: Findings, facts: Facts, content: bytes, out: Path) -> Bundle:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        names = tuple(archive.namelist())
+    return Bundle(
+        path=out,
+        issue_path=out.with_suffix(".issue.md"),
+        members=names,
+        status=facts.status,
+        reproduced=facts.reproduced,
+        check=facts.check,
+        report_to=facts.report_to,
+        report_why=facts.report_why,
+        notes=found.notes,
+    )

@@ -15,15 +15,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from helpers.compiler.run_ptxas import Assembly
+from helpers.compiler.run_ptxas import PtxasRun
 from helpers.errors import UserError
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 
 SAME, NOT_THE_SAME, NO_PTXAS = 0, 1, 2
 MAX_WORDS = 160
 MAX_OUTPUT = 200_000
 MAX_UNPACKED = 256_000_000
 RUN_LIMIT_S = 120
+NO_KERNEL = "ptxas ends with exit code 0 and makes no kernel"
 # Flags of a pasted log that go to a ptxas; any other word of a stranger's is left out.
 _SAFE_FLAG = re.compile(
     r"-v|--verbose|-lineinfo|--generate-line-info|-g|--device-debug|-O[0-4]|--opt-level[= ][0-4]|--fmad=(?:true|false)"
@@ -36,16 +36,20 @@ _WRITES_OR_READS = ("-o", "--output-file", "--options-file", "-optf", "--input-a
 
 @dataclass(frozen=True)
 class Expected:
-    """How a ptxas run ended: the status, its C-code, and words of its log by which to know it again."""
+    """How a ptxas run ended: the status, its C-code, and words of its log by which to know it again.
+
+    `silent`: with exit code 0, and no kernel.
+    """
 
     status: str
     code: str | None
     words: str
     limit_s: int = RUN_LIMIT_S
+    silent: bool = False
 
     @property
     def failed(self) -> bool:
-        """Whether ptxas made no binary."""
+        """Whether ptxas made no binary, or one that spills where that is what is shown."""
         return self.status != "ok"
 
     def sentence(self) -> str:
@@ -54,6 +58,10 @@ class Expected:
             return f"ptxas is still running after {self.limit_s} seconds"
         if self.status == "ptxas_signal":
             return "ptxas is ended by a signal"
+        if self.status == "spills":
+            return f"ptxas succeeds and spills: {self.words}"
+        if self.silent:
+            return NO_KERNEL
         return f"ptxas fails and says: {self.words}" if self.failed else "ptxas succeeds"
 
 
@@ -70,17 +78,20 @@ class ReproRun:
         return self.exit_code == SAME
 
 
-def expected_of(done: Assembly) -> Expected:
+def expected_of(run: PtxasRun) -> Expected:
     """What a run of ptxas ended in, as something a script can recognise."""
-    log = parse_ptxas_log(done.log)
-    status = classify_failure(log, done.returncode, timed_out=done.timed_out)
-    code = next((code for code in log.codes if any(code in words for words in log.fatal)), None)
-    if code:
-        return Expected(status, code, f"({code})")
+    if run.ptxas_code:
+        return Expected(run.status, run.ptxas_code, f"({run.ptxas_code})")
     # `line 5: …`: where it is may move with an edit of comments; what it says does not.
-    first = re.sub(r"^line [0-9]+: ", "", log.fatal[0]) if log.fatal else ""
+    first = re.sub(r"^line [0-9]+: ", "", run.fatal[0]) if run.fatal else ""
     words = re.split(r"[^\x20-\x7e]", first)[0][:MAX_WORDS].strip()
-    return Expected(status, None, words, max(1, min(RUN_LIMIT_S, round(done.wall_s))))
+    limit_s = max(1, min(RUN_LIMIT_S, round(run.wall_s)))
+    return Expected(run.status, None, words, limit_s, silent=run.silent)
+
+
+def spills_of(row: Mapping) -> Expected:
+    """What a run of ptxas that spills (a row of the table) is known by again: that it spills, however much."""
+    return Expected("spills", None, f"{row['spill_store_bytes']} bytes stored, {row['spill_load_bytes']} bytes loaded")
 
 
 def safe_flags(flags: Sequence[str], *, trusted: bool) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -124,8 +135,13 @@ def repro_script(flags: Sequence[str], gpu_name: str, expected: Expected) -> str
         same = '[ "$code" -eq 137 ]'
     else:
         run = f'"$ptxas" {arguments} -o "$out/kernel.cubin" >"$out/log" 2>&1\ncode=$?'
-        if expected.status == "ptxas_signal":
+        if expected.status == "spills":
+            same = '[ "$code" -eq 0 ] && grep -E -q "[1-9][0-9]* bytes spill (stores|loads)" "$out/log"'
+        elif expected.status == "ptxas_signal":
             same = '[ "$code" -gt 128 ]'
+        elif expected.silent:
+            kernel = '[ -f "$out/kernel.cubin" ] && grep -q "Compiling entry function" "$out/log"'
+            same = f'[ "$code" -eq 0 ] && ! {{ {kernel}; }}'
         elif expected.words:
             same = f'[ "$code" -ne 0 ] && grep -F -q -e {shlex.quote(expected.words)} "$out/log"'
         else:
@@ -205,19 +221,25 @@ def unpack(content: bytes, folder: Path) -> list[str]:
 
 
 def run_repro(content: bytes, ptxas: Path, *, timeout_s: float = 300.0) -> ReproRun:
-    """Run the repro.sh of a zip (its bytes) from an empty folder: nothing there but the zip's files, one ptxas named.
+    """Run the repro.sh of a zip (its bytes) from a folder with nothing but the zip's files; one ptxas is named."""
+    return run_unpacked(content, ["/bin/sh", "repro.sh"], {"PTXAS": str(ptxas)}, timeout_s=timeout_s)
 
-    The environment is PATH, PTXAS, TMPDIR and LC_ALL alone. What still runs at `timeout_s` is killed, group and all.
+
+def run_unpacked(content: bytes, words: Sequence[str], environment: Mapping[str, str], *, timeout_s: float) -> ReproRun:
+    """Run a program in a folder that holds the files of a zip (its bytes) and nothing else.
+
+    The environment is PATH, TMPDIR, LC_ALL and `environment` alone. What still runs at `timeout_s` is killed, group and
+    all.
     """
     with tempfile.TemporaryDirectory(prefix="repro-") as scratch:
         folder, outside = Path(scratch) / "bundle", Path(scratch) / "tmp"
         folder.mkdir()
         outside.mkdir()
         unpack(content, folder)
-        env = {"PATH": "/usr/bin:/bin", "PTXAS": str(ptxas), "TMPDIR": str(outside), "LC_ALL": "C"}
+        env = {"PATH": "/usr/bin:/bin", "TMPDIR": str(outside), "LC_ALL": "C", **environment}
         with open(outside / "said", "wb") as said:
             process = subprocess.Popen(
-                ["/bin/sh", "repro.sh"],
+                list(words),
                 cwd=folder,
                 env=env,
                 stdin=subprocess.DEVNULL,

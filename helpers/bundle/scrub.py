@@ -28,7 +28,7 @@ _MIN_NAME = 3
 _PART = r"""[^\s"'`<>|*?:;,(){}\[\]\\/\x00]{1,255}"""
 # An absolute path of two parts or more. Not: the rest of a relative path, of a URL, of a division; but also after -I.
 _PATH = re.compile(rf"(?:(?<![\w./~$>+*)\]\\-])|(?<=file://)|(?<=[ \t\"']-[ILo]))/{_PART}(?:/{_PART}){{1,64}}/?")
-_QUOTED = re.compile(r"""(["'])(/[^"'\n]{2,8000})\1""")
+_QUOTED = re.compile(r"""(["'])(/[^"'\n;]{2,8000})\1""")
 _WINDOWS = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\{1,2}[^\s\"'<>|*?:\\/]{1,255}){1,64}")
 _HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\{1,2}Users)[/\\]{1,2}([^\s\"'`<>|*?:;,()\[\]{}/\\]{1,64})")
 _MAIL = re.compile(r"(?<![\w.+-])([\w.+-]{1,64})@([\w-]{1,63}(?:\.[\w-]{1,63}){0,8})(?![\w@])", re.ASCII)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
-from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, ValueGroup, held_across, pressure_profile
+from helpers.inspection.ptx.pressure import Held, PressureProfile, ValueGroup, held_across, pressure_profile
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -19,8 +19,9 @@ MAX_ROWS = 15
 def pressure_report(ptx: str) -> dict:
     """Everything known of a PTX's register pressure, ready for JSON; raises UserError for text without a function.
 
-    Keys: function, cap, demand, text_order_peak, floor, estimate, threads, has_line_info, peak, lines, tuples, branch
-    (None without a conditional region inside a loop). Without line info `lines` is empty; the rest stands on PTX lines.
+    Keys: function, threads_per_cta, cap (of a CTA of so many threads), demand, estimate, text_order_peak, floor,
+    has_line_info, peak, lines, tuples, branch (None without a conditional region inside a loop). Without line info
+    `lines` is empty; the rest stands on PTX lines.
     """
     profile = pressure_profile(ptx)
     if profile is None:
@@ -32,7 +33,7 @@ def pressure_report(ptx: str) -> dict:
     return {
         "function": profile.function,
         "threads_per_cta": profile.threads,
-        "cap": CAP,
+        "cap": profile.cap,
         "demand": profile.demand,
         "estimate": profile.estimate,
         "text_order_peak": profile.text_order_peak,
@@ -120,7 +121,7 @@ def pressure_table(profile: PressureProfile, source: Callable[[int], str] | None
         [
             {"file": Path(line.source[0]).name, "line": line.source[1],
              "source": source(line.source[1]).strip()[:80] if source and line.source[0] == own else "",
-             "registers": line.registers, "over_cap": max(0, line.registers - CAP), "PTX line": line.line_no}
+             "registers": line.registers, "over_cap": max(0, line.registers - profile.cap), "PTX line": line.line_no}
             for line in profile.lines[:top]
         ]
     )  # fmt: skip

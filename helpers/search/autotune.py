@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from helpers.compiler.bring.from_file import Configuration, configurations
+from helpers.compiler.bring.from_file import Configuration, ListNotKnown, configurations
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
@@ -64,12 +64,16 @@ class Tried:
 
 @dataclass(frozen=True)
 class AutotuneReport:
-    """Every configuration of one kernel on one arch and toolchain, in the autotuner's order."""
+    """Every configuration of one kernel on one arch and toolchain, in the autotuner's order.
+
+    `not_known` says why there is none, where the list depends on what a stand-in answered.
+    """
 
     label: str
     arch: str
     triton_version: str | None
     tried: tuple[Tried, ...]
+    not_known: str = ""
 
     @property
     def dropped(self) -> tuple[Tried, ...]:
@@ -78,6 +82,8 @@ class AutotuneReport:
 
     def summary(self) -> str:
         """One sentence: how many of how many are dropped, by reason."""
+        if self.not_known:
+            return f"not known: {self.not_known}"
         if not self.dropped:
             return f"all {len(self.tried)} configurations compile for {self.arch}"
         reasons = Counter(t.why for t in self.dropped)
@@ -90,6 +96,7 @@ class AutotuneReport:
             "label": self.label,
             "arch": self.arch,
             "triton_version": self.triton_version,
+            "known": not self.not_known,
             "summary": self.summary(),
             "configurations": [t.to_dict() for t in self.tried],
         }
@@ -110,7 +117,10 @@ def autotune_report(
     Raises UserError for a kernel that is not autotuned, and as `compile_kernel` does.
     """
     toolchain = toolchain or Toolchain()
-    found = configurations(spec.kernel, toolchain.triton)
+    try:
+        found = configurations(spec.kernel, toolchain.triton, arch=arch)
+    except ListNotKnown as exc:
+        return AutotuneReport(spec.label, arch, toolchain.resolve().triton.version, (), str(exc))
     requests = [
         CompileRequest(configured(spec, c), arch, toolchain, ptxas_flags=tuple(ptxas_flags), timeout_s=timeout_s)
         for c in found
@@ -143,7 +153,7 @@ def fate(report: CompileReport) -> tuple[str, str]:
     if report.status == "frontend_error":
         if "static_assert" in _pointed_at(report.message):
             return DROPPED, "a static_assert of the kernel"
-        return RAISES, "the front end: " + (report.message.strip().splitlines() or ["no message"])[-1][:120]
+        return RAISES, "the front end: " + (report.headline or "no message")[:160]
     return RAISES, why
 
 

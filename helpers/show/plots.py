@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.compiler.report import CompileReport, Evidence
-from helpers.hardware import MAX_REGS_PER_THREAD
-from helpers.inspection.ptx.pressure import CAP, PressureProfile
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import PressureProfile
 from helpers.show.display import evidence_label
 from helpers.show.style import (
     LIMIT_COLOUR,
@@ -19,6 +19,7 @@ from helpers.show.style import (
     status_colour,
     use_house_style,
 )
+from helpers.show.verdicts import words_in_sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,29 +52,38 @@ def conditions(evidence: Sequence[Evidence]) -> str:
 
 
 def status_bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) -> None:
-    """One report as a bar up to its register count, hatched when it spills; a failure as a cross at the cap."""
+    """One report as a bar up to its register count, hatched when it spills; a failure as a cross beyond the cap.
+
+    A launch of many warps whose cap is below 255 has a line of its own there.
+    """
+    cap = report.cap or CAP
     colour = status_colour(report.status)
     if report.compiled:
         spills = report.spill_store_bytes or 0
-        ax.barh(y, report.regs_per_thread, height, color=colour, hatch="///" if spills else None, edgecolor="white")
-        text = f"{report.regs_per_thread}" + (f", {spills} B spilled" if spills else ", no spills")
-        ax.text(MAX_REGS_PER_THREAD + 6, y, text, va="center", fontsize=9)
+        ax.barh(
+            y, report.regs_per_thread or 0, height, color=colour, hatch="///" if spills else None, edgecolor="white"
+        )
+        ax.text(CAP + 6, y, words_in_sentence(report), va="center", fontsize=9)
     else:
-        ax.barh(y, MAX_REGS_PER_THREAD, height, facecolor="none", edgecolor=colour, linestyle=":")
-        ax.plot(MAX_REGS_PER_THREAD / 2, y, marker="x", markersize=10, markeredgewidth=3, color=colour)
-        text = f"fatal {report.ptxas_code}" if report.crashed else report.status.replace("_", " ")
-        ax.text(MAX_REGS_PER_THREAD + 6, y, text, va="center", fontsize=9, fontweight="bold", color=colour)
+        ax.barh(y, cap, height, facecolor="none", edgecolor=colour, linestyle=":")
+        # Beside the words, where no register count can be read off it.
+        ax.plot(CAP + 12, y, marker="x", markersize=8, markeredgewidth=3, color=colour)
+        ax.text(CAP + 20, y, words_in_sentence(report), va="center", fontsize=9, fontweight="bold", color=colour)
+    if cap < CAP:
+        ax.plot([cap, cap], [y - height / 2, y + height / 2], color=LIMIT_COLOUR, linewidth=1.6)
+        ax.text(cap + 3, y, f"cap {cap}", va="center", fontsize=8, color=LIMIT_COLOUR)
 
 
 def cap_line(ax: Axes) -> None:
-    ax.axvline(MAX_REGS_PER_THREAD, color=LIMIT_COLOUR, linewidth=1.2)
-    ax.set_xlim(0, 345)
-    ax.set_xticks([0, 64, 128, 192, MAX_REGS_PER_THREAD], ["0", "64", "128", "192", "255\nthe cap"])
+    """The most any launch can have as a line over all bars; `status_bar` marks the launches that have less."""
+    ax.axvline(CAP, color=LIMIT_COLOUR, linewidth=1.2)
+    ax.set_xlim(0, 420)
+    ax.set_xticks([0, 64, 128, 192, CAP], ["0", "64", "128", "192", f"{CAP}\nthe cap"])
     ax.set_xlabel("registers per thread (ptxas -v)")
 
 
 def plot_registers(evidence: Sequence[Evidence], title: str, labels: Sequence[str] | None = None) -> Figure:
-    """Horizontal bars, one a compile: registers per thread against the cap of 255, spills named, failures marked."""
+    """Horizontal bars, one a compile: registers per thread against the cap, spills named, failures marked."""
     import matplotlib.pyplot as plt
 
     use_house_style()
@@ -93,13 +103,14 @@ def pressure_plot(ax: Axes, profile: PressureProfile, *, marks: Mapping[str, int
     """Draw demand along the PTX of one kernel with the cap as a line; `marks` are labels and PTX lines to point at."""
     from helpers.show.style import LIMIT_COLOUR, status_colour
 
+    cap = profile.cap
     where, demand = [p[0] for p in profile.points], [p[1] for p in profile.points]
     ax.fill_between(where, demand, step="mid", color=status_colour("ok"), alpha=0.35, linewidth=0)
-    over = [d if d > CAP else float("nan") for d in demand]
+    over = [d if d > cap else float("nan") for d in demand]
     ax.plot(where, demand, color=status_colour("ok"), linewidth=0.9, label="demand")
-    if profile.demand > CAP:
+    if profile.demand > cap:
         ax.plot(where, over, color=status_colour("register_exhausted"), linewidth=1.4, label="above the cap")
-    ax.axhline(CAP, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--", label=f"cap: {CAP} registers")
+    ax.axhline(cap, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--", label=f"cap: {cap} registers")
     heights = dict(profile.points)
     for label, line_no in (marks or {}).items():
         height = heights.get(line_no, 0)
@@ -109,5 +120,5 @@ def pressure_plot(ax: Axes, profile: PressureProfile, *, marks: Mapping[str, int
         )  # fmt: skip
     ax.set_xlabel("line of the PTX")
     ax.set_ylabel("registers needed at once")
-    ax.set_ylim(0, max(CAP, profile.demand) * 1.12)
+    ax.set_ylim(0, max(cap, profile.demand) * 1.12)
     ax.legend(loc="upper right", fontsize=8)

@@ -12,10 +12,10 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
     if (text !== undefined) { node.textContent = text; }
     return node;
   };
-  var gutter = function (registers) {
-    var level = registers > data.cap ? "over" : registers > 0.75 * data.cap ? "high" : registers ? "low" : "";
+  var gutter = function (registers, cap) {
+    var level = registers > cap ? "over" : registers > 0.75 * cap ? "high" : registers ? "low" : "";
     var node = make("i", level, registers ? String(registers) : "");
-    if (registers) { node.title = registers + " registers in use at once (cap " + data.cap + ")"; }
+    if (registers) { node.title = registers + " registers in use at once (cap " + cap + ")"; }
     return node;
   };
   var byKey = {};
@@ -38,7 +38,7 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
   };
   var panes = make("div", "rc-sbs-panes");
   panes.append(pane(data.source, "source", function (row, run) {
-    data.sides.forEach(function (side) { row.append(gutter(side.demand[run[0]] || 0)); });
+    data.sides.forEach(function (side) { row.append(gutter(side.demand[run[0]] || 0, side.cap)); });
     row.append(make("i", "n", run[0]));
   }));
   var stages = [];
@@ -46,7 +46,7 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
     side.stages.forEach(function (stage) {
       var differs = new Set(data.differing[stage.name] || []);
       var box = pane(stage, stage.name + (two ? " " + "AB"[number] : ""), function (row, run) {
-        if (stage.name !== "TTGIR") { row.append(gutter(run[1])); }
+        if (stage.name !== "TTGIR") { row.append(gutter(run[1], side.cap)); }
         if (differs.has(run[0])) { row.classList.add("differs"); }
       });
       box.dataset.stage = stage.name;

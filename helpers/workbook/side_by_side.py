@@ -20,7 +20,8 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.disassemble import sass_pressure
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
-from helpers.inspection.ptx.pressure import CAP, pressure_profile
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.inspection.ttgir import ttgir_lines
 from helpers.show.html import command_html
 from helpers.workbook.evidence import compile_choices, ptx_of
@@ -194,11 +195,10 @@ class SideBySide:
             differing = {s: sorted(changed_keys(a.stage(s), b.stage(s))) for s in STAGES}
         first = self.sides[0]
         return {
-            "cap": CAP,
             "peak": max(first.demand, key=first.demand.get, default=""),
             "source": _packed(first.stage("source")),
             "sides": [
-                {"title": s.title, "verdict": s.verdict, "demand": s.demand,
+                {"title": s.title, "verdict": s.verdict, "cap": s.report.cap or CAP, "demand": s.demand,
                  "stages": [_packed(s.stage(name)) for name in STAGES]}
                 for s in self.sides
             ],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import importlib.util
 import os
 import pickle
@@ -31,6 +30,7 @@ from helpers.attention.studies.tile_audit import (
 from helpers.attention.tiles import TILE_ROWS, choose_tile
 from helpers.errors import UserError
 from helpers.hardware import ARCHS, get_arch
+from helpers.recorded import rows_of
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -171,10 +171,6 @@ def record(*words: str, **environment: str) -> subprocess.CompletedProcess:
         [sys.executable, str(ROOT / "benchmarks" / "record_audit.py"), *words],
         capture_output=True, text=True, timeout=240, env={**os.environ, **environment},
     )  # fmt: skip
-
-
-def rows_of(path: Path) -> list[dict]:
-    return list(csv.DictReader(line for line in path.read_text().splitlines() if not line.startswith("#")))
 
 
 @pytest.mark.slow

@@ -19,9 +19,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from helpers.attention.choice import Choice
+from helpers.bundle import collect
 from helpers.bundle import material as bundle_source
-from helpers.bundle import report as bundle_draft
-from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme
+from helpers.bundle.issue_text import MAX_ISSUE_CHARS, Facts, code_block, issue, readme, with_a_ptxas
 from helpers.bundle.report import report
 from helpers.bundle.scrub import Identity
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
@@ -40,7 +40,7 @@ PLANTED = ("/home/ada", "fjord-12", "hush_project")
 
 @pytest.fixture(scope="module")
 def ptxas(toolchain_351) -> Path:
-    return resolve_triton("3.5.1")[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    return resolve_triton("3.5.1").program("ptxas")
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +52,7 @@ def one_ptxas(ptxas, monkeypatch):
 @pytest.fixture
 def no_edits(monkeypatch):
     """Without the search for workarounds, which has tests of its own."""
-    monkeypatch.setattr(bundle_draft, "edits_of", lambda *_: [])
+    monkeypatch.setattr(collect, "edits_of", lambda *_, **__: [])
 
 
 def members_of(path: Path) -> dict[str, bytes]:
@@ -184,7 +184,7 @@ def test_a_ptx_that_compiles_is_refused_and_on_request_says_so(tmp_path, no_edit
 
 
 def test_a_repro_that_does_not_fail_again_stops_the_writing(tmp_path, monkeypatch, no_edits):
-    monkeypatch.setattr(bundle_draft, "repro_script", lambda *_: "#!/bin/sh\necho fine\nexit 1\n")
+    monkeypatch.setattr(collect, "repro_script", lambda *_: "#!/bin/sh\necho fine\nexit 1\n")
     with pytest.raises(UserError, match="nothing was written, the bundle does not reproduce"):
         report(SMALL, tmp_path / "r.zip")
     assert list(tmp_path.iterdir()) == []
@@ -313,7 +313,8 @@ def facts(**changes: object) -> Facts:
            "spill_store_bytes": None, "spill_load_bytes": None}  # fmt: skip
     base = {
         "title": "C7600 on sm_100a", "status": "register_exhausted", "message": "ptxas fatal", "code": "C7600",
-        "command": "ptxas kernel.ptx", "versions": {"Triton": "3.5.1"}, "expected": "A binary.", "reproduced": True,
+        "how": with_a_ptxas("ptxas kernel.ptx"), "versions": {"Triton": "3.5.1"}, "expected": "A binary.",
+        "reproduced": True,
         "check": "it was run", "report_to": "Triton", "report_why": "so", "table": [row], "members": {"a": "b"},
     }  # fmt: skip
     return Facts(**{**base, **changes})

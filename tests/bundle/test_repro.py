@@ -26,7 +26,7 @@ from helpers.bundle.repro import (
     unpack,
     zip_bytes,
 )
-from helpers.compiler.run_ptxas import Assembly
+from helpers.compiler.run_ptxas import outcome
 from helpers.errors import UserError
 
 FATAL = "ptxas fatal   : (C7600) Register allocation failed with register count of '255'."
@@ -121,14 +121,28 @@ def test_words_and_flags_of_strangers_are_words_to_the_shell(tmp_path, words):
 
 
 def test_what_is_expected_comes_from_the_run():
-    found = expected_of(Assembly(255, FATAL, None, 0.1, False, ""))
+    found = expected_of(outcome("", FATAL, 255))
     assert (found.status, found.code, found.words, found.failed) == ("register_exhausted", "C7600", "(C7600)", True)
-    other = expected_of(
-        Assembly(255, "ptxas a.ptx, line 5; error   : Not a name of any known instruction: 'foo'\n", None, 0, False, "")
-    )
+    other = expected_of(outcome("", "ptxas a.ptx, line 5; error   : Not a name of any known instruction: 'foo'\n", 255))
     assert (other.code, other.words) == (None, "Not a name of any known instruction: 'foo'")
-    assert expected_of(Assembly(-11, "", None, 0.1, False, "")).status == "ptxas_signal"
-    assert expected_of(Assembly(None, "", None, 3.0, True, "")).status == "timeout"
+    assert expected_of(outcome("", "", -11)).status == "ptxas_signal"
+    assert expected_of(outcome("", "", None, wall_s=3.0)).status == "timeout"
+
+
+@pytest.mark.parametrize(
+    ("lines", "code"),
+    [
+        ("exit 0", SAME),  # no cubin, no word
+        ('while [ "$1" != -o ]; do shift; done; echo x > "$2"', SAME),  # a file, of no kernel
+        ("""while [ "$1" != -o ]; do shift; done; echo x > "$2"; echo "Compiling entry function 'k'" """, NOT_THE_SAME),
+        ("exit 1", NOT_THE_SAME),
+    ],
+)
+def test_exit_code_0_without_a_kernel_is_a_failure_that_the_script_knows_again(tmp_path, lines, code):
+    expected = expected_of(outcome("", "", 0))
+    assert expected.failed and "makes no kernel" in expected.sentence()
+    done = run(write(tmp_path / "b", expected), tmp_path, PTXAS=str(stand_in(tmp_path / "bin", lines)))
+    assert done.returncode == code, done.stdout + done.stderr
 
 
 def test_flags_that_name_files_never_pass_and_a_stranger_s_must_be_known():

@@ -20,7 +20,7 @@ FIXTURES = Path(__file__).parents[1] / "fixtures" / "ptx"
 
 @pytest.fixture(scope="module")
 def ptxas(toolchain_351) -> Path:
-    return resolve_triton("3.5.1")[1] / "triton" / "backends" / "nvidia" / "bin" / "ptxas"
+    return resolve_triton("3.5.1").program("ptxas")
 
 
 def read(name: str) -> str:

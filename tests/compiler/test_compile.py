@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -12,8 +11,8 @@ import pytest
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE, incident_rows
+from helpers.compiler.codegen import Generated
 from helpers.compiler.compile import (
-    _frontend_failure,
     _judge,
     compile_kernel,
     compile_matrix,
@@ -23,13 +22,10 @@ from helpers.compiler.report import EXPLANATIONS, STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
+from helpers.recorded import recorded
 
 REPO_ROOT = Path(__file__).parents[2]
-REFERENCE = list(
-    csv.DictReader(
-        line for line in (REPO_ROOT / "data" / "incident_reference.csv").read_text().splitlines() if line[0] != "#"
-    )
-)
+REFERENCE = recorded("incident_reference")
 # What each ablation of the incident leaves, on Triton 3.5.1: only the incident itself may crash.
 ABLATIONS = {
     "the incident": {},
@@ -194,8 +190,8 @@ def test_what_ptxas_lets_pass_is_judged(fields, trap, status):
     ],
 )
 def test_what_ends_before_ptxas_is_sorted(stage, error, status):
-    report = CompileReport(status="frontend_error", arch="sm_100a", triton_version="3.5.1", ptxas_version=None)
-    assert _frontend_failure(report, {"stage": stage, "error": error}).status == status
+    ended = Generated(Path("x"), (), False, "key", "3.5.1", stage, 0.1, error)
+    assert ended.failed and ended.failure_status() == status and ended.path("ptx") is None
 
 
 def test_missing_toolchains_are_reports_that_name_the_command():

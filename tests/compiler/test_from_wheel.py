@@ -52,7 +52,7 @@ def make_wheel(folder: Path, files: dict[str, str], name: str = "tiny-1.0-py3-no
 def test_a_kernel_straight_out_of_a_wheel_compiles(tmp_path):
     wheel = make_wheel(tmp_path, FILES)
     spec = spec_from_wheel(wheel, "tiny/ops/scale.py:scale", "*fp32:16, i32, 128", options={"num_warps": 2})
-    assert spec.label == "tiny-1.0 scale:scale"
+    assert spec.label == "tiny-1.0 scale:scale BLOCK=128 w2"
     kept = {str(f.relative_to(spec.kernel.root)) for f in spec.kernel.root.rglob("*.py")}
     assert kept == {"tiny/ops/scale.py", "tiny/ops/more.py", "tiny/ops/beside.py", "tiny/triton_utils/device.py"}
     report = compile_kernel(spec, "sm_90a", Toolchain("environment"))

@@ -254,9 +254,6 @@ def test_a_long_log_is_read_at_both_ends_and_says_so(tmp_path, monkeypatch, caps
     monkeypatch.setattr(command, "MAX_BYTES", 40_000)
     path = tmp_path / "long.log"
     path.write_text("x" * 100_000 + "\n" + (LOGS / "c7600.log").read_text())
-    data, left_out = command.read_bounded(path.open("rb"), 40_000)
-    assert len(data) == 40_001 and left_out == path.stat().st_size - 40_000
-    assert command.read_bounded(path.open("rb"), 1_000_000) == (path.read_bytes(), 0)
     assert main(["diagnose", str(path)]) == 0
     out = capsys.readouterr().out
     assert "register exhaustion" in out and "were not read" in out

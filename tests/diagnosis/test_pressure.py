@@ -10,7 +10,8 @@ import pytest
 from helpers.compiler.disassemble import nvdisasm_programs
 from helpers.diagnosis.pressure import format_pressure, held_table, pressure_report, pressure_table, tuple_table
 from helpers.errors import UserError
-from helpers.inspection.ptx.pressure import CAP, held_across, pressure_profile
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import held_across, pressure_profile
 from helpers.show.plots import pressure_plot
 
 PTX = Path(__file__).parents[1] / "fixtures" / "ptx"

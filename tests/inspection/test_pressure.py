@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.inspection.ptx.pressure import CAP, estimate_registers, held_across, pressure_profile
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import estimate_registers, held_across, pressure_profile
 from helpers.inspection.ptx.scan import wide_operands
 
 PTX = Path(__file__).parents[1] / "fixtures" / "ptx"

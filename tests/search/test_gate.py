@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 from helpers.commands.gate import format_gate, gate_table
+from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
-from helpers.search import gate as module
 from helpers.search.gate import (
     BASELINE_COLUMNS,
     Measured,
@@ -50,7 +50,7 @@ def test_a_real_spec_passes_against_itself_and_fails_against_a_better_past(toolc
     assert exit_code(rows) == 0 and [(r.regressions, r.notes) for r in rows] == [((), ())] * 2
     broken = write_kernel("raise RuntimeError('no')\n" + Path(spec.kernel.path).read_text(), folder="broken")
     rows = gate([broken], ["sm_90a"], toolchain, baseline=read_baseline(file))
-    assert exit_code(rows) == 1 and rows[0].regressions == ("no longer compiles: frontend_error",)
+    assert exit_code(rows) == 1 and rows[0].regressions == ("no longer compiles: frontend error",)
     assert rows[0].notes == ("the kernel or its spec changed since the baseline",)
     assert rows[1].now is None and "not checked" in rows[1].notes[0]
 
@@ -59,7 +59,7 @@ def test_a_real_spec_passes_against_itself_and_fails_against_a_better_past(toolc
     ("before", "now", "failed", "words"),
     [
         (CLEAN, CLEAN, False, ""),
-        (CLEAN, CRASH, True, "no longer compiles: register_exhausted (C7600)"),
+        (CLEAN, CRASH, True, "no longer compiles: dies (C7600)"),
         (CLEAN, replace(CLEAN, status="trapped"), True, "no longer compiles: trapped"),
         (CLEAN, SPILLS, True, "spills 160 B, 160 B more"),
         (SPILLS, SPILLS, False, ""),
@@ -143,6 +143,16 @@ def test_a_file_that_is_no_baseline_is_one_sentence(text, words):
         parse_baseline(text)
 
 
+def test_two_tiles_of_one_kernel_pass_the_gate_together(write_kernel, toolchain_351, tmp_path):
+    source = write_kernel().kernel.path
+    tiles = [spec_from_file(source, "add_one", f"*fp32:16, i32, {block}") for block in (128, 256)]
+    assert [spec.label for spec in tiles] == ["kernel:add_one BLOCK=128", "kernel:add_one BLOCK=256"]
+    same_name = [replace(spec, label="add") for spec in tiles]
+    rows = measure(same_name, ["sm_90a"], toolchain_351)
+    assert [row.spec for row in rows] == ["add BLOCK=128", "add BLOCK=256"]
+    assert exit_code(gate(same_name, ["sm_90a"], toolchain_351, baseline=rows)) == 0
+
+
 def test_a_gate_that_compiles_nothing_does_not_pass(write_kernel, tmp_path):
     spec = write_kernel()
     for specs, archs, words in (
@@ -194,8 +204,7 @@ def test_the_command_s_result(toolchain_351, write_kernel, tmp_path):
     assert failed["exit_code"] == 1 and "FAIL kernel on sm_90a: lost wgmma: now none" in format_gate(failed)
 
 
-def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "MAX_SPECS_BYTES", 100_000)
+def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_path):
     pipe = tmp_path / "specs"
     os.mkfifo(pipe)
     text = matmul_spec().to_json().replace("\n", "\r\n")
@@ -203,5 +212,5 @@ def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_pat
     writer.start()
     assert read_specs([pipe]) == [matmul_spec()]
     writer.join(10)
-    with pytest.raises(UserError, match="more than 100000 bytes"):
+    with pytest.raises(UserError, match="no ordinary file and no pipe"):
         read_specs([Path("/dev/zero")])

@@ -61,7 +61,7 @@ def test_a_binary_no_sm_can_take_is_said_not_to_be_launchable(toolchain_351):
     from helpers.commands.compile import format_report
 
     capped = compile_kernel(matmul_spec(maxnreg=255), "sm_90a", toolchain_351)
-    assert capped.compiled and capped.regs_per_thread > capped.register_cap == 128
+    assert capped.compiled and capped.regs_per_thread > capped.cap == 128
     assert not capped.launchable and capped.to_dict()["launchable"] is False
     assert "cannot be launched: 16 warps leave 128 registers" in format_report(capped)
     fits = compile_kernel(matmul_spec(num_warps=8), "sm_90a", toolchain_351)

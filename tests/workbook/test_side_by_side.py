@@ -45,7 +45,7 @@ def test_pressure_is_in_the_gutters_and_the_peak_is_the_crashs(crash):
     side = crash.sides[0]
     assert max(registers for _, _, registers in side.stage("PTX").lines) == 582
     data = crash.data()
-    assert side.demand[data["peak"]] == 582 and data["cap"] == 255
+    assert side.demand[data["peak"]] == 582 and data["sides"][0]["cap"] == 255
     assert max(registers for _, _, registers in side.stage("source").lines) == 582
 
 

@@ -44,6 +44,7 @@ from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT, Ingredients
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
+from helpers.recorded import rows_of
 
 # Half the distance from 1 to the next number: the most that rounding to nearest moves a value, relative to
 # it.
@@ -298,8 +299,7 @@ def read_rows(path: str | Path) -> list[NumericsRow]:
     kinds = {field.name: str(field.type).removesuffix(" | None") for field in fields(NumericsRow)}
     convert = {"int": int, "float": float, "str": str, "bool": lambda text: text == "True"}
     try:
-        with open(path, newline="", encoding="utf-8") as file:
-            table = list(csv.DictReader(file))
+        table = rows_of(Path(path))
     except OSError as exc:
         raise UserError(
             f"cannot read {path}: {exc.strerror or exc}; benchmarks/record_numerics.py --out writes one"

@@ -18,8 +18,8 @@ from helpers.compiler.compile import CompileRequest, compile_request, usable_cor
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import INCIDENT_TRITON, Toolchain, resolve_triton, version_key
 from helpers.errors import UserError
-from helpers.hardware import ARCHS, get_arch
-from helpers.inspection.ptx.pressure import CAP, OFFSET, SLOPE, pressure_profile
+from helpers.hardware import ARCHS, CAP, get_arch
+from helpers.inspection.ptx.pressure import OFFSET, SLOPE, pressure_profile
 
 # (query/key head dim, value head dim) as engines serve them: MLA's values lack the rotary part.
 AUDIT_HEAD_DIMS = ((64, 64), (96, 96), (128, 128), (192, 128), (256, 256), (288, 256), (512, 512), (576, 512))
@@ -79,7 +79,7 @@ def audit_tables(arch: str) -> dict[str, tuple[str, ...]]:
 
 def audit_toolchain(arch: str, triton: str = INCIDENT_TRITON) -> Toolchain:
     """What compiles for `arch` with this Triton: its bundled ptxas, or a newer one where that cannot."""
-    version = resolve_triton(triton)[0] if triton == "environment" else triton
+    version = resolve_triton(triton).version if triton == "environment" else triton
     if arch in NEWER_ARCHS and version_key(version) < version_key(FIRST_TRITON_WITH_IT):
         return Toolchain(triton, NEWER_PTXAS, True)
     return Toolchain(triton)

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
-from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
+from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar, label_of
 from helpers.compiler.source import guess_import_root
-from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing
+from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing, resolve_triton
 from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 
 
 def spec_from_file(
@@ -24,12 +25,14 @@ def spec_from_file(
     options: Mapping[str, object] | None = None,
     import_root: str | Path | None = None,
     label: str = "",
+    name: str = "",
 ) -> KernelSpec:
     """The KernelSpec of `kernel` in a Python file, under a signature such as `"*bf16:16, i32:16, fp32, 128, 64"`.
 
     The file is read here and run only by a compile, in a worker process, where imports that are missing are replaced by
     stand-ins. `options` are the launch's (num_warps …). A kernel under `triton.autotune` takes what its configurations
-    set from the first of them, unless it is given. Raises UserError that lists the kernel's parameters.
+    set from the first of them, unless it is given. The label defaults to `name` (the file's and the kernel's) with its
+    tile, warps and stages. Raises UserError that lists the kernel's parameters.
     """
     file = Path(path)
     if not file.is_file():
@@ -40,19 +43,27 @@ def spec_from_file(
     reference = KernelRef(str(file.resolve()), kernel, str(root.resolve()), stub_imports=True)
     source = kernel_source(file, kernel)
     values, chosen = dict(constexprs or {}), dict(options or {})
+    unknown = ""
     if source.autotuned:
-        first = configurations(reference, ENVIRONMENT)[0]
         given = given_items(source, signature)
-        values = {name: v for name, v in first.values.items() if name not in given} | values
-        chosen = first.options | chosen
-    parts = specialise(source, signature, values)
+        try:
+            first = configurations(reference, ENVIRONMENT)[0]
+        except ListNotKnown as exc:
+            unknown = str(exc)
+        else:
+            values = {name: v for name, v in first.values.items() if name not in given} | values
+            chosen = first.options | chosen
+    try:
+        parts = specialise(source, signature, values)
+    except UserError as exc:
+        raise (UserError(f"{exc}. Also, {unknown}") if unknown else exc) from None
     return KernelSpec(
         kernel=reference,
         signature=parts.signature,
         constexprs=parts.constexprs,
         divisible_by_16=parts.divisible_by_16,
         options=tuple(chosen.items()),
-        label=label or f"{file.stem}:{kernel}",
+        label=label or label_of(name or f"{file.stem}:{kernel}", dict(parts.constexprs), chosen),
     )
 
 
@@ -71,20 +82,37 @@ class Configuration:
     text: str
 
 
-def configurations(kernel: KernelRef, triton: str) -> list[Configuration]:
+class ListNotKnown(UserError):
+    """Raised where an autotuner's list depends on what cannot be known here; the sentence says on what."""
+
+
+def configurations(kernel: KernelRef, triton: str, *, arch: str | None = None) -> list[Configuration]:
     """The configurations of the autotuner around a kernel, read by loading its file in a worker process.
 
-    Raises UserError when the file does not load, or no autotuner is there, and ToolchainMissing.
+    The project's own modules are loaded for real as far as they load, and the GPU they may ask for is an `arch`, where
+    one is named. Raises ListNotKnown where a stand-in had a hand in the list, UserError when the file does not load, or
+    no autotuner is there, and ToolchainMissing.
     """
+    chip = None
+    if arch is not None:
+        known = get_arch(arch)
+        chip = {"capability": known.capability, "max_shared_mem": known.smem_per_block_max_bytes}
+    tool = resolve_triton(triton)
     try:
-        with POOL.borrow(triton, foreign=True) as worker:
-            answer = worker.ask({"describe": kernel.for_worker()}, LOAD_TIMEOUT_S)
+        with POOL.borrow(tool, foreign=True) as worker:
+            answer = worker.ask({"describe": kernel.for_worker(), "chip": chip}, LOAD_TIMEOUT_S)
     except (WorkerDied, WorkerTimeout) as exc:
         raise UserError(f"{kernel.path} does not load: {exc}") from exc
     except WorkerUnusable as exc:
-        raise ToolchainMissing(f"Triton {triton} does not start with this Python: {exc}") from exc
+        raise ToolchainMissing(f"Triton {tool.version} does not start with this Python: {exc}") from exc
     if "error" in answer:
         raise UserError(f"{kernel.path} does not load: {answer['error'][:400]}")
+    if answer.get("doubt"):
+        raise ListNotKnown(
+            f"the configurations of {kernel.name} are not known: the list depends on {answer['doubt']}, which is not "
+            "here and for which a stand-in of register-cliff's answered. Name the folder its imports start from with "
+            "--import-root, or install what is missing beside Triton"
+        )
     found = [Configuration(*item) for item in answer["configurations"]]
     if not found:
         raise UserError(f"{kernel.name} in {kernel.path} is under no triton.autotune: it has one configuration")

@@ -51,9 +51,9 @@ def spec_from_wheel(
         )
     folder = fetch_wheel(wheel)
     file = folder / _inside(path, folder)
-    name = label or f"{folder.name} {file.stem}:{kernel}"
+    name = f"{folder.name} {file.stem}:{kernel}"
     return spec_from_file(
-        file, kernel, signature, constexprs=constexprs, options=options, import_root=folder, label=name
+        file, kernel, signature, constexprs=constexprs, options=options, import_root=folder, label=label, name=name
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import collections
 import contextlib
+import fcntl
 import json
 import os
 import selectors
@@ -18,20 +19,27 @@ from collections.abc import Container, Iterator
 from pathlib import Path
 
 from helpers.compiler.run_ptxas import signal_name
-from helpers.compiler.toolchain import resolve_triton
+from helpers.compiler.toolchain import Tool
+from helpers.inspection.crash.mlir import front_end_failure
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 # The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
 FOREIGN_SCRIPT = Path(__file__).with_name("foreign_worker.py")
-FOREIGN_SCRIPTS = (FOREIGN_SCRIPT, Path(__file__).with_name("stubs.py"))
+FOREIGN_SCRIPTS = (FOREIGN_SCRIPT, Path(__file__).with_name("stubs.py"), Path(__file__).with_name("tuning_list.py"))
 START_TIMEOUT_S = 120.0
-LOG_TAIL_CHARS = 4_000
+# Of what a worker wrote to stderr during one request, the first and the last half of so many bytes are read: an MLIR
+# reproducer of a large kernel has a few megabytes.
+MAX_LOG_BYTES = 16_000_000
 # What changes Triton's or LLVM's code generation, or the worker's Python, from the outside (triton/knobs.py and
 # Triton's C++ side, 3.4 to 3.9: DISABLE_LLVM_OPT, DISABLE_PTXAS_OPT, PTXAS_OPTIONS, NVPTX_ENABLE_DUMP, …).
 _FOREIGN_SETTINGS = (
     "TRITON_", "MLIR_", "LLVM_", "NVPTX_", "AMDGCN_", "PTXAS_", "DISABLE_", "ENABLE_", "USE_IR_LOC",
     "ALLOW_LHS_TMEM_", "STORE_TMEM_", "PYTHON",
 )  # fmt: skip
+
+
+# Which Triton, and whether imports are stubbed.
+Home = tuple[Tool, bool]
 
 
 class WorkerDied(RuntimeError):
@@ -41,9 +49,9 @@ class WorkerDied(RuntimeError):
         self.returncode = returncode
         self.signal_name = signal_name(returncode) if returncode is not None and returncode < 0 else None
         self.log = log
-        super().__init__(
-            f"the Triton worker ended ({self.signal_name or f'exit code {returncode}'}): {log.strip()[-400:]}"
-        )
+        failure = front_end_failure(log)
+        words = failure.headline() if failure else log.strip()[-400:]
+        super().__init__(f"the Triton worker ended ({self.signal_name or f'exit code {returncode}'}): {words}")
 
 
 class WorkerUnusable(RuntimeError):
@@ -70,19 +78,24 @@ def worker_environment(site: Path) -> dict[str, str]:
 class Worker:
     """One worker process; `ask` sends a request and waits for its answer, within a time limit."""
 
-    def __init__(self, version: str, site: Path, *, foreign: bool = False) -> None:
-        self.version = version
+    def __init__(self, triton: Tool, *, foreign: bool = False) -> None:
+        self.version = triton.version
         self._log = tempfile.TemporaryFile()
+        # Emptied before each request; without O_APPEND the next words would be written where the old ones ended.
+        flags = fcntl.fcntl(self._log, fcntl.F_GETFL)
+        fcntl.fcntl(self._log, fcntl.F_SETFL, flags | os.O_APPEND)
         # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
         self.process = subprocess.Popen(
             [sys.executable, "-P", str(FOREIGN_SCRIPT if foreign else WORKER_SCRIPT)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=worker_environment(site),
+            env=worker_environment(triton.path),
             cwd=tempfile.gettempdir(),
             start_new_session=True,
         )
+        assert self.process.stdin is not None and self.process.stdout is not None  # pipes, as asked for
+        self._requests, self._answers = self.process.stdin, self.process.stdout
         self._buffer = b""
         try:
             ready = self._read(START_TIMEOUT_S)
@@ -98,14 +111,16 @@ class Worker:
             raise WorkerUnusable(f"asked for Triton {self.version}, the worker runs {ready.get('triton_version')}")
 
     def _read_log(self) -> str:
-        self._log.seek(0, os.SEEK_END)
-        size = self._log.tell()
-        self._log.seek(max(0, size - LOG_TAIL_CHARS))
-        return self._log.read().decode(errors="replace")
+        """What the process has written to stderr (and stdout) since the request began."""
+        fd = self._log.fileno()
+        size, half = os.fstat(fd).st_size, MAX_LOG_BYTES // 2
+        if size <= MAX_LOG_BYTES:
+            return os.pread(fd, size, 0).decode(errors="replace")
+        return (os.pread(fd, half, 0) + b"\n" + os.pread(fd, half, size - half)).decode(errors="replace")
 
     def _read(self, timeout_s: float) -> dict:
         deadline = time.monotonic() + timeout_s
-        fd = self.process.stdout.fileno()
+        fd = self._answers.fileno()
         chunks = [self._buffer]
         with selectors.DefaultSelector() as selector:
             selector.register(fd, selectors.EVENT_READ)
@@ -135,18 +150,21 @@ class Worker:
         return WorkerDied(returncode, self._read_log())
 
     def ask(self, request: dict, timeout_s: float) -> dict:
-        """The answer to one request; raises WorkerDied or WorkerTimeout.
+        """The answer to one request; one that tells of an error has the process's stderr with it, as `log`.
 
+        Raises WorkerDied (which has the log as well) or WorkerTimeout.
         Whatever it raises, an interrupt included, the process is ended: an answer that comes later would be read
         as the answer to the next request.
         """
         try:
+            os.ftruncate(self._log.fileno(), 0)
             try:
-                self.process.stdin.write(json.dumps(request).encode() + b"\n")
-                self.process.stdin.flush()
+                self._requests.write(json.dumps(request).encode() + b"\n")
+                self._requests.flush()
             except OSError as exc:
                 raise self._died() from exc
-            return self._read(timeout_s)
+            answer = self._read(timeout_s)
+            return {**answer, "log": self._read_log()} if "error" in answer else answer
         except BaseException:
             self.kill()
             raise
@@ -170,14 +188,14 @@ class Worker:
 
     def _release(self) -> None:
         with contextlib.suppress(OSError):  # unsent words to a process that is gone
-            self.process.stdin.close()
-        self.process.stdout.close()
+            self._requests.close()
+        self._answers.close()
         self._log.close()
 
     def close(self) -> None:
         """End the process in an orderly way: it stops at the end of its input."""
         with contextlib.suppress(OSError):
-            self.process.stdin.close()
+            self._requests.close()
         try:
             self.process.wait(timeout=2)
         except subprocess.TimeoutExpired:
@@ -192,12 +210,12 @@ class WorkerPool:
         self.forget()
 
     @contextlib.contextmanager
-    def borrow(self, triton: str, *, foreign: bool = False) -> Iterator[Worker]:
+    def borrow(self, triton: Tool, *, foreign: bool = False) -> Iterator[Worker]:
         """A worker for the caller alone; it goes back unless it died meanwhile. `foreign`: one that stubs imports."""
-        version, site = resolve_triton(triton)
         # `environment` and its version are one Triton, a link and its target one folder.
-        home = version, site.resolve(), foreign
-        worker = self._take(home) or Worker(*home[:2], foreign=foreign)
+        triton = Tool(triton.path.resolve(), triton.version)
+        home = triton, foreign
+        worker = self._take(home) or Worker(triton, foreign=foreign)
         thread = threading.get_ident()
         with self._lock:
             self._busy[worker] = thread
@@ -209,7 +227,7 @@ class WorkerPool:
                 if worker.alive:
                     self._idle[home].append(worker)
 
-    def _take(self, home: tuple[str, Path, bool]) -> Worker | None:
+    def _take(self, home: Home) -> Worker | None:
         with self._lock:
             idle = self._idle[home]
             while idle:
@@ -228,7 +246,7 @@ class WorkerPool:
 
     def forget(self) -> None:
         """Start anew without ending anybody: for a forked child, whose workers are its parent's."""
-        self._idle: dict[tuple[str, Path, bool], collections.deque[Worker]] = collections.defaultdict(collections.deque)
+        self._idle: dict[Home, collections.deque[Worker]] = collections.defaultdict(collections.deque)
         self._busy: dict[Worker, int] = {}
         self._lock = threading.Lock()
 

@@ -29,17 +29,65 @@ class _PtxasCommandCaptured(Exception):
         self.argv = argv
 
 
-def _load_kernel(kernel):
-    """The JITFunction called `name` in the file `path`; each file is executed once per source hash."""
-    key = (kernel["path"], kernel["source_hash"])
-    if key not in _load_kernel.modules:
+class KernelLoader:
+    """How a worker gets a kernel: `load` gives the JITFunction, `source` what Triton's compiler takes.
+
+    One loader serves a whole process; it remembers the files it executed, each once per source hash. The worker for
+    kernels whose imports are missing (foreign_worker.py) gives the worker another loader.
+    """
+
+    def __init__(self):
+        self.modules = {}
+        self.roots = set()
+        self.files = set()
+
+    def load(self, kernel):
+        """The JITFunction called `name` in the file `path`."""
+        module = self.module(kernel)
+        fn = getattr(module, kernel["name"], None)
+        if fn is None:
+            raise AttributeError(f"{os.path.basename(kernel['path'])} defines no {kernel['name']!r}")
+        while not hasattr(fn, "arg_names") or type(fn).__name__ in ("Autotuner", "Heuristics"):
+            inner = getattr(fn, "fn", None)
+            if inner is None or isinstance(inner, types.FunctionType):
+                break
+            fn = inner
+        if not hasattr(fn, "arg_names"):
+            raise TypeError(f"{kernel['name']!r} is not a @triton.jit function")
+        return fn
+
+    def source(self, fn, spec):
+        """An ASTSource (of a Gluon kernel, Gluon's own) in the form this Triton's launcher would build it."""
+        if getattr(fn, "is_gluon", bool)():
+            from triton.experimental.gluon._runtime import GluonASTSource as ASTSource
+        else:
+            from triton.compiler.compiler import ASTSource
+
+        index = {name: i for i, name in enumerate(fn.arg_names)}
+        signature = dict(spec["signature"])
+        if list(signature) != list(fn.arg_names):
+            missing = [n for n in fn.arg_names if n not in signature]
+            extra = [n for n in signature if n not in index]
+            raise TypeError(
+                f"the signature does not fit {fn.__name__}: missing {missing or 'none'}, "
+                f"not parameters {extra or 'none'}"
+            )
+        constexprs = {(index[name],): value for name, value in spec["constexprs"]}
+        attrs = {(index[name],): [["tt.divisibility", 16]] for name in spec["divisible_by_16"]}
+        return ASTSource(fn, signature=signature, constexprs=constexprs, attrs=attrs)
+
+    def module(self, kernel):
+        """The kernel's file, executed."""
+        key = (kernel["path"], kernel["source_hash"])
+        if key in self.modules:
+            return self.modules[key]
         root = kernel["import_root"]
         # Only this kernel's root, and none of the modules an earlier kernel brought: `import common` means the file
         # beside this kernel, as it is now, also when another folder has a common.py or this one was edited.
-        sys.path[:] = [root, *(p for p in sys.path if p not in _load_kernel.roots)]
-        _load_kernel.roots.add(root)
-        _load_kernel.files.update(os.path.realpath(file) for file in kernel["files"])
-        for name in [n for n, m in sys.modules.items() if _is_local(m)]:
+        sys.path[:] = [root, *(p for p in sys.path if p not in self.roots)]
+        self.roots.add(root)
+        self.files.update(os.path.realpath(file) for file in kernel["files"])
+        for name in [n for n, m in sys.modules.items() if self._is_local(m)]:
             del sys.modules[name]
         importlib.invalidate_caches()
         import linecache
@@ -50,8 +98,9 @@ def _load_kernel(kernel):
         name = _module_name(kernel["path"], root)
         if name in sys.modules or name in sys.stdlib_module_names or name == "triton":
             name = f"kernel_file_{name}"
-        loader = _SourceLoader(name, kernel["path"])
-        spec = importlib.util.spec_from_file_location(name, kernel["path"], loader=loader)
+        spec = importlib.util.spec_from_file_location(
+            name, kernel["path"], loader=self.file_loader(name, kernel["path"])
+        )
         module = importlib.util.module_from_spec(spec)
         sys.modules[name] = module
         try:
@@ -59,46 +108,36 @@ def _load_kernel(kernel):
         except BaseException:
             sys.modules.pop(name, None)
             raise
-        _load_kernel.modules[key] = module
-    fn = getattr(_load_kernel.modules[key], kernel["name"], None)
-    if fn is None:
-        raise AttributeError(f"{os.path.basename(kernel['path'])} defines no {kernel['name']!r}")
-    while not hasattr(fn, "arg_names") or type(fn).__name__ in ("Autotuner", "Heuristics"):
-        inner = getattr(fn, "fn", None)
-        if inner is None or isinstance(inner, types.FunctionType):
-            break
-        fn = inner
-    if not hasattr(fn, "arg_names"):
-        raise TypeError(f"{kernel['name']!r} is not a @triton.jit function")
-    return fn
+        self.modules[key] = module
+        return module
+
+    def forget(self, kernel):
+        """Execute the kernel's file anew when it is asked for next."""
+        self.modules.pop((kernel["path"], kernel["source_hash"]), None)
+
+    def file_loader(self, name, path):
+        """What executes a file of the kernel's source."""
+        return SourceLoader(name, path)
+
+    def find_spec(self, fullname, path=None, target=None):
+        """As an entry of sys.meta_path: finds the modules that are part of a kernel's source; leaves all others."""
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or not spec.has_location or os.path.realpath(spec.origin) not in self.files:
+            return None
+        spec.loader = self.file_loader(fullname, spec.origin)
+        return spec
+
+    def _is_local(self, module):
+        file = getattr(module, "__file__", None)
+        return isinstance(file, str) and os.path.realpath(file) in self.files
 
 
-_load_kernel.modules, _load_kernel.roots, _load_kernel.files = {}, set(), set()
-
-
-class _SourceLoader(importlib.machinery.SourceFileLoader):
+class SourceLoader(importlib.machinery.SourceFileLoader):
     """Runs the source as it is now. Python's .pyc files are told stale by size and whole seconds of mtime only, so a
     file edited twice within a second would run as the older text, and be cached under the newer one's hash."""
 
     def get_code(self, fullname):
         return self.source_to_code(self.get_data(self.path), self.path)
-
-
-class _LocalFinder:
-    """Finds the modules that are part of the kernel's source, for `_SourceLoader` to load; leaves all others."""
-
-    @staticmethod
-    def find_spec(fullname, path=None, target=None):
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
-        if spec is None or not spec.has_location or os.path.realpath(spec.origin) not in _load_kernel.files:
-            return None
-        spec.loader = _SourceLoader(fullname, spec.origin)
-        return spec
-
-
-def _is_local(module):
-    file = getattr(module, "__file__", None)
-    return isinstance(file, str) and os.path.realpath(file) in _load_kernel.files
 
 
 def _module_name(path, root):
@@ -107,26 +146,6 @@ def _module_name(path, root):
         if not relative.startswith(".."):
             return os.path.splitext(relative)[0].replace(os.sep, ".")
     return os.path.splitext(os.path.basename(path))[0]
-
-
-def _ast_source(fn, spec):
-    """An ASTSource (of a Gluon kernel, Gluon's own) in the form this Triton's launcher would build it."""
-    if getattr(fn, "is_gluon", bool)():
-        from triton.experimental.gluon._runtime import GluonASTSource as ASTSource
-    else:
-        from triton.compiler.compiler import ASTSource
-
-    index = {name: i for i, name in enumerate(fn.arg_names)}
-    signature = dict(spec["signature"])
-    if list(signature) != list(fn.arg_names):
-        missing = [n for n in fn.arg_names if n not in signature]
-        extra = [n for n in signature if n not in index]
-        raise TypeError(
-            f"the signature does not fit {fn.__name__}: missing {missing or 'none'}, not parameters {extra or 'none'}"
-        )
-    constexprs = {(index[name],): value for name, value in spec["constexprs"]}
-    attrs = {(index[name],): [["tt.divisibility", 16]] for name in spec["divisible_by_16"]}
-    return ASTSource(fn, signature=signature, constexprs=constexprs, attrs=attrs)
 
 
 def _make_ir(src, target, options, backend, context):
@@ -169,7 +188,8 @@ def _capture_ptxas_command(make_cubin, ptx, metadata):
     return [word for word in argv if not (word.endswith((".ptx", ".o")) or word == "-o")]
 
 
-def _codegen(request):
+def codegen(request, loader):
+    """The answer to a request for the stages of a spec: their texts, or the error and where it came."""
     from triton._C.libtriton import ir
     from triton.backends.compiler import GPUTarget
     from triton.compiler.compiler import make_backend
@@ -178,7 +198,7 @@ def _codegen(request):
     answer = {"stages": {}, "stage": "load", "seconds": {}}
     started = time.perf_counter()
     try:
-        fn = _load_kernel(spec["kernel"])
+        fn = loader.load(spec["kernel"])
         target = GPUTarget("cuda", request["capability"], 32)
         answer["stage"] = "options"
         backend = make_backend(target)
@@ -191,7 +211,7 @@ def _codegen(request):
         if unknown:
             raise TypeError(f"this Triton has no launch option {', '.join(unknown)}")
         options = backend.parse_options(launch_options)
-        src = _ast_source(fn, spec)
+        src = loader.source(fn, spec)
         stages = {}
         try:
             backend.add_stages(stages, options, src.language)
@@ -219,13 +239,13 @@ def _codegen(request):
         answer["kernel_name"] = metadata.get("name")
     except Exception as exc:  # whatever a stranger's kernel or this Triton raises becomes the report's message
         answer["error_type"] = type(exc).__name__
-        answer["error"] = _describe(exc)[:MAX_MESSAGE_CHARS]
+        answer["error"] = describe(exc)[:MAX_MESSAGE_CHARS]
         answer["traceback"] = traceback.format_exc()[-MAX_MESSAGE_CHARS:]
     answer["seconds"]["total"] = time.perf_counter() - started
     return answer
 
 
-def _describe(exc):
+def describe(exc):
     """The message of an exception and of its cause, without colour codes: Triton nests the telling one inside."""
     parts = []
     while exc is not None and len(parts) < 4:
@@ -243,7 +263,8 @@ def _end_with_parent(parent):
     os.killpg(0, signal.SIGKILL)
 
 
-def main():
+def main(loader, answer=codegen):
+    """Answer the requests on stdin, one a line, until it ends."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     # Whatever Triton, LLVM or a kernel file prints goes to stderr, which the caller keeps as the log.
     os.dup2(2, 1)
@@ -253,11 +274,11 @@ def main():
 
     # Triton builds a C launcher only when a driver is active; cross-compiling never needs one.
     print(json.dumps({"ready": True, "triton_version": triton.__version__}), file=answers, flush=True)
-    sys.meta_path.insert(0, _LocalFinder)
+    sys.meta_path.insert(0, loader)
     for line in sys.stdin:
         request = json.loads(line)
-        print(json.dumps(_codegen(request)), file=answers, flush=True)
+        print(json.dumps(answer(request, loader)), file=answers, flush=True)
 
 
 if __name__ == "__main__":
-    main()
+    main(KernelLoader())

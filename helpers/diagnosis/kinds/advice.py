@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from helpers.diagnosis.failure import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
 from helpers.diagnosis.words import kernel_of, spec_verbs
-from helpers.hardware import MAX_REGS_PER_THREAD, register_share
+from helpers.hardware import CAP, cap_for
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.ptx.scan import is_trap_stub
 from helpers.inspection.ptxas import PtxasFunction
@@ -174,9 +174,9 @@ def report_lines(log: CrashLog) -> list[str]:
 
 def _share_words(f: PtxasFunction) -> str:
     """For a kernel that spills below 255 registers: the number of threads that leaves exactly so many."""
-    if not f.spill_store_bytes or (f.regs_per_thread or 255) >= MAX_REGS_PER_THREAD:
+    if not f.spill_store_bytes or (f.regs_per_thread or 255) >= CAP:
         return ""
-    warps = next((n for n in (4, 8, 12, 16, 20, 24, 28, 32) if register_share(n) == f.regs_per_thread), None)
+    warps = next((n for n in (4, 8, 12, 16, 20, 24, 28, 32) if cap_for(num_warps=n) == f.regs_per_thread), None)
     return f" (as {32 * warps} threads leave)" if warps else ""
 
 

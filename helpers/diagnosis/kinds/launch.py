@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
 from helpers.diagnosis.words import OWNER, is_cuda_cpp, is_triton, spec_verbs
-from helpers.hardware import register_share
+from helpers.hardware import cap_for
 from helpers.inspection.crash.crash_log import CrashLog
 
 WORDINGS = (
@@ -29,7 +29,7 @@ def _launch(log: CrashLog, failure: Failure) -> Answer:
     ]
     if log.num_warps:
         because.append(
-            f"{log.num_warps} warps leave {register_share(log.num_warps)} registers a thread; the kernel has more"
+            f"{log.num_warps} warps leave {cap_for(num_warps=log.num_warps)} registers a thread; the kernel has more"
         )
     fewer = "fewer warps (num_warps)" if triton else "fewer threads per block"
     cap = (

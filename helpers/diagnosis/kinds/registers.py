@@ -16,7 +16,7 @@ from helpers.diagnosis.words import (
     spec_verbs,
     triton_words,
 )
-from helpers.hardware import MAX_REGS_PER_THREAD, register_share
+from helpers.hardware import CAP, cap_for
 from helpers.inspection.crash.crash_log import CrashLog
 
 # Powers of two are what Triton launches; whole warp groups of four what kernels with warp groups do.
@@ -55,7 +55,7 @@ PTXAS_WORDINGS = (
 
 def warps_that_leave(cap: int, counts: tuple[int, ...] = WARP_COUNTS) -> tuple[int, ...]:
     """The numbers of warps that leave exactly `cap` registers a thread; () for none, and for 255."""
-    return tuple(n for n in counts if register_share(n) == cap) if cap < MAX_REGS_PER_THREAD else ()
+    return tuple(n for n in counts if cap_for(num_warps=n) == cap) if cap < CAP else ()
 
 
 # --- C7600 ------------------------------------------------------------------------------------------------
@@ -70,7 +70,7 @@ def _exhaustion(log: CrashLog, failure: Failure) -> Answer:
         because.append(f"the log says it {failure.seen} times")
     helps: tuple[Suggestion, ...]
     in_vain: tuple[Suggestion, ...]
-    if asked is not None and asked < MAX_REGS_PER_THREAD:
+    if asked is not None and asked < CAP:
         helps, in_vain = (*_raise_cap(log, asked), *_smaller(log)), _IN_VAIN_CAPPED
         to, why = OWNER, "the launch configuration is its own choice; no compiler is at fault"
         if maker(log) and not is_triton(log) and not is_cuda_cpp(log):
@@ -84,18 +84,18 @@ def _exhaustion(log: CrashLog, failure: Failure) -> Answer:
 
 
 def _about_cap(log: CrashLog, asked: int) -> str:
-    if asked >= MAX_REGS_PER_THREAD:
-        return (
-            f"{MAX_REGS_PER_THREAD} is the most an instruction can address: no setting raises it, the kernel wants more"
-        )
+    if asked >= CAP:
+        return f"{CAP} is the most an instruction can address: no setting raises it, the kernel wants more"
     if log.register_cap == asked:
         return f"{asked} is the cap the log itself names (maxnreg or --maxrregcount)"
-    if log.num_warps is not None and register_share(log.num_warps) == asked:
-        n = log.num_warps
-        return f"{asked} is what {n} warps leave: 65,536 registers / ({n} * 32 threads), in steps of 8"
+    if log.num_warps is not None and cap_for(num_warps=log.num_warps) == asked:
+        counted = -(-log.num_warps // 4) * 4  # warps count in fours, see `cap_for`
+        return (
+            f"{asked} is what {log.num_warps} warps leave: 65,536 registers / ({counted} * 32 threads), in steps of 8"
+        )
     if log.num_warps is not None:
         return (
-            f"{log.num_warps} warps would leave {register_share(log.num_warps)} registers a thread, so {asked} is a "
+            f"{log.num_warps} warps would leave {cap_for(num_warps=log.num_warps)} registers a thread, so {asked} is a "
             f"cap set elsewhere ({_cap_setters(log)})"
         )
     warps = warps_that_leave(asked)
@@ -148,7 +148,7 @@ def _raise_cap(log: CrashLog, asked: int) -> tuple[Suggestion, ...]:
         found.append(Suggestion(
             f"{option}{fewer} instead of {n}" if option else f"{fewer} warps instead of {n}",
             f"{n} warps are {n * 32} threads, which leave {asked} registers each; {fewer} warps leave "
-            f"{register_share(fewer)}",
+            f"{cap_for(num_warps=fewer)}",
             remedies.ARITHMETIC,
         ))  # fmt: skip
     if log.register_cap is None and (not warps or asked % 64 == 0):
@@ -211,7 +211,7 @@ def _at_the_limit(log: CrashLog) -> tuple[tuple[Suggestion, ...], tuple[Suggesti
     in_vain = (
         Suggestion(
             "-maxrregcount, a launch bound, or more warps than now: anything that lowers the cap",
-            f"ptxas had all {MAX_REGS_PER_THREAD} that an instruction can address",
+            f"ptxas had all {CAP} that an instruction can address",
             "ptxas's own message",
         ),
     )
@@ -246,8 +246,8 @@ def _cap_too_low(log: CrashLog, failure: Failure) -> Answer:
         because.append(_about_cap(log, asked))
     helps = []
     if needed is not None:
-        room = next((n for n in reversed(_counts(log)) if register_share(n) >= needed), None)
-        words = f" ({room} warps leave {register_share(room)})" if room else ""
+        room = next((n for n in reversed(_counts(log)) if cap_for(num_warps=n) >= needed), None)
+        words = f" ({room} warps leave {cap_for(num_warps=room)})" if room else ""
         raise_words = "raise or drop maxnreg" if triton else f"raise the cap ({_cap_setters(log)})"
         helps.append(Suggestion(
             f"let a thread have {needed} registers or more: {raise_words}, or fewer warps{words}",

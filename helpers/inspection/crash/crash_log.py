@@ -20,7 +20,7 @@ from helpers.inspection.crash.pasted_text import (
     near_any,
     ptx_block,
 )
-from helpers.inspection.crash.ptxas_runs import ABORTED, PtxasRun, ptxas_runs, split_command
+from helpers.inspection.crash.ptxas_runs import ABORTED, MAX_COMMAND, PtxasRun, ptxas_runs, split_command
 from helpers.inspection.crash.speakers import Speaker, find_speakers
 from helpers.inspection.crash.which_triton import (
     DERIVED,
@@ -39,7 +39,6 @@ from helpers.inspection.ptxas import PtxasLog, parse_ptxas_log
 __all__ = ["CrashLog", "parse_crash_log"]
 
 MAX_MESSAGE = 600
-MAX_COMMAND = 4_000
 MAX_SPOKEN_LINES = 50_000
 
 _EXCEPTION = re.compile(

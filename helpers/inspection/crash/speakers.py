@@ -10,7 +10,7 @@ from helpers.inspection.crash.pasted_text import near
 
 __all__ = ["Speaker", "find_speakers"]
 
-MAX_EXCERPT = 120
+MAX_SAID = 120
 
 
 @dataclass(frozen=True)
@@ -223,7 +223,7 @@ def find_speakers(text: str) -> tuple[Speaker, ...]:
     for name, role, words in _evidence():
         said = next(filter(None, (_said(text, word, pattern) for word, pattern in words)), None)
         if said:
-            found.append(Speaker(name, role, said.strip()[:MAX_EXCERPT]))
+            found.append(Speaker(name, role, said.strip()[:MAX_SAID]))
     return tuple(found)
 
 

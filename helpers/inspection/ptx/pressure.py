@@ -16,13 +16,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from helpers.hardware import CAP, cap_for
 from helpers.inspection.ptx.graph import Function, read_functions
-from helpers.inspection.ptx.order import late_order
-from helpers.inspection.ptx.scan import ptx_header
-from helpers.inspection.ptx.values import FREE, Values, read_values
+from helpers.inspection.ptx.late_order import late_order
+from helpers.inspection.ptx.register_values import FREE, Values, read_values
+from helpers.inspection.ptx.scan import SourceLine, ptx_header
 
 __all__ = [
-    "CAP",
     "Held",
     "LineDemand",
     "Peak",
@@ -34,10 +34,6 @@ __all__ = [
     "pressure_profile",
 ]
 
-CAP = 255
-"""Registers a thread can name."""
-REGISTERS_PER_SM = 65_536
-"""32-bit registers of one SM, the same on every arch this project knows."""
 SLOPE, OFFSET = 0.91, 18.5
 UNIFORM_ROOM = 32
 """Uniform values of a kernel with wgmma that find room in the uniform file: fitted, the file has 63 registers."""
@@ -48,8 +44,6 @@ _MAX_LINES_SHOWN = 3
 # Beyond this (blocks x units of values) the text is no kernel; it would take gigabytes of sets.
 _MAX_WORK = 400_000_000
 
-Source = tuple[str, int]
-
 
 @dataclass(frozen=True)
 class ValueGroup:
@@ -59,7 +53,7 @@ class ValueGroup:
     `opcode` is the commonest defining instruction, `line_no` the first of its lines in the PTX.
     """
 
-    lines: tuple[Source, ...]
+    lines: tuple[SourceLine, ...]
     values: int
     registers: float
     opcode: str
@@ -72,7 +66,7 @@ class Peak:
 
     line_no: int
     opcode: str
-    source: Source | None
+    source: SourceLine | None
     registers: int
     tuple_registers: int
     live: tuple[ValueGroup, ...]
@@ -83,15 +77,16 @@ class TupleDemand:
     """An instruction with a wide operand: its width, how many of it are values of their own, and what lives beside it.
 
     `made` = `registers` - `supplied` have to be filled with copies or constants just for it. `beside` are registers
-    that hold other values at that moment; `room` = CAP - `registers` is what the whole file has left for them.
+    that hold other values at that moment; `room` = `cap` - `registers` is what a thread has left for them.
     """
 
     line_no: int
     opcode: str
-    source: Source | None
+    source: SourceLine | None
     registers: int
     supplied: int
     beside: int
+    cap: int = CAP
 
     @property
     def made(self) -> int:
@@ -101,7 +96,7 @@ class TupleDemand:
     @property
     def room(self) -> int:
         """Registers left for everything else while the operand is in place."""
-        return CAP - self.registers
+        return self.cap - self.registers
 
     @property
     def demand(self) -> int:
@@ -113,7 +108,7 @@ class TupleDemand:
 class LineDemand:
     """A source line: highest demand at any of its instructions, that instruction's PTX line, how many there are."""
 
-    source: Source
+    source: SourceLine
     registers: int
     line_no: int
     instructions: int
@@ -145,6 +140,11 @@ class PressureProfile:
         """The highest demand, in registers."""
         return self.peak.registers if self.peak else 0
 
+    @property
+    def cap(self) -> int:
+        """Most registers a thread can have in a CTA of so many threads."""
+        return cap_for(self.threads)
+
 
 @dataclass(frozen=True)
 class Held:
@@ -155,7 +155,7 @@ class Held:
     """
 
     line_no: int
-    source: Source | None
+    source: SourceLine | None
     instructions: int
     registers: float
     entering: float
@@ -174,10 +174,7 @@ def estimate_registers(demand: int, overflow: int, threads: int | None) -> int:
     The second was written down here before the counts of its own, new test set were looked at, and has not been moved
     since (benchmarks/liveness_accuracy.py lists every set and measures them).
     """
-    cap = CAP
-    if threads:
-        cap = min(cap, max(16, REGISTERS_PER_SM // max(threads, 32) // 8 * 8))
-    return min(cap, round(SLOPE * demand + overflow + OFFSET)) if demand else 0
+    return min(cap_for(threads), round(SLOPE * demand + overflow + OFFSET)) if demand else 0
 
 
 def pressure_profile(ptx: str) -> PressureProfile | None:
@@ -370,8 +367,8 @@ class _Liveness:
                 if top is None or found[place] > top[0]:
                     top = (found[place], number, place, order)
                 if any(len(group) >= _WIDE for group in instructions[at].groups):
-                    tuples.append(self._tuple(number, order, place))
-        by_line: dict[Source, list[int]] = {}
+                    tuples.append(self._tuple(number, order, place, cap_for(threads)))
+        by_line: dict[SourceLine, list[int]] = {}
         for at in points:
             if (source := instructions[at].source) is not None and source[1]:
                 by_line.setdefault(source, []).append(at)
@@ -409,7 +406,7 @@ class _Liveness:
             instruction.line_no, instruction.opcode, instruction.source, _registers(halves), made, self.groups(live)
         )
 
-    def _tuple(self, number: int, order: list[int], place: int) -> TupleDemand:
+    def _tuple(self, number: int, order: list[int], place: int, cap: int) -> TupleDemand:
         at = order[place]
         instruction = self.function.instructions[at]
         before, after = self.live_at(number, order, place)
@@ -419,12 +416,12 @@ class _Liveness:
         live = after if set(widest) <= set(instruction.defs) else before
         return TupleDemand(
             instruction.line_no, instruction.opcode, instruction.source, registers,
-            min(registers, _registers(self.weight(units))), _registers(self.weight(live - units)),
+            min(registers, _registers(self.weight(units))), _registers(self.weight(live - units)), cap,
         )  # fmt: skip
 
     def groups(self, live: set[int]) -> tuple[ValueGroup, ...]:
         """The live values that take registers, by the source lines that define them, largest first."""
-        found: dict[tuple[Source, ...], list[int]] = {}
+        found: dict[tuple[SourceLine, ...], list[int]] = {}
         origins = self.values.origins
         instructions = self.function.instructions
         for unit in live:

@@ -10,8 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from helpers.compiler.run_ptxas import run_ptxas, stop_runs
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+from helpers.compiler.run_ptxas import PtxasRun, run_ptxas, stop_runs
 
 LEVELS = ("-O0", "-O1", "-O2", "-O3")
 # Says nothing about the PTX as a program: this ptxas cannot read it, or was not given the time.
@@ -33,6 +32,24 @@ class Verdict:
     registers: int | None = None
     spill_store_bytes: int | None = None
     wall_s: float = 0.0
+
+    @classmethod
+    def of(cls, run: PtxasRun) -> Verdict:
+        """The verdict on a run."""
+        if run.compiled:
+            return cls(
+                run.status, registers=run.regs_per_thread, spill_store_bytes=run.spill_store_bytes, wall_s=run.wall_s
+            )
+        if run.status == "timeout":
+            return cls(run.status, wall_s=run.wall_s)
+        words = ""
+        if run.status == "ptxas_signal":
+            words = str(run.exit_code)
+        elif run.silent:
+            words = "no kernel"
+        elif run.ptxas_code is None and run.fatal:
+            words = re.sub(r"'[^']*'|[0-9]+", "_", run.fatal[0])[:200]
+        return cls(run.status, run.ptxas_code, run.registers_asked, words, wall_s=run.wall_s)
 
     def agrees(self, other: Verdict) -> bool:
         """Whether both compiled, or both failed in the same way."""
@@ -75,23 +92,7 @@ class Check:
 
     def run(self, ptx: str, timeout_s: float) -> Verdict:
         """The verdict on a PTX."""
-        done = run_ptxas(self.program, ptx, gpu_name=self.arch, flags=self.flags, timeout_s=timeout_s)
-        log = parse_ptxas_log(done.log)
-        status = classify_failure(log, done.returncode, timed_out=done.timed_out)
-        if status == "ok":
-            entry = log.entry
-            registers = entry.regs_per_thread if entry else None
-            spills = entry.spill_store_bytes if entry else None
-            return Verdict(status, registers=registers, spill_store_bytes=spills, wall_s=done.wall_s)
-        if status == "timeout":
-            return Verdict(status, wall_s=done.wall_s)
-        code = next((c for c in log.codes if any(c in words for words in log.fatal)), None)
-        words = ""
-        if status == "ptxas_signal":
-            words = str(done.returncode)
-        elif code is None:
-            words = re.sub(r"'[^']*'|[0-9]+", "_", log.fatal[0])[:200] if log.fatal else ""
-        return Verdict(status, code, log.register_count_asked, words, wall_s=done.wall_s)
+        return Verdict.of(run_ptxas(self.program, ptx, gpu_name=self.arch, flags=self.flags, timeout_s=timeout_s))
 
 
 def digest(text: str) -> str:

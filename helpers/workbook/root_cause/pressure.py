@@ -1,8 +1,4 @@
-"""The root cause in pictures and tables: the ladder, the version matrix, pressure beside the source, what is held.
-
-Every plot is a still one, apart in greyscale: what failed is dark and carries a cross, what could not be asked is
-hatched, what spills is shaded by its bytes.
-"""
+"""Where registers are needed: demand along a PTX beside the source, what a branch holds, the same lines after ptxas."""
 
 from __future__ import annotations
 
@@ -14,7 +10,9 @@ from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.disassemble import sass_pressure
 from helpers.compiler.report import Evidence
 from helpers.errors import UserError
-from helpers.inspection.ptx.pressure import CAP, Held, PressureProfile, held_across, pressure_profile
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import Held, PressureProfile, held_across, pressure_profile
+from helpers.inspection.ptx.scan import wide_operands
 from helpers.show.display import remember_words
 from helpers.show.plots import pressure_plot
 from helpers.show.style import LIMIT_COLOUR, claim, status_colour, use_house_style
@@ -25,18 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-_SHADES = "YlOrBr"
-
-
-# --- the ladder -------------------------------------------------------------------------------------------
-
-
-# --- the version matrix -----------------------------------------------------------------------------------
-
-
-# --- pressure beside the source ---------------------------------------------------------------------------
 
 
 def source_text(file: str, line: int) -> str:
@@ -53,7 +39,7 @@ def line_demands(ptx: str, top: int = 12) -> pd.DataFrame:
     profile = _profile(ptx)
     rows = [
         {"file": Path(line.source[0]).name, "line": line.source[1], "source": source_text(*line.source)[:80],
-         "registers": line.registers, "over the cap": max(0, line.registers - CAP), "PTX line": line.line_no}
+         "registers": line.registers, "over the cap": max(0, line.registers - profile.cap), "PTX line": line.line_no}
         for line in profile.lines[:top]
     ]  # fmt: skip
     return pd.DataFrame(rows)
@@ -93,8 +79,8 @@ def plot_pressure(
 ) -> Figure:
     """Demand along the PTX, and below it the `top` source lines of highest demand in the order of the file.
 
-    The cap of 255 registers is a labelled line in both. Lines of the kernel's own file carry their text; what lies
-    above the cap is dark. `marks` are labels and PTX lines to point at.
+    The cap on a thread's registers is a labelled line in both. Lines of the kernel's own file carry their text; what
+    lies above the cap is dark. `marks` are labels and PTX lines to point at.
     """
     import matplotlib.pyplot as plt
 
@@ -109,10 +95,10 @@ def plot_pressure(
     pressure_plot(above, profile, marks=marks)
     above.get_legend().remove()
     above.text(
-        0, CAP, f" the cap: {CAP} registers", va="bottom", fontsize=8.5, color=LIMIT_COLOUR, fontweight="bold",
-        bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
+        0, profile.cap, f" the cap: {profile.cap} registers", va="bottom", fontsize=8.5, color=LIMIT_COLOUR,
+        fontweight="bold", bbox={"facecolor": "white", "alpha": 0.7, "edgecolor": "none", "pad": 1},
     )  # fmt: skip
-    _line_bars(below, lines)
+    _line_bars(below, lines, profile.cap)
     words = subtitle or f"{profile.function}, demand estimated from the PTX, compile-time; nothing was assembled"
     claim(above, title, words)
     remember_words(fig, title, words)  # the claim's own figure is only a part of this one
@@ -120,22 +106,35 @@ def plot_pressure(
     return fig
 
 
-def _line_bars(ax: Axes, lines: Sequence) -> None:
+def _line_bars(ax: Axes, lines: Sequence, cap: int) -> None:
     labels = []
     for y, line in enumerate(lines):
-        ax.barh(y, min(line.registers, CAP), 0.68, color=status_colour("ok"), alpha=0.45)
-        if line.registers > CAP:
-            ax.barh(y, line.registers - CAP, 0.68, left=CAP, color=status_colour("register_exhausted"))
+        ax.barh(y, min(line.registers, cap), 0.68, color=status_colour("ok"), alpha=0.45)
+        if line.registers > cap:
+            ax.barh(y, line.registers - cap, 0.68, left=cap, color=status_colour("register_exhausted"))
         ax.text(line.registers, y, f" {line.registers}", va="center", fontsize=8)
         text = source_text(*line.source)
         name = f"{line.source[1]}" if text else f"{Path(line.source[0]).name}:{line.source[1]}"
         labels.append(f"{text[:62]}  {name}" if text else name)
-    ax.axvline(CAP, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--")
+    ax.axvline(cap, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--")
     ax.set_yticks(range(len(lines)), labels, fontsize=7.5, family="monospace")
     ax.set_ylim(len(lines) - 0.4, -0.7)
-    ax.set_xlim(0, max([CAP, *(line.registers for line in lines)]) * 1.1)
-    ax.text(CAP, -0.75, f"{CAP}", ha="center", va="bottom", fontsize=8.5, fontweight="bold", color=LIMIT_COLOUR)
+    ax.set_xlim(0, max([cap, *(line.registers for line in lines)]) * 1.1)
+    ax.text(cap, -0.75, f"{cap}", ha="center", va="bottom", fontsize=8.5, fontweight="bold", color=LIMIT_COLOUR)
     ax.set_xlabel("registers needed at once: the most at any instruction of the line")
+
+
+def wide_move_marks(ptx: str) -> dict[str, int]:
+    """Marks for `plot_pressure`: each tensor-memory move of 128 registers, `x128 ld, 2121`, and its line of the PTX."""
+    return {
+        f"x128 {move.opcode.split('.')[1]}, {move.line_no}": move.line_no
+        for move in wide_operands(ptx, min_registers=128)
+    }
+
+
+def share_above_cap(profile: PressureProfile) -> float:
+    """The share of a PTX's instructions at which more registers are needed than a thread can have."""
+    return sum(demand > CAP for _, demand in profile.points) / len(profile.points)
 
 
 def demand_table(evidence: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
@@ -192,6 +191,7 @@ def both_sides(evidence: Evidence, top: int = 12) -> pd.DataFrame:
         )  # fmt: skip
     table = pd.DataFrame(rows)
     table["PTX"] = table["PTX"].astype("Int64")
+    table.attrs["cap"] = profile.cap
     return table
 
 
@@ -216,17 +216,31 @@ def plot_both_sides(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
             ax.text(max(row["SASS"], row["PTX"] if known else 0) + 8, y, f"{moved} B spilled", va="center", fontsize=8)
     ax.plot([], [], "s", markerfacecolor="white", color=status_colour("register_exhausted"), label="demand, from PTX")
     ax.plot([], [], "o", color=status_colour("ok"), label="live after ptxas, from SASS")
-    ax.axvline(CAP, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--")
-    ax.text(CAP + 3, len(lines) - 0.45, f"{CAP}, the cap", va="bottom", fontsize=8.5, fontweight="bold",
+    cap = table.attrs.get("cap", CAP)
+    ax.axvline(cap, color=LIMIT_COLOUR, linewidth=1.2, linestyle="--")
+    ax.text(cap + 3, len(lines) - 0.45, f"{cap}, the cap", va="bottom", fontsize=8.5, fontweight="bold",
             color=LIMIT_COLOUR)  # fmt: skip
     names = [
         f"{r['source'][:56]}  {r['line']}" if r["source"] else f"{r['file']}:{r['line']}" for _, r in lines.iterrows()
     ]
     ax.set_yticks(range(len(lines)), names, fontsize=7.5, family="monospace")
     ax.set_ylim(len(lines) - 0.4, -0.8)
-    ax.set_xlim(0, max(CAP, lines["PTX"].fillna(0).max()) * 1.25)
+    ax.set_xlim(0, max(cap, lines["PTX"].fillna(0).max()) * 1.25)
     ax.set_xlabel("registers per thread, most at any instruction of the line")
     ax.legend(loc="lower left", fontsize=8)
     claim(ax, title, subtitle)
     plt.close(fig)
     return fig
+
+
+def sides_findings(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `both_sides` table: the worst line by SASS and by PTX, and how far the demand lies from the live registers.
+
+    `least`, `most` and `median` are shares of the live registers, over the `lines` that both sides know.
+    """
+    gaps = (table["PTX"] / table["SASS"] - 1).dropna()
+    return {
+        "by SASS": table.sort_values("SASS", ascending=False, kind="stable").iloc[0]["line"],
+        "by PTX": table.sort_values("PTX", ascending=False, kind="stable").iloc[0]["line"],
+        "lines": len(gaps), "least": gaps.min(), "most": gaps.max(), "median": gaps.median(),
+    }  # fmt: skip

@@ -17,11 +17,12 @@ from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.errors import UserError
+from helpers.hardware import CAP
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
-from helpers.inspection.ptxas import parse_ptxas_log
 from helpers.recorded import read_rows
-from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
+from helpers.show.style import claim, status_colour, use_house_style
+from helpers.show.verdicts import words_in_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 RECORDED = "tuple_experiment"
 CRASH, OPTION = "the crash's", "with the launch option"
-_REQNTID, _MAXNREG = ".reqntid", f".maxnreg {MAX_REGS_PER_THREAD}"
+_REQNTID, _MAXNREG = ".reqntid", f".maxnreg {CAP}"
 DIES, COMPILES = "dies", "compiles"
 # No prediction: the theory says nothing of one wide load beside a narrow one.
 OPEN = "open"
@@ -74,7 +75,7 @@ EDITS = (
 def choices_of_triton(triton: str) -> tuple[Choice, Choice]:
     """The incident, and the same with the launch option maxnreg=255, on one Triton."""
     crash = replace(INCIDENT_CHOICE, triton=triton)
-    return crash, replace(crash, maxnreg=MAX_REGS_PER_THREAD)
+    return crash, replace(crash, maxnreg=CAP)
 
 
 def tuple_rows(triton: str, ptxas: str | None = None, edits: Sequence[Edit] = EDITS) -> list[dict]:
@@ -86,25 +87,23 @@ def tuple_rows(triton: str, ptxas: str | None = None, edits: Sequence[Edit] = ED
     if missing := next((r for r in reports if not r.ptx_path), None):
         raise ToolchainMissing(missing.message or f"Triton {triton} gave no PTX of {missing.label}")
     release = ptxas or str(reports[0].ptxas_version)
-    program = resolve_ptxas(release)
+    program = resolve_ptxas(release).path
     texts = dict(zip((CRASH, OPTION), (_text(r) for r in reports), strict=True))
 
     def one(edit: Edit) -> dict:
         ptx = edit.apply(texts[edit.ptx])
-        done = run_ptxas(program, ptx, gpu_name=reports[0].arch)
-        log = parse_ptxas_log(done.log)
-        entry = log.entry
+        run = run_ptxas(program, ptx, gpu_name=reports[0].arch)
         widths = {k: max((w for _, kind, w in wide_moves(ptx, 1) if kind == k), default=0) for k in ("ld", "st")}
-        ok = done.cubin is not None and entry is not None
+        died = DIES if run.ptxas_code == "C7600" else "fails in another way"
         return {
             "ptx": edit.ptx,
             "edit": edit.words,
             "widest_load": widths["ld"],
             "widest_store": widths["st"],
             "predicted": edit.predicted,
-            "found": COMPILES if ok else DIES if "C7600" in log.codes else "fails in another way",
-            "spill_store_bytes": entry.spill_store_bytes if ok else None,
-            "ptxas_code": None if ok else next(iter(log.codes), None),
+            "found": COMPILES if run.compiled else died,
+            "spill_store_bytes": run.spill_store_bytes,
+            "ptxas_code": run.ptxas_code,
             "triton": triton,
             "ptxas": release,
         }
@@ -149,6 +148,27 @@ def tuple_counts(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def predictions_kept(table: pd.DataFrame) -> tuple[int, int]:
+    """(predictions that came true, predictions made); edits for which none was made do not count."""
+    made = table[table["predicted"] != OPEN]
+    return int((made["found"] == made["predicted"]).sum()), len(made)
+
+
+def spilled_after(table: pd.DataFrame, edit: str) -> int:
+    """Bytes of spill stores of the PTX after this edit; raises UserError where that did not compile."""
+    found = table.loc[(table["edit"] == edit) & table["spill_store_bytes"].notna(), "spill_store_bytes"]
+    if found.empty:
+        raise UserError(
+            f"nothing compiled after the edit {edit!r}; there are {', '.join(dict.fromkeys(table['edit']))}"
+        )
+    return int(found.iloc[0])
+
+
+def pairs_tried(table: pd.DataFrame) -> tuple[int, list[str]]:
+    """(how many pairs of Triton and ptxas the rows are of, the Tritons)."""
+    return table.groupby(["triton", "ptxas"]).ngroups, list(dict.fromkeys(table["triton"]))
+
+
 def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -> Figure:
     """One row an edit: what came of it (a cross, or bytes of spill stores), beside what was predicted."""
     import matplotlib.pyplot as plt
@@ -161,7 +181,7 @@ def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -
         colour = status_colour("register_exhausted" if died else "spills")
         if died:
             ax.barh(y, most, 0.62, facecolor="none", edgecolor=colour, linestyle=":")
-            words = f"{FAILED_MARK} {row['ptxas_code']}"
+            words = words_in_cell({"status": "register_exhausted", **row})
             ax.text(0.01 * most, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
         else:
             spilled = int(row["spill_store_bytes"])

@@ -12,7 +12,7 @@ from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import INCIDENT_TRITON, Toolchain
 from helpers.errors import UserError
 from helpers.files import ROOT
-from helpers.hardware import MAX_REGS_PER_THREAD
+from helpers.hardware import CAP
 
 MATMUL_KERNEL = KernelRef(str(ROOT / "kernels" / "cliff_matmul.py"), "cliff_matmul_kernel", str(ROOT))
 CLIFF_ARCH = "sm_90a"
@@ -40,8 +40,8 @@ def matmul_spec(
     for name, block in (("block_m", block_m), ("block_n", block_n), ("block_k", block_k)):
         if type(block) is not int or not 16 <= block <= 1024 or block & (block - 1):
             raise UserError(f"{name} {str(block)[:40]} must be a power of two from 16 to 1024")
-    if maxnreg is not None and not 16 <= maxnreg <= MAX_REGS_PER_THREAD:
-        raise UserError(f"maxnreg {maxnreg} must be from 16 to {MAX_REGS_PER_THREAD}")
+    if maxnreg is not None and not 16 <= maxnreg <= CAP:
+        raise UserError(f"maxnreg {maxnreg} must be from 16 to {CAP}")
     pointers = {"a_ptr": _POINTERS[dtype], "b_ptr": _POINTERS[dtype], "c_ptr": "*bf16"}
     blocks = {"BLOCK_M": block_m, "BLOCK_N": block_n, "BLOCK_K": block_k}
     options = {"num_warps": num_warps, "num_stages": num_stages, "maxnreg": maxnreg}

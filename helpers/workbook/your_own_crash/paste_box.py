@@ -10,7 +10,7 @@ import ipywidgets as w
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
-from helpers.inspection.crash.pasted_text import decode_log
+from helpers.files import decode_text
 from helpers.workbook.explorer.frame import OWN_KEYS
 
 # What a notebook's connection takes comfortably; the command line reads longer logs.
@@ -80,7 +80,7 @@ class PasteBox(w.VBox):
                 "line: register-cliff diagnose FILE"
             )
             return
-        self._show(decode_log(data))
+        self._show(decode_text(data))
 
     def _say(self, sentence: str) -> None:
         self.answer.value = f'<div style="padding:4px 8px">{html.escape(sentence)}</div>'
