@@ -232,6 +232,11 @@ def short_evidence(evidence: str) -> str:
     return ""
 
 
+def _bracketed(evidence: str) -> str:
+    short = short_evidence(evidence)
+    return f"[{short}]" if short else ""
+
+
 def _suggestion_lines(diagnosis: Diagnosis, write: _Writer, verbose: bool) -> None:
     for heading, suggestions in (
         ("what helps, in this order", diagnosis.suggestions),
@@ -241,8 +246,8 @@ def _suggestion_lines(diagnosis: Diagnosis, write: _Writer, verbose: bool) -> No
             write.out.extend(["", heading])
         for number, s in enumerate(suggestions, 1):
             write.paragraph(s.edit, "     ", f"  {number}. ")
-            evidence = s.evidence if verbose else short_evidence(s.evidence)
-            write.paragraph(f"{s.why}. [{evidence}]" if evidence else s.why, "     ")
+            evidence = f"[{s.evidence}]" if verbose else _bracketed(s.evidence)
+            write.paragraph(f"{s.why}. {evidence}" if evidence else s.why, "     ")
 
 
 def _incident_lines(match: Match, write: _Writer, verbose: bool) -> None:
@@ -287,7 +292,8 @@ def as_html(diagnosis: Diagnosis) -> str:
     ):
         if suggestions:
             items = "".join(
-                f"<li><b>{say(s.edit)}</b><br>{say(s.why)} <small>[{say(s.evidence)}]</small></li>" for s in suggestions
+                f"<li><b>{say(s.edit)}</b><br>{say(s.why)} <small>{say(_bracketed(s.evidence))}</small></li>"
+                for s in suggestions
             )
             parts.append(f"<b>{heading}</b><ol style='margin:.2em 0'>{items}</ol>")
     if diagnosis.report_to:
@@ -299,12 +305,16 @@ def as_html(diagnosis: Diagnosis) -> str:
         if listed:
             items = "".join(f"<li>{say(item)}</li>" for item in listed)
             parts.append(f"<b>{heading}</b><ul style='margin:.2em 0'>{items}</ul>")
-    if diagnosis.log.facts:
-        items = "".join(
-            f"<li>{say(f.name)} {say(f.value[:120])} ({say(f.how)}): <code>{say(f.text[:160])}</code></li>"
-            for f in diagnosis.log.facts[:MAX_EVIDENCE]
-        )
-        parts.append(f"<details><summary>Evidence: the text each fact came from</summary><ul>{items}</ul></details>")
+    items = [
+        f"<li>{say(f.name)} {say(f.value[:120])} ({say(f.how)}): <code>{say(f.text[:160])}</code></li>"
+        for f in diagnosis.log.facts[:MAX_EVIDENCE]
+    ]
+    items += [
+        f"<li>{say(s.edit)}: {say(s.evidence)}</li>" for s in (*diagnosis.suggestions, *diagnosis.in_vain) if s.evidence
+    ]
+    if items:
+        what = "Evidence: the text each fact came from, and what each claim rests on"
+        parts.append(f"<details><summary>{what}</summary><ul>{''.join(items)}</ul></details>")
     parts += [f"<p style='margin:.4em 0'><i>{say(note)}</i></p>" for note in diagnosis.notes]
     return "".join(parts) + "</div>"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from helpers.inspection.crash.crash_log import CrashLog
 
@@ -114,7 +115,7 @@ class Wording:
     def failure(self, m: re.Match[str], at: int = 0) -> Failure:
         """The failure that a match tells of."""
         parts = {name: value.strip() for name, value in m.groupdict().items() if value is not None}
-        fields = {_NUMBERS[name]: int(value, 0) for name, value in parts.items() if name in _NUMBERS}
+        fields: dict[str, Any] = {_NUMBERS[name]: int(value, 0) for name, value in parts.items() if name in _NUMBERS}
         fields |= {name: parts[name] for name in ("signal", "resource") if name in parts}
         details = {name: value for name, value in parts.items() if name not in _NUMBERS and name not in fields}
         return Failure(self.kind, m[0].strip()[:MAX_MESSAGE], at=at, details=details, **fields)

@@ -107,8 +107,8 @@ def _compared(signature: dict, log: CrashLog, first: Failure) -> Iterator[tuple[
         origin = log.value("ptxas_origin")
         yield "ptxas", origin, origin == signature["ptxas_origin"]
     if "triton" in signature:
-        mine = (log.triton.stated,) if log.triton.stated else log.triton.candidates
-        yield "Triton", mine, bool(set(mine) & set(signature["triton"]))
+        releases = (log.triton.stated,) if log.triton.stated else log.triton.candidates
+        yield "Triton", releases, bool(set(releases) & set(signature["triton"]))
 
 
 def _match(incident: Incident, log: CrashLog, first: Failure) -> Match | None:

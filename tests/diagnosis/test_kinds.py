@@ -527,3 +527,77 @@ def test_ten_thousand_lines_take_less_than_a_second_of_work():
     started = time.process_time()
     assert diagnose(text).kind == "build_failed_elsewhere"
     assert time.process_time() - started < 1.0
+
+
+def test_how_to_go_on_fits_the_language():
+    triton = report("12")
+    assert "register-cliff spec" in triton.go_on[0] and "bisect" in triton.go_on[0] and "how to go on" in triton.text()
+    assert not report("16").go_on and not report("09").go_on
+    cpp = report("05")
+    assert "nvcc -ptx" in " ".join(cpp.go_on) and "register-cliff spec" not in cpp.text()
+    amd = diagnose(
+        "error: ran out of registers during register allocation\n"
+        '  File "/x/triton/backends/amd/compiler.py", line 1, in f\n'
+    )
+    assert amd.kind == "amd_compiler" and not amd.go_on and "Triton for its AMD backend" in amd.report_to
+
+
+def test_an_error_at_run_time_on_amd_is_no_failure_of_its_compiler():
+    assert diagnose("RuntimeError: HIP error: out of memory\nGPU: gfx942\n").kind == "unknown"
+    mlir = diagnose(
+        '  File "/x/triton/backends/amd/compiler.py", line 1, in make_ttgir\nRuntimeError: PassManager::run failed\n'
+    )
+    assert mlir.kind == "frontend_error" and "NVIDIA's only" in words(mlir, "because") and mlir.producer == "amd"
+
+
+def test_a_release_of_triton_is_named_where_the_log_tells_it():
+    said = diagnose("triton 3.6.0\n" + (REPORTS / "12-mlir-verifier.log").read_text())
+    assert "version 3.6.0" in said.report_why and "than 3.6.0" in words(said) and said.facts["triton"] == "3.6.0"
+    assert "name its version" in report("12").report_why
+
+
+def test_verbose_adds_evidence_and_small_print():
+    found = report("06")
+    short, long = (" ".join(text.split()) for text in (found.text(), found.text(verbose=True)))
+    assert "flags:" not in short and "-lineinfo" in long and "reported: the commonest error" in long
+    assert "shows itself" in long and "shows itself" not in short and "--verbose adds" in short
+    assert "[reported]" in short and "evidence" not in short.replace("--verbose adds the evidence", "")
+
+
+def test_several_failures_are_told_and_one_is_explained():
+    names = ("04-out-of-resource-wrapped.log", "05b-nvcc-ptxas-killed.log")
+    text = "".join((REPORTS / name).read_text() for name in names)
+    found = diagnose(text)
+    assert found.kind == "tensor_memory" and [f.kind for f in found.failures] == ["tensor_memory", "ptxas_signal"]
+    assert any("2 different failures" in n and "ptxas signal" in n for n in found.notes)
+    advised = diagnose((REPORTS / "09b-spill-warning-only.log").read_text() + text)
+    assert advised.kind == "tensor_memory" and not any("advice" in n for n in advised.notes)
+
+
+@pytest.mark.parametrize(
+    ("words_of_death", "signal"),
+    [
+        ("`ptxas` failed with error code 139", "11"),
+        ("`ptxas` failed with error code -6", "6"),
+        ("`ptxas` failed with error code -1073741819", None),
+        ("`ptxas` failed with error code 3221225477", None),
+        ("(ptxas received signal 9)", "9"),
+        ("ptxas exited with non-zero error code 9, output:", "9"),
+        ("ptxas exited with non-zero error code 34304, output:", "6"),
+        ("nvcc error   : 'ptxas' died due to signal 7 (Bus error)", "7"),
+        ("clang: error: unable to execute command: Killed\nclang: error: ptxas command failed due to signal", "9"),
+    ],
+)
+def test_the_many_ways_to_say_how_ptxas_died(words_of_death, signal):
+    found = diagnose(words_of_death + "\n")
+    assert found.kind == "ptxas_signal" and found.facts.get("signal") == signal, found.facts
+    if signal is None:
+        assert "access violation (0xC0000005)" in words(found, "because")
+
+
+def test_an_exit_code_beside_ptxas_s_words_adds_nothing():
+    text = "Failed to compile PTX code (ptxas exited with code 255)\nptxas fatal   : Unresolved extern function 'f'\n"
+    found = diagnose(text)
+    assert found.kind == "ptxas_error" and [f.kind for f in found.failures] == ["unresolved_symbol"]
+    silent = diagnose("Failed to compile PTX code (ptxas exited with code 1)\n")
+    assert silent.kind == "ptxas_signal" and "without a word" in words(silent, "because")

@@ -106,9 +106,9 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     if not reasons and stopped is None:
         return
     order = {r.name: i for i, r in enumerate(REASONS)}
-    at, reason, words = min(reasons, key=lambda r: (order[r[1].name], r[0])) if reasons else (stopped or 0, None, "")
+    at, first, words = min(reasons, key=lambda r: (order[r[1].name], r[0])) if reasons else (stopped or 0, None, "")
     message = words or lines[at].strip()[:300]
-    yield Failure("build_failed_elsewhere", message, at=at, details={"reason": reason.name if reason else ""})
+    yield Failure("build_failed_elsewhere", message, at=at, details={"reason": first.name if first else ""})
 
 
 _SPILLS = (

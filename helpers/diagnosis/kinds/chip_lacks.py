@@ -159,7 +159,7 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
     because = [f"{'ptxas' if log.runs else 'Triton' if is_triton(log) else 'the compiler'} says: {failure.message}"]
     if known and not floor:
         because.append(f"{known.what}: {known.has}")
-    elif known:
+    elif known and floor:
         because.append(f"{name} ({known.what}) needs {floor}" + ("" if floor[-1] == "a" else " or higher"))
     because.append(_chip_sentence(chip, floor, known))
     if failure.seen > 1:

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind, Suggestion
 from helpers.diagnosis.words import NVIDIA, is_triton, ptx_verbs
@@ -50,8 +51,9 @@ class Fault:
 @lru_cache(maxsize=1)
 def known_faults() -> tuple[Fault, ...]:
     """The table, in its order."""
-    rows = json.loads(TABLE.read_text())["faults"]
-    return tuple(Fault(**{k: tuple(v) if isinstance(v, list) else v for k, v in row.items()}) for row in rows)
+    rows: list[dict[str, Any]] = json.loads(TABLE.read_text())["faults"]
+    plain: list[dict[str, Any]] = [{k: tuple(v) if isinstance(v, list) else v for k, v in r.items()} for r in rows]
+    return tuple(Fault(**row) for row in plain)
 
 
 def version(text: str) -> tuple[int, ...]:

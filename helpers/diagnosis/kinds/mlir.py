@@ -133,9 +133,10 @@ def _crash(flat: str) -> _Part | None:
         if _COMPILER.search(before[places[-1].start() :] if places else before[-600:]):
             details = {**(_at(places[-1]) if places else {}), "assertion": m["said"]}
             return _Part(0, m.start(), CRASHED, f"assertion `{m['said']}` failed", details)
-    if m := _UNREACHABLE.search(flat):
-        before = re.split(r"[)\]}] |\. ", flat[max(0, m.start() - 120) : m.start()].strip())[-1].strip()
-        return _Part(0, m.start(), CRASHED, m[0], {**_at(m), "before": before if 3 < len(before) < 90 else ""})
+    if (found := _UNREACHABLE.search(flat)) is not None:
+        before = re.split(r"[)\]}] |\. ", flat[max(0, found.start() - 120) : found.start()].strip())[-1].strip()
+        details = {**_at(found), "before": before if 3 < len(before) < 90 else ""}
+        return _Part(0, found.start(), CRASHED, found[0], details)
     return None
 
 
@@ -276,6 +277,8 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
     because = [_who_says(log, failure)]
     because += _places(log, failure)
     because += [f"known: {k.sentence} [{k.evidence}]" for k in _known_of(log, failure)]
+    if log.speaks("AMD's compiler"):
+        because.append("it was compiling for AMD's chips: this project covers NVIDIA's only")
     if case == REFUSED:
         return _refused(log, failure, because)
     if case == NO_WORDS:

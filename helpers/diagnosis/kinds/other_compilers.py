@@ -20,7 +20,7 @@ _OUT_OF_REGISTERS = (
     (re.compile(r"inline assembly requires more registers than available"), "requires more registers"),
     (re.compile(r"couldn't allocate (?:output|input) register for constraint '[^'\n]{1,8}'"), "couldn't allocate"),
 )
-_ANY = re.compile(r"LLVM ERROR: [^\n]{1,200}|error: [^\n]{1,200}")
+_ANY = re.compile(r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}")
 
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
@@ -31,9 +31,10 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
             details = {"amd": "yes" if amd else "", "registers": "yes"}
             yield Failure("amd_compiler", m[0].strip(), at=log.flat.line_of(m.start()), details=details)
             return
-    if amd and not log.runs and (m := _ANY.search(flat)):
-        words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \")", m[0])[0].strip()
-        yield Failure("amd_compiler", words, at=log.flat.line_of(m.start()), details={"amd": "yes"})
+    said = _ANY.search(flat) if amd and not log.runs else None
+    if said:
+        words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \")", said[0])[0].strip()
+        yield Failure("amd_compiler", words, at=log.flat.line_of(said.start()), details={"amd": "yes"})
 
 
 def _amd(log: CrashLog, failure: Failure) -> Answer:

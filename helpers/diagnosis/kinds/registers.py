@@ -68,6 +68,8 @@ def _exhaustion(log: CrashLog, failure: Failure) -> Answer:
         because.append(_about_cap(log, asked))
     if failure.seen > 1:
         because.append(f"the log says it {failure.seen} times")
+    helps: tuple[Suggestion, ...]
+    in_vain: tuple[Suggestion, ...]
     if asked is not None and asked < CAP:
         helps, in_vain = (*_raise_cap(log, asked), *_smaller(log)), _IN_VAIN_CAPPED
         to, why = OWNER, "the launch configuration is its own choice; no compiler is at fault"
