@@ -143,5 +143,41 @@ def _float_bits(text: str, _reader: WheelFacts) -> tuple[str, str]:
     return changed, "bits of floats written as those of doubles" if changed != text else ""
 
 
+def _exponentials(text: str, reader: WheelFacts) -> tuple[str, str]:
+    """`ex2.approx` became one intrinsic for every type; before, each type had one of its own."""
+    if reader.knows("llvm.nvvm.ex2.approx") or "@llvm.nvvm.ex2.approx.f32(" not in text:
+        return text, ""
+    return text.replace("@llvm.nvvm.ex2.approx.f32(", "@llvm.nvvm.ex2.approx.f("), (
+        "intrinsic `ex2.approx.f32` called by its older name, `ex2.approx.f`"
+    )
+
+
+def _as_assembly(text: str, reader: WheelFacts) -> tuple[str, str]:
+    """Intrinsics that an older LLVM lacks, written as the PTX instruction that they stand for."""
+    said = []
+    for word, pattern, instruction in _INSTRUCTIONS:
+        if reader.knows(word) or not pattern.search(text):
+            continue
+        text = "\n".join(line for line in text.split("\n") if not (line.startswith("declare") and pattern.search(line)))
+        text = pattern.sub(instruction, text)
+        said.append(word.removeprefix("llvm.nvvm."))
+    return text, f"intrinsics written as the PTX instructions they stand for: {', '.join(said)}" if said else ""
+
+
+def _stmatrix(found: re.Match) -> str:
+    count, trans = int(found.group(1)), found.group(2) or ""
+    values = ", ".join(f"${i + 1}" for i in range(count))
+    constraints = ",".join(["r"] * (count + 1))
+    words = f"stmatrix.sync.aligned.m8n8.x{count}{trans}.shared.b16 [$0], {{{{{values}}}}};".replace("{{", "{")
+    return f'asm sideeffect "{words.replace("}}", "}")}", "{constraints}"'
+
+
+# (a word that tells whether the reader has it, its name in a call, what is called instead)
+_INSTRUCTIONS = (
+    ("llvm.nvvm.fence.proxy.async.shared_cta", re.compile(r"@llvm\.nvvm\.fence\.proxy\.async\.shared_cta(?=\()"),
+     lambda _found: 'asm sideeffect "fence.proxy.async.shared::cta;", ""'),
+    ("llvm.nvvm.stmatrix.sync.aligned.m8n8.x1.b16",
+     re.compile(r"@llvm\.nvvm\.stmatrix\.sync\.aligned\.m8n8\.x([124])(\.trans)?\.b16\.p3(?=\()"), _stmatrix),
+)  # fmt: skip
 _TTGIR = (_no_locations, _tensor_memory)
-_LLIR = (_attributes, _not_finite, _float_bits)
+_LLIR = (_attributes, _not_finite, _float_bits, _exponentials, _as_assembly)

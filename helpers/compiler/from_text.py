@@ -29,6 +29,7 @@ from helpers.inspection.ptx import scan
 
 TEXT_STAGES = ("ttgir", "llir")
 _PTX_READ = re.compile(r"Unsupported \.version ([\d.]+); current version is '([\d.]+)'")
+_UNKNOWN_INTRINSIC = re.compile(r"\.extern\s+\.func\b[^;{}]{0,200}?\b(llvm\.[\w.]*\w)\s*(?:\(|;)")
 _CANNOT_READ = re.compile(r"failed to parse IR|Parse MLIR file failed")
 
 
@@ -98,7 +99,10 @@ def go_on(
 def _complaint(generated: Generated) -> str:
     """Why the text could not be read; nothing where it was."""
     if not generated.failed:
-        return ""
+        # An intrinsic that LLVM does not know becomes a call to a function of that name, which is nowhere.
+        ptx = Path(generated.path("ptx") or "").read_text()
+        unknown = sorted(set(_UNKNOWN_INTRINSIC.findall(ptx)))
+        return f"this LLVM does not know the intrinsic {', '.join(unknown)}" if unknown else ""
     said = generated.front_end.headline() if generated.front_end else ""
     if generated.stage == "read" or _CANNOT_READ.search(f"{said} {generated.error}"):
         return " ".join((said or generated.error).split())[-300:]
@@ -124,7 +128,8 @@ def ptx_as_generated(ptx: str, *, gpu_name: str, flags: Sequence[str] = DEFAULT_
 def readable_by(generated: Generated, ptxas: Tool, *, timeout_s: float) -> tuple[Generated, tuple[str, ...]]:
     """(the PTX with its `.version` lowered where this ptxas is too old for it, what was changed).
 
-    A ptxas says which version it reads. One that refuses the PTX for what is in it refuses the lowered one as well.
+    A ptxas says which version it reads. Where it then takes the PTX for malformed, the PTX has what only the later
+    version has: it is left as it is.
     """
     try:
         first = assemble(generated, ptxas, timeout_s=timeout_s)
@@ -142,4 +147,6 @@ def readable_by(generated: Generated, ptxas: Tool, *, timeout_s: float) -> tuple
     lowered = ptx_as_generated(text, gpu_name=gpu_name, flags=generated.ptxas_flags)
     keep = {"triton_version", "kernel_name", "num_warps", "smem_bytes", "tmem_columns", "ptxas_program"}
     lowered = replace(lowered, **{name: getattr(generated, name) for name in keep})
+    if assemble(lowered, ptxas, timeout_s=timeout_s).status == "ptxas_error":
+        return generated, ()
     return lowered, (f".version {found.group(1)} lowered to {found.group(2)}",)

@@ -28,12 +28,17 @@ LLVM_SWITCHES = {
 }
 # Words of a text that a release must know to read it.
 TEXT_WORDS = ("colStride", "nocreateundeforpoison")
-_WORDS = (*LLVM_SWITCHES, *TEXT_WORDS)
+INTRINSICS = (
+    "llvm.nvvm.ex2.approx",
+    "llvm.nvvm.fence.proxy.async.shared_cta",
+    "llvm.nvvm.stmatrix.sync.aligned.m8n8.x1.b16",
+)
+_WORDS = (*LLVM_SWITCHES, *TEXT_WORDS, *INTRINSICS)
 
 
 @dataclass(frozen=True)
 class WheelFacts:
-    """Of a Triton release: LLVM's release (`22.0.0git`) and commit, None where the wheel does not say; known `words`."""
+    """Of a Triton release: LLVM's release (`22.0.0git`) and commit, None where the wheel does not say; words known."""
 
     triton: str
     llvm_release: str | None
@@ -47,7 +52,8 @@ class WheelFacts:
     @property
     def llvm(self) -> str:
         """`LLVM 22.0.0git f6ded0be8`, for people."""
-        return f"LLVM {self.llvm_release or '(release not stated)'} {(self.llvm_revision or '(commit not stated)')[:9]}"
+        commit = self.llvm_revision[:9] if self.llvm_revision else "(commit not stated)"
+        return f"LLVM {self.llvm_release or '(release not stated)'} {commit}"
 
 
 def wheel_facts(triton: Tool) -> WheelFacts:

@@ -61,9 +61,11 @@ def go_on(request, _loader):
         module, context = _parsed(request["text"], backend) if begin == "ttgir" else (request["text"], None)
         metadata = {"num_warps": options.num_warps}
         if begin == "llir":
-            from triton._C.libtriton import llvm
+            from triton._C.libtriton import llvm, nvidia
 
             llvm.init_targets()
+            # Up to 3.8 the lowering before sets this switch of LLVM's for the whole process; the PTX depends on it.
+            getattr(nvidia, "set_short_ptr", bool)()
         for name in AFTER[begin]:
             answer["stage"] = name
             module = stages[name](module, metadata)
