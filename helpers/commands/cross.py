@@ -21,7 +21,7 @@ from helpers.commands.line.given import (
     recognise,
     spec_path,
 )
-from helpers.commands.line.grammar import ARGUMENTS, FILE, GIVEN, Values, Verb, one, own_option, shared
+from helpers.commands.line.grammar import ARGUMENTS, FILE, GIVEN, Verb, one, own_option, shared
 from helpers.commands.line.output import check_writable, command_line, show_result, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.kernel_spec import KernelSpec
@@ -43,11 +43,8 @@ _ENDINGS = {".ttgir": "ttgir", ".llir": "llir", ".ll": "llir", ".ptx": "ptx"}
 @click.argument("spec", required=False, type=GIVEN, metavar="[SPEC]", panel=ARGUMENTS,
                 help=f"{GIVEN_SPEC}; or the text of one stage: a TTGIR, an LLIR or a PTX")  # fmt: skip
 @own_option("--grids", "grids_path", type=FILE, metavar="FILE", help="write the three grids to this HTML file")
-@click.option("--triton", "triton", type=Values(str), metavar="VERSION,…", panel="Chip and toolchain", default=None,
-              help="the releases of Triton to cross", show_default="all that are here")  # fmt: skip
-@click.option("--ptxas", "ptxas", type=Values(str), metavar="VERSION,…", panel="Chip and toolchain", default=None,
-              help="for a PTX: the releases of ptxas to try", show_default="all that are here")  # fmt: skip
-@shared("arch", "time_limit", arch=ARCH_DEFAULT)
+@shared("arch", "triton", "ptxas", "time_limit", many=("triton", "ptxas"), arch=ARCH_DEFAULT,
+        triton="(all that are here)", ptxas="(for a PTX all that are here)")  # fmt: skip
 @shared("force", "json", "quiet")
 def cross_command(
     spec: Path | None, grids_path: Path | None, triton: list | None, ptxas: list | None, arch: list | None,

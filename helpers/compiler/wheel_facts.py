@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import mmap
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
 from helpers.compiler import cache
-from helpers.compiler.toolchain import Tool
+from helpers.compiler.toolchain import Tool, installed_tritons, resolve_triton
 from helpers.errors import UserError
 
 EXTENSION = Path("triton") / "_C" / "libtriton.so"
@@ -85,3 +86,40 @@ def _read(path: Path) -> dict:
             "revision": revision and revision.group(1).decode(),
             "words": words,
         }
+
+
+# --- switches of LLVM's ----------------------------------------------------------------------------------------
+
+SWITCH_VARIABLE = "DISABLE_LLVM_OPT"
+
+
+def switch_environment(switches: Sequence[str], triton: Tool) -> tuple[tuple[str, str], ...]:
+    """What a worker's environment needs so that this Triton's LLVM turns these switches on; () for none.
+
+    Raises UserError for a switch that is not among LLVM_SWITCHES and for one that this release does not know: Triton
+    itself would pass over it, or worse, without a word.
+    """
+    if not switches:
+        return ()
+    for name in switches:
+        if name not in LLVM_SWITCHES:
+            raise UserError(f"no switch of LLVM's is called {name[:60]!r} here: choose {', '.join(LLVM_SWITCHES)}")
+    facts = wheel_facts(triton)
+    for name in switches:
+        if not facts.knows(name):
+            knowing = [v for v in installed_tritons() if wheel_facts(resolve_triton(v)).knows(name)]
+            raise UserError(
+                f"the LLVM of Triton {triton.version} ({facts.llvm}) has no switch {name}; of the releases here "
+                f"{', '.join(knowing) or 'none'} {'have' if len(knowing) > 1 else 'has'} it"
+            )
+    return ((SWITCH_VARIABLE, ",".join(sorted(set(switches)))),)
+
+
+def merged(first: tuple[tuple[str, str], ...], more: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """Both environments in one: switches of LLVM's add up, of anything else the later value counts."""
+    both = dict(first)
+    for name, value in more:
+        if name == SWITCH_VARIABLE and name in both:
+            value = ",".join(sorted({*both[name].split(","), *value.split(",")}))
+        both[name] = value
+    return tuple(sorted(both.items()))

@@ -41,7 +41,7 @@ DOES = {TTGIR: "Triton", LLIR: "Triton", PTX: "LLVM", CUBIN: "ptxas"}
 WORK = {TTGIR: "source → TTGIR", LLIR: "TTGIR → LLIR", PTX: "LLIR → PTX", CUBIN: "PTX → cubin"}
 THE_FILE = "the file"
 COMPILES = "compiles"
-Verdict = FailureKey | str
+Outcome = FailureKey | str
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,7 @@ class Crossing:
     unreadable: str = ""
 
     @property
-    def verdict(self) -> Verdict | None:
+    def verdict(self) -> Outcome | None:
         """`compiles`, the key of the failure, or None where the question got no answer."""
         return verdict_of(self.report)
 
@@ -136,7 +136,7 @@ class Crossed:
         return next(m for m in self.members if m.name == name)
 
 
-def verdict_of(report: CompileReport | None) -> Verdict | None:
+def verdict_of(report: CompileReport | None) -> Outcome | None:
     """What two cells are compared by; None for what says nothing of the kernel."""
     if report is None or report.status in NO_VERDICT:
         return None
@@ -168,8 +168,21 @@ def cross(
     run = _Run(what, target, names, timeout_s, progress)
     if isinstance(what, KernelSpec):
         what.content_key()  # an unreadable kernel is said before anything is compiled
-    found = run.of_ptx() if of_ptx else run.of_releases()
+    found = _without_refusals(run.of_ptx() if of_ptx else run.of_releases())
     return replace(found, turns=tuple(turns_of(found)))
+
+
+def _without_refusals(found: Crossed) -> Crossed:
+    """A PTX that no release by itself makes, and that a ptxas takes for malformed, is one that it cannot read."""
+    if any(report.status == "ptxas_error" for report in found.own.values()):
+        return found  # that is the failure which is looked for
+    cells = tuple(
+        replace(cell, report=None, unreadable=f"refused by ptxas: {' '.join(cell.report.message.split())[:200]}")
+        if cell.report is not None and cell.report.status == "ptxas_error"
+        else cell
+        for cell in found.cells
+    )
+    return replace(found, cells=cells)
 
 
 def _at_hand(of_ptx: bool) -> list[str]:

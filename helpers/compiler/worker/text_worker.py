@@ -22,7 +22,7 @@ def _load_beside(name):
     return module
 
 
-worker: Any = _load_beside("worker")
+writer: Any = _load_beside("worker")
 AFTER = {"ttgir": ("llir", "ptx"), "llir": ("ptx",)}
 
 
@@ -42,7 +42,7 @@ def _parsed(text, backend):
     return module, context
 
 
-def go_on(request, _loader):
+def answer_from_text(request, _loader):
     """The answer to a request: `stages` made from the text, or the error and the stage it came in."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler.compiler import make_backend
@@ -72,15 +72,15 @@ def go_on(request, _loader):
             answer["seconds"][name] = time.perf_counter() - started
             answer["stages"][name] = str(module)
         answer["stage"] = "cubin"
-        argv = worker._capture_ptxas_command(stages["cubin"], module, metadata)
+        argv = writer._capture_ptxas_command(stages["cubin"], module, metadata)
         answer["ptxas_program"], answer["ptxas_flags"] = argv[0], argv[1:]
         answer["stage"] = "done"
         answer["kernel_name"] = metadata.get("name")
         del context
     except Exception as exc:  # what this Triton raises over another's text is the answer
         answer["error_type"] = type(exc).__name__
-        answer["error"] = worker.describe(exc)[: worker.MAX_MESSAGE_CHARS]
-        answer["traceback"] = traceback.format_exc()[-worker.MAX_MESSAGE_CHARS :]
+        answer["error"] = writer.describe(exc)[: writer.MAX_MESSAGE_CHARS]
+        answer["traceback"] = traceback.format_exc()[-writer.MAX_MESSAGE_CHARS :]
     answer["seconds"]["total"] = time.perf_counter() - started
     return answer
 
@@ -97,4 +97,4 @@ def _stages(backend, options):
 
 
 if __name__ == "__main__":
-    worker.main(worker.KernelLoader(), go_on)
+    writer.main(writer.KernelLoader(), answer_from_text)
