@@ -14,7 +14,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from helpers.compiler import adjust, cache
+from helpers.compiler import cache
 from helpers.compiler.adjust import adjusted
 from helpers.compiler.assembly import assemble
 from helpers.compiler.codegen import Generated, answer_of, generated_of, kept_answer
@@ -47,9 +47,9 @@ class GoneOn:
 
 @lru_cache(maxsize=1)
 def _read_by() -> str:
-    """sha256 over the code that turns a text into what is cached."""
+    """sha256 over the code that turns an adjusted text into what is cached."""
     digest = hashlib.sha256()
-    for file in (WORKER_SCRIPT, TEXT_SCRIPT, Path(scan.__file__), Path(mlir.__file__), Path(adjust.__file__)):
+    for file in (WORKER_SCRIPT, TEXT_SCRIPT, Path(scan.__file__), Path(mlir.__file__)):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
