@@ -31,8 +31,8 @@ def note_text() -> str:
             "# C7600 with packed pairs of floats on sm_100: what decides it",
             "",
             "A proposal for triton-lang/triton issue 8488. It was not posted. All of it was measured by compiling,"
-            " without a GPU; the kernel is the extend kernel of this repository at head dim 256, fp8 cache, window 1024,"
-            " tile 128x64, 8 warps.",
+            " without a GPU; the kernel is the extend kernel of this repository at head dim 256, fp8 cache, window"
+            " 1024, tile 128x64, 8 warps.",
             "",
             "## What happens",
             "",
