@@ -20,6 +20,7 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -29,6 +30,9 @@ from helpers.compiler.toolchain import resolve_triton, toolchains_root
 from helpers.errors import UserError
 from helpers.files import CACHE_ENV, write_text_atomically
 from helpers.recorded import rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AXES = {
     "head_dim": [64, 128, 256],
@@ -46,6 +50,36 @@ DEFAULT_OUT = Path(__file__).resolve().parents[1] / "data" / "dask_scaling.csv"
 def requests_to_compile(count: int, triton: str) -> list[CompileRequest]:
     """The first `count` requests of the matrix, for sm_100a."""
     return [choice.request() for choice in product(AXES, Choice(triton=triton))][:count]
+
+
+def scaling_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a number of workers: runs, median seconds for the matrix, and how many times faster than one worker.
+
+    `speedup` compares each run with the one-worker run just before it, on the machine as busy as it then was (`load`,
+    the highest before any of the runs), and takes the median. Raises UserError without a one-worker run.
+    """
+    import pandas as pd
+
+    alone, faster = None, []
+    for row in table.to_dict("records"):
+        if row["workers"] == 1:
+            alone = row
+        faster.append(alone["wall_s"] / row["wall_s"] if alone and alone["specs"] == row["specs"] else None)
+    if alone is None:
+        raise UserError("these rows hold no run of one worker to compare with: python benchmarks/dask_scaling.py")
+    runs = table.assign(speedup=faster).groupby("workers")
+    return pd.DataFrame(
+        {
+            "runs": runs.size(),
+            "specs": runs["specs"].median(),
+            "wall_s": runs["wall_s"].median(),
+            "speedup": runs["speedup"].median(),
+            "lowest": runs["speedup"].min(),
+            "highest": runs["speedup"].max(),
+            "load": runs["load_before"].max(),
+            "cores": runs["cores"].max(),
+        }
+    ).reset_index()
 
 
 def measure(requests: list[CompileRequest], workers: int) -> dict:

@@ -42,11 +42,7 @@ COLUMNS = ("log", "kind", "form", "answered", "result", "why")
 
 # A kind's name in `diagnose`, where it differs from its name in labels.json.
 KIND_NAMES: dict[str, str] = {}
-# Kinds in which the compiler did not fail. `slow_compile` and `unknown` leave it open.
-NOT_FATAL = {"no_failure", "advice_only", "candidate_dropped"}
-OPEN = {"unknown", "slow_compile"}
 _SENTENCE_END = re.compile(r"(?<=[.;:!?])\s+|\s+-\s+|\s+[0-9]+\.\s+")
-_ARCH = re.compile(r"sm_[0-9]{2,3}[af]?|gfx[0-9a-f]{3,5}", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -68,15 +64,12 @@ class Answer:
 
 
 def answer_of(diagnosis: object) -> Answer:
-    """A Diagnosis as an `Answer`; its `failed`, `producer` and `facts` (a mapping) are taken where it has them."""
-    kind = KIND_NAMES.get(diagnosis.kind, diagnosis.kind)
-    failed = getattr(diagnosis, "failed", None if kind in OPEN else kind not in NOT_FATAL)
-    facts = _facts(diagnosis)
+    """A Diagnosis as an `Answer`."""
     return Answer(
-        kind=kind,
-        failed=failed if isinstance(failed, bool) else None,
-        producer=getattr(diagnosis, "producer", None),
-        facts={name: value for name, value in facts.items() if value not in (None, "")},
+        kind=KIND_NAMES.get(diagnosis.kind, diagnosis.kind),
+        failed=diagnosis.failed,
+        producer=diagnosis.producer,
+        facts={name: value for name, value in diagnosis.facts.items() if value not in (None, "")},
         text=diagnosis.text(),
         advice=tuple(s.edit for s in diagnosis.suggestions),
         in_vain=tuple(words for s in diagnosis.in_vain for words in (s.edit, s.why)),
@@ -84,39 +77,10 @@ def answer_of(diagnosis: object) -> Answer:
     )
 
 
-def _facts(diagnosis: object) -> dict[str, str | int | None]:
-    log = diagnosis.log
-    first = log.first
-    arch = _ARCH.fullmatch(log.arch or "")
-    facts: dict[str, str | int | None] = {
-        "arch": arch[0] if arch else None,
-        "triton": log.triton.stated,
-        # Only a version that the log names: one that follows from a bundled ptxas is a conclusion.
-        "ptxas": next((f.value for f in log.facts if (f.name, f.how) == ("ptxas_version", "stated")), None),
-        "kernel": log.kernel_name,
-        "num_warps": log.num_warps,
-    }
-    spilled = [f.spill_store_bytes for f in log.compiled.functions if f.spill_store_bytes is not None]
-    facts["spill_store_bytes"] = spilled[0] if spilled else None
-    if first is not None:
-        facts["registers_asked"] = first.register_count_asked
-        facts["registers_needed"] = first.register_count_needed
-        facts["line"] = first.ptx_line
-        part = {"shared memory": "smem", "tensor memory": "tmem", "threads": "threads"}.get(first.resource or "")
-        if part:
-            facts[f"{part}_needed"], facts[f"{part}_limit"] = first.required, first.limit
-    given = getattr(diagnosis, "facts", None)
-    if isinstance(given, Mapping):
-        facts.update(given)
-    return facts
-
-
 def diagnose(text: str) -> Answer:
     """This checkout's answer to a log."""
-    try:
-        from helpers.diagnosis.diagnose import diagnose as real
-    except ImportError:
-        from helpers.reporting.diagnose import diagnose as real
+    from helpers.diagnosis.diagnose import diagnose as real
+
     return answer_of(real(text))
 
 

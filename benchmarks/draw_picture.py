@@ -24,8 +24,8 @@ from helpers.show.plots import plot_registers
 from helpers.workbook.evidence import compile_choices
 
 NAMES = (
-    "sliding, fp8, Hopper tile", "sliding, bf16 KV", "sliding, fp8, no window",
-    "sliding, fp8, branch tile", "global, fp8, Hopper tile (suspect)", "global, fp8, branch tile",
+    "sliding, fp8, hopper tile", "sliding, bf16 KV", "sliding, fp8, no window",
+    "sliding, fp8, merged row", "global, fp8, hopper tile (suspect)", "global, fp8, merged row",
 )  # fmt: skip
 
 

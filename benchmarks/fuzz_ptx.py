@@ -196,7 +196,7 @@ def edit_it(text: str) -> None:
     again = ptx_edit.read_program(plain)
     for _name, make in ptx_sweeps.sweeps(0)[:6]:
         for change in make(again)[:8]:
-            changed = ptx_sweeps.apply_change(again, change)
+            changed = ptx_sweeps.apply_removal(again, change)
             if changed is not None:
                 ptx_edit.render(changed)
 

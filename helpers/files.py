@@ -86,6 +86,8 @@ def discard_folder(folder: Path) -> None:
 
 
 STDIN = Path("-")
+# What is read of a spec, a PTX or a log at most. The largest PTX of Triton seen here has half a megabyte.
+MAX_TEXT_BYTES = 64_000_000
 _CHUNK = 1 << 20
 # Where both ends are wanted, what lies between is read and dropped; this many times the limit, then it has no end.
 _MOST_PASSED_OVER = 50

@@ -78,8 +78,39 @@ ARCHS: dict[str, GpuArch] = {
 }
 
 
+# Products by the arch they are of, as people and nvidia-smi write them ("NVIDIA H100 80GB HBM3", "RTX 5090 Laptop").
+# Sources: NVIDIA's list of CUDA GPUs and compute capabilities (developer.nvidia.com/cuda-gpus); H800, H20, A800 and L20
+# are the same chips with other limits. "RTX 6000" alone is a Turing card (7.5): it needs the word Ada, or PRO.
+_PRODUCTS: dict[str, str] = {
+    "sm_80": r"A100|A800|A30",
+    "sm_86": r"A10G?|A16|A2|A40|RTX A\d000|RTX 30[5-9]0",
+    "sm_89": r"L4|L20|L40S?|RTX 40[5-9]0|RTX \d000 ADA",
+    "sm_90a": r"H100|H200|H800|H20|GH200",
+    "sm_100a": r"B100|B200|GB200",
+    "sm_103a": r"B300|GB300",
+    "sm_120a": r"RTX 50[5-9]0|RTX PRO [2456][05]00",
+    "sm_121a": r"GB10|DGX SPARK",
+}
+_MAKER = re.compile(r"^(?:NVIDIA |GEFORCE |TESLA )+")
+# What may follow a product's name and changes nothing of the arch: memory, form factor, edition.
+_EDITION = (
+    r"(?: (?:TI|SUPER|D|PCIE|SXM\d?|NVL\d*|HBM\d?E?|\d+ ?GB|LAPTOP|GPU|MAX Q|BLACKWELL|SERVER|WORKSTATION|EDITION"
+    r"|GENERATION))*"
+)
+
+
+def _arch_of_product(text: str) -> str | None:
+    """The arch of a product such as `B200`, `RTX 5090` or `NVIDIA A100-SXM4-80GB`; None for a name not known here."""
+    words = _MAKER.sub("", re.sub(r"[\s_-]+", " ", text[:80]).strip().upper())
+    words = re.sub(r"^RTX ?(?=\d)", "RTX ", words)
+    for arch, products in _PRODUCTS.items():
+        if re.fullmatch(f"(?:{products}){_EDITION}", words):
+            return arch
+    return None
+
+
 def get_arch(name: str | int | GpuArch) -> GpuArch:
-    """The architecture called `sm_100a`, `sm_100`, `100`, `10.0` or 100; raises UserError for any other."""
+    """The architecture called `sm_100a`, `sm_100`, `100`, `10.0`, 100 or, by a product, `B200`; raises UserError."""
     if isinstance(name, GpuArch):
         return name
     text = str(name).strip()
@@ -87,7 +118,9 @@ def get_arch(name: str | int | GpuArch) -> GpuArch:
         for arch in ARCHS.values():
             if "".join(found.groups()) == str(arch.capability):
                 return arch
-    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}")
+    if product := _arch_of_product(text):
+        return ARCHS[product]
+    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}, or name a product (B200, RTX 5090)")
 
 
 POWERS = (1, 2, 4, 8, 16, 32)
@@ -101,3 +134,67 @@ def warps_of_cap(cap: int) -> tuple[int, ...]:
 def archs_of_limit(limit_bytes: int) -> tuple[GpuArch, ...]:
     """The architectures whose largest shared memory per CTA is exactly that."""
     return tuple(a for a in ARCHS.values() if a.smem_per_block_max_bytes == limit_bytes)
+
+
+# --- every chip a log can name ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class KnownChip:
+    """A chip that ptxas knows or knew, whether or not this project compiles for it.
+
+    `first_cuda` is the release whose ptxas first took the name, `last_cuda` the last that does (None: still does).
+    Sizes in bytes; `smem_per_block_max_bytes` needs the opt-in above 48 KiB of dynamic shared memory.
+    """
+
+    name: str
+    capability: int
+    generation: str
+    product: str
+    smem_per_block_max_bytes: int
+    max_warps_per_sm: int
+    first_cuda: str
+    last_cuda: str | None = None
+    regs_per_block: int = 65536
+    regs_per_sm: int = 65536
+
+
+# Sources: CUDA C++ Programming Guide, technical specifications per compute capability; CUDA release notes (12.8, 12.9
+# and 13.0 for what came and went: 13.0 dropped everything before sm_75 and calls sm_101 sm_110).
+_LAST_BEFORE_TURING = "12.9"
+CHIPS: dict[int, KnownChip] = {
+    c.capability: c
+    for c in (
+        KnownChip("sm_50", 50, "Maxwell", "GTX 750, Quadro K", _kib(48), 64, "6.0", _LAST_BEFORE_TURING),
+        KnownChip("sm_52", 52, "Maxwell", "GTX 900, Tesla M40", _kib(48), 64, "6.5", _LAST_BEFORE_TURING),
+        KnownChip("sm_53", 53, "Maxwell", "Jetson TX1", _kib(48), 64, "7.0", _LAST_BEFORE_TURING, 32768),
+        KnownChip("sm_60", 60, "Pascal", "Tesla P100", _kib(48), 64, "8.0", _LAST_BEFORE_TURING),
+        KnownChip("sm_61", 61, "Pascal", "GTX 10, Tesla P40", _kib(48), 64, "8.0", _LAST_BEFORE_TURING),
+        KnownChip("sm_62", 62, "Pascal", "Jetson TX2", _kib(48), 64, "8.0", _LAST_BEFORE_TURING, 32768),
+        KnownChip("sm_70", 70, "Volta", "Tesla V100", _kib(96), 64, "9.0", _LAST_BEFORE_TURING),
+        KnownChip("sm_72", 72, "Volta", "Jetson Xavier", _kib(96), 64, "9.2", _LAST_BEFORE_TURING),
+        KnownChip("sm_75", 75, "Turing", "Tesla T4, RTX 20, GTX 16", _kib(64), 32, "10.0"),
+        KnownChip("sm_80", 80, "Ampere", "A100, A30", _kib(163), 64, "11.0"),
+        KnownChip("sm_86", 86, "Ampere", "RTX 30, A10, A40", _kib(99), 48, "11.1"),
+        KnownChip("sm_87", 87, "Ampere", "Jetson Orin", _kib(163), 48, "11.4"),
+        KnownChip("sm_89", 89, "Ada", "RTX 40, L4, L40S", _kib(99), 48, "11.8"),
+        KnownChip("sm_90", 90, "Hopper", "H100, H200, GH200", _kib(227), 64, "11.8"),
+        KnownChip("sm_100", 100, "Blackwell", "B200, GB200", _kib(227), 64, "12.8"),
+        KnownChip("sm_101", 101, "Blackwell", "Thor (called sm_110 from CUDA 13.0 on)", _kib(227), 48, "12.8", "12.9"),
+        KnownChip("sm_103", 103, "Blackwell", "B300, GB300", _kib(227), 64, "12.9"),
+        KnownChip("sm_110", 110, "Blackwell", "Thor", _kib(227), 48, "13.0"),
+        KnownChip("sm_120", 120, "Blackwell", "RTX 50, RTX PRO 6000 Blackwell", _kib(99), 48, "12.8"),
+        KnownChip("sm_121", 121, "Blackwell", "DGX Spark (GB10)", _kib(99), 48, "12.9"),
+    )
+}
+
+
+def known_chip(name: str) -> KnownChip | None:
+    """The chip called `sm_75`, `sm_90a` or `compute_120`; None for a name that is in no table."""
+    found = re.fullmatch(r"(?:sm|compute)_([0-9]{2,3})[af]?", name)
+    return CHIPS.get(int(found[1])) if found else None
+
+
+def chips_of_limit(limit_bytes: int) -> tuple[KnownChip, ...]:
+    """The chips whose largest shared memory per block is exactly that; one entry where a chip has two names."""
+    return tuple(c for c in CHIPS.values() if c.smem_per_block_max_bytes == limit_bytes and c.capability != 101)

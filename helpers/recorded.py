@@ -34,6 +34,11 @@ def read_rows(name: str) -> pd.DataFrame:
     import pandas as pd
 
     name = name.removesuffix(".csv")
+    if not DATA.is_dir():
+        raise UserError(
+            f"the recorded rows (data/) are not beside {ROOT / 'helpers'}: take them from a checkout of the project, "
+            "or install a wheel that was built from one"
+        )
     path = DATA / f"{name}.csv"
     if not name.replace("_", "").isalnum() or not path.is_file():
         there = ", ".join(sorted(p.stem for p in DATA.glob("*.csv"))) or "nothing"

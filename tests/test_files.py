@@ -68,6 +68,11 @@ def test_what_cannot_be_read_is_one_sentence_with_the_hint(what, tmp_path):
         with pytest.raises(UserError) as refusal:
             read_bounded(path, 1_000, "the PTX", both_ends=both_ends, hint="name another")
         assert "the PTX" in str(refusal.value) and str(refusal.value).endswith("; name another")
+        assert (
+            what not in ("folder", "device")
+            or "is a folder" in str(refusal.value)
+            or "no ordinary" in str(refusal.value)
+        )
 
 
 def test_both_ends_are_kept_and_the_middle_is_counted(tmp_path):

@@ -33,8 +33,13 @@ def test_an_arch_is_its_own_answer():
         "sm_100b",
         "sm_sm_100a",
         "1.0.0",
+        "V100",
+        "RTX 6000",
+        "RTX 2080",
+        "H1000",
+        "B200 B200",
+        "GPU",
         "100aa",
-        "b200",
         "-100",
         "x" * 10_000,
         None,
@@ -46,6 +51,24 @@ def test_anything_else_is_refused_with_the_list(spelling):
     with pytest.raises(UserError) as refusal:
         get_arch(spelling)
     assert "sm_121a" in str(refusal.value) and len(str(refusal.value)) < 300
+
+
+PRODUCTS = {
+    "sm_80": ["A100", "a100", "NVIDIA A100-SXM4-80GB", "A100 80GB PCIe", "A30"],
+    "sm_86": ["A10", "A10G", "A40", "RTX 3090", "NVIDIA GeForce RTX 3090 Ti", "NVIDIA RTX A6000"],
+    "sm_89": ["L4", "L40S", "RTX 4090", "rtx4090", "NVIDIA RTX 6000 Ada Generation"],
+    "sm_90a": ["H100", "H200", "GH200", "NVIDIA H100 80GB HBM3", "NVIDIA H100 NVL", "NVIDIA GH200 480GB", "H20"],
+    "sm_100a": ["B200", "b200", "GB200", "NVIDIA B200"],
+    "sm_103a": ["B300", "GB300"],
+    "sm_120a": ["RTX 5090", "RTX-5090", "rtx_5090", "NVIDIA GeForce RTX 5070 Ti", "RTX 5090 Laptop GPU",
+                "NVIDIA RTX PRO 6000 Blackwell Workstation Edition"],
+    "sm_121a": ["GB10", "DGX Spark"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("arch", "product"), [(a, p) for a, all_of in PRODUCTS.items() for p in all_of])
+def test_a_product_is_taken_for_its_arch(arch, product):
+    assert get_arch(product) is ARCHS[arch]
 
 
 def test_eight_archs_with_plausible_limits():

@@ -15,6 +15,8 @@ from helpers.errors import UserError
 from helpers.hardware import get_arch
 
 MAX_MATRIX = 20_000
+# What a field is called on the command line, where it is not called what it is here.
+_FLAGS = {"num_q_heads": "heads", "num_kv_heads": "kv-heads", "timeout_s": "time-limit"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,9 +92,7 @@ class Choice:
             value = getattr(self, name)
             if value == default and name not in ("arch", "head_dim", "kv_dtype", "window", "tile", "triton"):
                 continue
-            flag = {"num_q_heads": "heads", "num_kv_heads": "kv-heads", "timeout_s": "timeout"}.get(name, name).replace(
-                "_", "-"
-            )
+            flag = _FLAGS.get(name, name).replace("_", "-")
             if name == "ptxas_flags":
                 words += [f"--ptxas-flag={word}" for word in value]
             elif name == "causal":

@@ -12,6 +12,7 @@ from helpers.bundle.repro import safe_flags
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.report import CompileReport
+from helpers.compiler.run_ptxas import DEFAULT_FLAGS
 from helpers.compiler.toolchain import (
     BUNDLED,
     INCIDENT_TRITON,
@@ -27,12 +28,10 @@ from helpers.compiler.toolchain import (
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
-from helpers.files import STDIN, read_text_bounded
+from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
 from helpers.hardware import get_arch
 from helpers.inspection.ptx.scan import ptx_header
 
-MAX_SOURCE_BYTES = 64_000_000
-DEFAULT_FLAGS = ("-lineinfo", "-v")
 _COMMENTS = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
 _COMPLAINT = re.compile(r"^ptxas[^\n]{0,300}(?:fatal|error) *:|^Traceback ", re.MULTILINE)
 _GPU_NAME = re.compile(r"sm_[0-9]{2,3}[a-z]?")
@@ -89,7 +88,7 @@ def read_material(
     if isinstance(source, str) and "\n" in source:
         text, name = source, "the text"
     elif isinstance(source, (str, Path)):
-        text = read_text_bounded(source, MAX_SOURCE_BYTES, "the source", hint="give a spec, a PTX or a log")
+        text = read_text_bounded(source, MAX_TEXT_BYTES, "the source", hint="give a spec, a PTX or a log")
         name = "stdin" if Path(source) == STDIN else str(source)
     elif not isinstance(source, KernelSpec):
         raise UserError(f"cannot report {type(source).__name__}: give a spec, a PTX or a log, as a file or a text")

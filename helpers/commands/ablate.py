@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+import rich_click as click
 
 from helpers.attention.ladder import ladder_of
-from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
+from helpers.commands.line.common import choice_options, request_of, spec_argument
+from helpers.commands.line.grammar import Verb, own_option, shared
+from helpers.commands.line.output import same_again, show_result
+from helpers.commands.line.progress import progress
 from helpers.compiler.compile import CompileRequest
-from helpers.search.ablate import ablate_request
+from helpers.search.ablate import Limits, ablate_request
 from helpers.show.display import text_columns
 
 
@@ -36,6 +39,8 @@ def format_ablation(result: dict) -> str:
         held = f", holding {', '.join(search['held'])}" if search["held"] else ""
         lines.append(f"smallest change for {search['goal']!r}{held}: {_search_words(search)}")
         lines += [f"  {s['change']}: {s['verdict']}, {_path_words(s)}" for s in search["sets"]]
+    if result["untried"]:
+        lines += ["", f"not tried, because the budget was spent: {', '.join(result['untried'])}"]
     lines += ["", f"{result['compiles']} compiles (cached ones included), {result['seconds']} s"]
     return "\n".join(lines)
 
@@ -53,17 +58,31 @@ def _search_words(search: dict) -> str:
     return f"{size} change{'s' if size > 1 else ''}, {len(search['sets'])} of {search['tried']} sets tried{rest}"
 
 
-@click.command("ablate", cls=Verb)
+@click.command(
+    "ablate", cls=Verb, examples=("register-cliff ablate spec.json --arch B200 --budget 120",
+                                  "register-cliff ablate --hold tile,launch"),
+)  # fmt: skip
 @spec_argument
+@own_option("--hold", metavar="NAME,…", help="changes, or groups of them, that the search may not use",
+            default="(tile, launch and problem)")  # fmt: skip
+@shared("budget", budget=600)
 @choice_options(many=False)
-@click.option("--hold", metavar="NAME,…", help="changes the search may not use (default: tile, launch and problem)")
-@click.option("--json", "as_json", is_flag=True, help="print `rungs`, `necessary` and the sets found as JSON")
-def ablate_command(spec: Path | None, hold: str | None, as_json: bool, **options) -> None:
+@shared("json", "quiet")
+def ablate_command(spec: Path | None, hold: str | None, budget_s: float, as_json: bool, quiet: bool, **options) -> None:
     """Take one ingredient away at a time from a failing or spilling configuration; find what is necessary.
 
     SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process): constexprs, launch options and
     ptxas levels are what is changed. Without it, the options spell out a configuration of the extend kernel.
     """
     held = None if hold is None else [name.strip() for name in hold.split(",") if name.strip()]
-    result = ablate_command_result(request_of(spec, options), hold=held)
-    show_result(result, as_json, format_ablation)
+    request = request_of(spec, options)
+    with progress("compiling") as bar:
+        result = ablate_command_result(request, hold=held, limits=Limits(max_seconds=budget_s), progress=bar.counted)
+    show_result(result, as_json, format_ablation, next_step(result))
+
+
+def next_step(result: dict) -> str | None:
+    """The command to go on with after an ablation; None where nothing was wrong."""
+    if result["baseline"]["status"] == "ok":
+        return None
+    return f"{same_again('bisect')} finds the release that brought it"

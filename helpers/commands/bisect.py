@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
+from helpers.commands.line.common import choice_options, request_of, spec_argument
+from helpers.commands.line.grammar import Verb, own_option, shared
+from helpers.commands.line.output import same_again, show_result
 from helpers.compiler.compile import CompileRequest
 from helpers.search.bisect import Bisection, bisect_kernel
 from helpers.show.display import text_columns
@@ -48,19 +50,21 @@ def format_bisection(result: dict) -> str:
     return "\n".join([f"{result['label']}, {result['arch']}", *text_columns(rows), "", result["sentence"]])
 
 
-@click.command("bisect", cls=Verb)
+@click.command(
+    "bisect", cls=Verb, examples=("register-cliff bisect spec.json --arch B200 --install",
+                                  "register-cliff bisect --axis ptxas"),
+)  # fmt: skip
 @spec_argument
+@own_option("--axis", type=click.Choice(["triton", "ptxas"]), default="triton", help="which releases to go through")
+@own_option("--install", is_flag=True, help="fetch the releases that the search needs")
 @choice_options(many=False)
-@click.option("--axis", type=click.Choice(["triton", "ptxas"]), default="triton", show_default=True)
-@click.option("--install", is_flag=True, help="fetch the versions that the search needs")
-@click.option("--json", "as_json", is_flag=True, help="print as JSON")
-def bisect_command(spec: Path | None, axis: str, install: bool, as_json: bool, **options) -> None:
+@shared("json", "quiet")
+def bisect_command(spec: Path | None, axis: str, install: bool, as_json: bool, quiet: bool, **options) -> None:
     """Find the first Triton (or ptxas) on which a configuration compiles, or stops to, with the fewest installs.
 
     SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process); without it, the options spell out
     a configuration of the extend kernel.
     """
-    from helpers.commands.bisect import bisect_command_result, format_bisection
-
     result = bisect_command_result(request_of(spec, options), axis=axis, install=install)
-    show_result(result, as_json, format_bisection)
+    changed = result["first"] is not None
+    show_result(result, as_json, format_bisection, f"{same_again('report')} packs it for an issue" if changed else None)

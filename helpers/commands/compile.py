@@ -4,31 +4,48 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, choice_options, echo_json, request_of, spec_argument
+from helpers.commands.line.common import WORTH_TRYING, choice_options, request_of, spec_argument
+from helpers.commands.line.grammar import Verb, shared
+from helpers.commands.line.output import command_line, echo_json, same_again, say
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.errors import UserError
 from helpers.hardware import CAP
 
 
-@click.command("compile", cls=Verb)
+@click.command(
+    "compile", cls=Verb, examples=("register-cliff compile specs/NAME.json --arch B200",
+                                   "register-cliff compile --head-dim 256 --window 1024 --tile 64x64"),
+)  # fmt: skip
 @spec_argument
 @choice_options(many=False)
-@click.option("--json", "as_json", is_flag=True, help="print the whole CompileReport as JSON")
-def compile_command(spec: Path | None, as_json: bool, **options) -> None:
-    """Compile one configuration of the extend kernel and print its CompileReport. Defaults: the incident.
+@shared("json", "quiet")
+def compile_command(spec: Path | None, as_json: bool, quiet: bool, **options) -> None:
+    """Compile a spec, or one configuration of the extend kernel, and print its CompileReport.
 
-    SPEC is a KernelSpec in JSON, of any kernel, as `spec` and `capture` write them; its file runs in a worker process.
+    Without SPEC the options spell out a configuration of the extend kernel; their defaults are the incident, and a
+    reproduced crash is exit code 0. SPEC may be of any kernel: its file runs in a worker process.
     """
     report = compile_request(request_of(spec, options))
     if as_json:
         echo_json(report.to_dict())
     elif report.status != "toolchain_missing":
-        click.echo(format_report(report))
+        say(format_report(report))
+        if step := next_step(report):
+            say(f"\nnext: {step}")
     if report.status == "toolchain_missing":
         raise UserError(report.message)
+
+
+def next_step(report: CompileReport) -> str | None:
+    """The command to go on with after a compile, for the same thing; None where nothing is wrong with it."""
+    if report.status in WORTH_TRYING:
+        return f"{same_again('try')} ranks edits that make it compile"
+    if report.status == "spills" and report.ptx_path:
+        return f"{command_line('pressure', report.ptx_path)} shows where the registers go"
+    return None
 
 
 def format_report(report: CompileReport) -> str:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, echo_json
+from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PTX, PYTHON, SPEC, ZIP, recognise, refused
+from helpers.commands.line.grammar import ARGUMENTS, GIVEN, Verb, own_option, shared
+from helpers.commands.line.output import echo_json, has_terminal, say
 from helpers.errors import UserError
 from helpers.files import STDIN, read_bounded
 
@@ -15,19 +16,25 @@ from helpers.files import STDIN, read_bounded
 MAX_BYTES = 20_000_000
 
 
-@click.command("diagnose", cls=Verb)
-@click.argument("file", type=click.Path(dir_okay=True, path_type=Path, allow_dash=True))
-@click.option("--json", "as_json", is_flag=True, help="print the whole diagnosis as JSON")
-def diagnose_command(file: Path, as_json: bool) -> None:
-    """Read a crash log (FILE, or - for stdin): the kind of failure, what helps, what to attach and where to report.
+@click.command("diagnose", cls=Verb, examples=("register-cliff diagnose crash.log",
+                                               "python serve.py 2>&1 | register-cliff diagnose -"))  # fmt: skip
+@click.argument("file", type=GIVEN, metavar="FILE", panel=ARGUMENTS, help="a crash log (also .gz), or - for stdin")
+@own_option("--verbose", is_flag=True, help="add the evidence of each claim, and the text each fact came from")
+@shared("json", "quiet")
+def diagnose_command(file: Path, verbose: bool, as_json: bool, quiet: bool) -> None:
+    """Read a crash log: the kind of failure, what helps, what to attach and where to report it.
 
     Takes a Python traceback with or without line breaks, ptxas's stderr, Triton's printed PTX, CI output. Nothing in it
     is run, and no file it names is opened.
     """
     from helpers.diagnosis.diagnose import diagnose
+    from helpers.diagnosis.diagnosis import as_text
     from helpers.inspection.crash.pasted_text import clean_text
 
-    if file == STDIN and sys.stdin.isatty():
+    given = recognise(file)
+    if given.kind in (SPEC, PTX, PYTHON, FOLDER, CUBIN, PROGRAM, ZIP):
+        raise refused(given, wants="a crash log")
+    if file == STDIN and has_terminal():
         click.echo("paste the log, then press Ctrl-D", err=True)
     read = read_bounded(file, MAX_BYTES, "the log", both_ends=True, hint="name a log file, or - for what is piped in")
     text, left_out = read.text(), read.left_out
@@ -39,4 +46,4 @@ def diagnose_command(file: Path, as_json: bool) -> None:
         result = found.to_dict()
         echo_json({**result, "notes": [*result["notes"], *([cut] if cut else [])]})
     else:
-        click.echo(found.text() + (f"\nnote: {cut}" if cut else ""))
+        say(as_text(found, verbose) + (f"\nnote: {cut}" if cut else ""))

@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, show_result
-from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
+from helpers.commands.line.common import DEFAULT_ARCH, TRITON_OF_SPEC, assumed_for, specs_argument, toolchain_of
+from helpers.commands.line.grammar import FILE, Verb, own_option, shared
+from helpers.commands.line.output import check_folder, command_line, show_result
+from helpers.commands.line.progress import progress
+from helpers.errors import UserError
 from helpers.show.display import text_columns
 
 if TYPE_CHECKING:
@@ -51,29 +54,55 @@ def gate_table(result: dict) -> pd.DataFrame:
     return table
 
 
-@click.command("gate", cls=Verb)
-@click.argument("specs", nargs=-1, required=True, type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--baseline", required=True, type=click.Path(dir_okay=False, path_type=Path), help="CSV to hold to")
-@click.option("--arch", "archs", default="sm_100a", show_default=True, metavar="ARCH,…")
-@click.option("--triton", default=INCIDENT_TRITON, show_default=True)
-@click.option("--ptxas", default=BUNDLED, show_default=True)
-@click.option("--write", is_flag=True, help="write the baseline instead of comparing with it")
-@click.option("--json", "as_json", is_flag=True, help="print as JSON")
-def gate_command(specs, baseline, archs, triton, ptxas, write, as_json) -> int:
-    """Recompile KernelSpecs (JSON files) and exit 1 on a new crash, more spill bytes or a lost tensor-core path.
+@click.command(
+    "gate", cls=Verb,
+    examples=("register-cliff gate specs --baseline rows.csv --write   # the first baseline",
+              "register-cliff gate specs --baseline rows.csv --arch H100,B200"),
+)  # fmt: skip
+@specs_argument(required=True)
+@own_option("--baseline", required=True, type=FILE, metavar="FILE", help="the CSV to hold to; --write makes it")
+@own_option("--write", is_flag=True, help="write the baseline instead of comparing with it")
+@shared("arch", "triton", "ptxas", "time_limit", many=("arch",), arch=DEFAULT_ARCH, triton=TRITON_OF_SPEC,
+        ptxas="bundled")  # fmt: skip
+@shared("json", "quiet")
+def gate_command(
+    specs: list[Path], baseline: Path, write: bool, as_json: bool, quiet: bool, timeout_s: float, **options
+) -> int:
+    """Recompile KernelSpecs and exit 1 on a new crash, more spill bytes or a lost tensor-core path.
 
-    Spills are also weighed by the loops they sit in, as the SASS shows them: as many bytes in deeper loops fail too.
+    The first time, and whenever a change is wanted, --write makes the baseline: keep it in your repository. Spills are
+    also weighed by the loops they sit in, as the SASS shows them: as many bytes in deeper loops fail too.
     """
-    from helpers.commands.gate import format_gate
     from helpers.compiler.disassemble import spill_weight
     from helpers.compiler.kernel_spec import read_specs
-    from helpers.compiler.toolchain import Toolchain
     from helpers.search.gate import gate_command_result
 
-    names = [name.strip() for name in archs.split(",")]
-    result = gate_command_result(
-        read_specs(specs), names, baseline,
-        toolchain=Toolchain(triton, ptxas), write=write, spill_weight=spill_weight,
-    )  # fmt: skip
-    show_result(result, as_json, format_gate)
+    if write:
+        check_folder(baseline)
+    elif not baseline.exists():
+        files = specs if len(specs) <= 3 else ["SPECS"]
+        first = command_line("gate", *files, "--baseline", baseline, "--write")
+        raise UserError(f"there is no baseline {baseline}; make the first one from a good state: {first}")
+    archs = options["arch"] or [DEFAULT_ARCH]
+    # All specs under one Triton: the first one's note says which.
+    assumed = {} if options["triton"] else assumed_for(specs[0], {**options, "arch": archs})
+    _arch, toolchain = toolchain_of({**options, **assumed})
+    with progress("compiling") as bar:
+        result = gate_command_result(
+            read_specs(specs), archs, baseline,
+            toolchain=toolchain, write=write, spill_weight=spill_weight, timeout_s=timeout_s, progress=bar.compiled,
+        )  # fmt: skip
+    show_result(result, as_json, format_gate, next_step(result, specs, baseline))
     return int(result["exit_code"])
+
+
+def next_step(result: dict, specs: list[Path], baseline: Path) -> str | None:
+    """The command to go on with; None where the gate has passed."""
+    if result["wrote_baseline"]:
+        return f"the same command without --write, in CI, holds the kernels to {baseline}"
+    row = next((row for row in result["rows"] if row["regressions"]), None)
+    if row is None:
+        return None
+    spec = specs[0] if len(specs) == 1 else "SPEC"
+    words = f"{command_line('try', spec, '--arch', row['arch'])} ranks edits"
+    return words if len(specs) == 1 else f"{words}, with the file of {row['spec']} for SPEC"

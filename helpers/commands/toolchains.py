@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import click
+import rich_click as click
 
-from helpers.commands.common import echo_json
+from helpers.commands.line.grammar import ARGUMENTS, Verb, VerbGroup, shared
+from helpers.commands.line.output import echo_json, note, say
 
 
-@click.group("toolchains", invoke_without_command=True)
-@click.option("--json", "as_json", is_flag=True, help="print as JSON")
+@click.command(
+    "toolchains", cls=VerbGroup, invoke_without_command=True,
+    examples=("register-cliff toolchains", "register-cliff toolchains install 3.6.0 ptxas==12.9.86"),
+)  # fmt: skip
+@shared("json", "quiet")
 @click.pass_context
-def toolchains_command(ctx: click.Context, as_json: bool) -> None:
-    """List the Tritons and ptxas releases on this machine, or install more (`toolchains install 3.5.1`)."""
+def toolchains_command(ctx: click.Context, as_json: bool, quiet: bool) -> None:
+    """List the Tritons and ptxas releases on this machine, or install more.
+
+    They lie in one folder of the user's cache, side by side; the environment's own Triton stays as it is.
+    """
     if ctx.invoked_subcommand:
         return
     from helpers.compiler import toolchain as tc
@@ -30,22 +37,23 @@ def toolchains_command(ctx: click.Context, as_json: bool) -> None:
     if as_json:
         echo_json(listing)
         return
-    click.echo(f"toolchain folder: {listing['folder']}")
-    click.echo(
+    say(f"toolchain folder: {listing['folder']}")
+    say(
         "Triton on hand:   "
         + (", ".join(v + (" (environment)" if here and v == here.version else "") for v in tritons) or "none")
     )
-    click.echo(f"ptxas on hand:    {', '.join(ptxas) or 'none'}")
-    click.echo(f"can be fetched:   Triton {', '.join(v for v in tc.KNOWN_TRITONS if v not in tritons)}")
-    click.echo(f"                  ptxas {', '.join(v for v in tc.KNOWN_PTXAS if v not in ptxas)}")
-    click.echo("fetch with:       register-cliff toolchains install 3.5.1 ptxas==12.9.86")
+    say(f"ptxas on hand:    {', '.join(ptxas) or 'none'}")
+    say(f"can be fetched:   Triton {', '.join(v for v in tc.KNOWN_TRITONS if v not in tritons)}")
+    say(f"                  ptxas {', '.join(v for v in tc.KNOWN_PTXAS if v not in ptxas)}")
+    say("fetch with:       register-cliff toolchains install 3.5.1 ptxas==12.9.86")
 
 
-@toolchains_command.command("install")
-@click.argument("versions", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="print as JSON")
-def install_command(versions: tuple[str, ...], as_json: bool) -> None:
-    """Fetch Triton (`3.5.1`) or ptxas (`ptxas==12.9.86`) releases through pip into the cache folder."""
+@toolchains_command.command("install", cls=Verb, examples=("register-cliff toolchains install 3.5.1",))
+@click.argument("versions", nargs=-1, required=True, metavar="VERSION...", panel=ARGUMENTS,
+                help="a Triton release (3.5.1) or a ptxas release (ptxas==12.9.86)")  # fmt: skip
+@shared("json", "quiet")
+def install_command(versions: tuple[str, ...], as_json: bool, quiet: bool) -> None:
+    """Fetch releases of Triton and ptxas through pip into the cache folder."""
     from helpers.compiler import toolchain as tc
 
     for version in versions:  # all readable before any is fetched
@@ -54,10 +62,18 @@ def install_command(versions: tuple[str, ...], as_json: bool) -> None:
     for version in versions:
         kind, number = tc.parse_request(version)
         there = tc.is_installed(kind, number)
-        if not as_json:
-            click.echo(f"{kind} {number}: {'already installed' if there else 'fetching'}", err=True)
+        note(f"{kind} {number}: {'already installed' if there else 'fetching'}")
         done.append(
-            {"kind": kind, "version": number, "path": str(tc.install(version, quiet=as_json)), "fetched": not there}
+            {
+                "kind": kind,
+                "version": number,
+                "path": str(tc.install(version, quiet=as_json or quiet)),
+                "fetched": not there,
+            }
         )
     if as_json:
         echo_json(done)
+        return
+    for row in done:
+        flag = "--triton" if row["kind"] == "triton" else "--ptxas"
+        say(f"{row['kind']} {row['version']}: {row['path']}; next: register-cliff compile {flag} {row['version']}")

@@ -1,6 +1,6 @@
 """The compile cache: content-addressed folders, one per generated PTX and one per assembly of it.
 
-A folder is complete or absent (see `paths.staged_folder`), so two notebooks may share the cache and a killed run
+A folder is complete or absent (see `files.staged_folder`), so two notebooks may share the cache and a killed run
 leaves nothing half-made. What does not read back as it was written is thrown away and made again.
 """
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from helpers.compiler.source import source_closure, source_closure_hash
 from helpers.errors import UserError
-from helpers.files import read_text_bounded
+from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 
 Scalar = bool | int | float | str | None
 
@@ -226,9 +226,6 @@ def _pairs(values: Mapping[str, Any]) -> str:
     return " ".join(f"{name}={value}" for name, value in values.items())
 
 
-MAX_SPECS_BYTES = 64_000_000
-
-
 def read_specs(paths: Sequence[Path]) -> list[KernelSpec]:
     """The specs in JSON files, each one spec or a list of them; a spec without a label is known by its file's name.
 
@@ -242,7 +239,7 @@ def read_specs(paths: Sequence[Path]) -> list[KernelSpec]:
 
 def _specs_in(path: Path) -> list[KernelSpec]:
     try:
-        raw = json.loads(read_text_bounded(path, MAX_SPECS_BYTES, "the spec file", errors="strict"))
+        raw = json.loads(read_text_bounded(path, MAX_TEXT_BYTES, "the spec file", errors="strict"))
     except UserError:
         raise
     except (ValueError, RecursionError) as exc:

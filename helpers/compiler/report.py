@@ -23,6 +23,8 @@ STATUSES = (
 )
 # A binary came out of it (whether it can be launched and is fast are other questions).
 COMPILED = ("ok", "spills")
+# Nothing is known of the kernel: the question could not be asked, or was not answered in time.
+NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
 EXPLANATIONS = {
     "ok": "compiled, nothing spilled",
     "spills": "compiled, but registers spilled to local memory",
@@ -38,6 +40,16 @@ EXPLANATIONS = {
     "timeout": "stopped at the time limit",
     "toolchain_missing": "the toolchain is not on this machine",
 }
+
+
+def verdict_words(
+    status: str, *, registers: int | None = None, spill_store_bytes: int | None = None, code: str | None = None
+) -> str:
+    """How a compile ended, in one short phrase that can stand in a sentence; the one place that puts it into words."""
+    if status in COMPILED:
+        return f"{registers} registers, {spill_store_bytes} B spill stores"
+    words = "dies" if status == "register_exhausted" else status.replace("_", " ")
+    return f"{words} ({code})" if code else words
 
 
 @dataclass(frozen=True)
@@ -132,10 +144,13 @@ class CompileReport:
         return self.error_line or lines[-1 if last else 0].strip()
 
     def verdict(self) -> str:
-        """One short phrase with the telling numbers: `255 registers, 700 B spill stores` or `C7600 …`."""
-        if self.compiled:
-            return f"{self.regs_per_thread} registers, {self.spill_store_bytes} B spill stores"
-        return f"{self.status}{f' ({self.ptxas_code})' if self.ptxas_code else ''}"
+        """One short phrase with the telling numbers: `255 registers, 700 B spill stores` or `dies (C7600)`."""
+        return verdict_words(
+            self.status,
+            registers=self.regs_per_thread,
+            spill_store_bytes=self.spill_store_bytes,
+            code=self.ptxas_code,
+        )
 
     def verdict_in_full(self) -> str:
         """`verdict`, followed by the front end's complaint where the front end failed: its status alone says little."""

@@ -213,8 +213,8 @@ def installed_ptxas() -> dict[str, Path]:
         found.setdefault(tool.version, tool.path)
     for folder in toolchains_root().glob("ptxas-*"):
         program = folder / "bin" / "ptxas"
-        if program.is_file() and _VERSION.fullmatch(version := folder.name.removeprefix("ptxas-")):
-            found[version] = program
+        if program.is_file() and _VERSION.fullmatch(release := folder.name.removeprefix("ptxas-")):
+            found[release] = program
     return dict(sorted(found.items(), key=lambda item: version_key(item[0])))
 
 

@@ -5,13 +5,19 @@ Unknown is an answer; guessing is not. Nothing in the text is run, opened or tru
 
 from __future__ import annotations
 
-from helpers.diagnosis.diagnosis import CERTAIN, LIKELY, NONE, TITLES, Diagnosis
+import re
+
+from helpers.diagnosis.diagnosis import Diagnosis, facts_of, producer_of
+from helpers.diagnosis.failure import NO_FAILURE, NONE, Answer, Failure, Suggestion
 from helpers.diagnosis.incidents import SAME, Match, match_incidents
-from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON, Suggestion, advice
-from helpers.diagnosis.where_to_report import addressee
+from helpers.diagnosis.kinds import CATALOGUE, Found, find_failures
+from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON
+from helpers.diagnosis.words import NOBODY
 from helpers.errors import UserError
-from helpers.hardware import CAP, archs_of_limit, cap_for, warps_of_cap
-from helpers.inspection.crash.crash_log import CrashLog, Failure, parse_crash_log
+from helpers.inspection.crash.crash_log import CrashLog, parse_crash_log
+
+# Kinds in which a compiler of kernels need not have been at work at all.
+_OPEN = ("unknown", "slow_compile")
 
 
 def diagnose(text: str) -> Diagnosis:
@@ -25,153 +31,151 @@ def diagnose(text: str) -> Diagnosis:
             "register-cliff diagnose FILE"
         )
     log = parse_crash_log(text)
-    failure = log.first
-    notes = list(log.notes)
-    if log.failure_count > 1:
-        notes.append(f"{log.failure_count} different failures are in this log; this is about the first")
-    if failure is None:
-        return _without_failure(log, notes)
-    given = advice(log, failure)
-    if any(MEASURED_ON in s.evidence for s in given.helps):
-        notes.append(ABOUT_MEASURED)
-    matches = match_incidents(log)
-    to, why = addressee(log, failure, matches)
+    found = find_failures(log)
+    if found.first is None:
+        return _unknown(log, found)
+    return _known(log, found, found.first)
+
+
+def _known(log: CrashLog, found: Found, first: Failure) -> Diagnosis:
+    kind = CATALOGUE[first.kind]
+    answer = kind.explain(log, first)
+    public = kind.public or kind.name
+    matches = match_incidents(log, first) if kind.rank < NO_FAILURE else ()
+    to, why = _to_whom(answer, matches)
     return Diagnosis(
-        kind=failure.kind,
-        title=TITLES[failure.kind],
-        because=tuple(_because(log, failure)),
-        confidence=CERTAIN,
+        kind=public,
+        title=answer.title or kind.title,
+        because=answer.because,
+        confidence=answer.confidence,
         log=log,
-        suggestions=(*_from_incidents(matches), *given.helps),
-        in_vain=given.does_not,
+        suggestions=(*_from_incidents(matches), *answer.helps),
+        in_vain=answer.in_vain,
         incidents=matches,
         report_to=to,
         report_why=why,
-        attach=_attach(log, failure),
-        notes=(*notes, *log.triton.contradictions),
+        attach=_attach(log, answer) if kind.rank < NO_FAILURE else answer.attach,
+        notes=tuple(_notes(log, found, answer)),
+        failures=found.failures,
+        failure_count=found.count,
+        failed=None if public in _OPEN else kind.rank < NO_FAILURE,
+        producer=producer_of(log, first),
+        facts=facts_of(log, first),
+        go_on=answer.go_on,
     )
 
 
 def _from_incidents(matches: tuple[Match, ...]) -> tuple[Suggestion, ...]:
     return tuple(
-        Suggestion(m.incident.remedy, f"this is {m.incident.name}: {m.incident.what}", m.incident.remedy_evidence)
+        Suggestion(m.incident.remedy, f"this is {m.incident.name}", m.incident.remedy_evidence)
         for m in matches
         if m.degree == SAME
     )
 
 
-# --- why --------------------------------------------------------------------------------------------------
+def _to_whom(answer: Answer, matches: tuple[Match, ...]) -> tuple[str, str]:
+    same = next((m for m in matches if m.degree == SAME), None)
+    if same is None:
+        return answer.report_to, answer.report_why
+    return NOBODY, f"it is known: {same.incident.name}, {same.incident.link}; say there if the remedy fails"
 
 
-def _because(log: CrashLog, failure: Failure) -> list[str]:
-    who = "Triton" if failure.resource or failure.kind == "frontend_error" else "ptxas"
-    lines = [f"{who} says: {failure.message}"] if failure.kind != "trapped" else [failure.message]
-    asked = failure.register_count_asked
-    if failure.kind == "register_exhaustion" and asked is not None:
-        lines.append(_about_cap(log, asked))
-    if failure.kind == "register_cap_too_low" and asked is not None:
-        lines.append(_about_cap(log, asked))
-    if failure.resource and failure.required is not None and failure.limit is not None:
-        unit = {"shared memory": " bytes per CTA", "tensor memory": " columns"}.get(failure.resource, "")
-        lines.append(
-            f"{failure.required:,} of {failure.limit:,}{unit} are {failure.required - failure.limit:,} too many; "
-            "the compile itself had succeeded"
-        )
-        chips = archs_of_limit(failure.limit) if failure.resource == "shared memory" else ()
-        if chips:
-            lines.append(f"a limit of {failure.limit:,} bytes is that of {', '.join(a.name for a in chips)}")
-    if failure.seen > 1:
-        lines.append(f"the log says it {failure.seen} times")
-    return lines
-
-
-def _about_cap(log: CrashLog, asked: int) -> str:
-    if asked >= CAP:
-        return f"{CAP} is the most an instruction can address: no setting raises it, the kernel wants more"
-    if log.register_cap == asked:
-        return f"{asked} is the cap the log itself names (maxnreg or --maxrregcount)"
-    warps = warps_of_cap(asked)
-    if log.num_warps is not None and cap_for(num_warps=log.num_warps) == asked:
-        counted = -(-log.num_warps // 4) * 4  # warps count in fours, see `cap_for`
-        return (
-            f"{asked} is what {log.num_warps} warps leave: 65,536 registers / ({counted} * 32 threads), in steps of 8"
-        )
-    if log.num_warps is not None:
-        return (
-            f"{log.num_warps} warps would leave {cap_for(num_warps=log.num_warps)} registers a thread, so {asked} is a "
-            "cap set elsewhere (maxnreg)"
-        )
-    if warps:
-        return (
-            f"{asked} is what {' or '.join(map(str, warps))} warps leave (65,536 / {warps[0] * 32} threads), or a cap "
-            "set as maxnreg: the log does not say which"
-        )
-    return f"no power-of-two num_warps leaves {asked} registers a thread: it is a cap set elsewhere (maxnreg)"
-
-
-def _without_failure(log: CrashLog, notes: list[str]) -> Diagnosis:
-    entry = log.compiled.entry
-    if entry is not None and entry.regs_per_thread is not None:
-        said = [
-            f"ptxas reports {f.name}: {f.regs_per_thread} registers, {f.spill_store_bytes or 0} B of spill stores"
-            for f in log.compiled.functions[:5]
-            if f.regs_per_thread is not None
-        ]
-        if entry.regs_per_thread <= 8:
-            said.append(
-                "so few registers can mean that the kernel collapsed to a bare trap; the PTX would tell "
-                "(register-cliff pressure FILE.ptx)"
-            )
-        return Diagnosis("no_failure", TITLES["no_failure"], tuple(said), LIKELY, log, notes=tuple(notes))
-    if log.blank:
-        why = "the text is empty"
-    elif "this is binary data, not text" in notes:
-        why = "this is not text"
-    elif log.value("ptxas_gave_up"):
-        why = "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log"
-    elif log.exception:
-        why = (
-            f"a Python error ({log.exception}), but nothing in the log is a failure of ptxas or of Triton's compiler "
-            "that this project knows; an error at run time says nothing about compiling"
-        )
-    elif log.ptx is not None:
-        why = "a PTX module without a word of what went wrong; register-cliff pressure reads it"
-    elif log.frames or log.facts:
-        why = "parts of a log, but not the part in which ptxas or Triton say what failed (it stands at the end)"
-    else:
-        why = "nothing in it is by ptxas, Triton or a Python traceback"
-    attach = ("the whole output from `Traceback` or `ptxas` on, to its end",) if log.chars else ()
-    return Diagnosis("unknown", TITLES["unknown"], (why,), NONE, log, attach=attach, notes=tuple(notes))
-
-
-# --- where to and with what -------------------------------------------------------------------------------
-
-
-def _attach(log: CrashLog, failure: Failure) -> tuple[str, ...]:
-    wanted = ["this log, whole, as text"]
-    if log.ptx is not None and not log.ptx_cut:
-        wanted.append(f"the PTX in it ({log.ptx.count(chr(10)):,} lines), as a file")
-    elif failure.ptx_path and not failure.resource:
-        wanted.append(f"the PTX: Triton leaves it where the command names it ({failure.ptx_path}) when ptxas fails")
-    elif failure.kind not in ("shared_memory", "tensor_memory", "threads", "frontend_error"):
-        wanted.append("the PTX: Triton prints it before the traceback, and leaves it in the temporary folder")
-    if log.triton.stated is None:
+def _attach(log: CrashLog, answer: Answer) -> tuple[str, ...]:
+    wanted = ["this log, whole, as text", *answer.attach]
+    if log.speaks("Triton") and log.triton.stated is None:
         wanted.append("`pip list | grep -iE 'triton|torch'`" + (
             f" (the log leaves open: {' or '.join(log.triton.candidates)})" if len(log.triton.candidates) > 1 else ""
         ))  # fmt: skip
-    if failure.kind not in ("shared_memory", "tensor_memory", "threads", "frontend_error") and not log.value(
-        "ptxas_version"
-    ):
-        wanted.append("`ptxas --version` of the ptxas in the command")
-    if log.arch is None:
-        wanted.append("the GPU and its arch (nvidia-smi)")
-    launch = [
-        w
-        for w, known in (("num_warps", log.num_warps), ("num_stages", None), ("maxnreg", log.register_cap))
-        if not known
-    ]
-    wanted.append(f"the kernel's source, its constexprs (tile sizes) and {', '.join(launch)}")
-    return tuple(wanted)
+    return tuple(dict.fromkeys(wanted))
+
+
+def _notes(log: CrashLog, found: Found, answer: Answer) -> list[str]:
+    notes = [*log.notes, *answer.notes]
+    others = [f for f in found.failures[1:] if f.kind != found.failures[0].kind]
+    if len(found.failures) > 1 and CATALOGUE[found.failures[0].kind].rank < NO_FAILURE:
+        kinds = ", ".join(dict.fromkeys(CATALOGUE[f.kind].public or f.kind for f in others))
+        notes.append(
+            f"{found.count} different failures are in this log; this is about the first"
+            + (f" (the others: {kinds.replace('_', ' ')})" if kinds else "")
+        )
+    if any(MEASURED_ON in s.evidence for s in answer.helps):
+        notes.append(ABOUT_MEASURED)
+    return [*notes, *log.triton.contradictions]
+
+
+# --- nothing known ----------------------------------------------------------------------------------------
+
+
+def _unknown(log: CrashLog, found: Found) -> Diagnosis:
+    attach = (
+        ("the whole output from `Traceback` or the compiler's first complaint on, to its end",) if log.chars else ()
+    )
+    return Diagnosis(
+        "unknown",
+        "unknown",
+        (_why_unknown(log),),
+        NONE,
+        log,
+        attach=attach,
+        notes=log.notes,
+        failed=None,
+        producer=producer_of(log, None),
+        facts=facts_of(log, None),
+    )
+
+
+# What is no compiler's failure and often taken for one: (words, what they say).
+_AT_RUN_TIME = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"CUDA out of memory|CUDA error: out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
+         "the GPU's main memory is full; smaller batches or less kept on the GPU help"),
+        (r"illegal memory access|misaligned address|Invalid __(?:global|shared|local)__ (?:read|write)",
+         "a kernel read or wrote outside its memory; compute-sanitizer says which one and where"),
+        (r"device-side assert", "an assertion in a kernel failed, mostly an index out of range; it says nothing "
+                                "about compiling"),
+        (r"no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|named symbol not found",
+         "the program has no machine code for this GPU: it was built for other chips, and a build for this one (or "
+         "with PTX) helps"),
+        (r"unspecified launch failure", "a kernel broke off while it ran; compute-sanitizer says where"),
+        (r"NCCL|ProcessGroup", "processes waited for each other until a time limit"),
+        (r"Cannot find ptxas", "no ptxas was found where the caller looks (PATH, CUDA_HOME, TRITON_PTXAS_PATH)"),
+        (r"cannot be accessed from Triton \(cpu tensor\?\)", "a tensor on the CPU was handed to a kernel for the GPU"),
+        (r"ptxas too old", "the ptxas found is older than its caller wants; it falls back to the driver's own "
+                           "compiler"),
+        (r"Killed signal terminated program|internal compiler error: Killed",
+         "the compiler of the host code was killed; likely the machine ran out of memory, and fewer jobs at once help"),
+    )
+)  # fmt: skip
+
+
+def _why_unknown(log: CrashLog) -> str:
+    if log.blank:
+        return "the text is empty"
+    if "this is binary data, not text" in log.notes:
+        return "this is not text"
+    if log.value("ptxas_gave_up"):
+        return "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log"
+    for pattern, words in _AT_RUN_TIME:
+        if pattern.search(log.flat.text):
+            return f"an error at run time or before any compile, not one of a compiler: {words}"
+    if log.exception:
+        return (
+            f"a Python error ({log.exception}), but nothing in the log is a failure of a compiler of GPU kernels "
+            f"that this "
+            "project knows; an error at run time says nothing about compiling"
+        )
+    if log.ptx is not None:
+        return "a PTX module without a word of what went wrong; register-cliff pressure reads it"
+    names = [s.name for s in log.speakers]
+    if log.frames or names:
+        shown = f" ({', '.join(names[:4])})" if names else ""
+        return (
+            f"parts of a log{shown}, but not the part in which a compiler says what failed (it stands at the end, or "
+            f"above the "
+            "first line that a build prints about it)"
+        )
+    return "no compiler of GPU kernels (ptxas, nvcc, Triton, LLVM) and no Python traceback speaks in it"
 
 
 __all__ = ["diagnose"]

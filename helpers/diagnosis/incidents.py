@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from helpers.diagnosis.failure import Failure
 from helpers.inspection.crash.crash_log import CrashLog
 
 SAME, ALIKE = "the same", "alike"
@@ -70,31 +72,25 @@ def known_incidents() -> tuple[Incident, ...]:
     return tuple(Incident(**row) for row in table["incidents"])
 
 
-def match_incidents(log: CrashLog) -> tuple[Match, ...]:
-    """The incidents a log's first failure does not contradict, those that are the same first.
+def match_incidents(log: CrashLog, first: Failure | None) -> tuple[Match, ...]:
+    """The incidents that a log's failure does not contradict, those that are the same first.
 
-    `the same` needs everything in the signature, and something in it that tells one program from another (a file in the
-    traceback, a message with its numbers). A field of which the log says nothing counts for neither side.
+    `the same` needs everything in the signature, and something in it that is unmistakable: a file in the traceback, a
+    kernel's name, or a message that names the chip. Numbers alone are those of many: they make nothing the same.
+    `alike` needs more than them as well: the chip or the release of Triton has to agree.
     """
-    found = [m for incident in known_incidents() if (m := _match(incident, log)) is not None]
+    if first is None:
+        return ()
+    found = [m for incident in known_incidents() if (m := _match(incident, log, first)) is not None]
     return tuple(sorted(found, key=lambda m: (m.degree != SAME, len(m.not_said), -len(m.agrees))))
 
 
-def _match(incident: Incident, log: CrashLog) -> Match | None:
-    first, signature = log.first, incident.signature
-    if first is None or first.kind != signature["kind"]:
-        return None
-    agrees, not_said = [], []
+# Parts of a signature that are numbers, or words of every log of the kind.
+_COMMON = ("code", "register count", "required", "limit", "ptxas")
 
-    def compare(name: str, mine: object, fits: bool) -> bool:
-        """False where the log contradicts the signature."""
-        if mine in (None, ()):
-            not_said.append(name)
-            return True
-        if fits:
-            agrees.append(f"{name} {' or '.join(mine) if isinstance(mine, tuple) else mine}")
-        return fits
 
+def _compared(signature: dict, log: CrashLog, first: Failure) -> Iterator[tuple[str, object, bool]]:
+    """(name, what the log has of it, whether that fits) for each part of a signature."""
     for key, name, mine in (
         ("code", "code", first.code),
         ("asked", "register count", first.register_count_asked),
@@ -103,26 +99,34 @@ def _match(incident: Incident, log: CrashLog) -> Match | None:
         ("archs", "arch", log.arch),
     ):
         wanted = signature.get(key)
-        if wanted is not None and not compare(
-            name, mine, mine in wanted if isinstance(wanted, list) else mine == wanted
-        ):
-            return None
-    if "message" in signature and not compare("message", first.message, signature["message"] in first.message):
-        return None
+        if wanted is not None:
+            yield name, mine, mine in wanted if isinstance(wanted, list) else mine == wanted
+    if "message" in signature:
+        yield "message", first.message, signature["message"] in first.message
     if "ptxas_origin" in signature:
         origin = log.value("ptxas_origin")
-        if not compare("ptxas", origin, origin == signature["ptxas_origin"]):
-            return None
+        yield "ptxas", origin, origin == signature["ptxas_origin"]
     if "triton" in signature:
-        stated = log.triton.stated
-        mine = (stated,) if stated else log.triton.candidates
-        if not compare("Triton", mine, bool(set(mine) & set(signature["triton"]))):
+        releases = (log.triton.stated,) if log.triton.stated else log.triton.candidates
+        yield "Triton", releases, bool(set(releases) & set(signature["triton"]))
+
+
+def _match(incident: Incident, log: CrashLog, first: Failure) -> Match | None:
+    signature = incident.signature
+    if first.kind != signature["kind"] or not log.speaks("Triton"):
+        return None
+    agrees, not_said, telling = [], [], 0
+    for name, mine, fits in _compared(signature, log, first):
+        if mine in (None, ()):
+            not_said.append(name)
+        elif not fits:
             return None
-    same = not not_said
+        else:
+            agrees.append(f"{name} {' or '.join(mine) if isinstance(mine, tuple) else mine}")
+            telling += name not in _COMMON and not (name == "message" and "archs" not in signature)
+    same = not not_said and "message" in signature and "archs" in signature
     if "path" in signature:
         here = any(f.file.replace("\\", "/").endswith(signature["path"]) for f in log.frames)
         (agrees if here else not_said).append(f"file {signature['path'].rsplit('/', 1)[-1]}")
-        same = same and here
-    elif first.kind.startswith("register") or len(agrees) < 2:
-        same = False  # the numbers, or the words, alone are those of many
-    return Match(incident, SAME if same else ALIKE, tuple(agrees), tuple(not_said))
+        same = not not_said and here
+    return Match(incident, SAME if same else ALIKE, tuple(agrees), tuple(not_said)) if telling or same else None

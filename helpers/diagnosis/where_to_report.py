@@ -5,14 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from helpers.compiler.report import CompileReport
-from helpers.diagnosis.incidents import SAME, Match
-from helpers.hardware import CAP
-from helpers.inspection.crash.crash_log import CrashLog, Failure
-
-TRITON = "Triton (github.com/triton-lang/triton)"
-
-
-NVIDIA = "NVIDIA (developer.nvidia.com/bugs)"
+from helpers.diagnosis.words import NVIDIA, TRITON
 
 
 def where_to_report(
@@ -85,46 +78,3 @@ def where_to_report_spills(table: Sequence[Mapping]) -> tuple[str, str]:
         f"of the identical PTX, ptxas {most} stores {stored[most]} bytes a thread and ptxas {least} {stored[least]}: "
         "ptxas decides. Where the newer one spills less, updating is the answer"
     )
-
-
-_NOBODY = "nobody yet"
-
-
-_OWNER = "the kernel's own project"
-
-
-def addressee(log: CrashLog, failure: Failure, matches: tuple[Match, ...]) -> tuple[str, str]:
-    same = next((m for m in matches if m.degree == SAME), None)
-    triton = log.triton.words()
-    if same is not None:
-        return _NOBODY, f"it is known: {same.incident.name}, {same.incident.link}; say there if the remedy fails"
-    if failure.kind in ("internal_error", "ptxas_signal"):
-        version = log.value("ptxas_version") or log.value("cuda_of_ptxas")
-        words = (
-            f"ptxas {version}"
-            if version
-            else f"the ptxas that Triton {triton} brought"
-            if triton != "not known"
-            else "its ptxas"
-        )
-        return "NVIDIA (developer.nvidia.com/bugs), and Triton", (
-            f"a compiler that breaks off by itself is at fault whatever its input; name {words}"
-        )
-    if failure.kind == "register_exhaustion" and (failure.register_count_asked or 0) >= CAP:
-        return f"{_OWNER} first, then Triton (triton-lang/triton)", (
-            f"the tile is the project's choice, the PTX is Triton's (version {triton}): here the same PTX died on "
-            "every ptxas, and another Triton's on none (data/version_matrix.csv); NVIDIA only if one ptxas takes your "
-            "PTX and another does not"
-        )
-    if failure.kind == "ptxas_error":
-        return "Triton (triton-lang/triton)", f"the PTX is Triton's (version {triton}), and ptxas refuses it"
-    if failure.kind == "illegal_instruction":
-        return (
-            f"{_OWNER} if it has inline assembly, else Triton",
-            f"whoever wrote that PTX line; Triton's version: {triton}",
-        )
-    if failure.kind in ("unsupported_arch", "unsupported_ptx_version"):
-        return _NOBODY, f"a newer release may know it (Triton here: {triton}); Triton if the newest does not"
-    if failure.kind == "frontend_error":
-        return f"{_OWNER}; Triton if an MLIR pass failed", f"the source did not become PTX (Triton {triton})"
-    return _OWNER, "the launch configuration is its own choice; no compiler is at fault"

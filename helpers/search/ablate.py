@@ -1,6 +1,6 @@
 """Ablation: change one thing at a time in a spec that dies or spills, then search for the smallest cure.
 
-Nothing here knows a kernel: changes come as knobs (`helpers.search.changes`), verdicts from ptxas.
+Nothing here knows a kernel: the changes are handed in (`helpers.search.changes`), the verdicts are ptxas's.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
-from helpers.search.changes import Knob, LadderOf, generic_ladder
+from helpers.search.changes import Change, LadderOf, generic_ladder
+from helpers.search.same_failure import same_failure
 
+# Called after each compile: how many are done, of how many, and the report.
+Progress = Callable[[int, int, CompileReport], None]
 COMPILES, NO_SPILLS = "compiles", "no spills"
 # What `necessary` means, by what the baseline is.
 MAKES_IT_COMPILE = "each alone makes it compile"
 ENDS_SPILLS = "each alone ends the spills"
 HALVES_SPILLS = "none alone ends the spills; each alone at least halves their bytes"
 NOTHING_ALONE = "no change alone does"
+NOTHING_TRIED_ALONE = "no change that the time sufficed for does alone"
 NOTHING_WRONG = "it compiles with no spills: nothing to find"
 # The effect of a change whose binary no SM can take: registers x threads of one CTA exceed the file.
 TOO_MANY = "too many registers to launch"
@@ -38,7 +42,10 @@ TOO_MANY = "too many registers to launch"
 
 @dataclass(frozen=True)
 class Limits:
-    """Where the search for small sets stops: compiles asked for, seconds, changes per set."""
+    """Where the search for small sets stops: compiles asked for, seconds, changes per set.
+
+    The seconds are for everything: single changes are not tried after them either, and no compile may last beyond.
+    """
 
     max_compiles: int = 300
     max_seconds: float = 300.0
@@ -60,7 +67,7 @@ class Rung:
     fits the register file of an SM; a binary that does not is no cure (`maxnreg` allows what 32 warps cannot have).
     """
 
-    knobs: tuple[Knob, ...]
+    changes: tuple[Change, ...]
     report: CompileReport
     effect: str
     slower_path: bool = False
@@ -73,19 +80,19 @@ class Rung:
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the changes."""
-        return tuple(k.name for k in self.knobs)
+        return tuple(c.name for c in self.changes)
 
     @property
     def description(self) -> str:
         """The changes in words."""
-        return ", ".join(k.description for k in self.knobs)
+        return ", ".join(c.description for c in self.changes)
 
     def to_dict(self) -> dict:
         """A flat row, ready for JSON."""
         return {
             "name": " + ".join(self.names),
             "change": self.description,
-            "group": " + ".join(dict.fromkeys(k.group for k in self.knobs)),
+            "group": " + ".join(dict.fromkeys(c.group for c in self.changes)),
             "effect": self.effect,
             "verdict": self.report.verdict(),
             "status": self.report.status,
@@ -101,7 +108,7 @@ class Rung:
 
 
 @dataclass(frozen=True)
-class Search:
+class SmallestSets:
     """The smallest sets of changes that reach a goal, none of them touching what was `held`; the best come first.
 
     All sets of that size are here when `complete`; `stopped` says why the search ended otherwise. No set: none of up
@@ -131,18 +138,22 @@ class Search:
 
 @dataclass(frozen=True)
 class Ablation:
-    """The ladder of a spec: the baseline, one rung a change, what is necessary (see `criterion`), smallest sets."""
+    """The ladder of a spec: the baseline, one rung a change, what is necessary (see `criterion`), smallest sets.
+
+    `untried` are the single changes that the time did not suffice for: of these nothing is known.
+    """
 
     label: str
     baseline: CompileReport
     rungs: tuple[Rung, ...]
     criterion: str
     necessary: tuple[str, ...]
-    searches: tuple[Search, ...]
+    searches: tuple[SmallestSets, ...]
     compiles: int
     seconds: float = field(compare=False)
+    untried: tuple[str, ...] = ()
 
-    def smallest(self, goal: str = NO_SPILLS, held: Sequence[str] = ()) -> Search:
+    def smallest(self, goal: str = NO_SPILLS, held: Sequence[str] = ()) -> SmallestSets:
         """The search for `goal` with `held`; raises UserError when it was not made."""
         for search in self.searches:
             if search.goal == goal and search.held == tuple(held):
@@ -164,6 +175,7 @@ class Ablation:
             "smallest": [s.to_dict() for s in self.searches],
             "compiles": self.compiles,
             "seconds": round(self.seconds, 1),
+            "untried": list(self.untried),
         }
 
 
@@ -185,8 +197,7 @@ def effect_of(baseline: CompileReport, report: CompileReport) -> str:
     if after is None:
         if before is not None:
             return "breaks it"
-        same = (report.status, report.ptxas_code) == (baseline.status, baseline.ptxas_code)
-        return "same failure" if same else "another failure"
+        return "same failure" if same_failure(baseline, report) else "another failure"
     if before is None:
         return "no spills" if after == 0 else "compiles"
     if report.ptx_sha256 == baseline.ptx_sha256 and after == before:
@@ -211,41 +222,48 @@ def ablate(
     arch: str,
     toolchain: Toolchain | None = None,
     *,
-    knobs: Iterable[Knob],
+    changes: Iterable[Change],
     hold: Sequence[str] = (),
     limits: Limits | None = None,
     ptxas_flags: tuple[str, ...] = (),
     timeout_s: float = DEFAULT_TIMEOUT_S,
     executor: concurrent.futures.Executor | None = None,
     progress: Callable[[int, int, CompileReport], None] | None = None,
+    found: Callable[[Rung], None] | None = None,
+    baseline: CompileReport | None = None,
 ) -> Ablation:
-    """The ablation of `spec` by `knobs`: each alone, then the smallest sets that compile and that end the spills.
+    """The ablation of `spec` by `changes`: each alone, then the smallest sets that compile and that end the spills.
 
-    `hold` are names or groups of knobs; with it, the searches are made once with everything and once with those held
+    `hold` are names or groups of changes; with it, the searches are made once with everything and once with those held
     still (a cure that keeps the tile, say). Every compile goes through the cache; `progress` is called as
-    `compile_matrix` does, batch by batch. Raises UserError for knobs that do
-    not apply, a `hold` that no knob answers to, and a toolchain that is not here.
+    `compile_matrix` does, batch by batch, and `found` with each rung as soon as it is known.
+    `baseline` is the report of the spec as it is, for a caller that has it already. Raises UserError for changes that
+    do not apply, a `hold` that no change answers to, and a toolchain that is not here.
     """
     started = time.monotonic()
     limits = limits or Limits()
-    knobs = tuple(knobs)
-    _check(knobs, hold)
+    changes = tuple(changes)
+    _check(changes, hold)
     request = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
-    baseline = compile_kernel(
-        spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
-    )
+    if baseline is None:
+        baseline = compile_kernel(
+            spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags,
+            timeout_s=min(request.timeout_s, limits.max_seconds),
+        )  # fmt: skip
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
-    bench = _Bench(request, baseline, limits, started, executor, progress)
-    bench.run([(knob,) for knob in knobs], bounded=False)
-    rungs = tuple(bench.rung((knob,)) for knob in knobs)
+    bench = _Bench(request, baseline, limits, started, executor=executor, progress=progress, found=found)
+    tried, cut = bench.run([(change,) for change in changes], bounded=False)
+    rungs = tuple(bench.rung(single) for single in tried)
     criterion, necessary = _necessary(baseline, rungs)
+    if criterion == NOTHING_ALONE and len(rungs) < len(changes):
+        criterion = NOTHING_TRIED_ALONE
     searches = []
     if not reaches(NO_SPILLS, baseline):
         for held in dict.fromkeys([(), tuple(hold)]):
-            free = [r for r in rungs if not {r.knobs[0].name, r.knobs[0].group} & set(held)]
+            free = [r for r in rungs if not {r.changes[0].name, r.changes[0].group} & set(held)]
             goals = [NO_SPILLS] if baseline.compiled else [COMPILES, NO_SPILLS]
-            searches += [_search(bench, free, goal=goal, held=held) for goal in goals]
+            searches += [_search(bench, free, goal=goal, held=held, cut=cut) for goal in goals]
     return Ablation(
         label=spec.label or spec.kernel.name,
         baseline=baseline,
@@ -255,35 +273,36 @@ def ablate(
         searches=tuple(searches),
         compiles=len(bench.reports) + 1,
         seconds=time.monotonic() - started,
+        untried=tuple(change.description for change in changes if (change,) not in tried),
     )
 
 
-def _check(knobs: Sequence[Knob], hold: Sequence[str]) -> None:
-    if not knobs:
-        raise UserError("no change to try was given: an ablation needs at least one knob")
-    keys = [(k.name, k.description) for k in knobs]
+def _check(changes: Sequence[Change], hold: Sequence[str]) -> None:
+    if not changes:
+        raise UserError("no change to try was given: an ablation needs at least one change")
+    keys = [(c.name, c.description) for c in changes]
     if len(set(keys)) != len(keys):
         twice = next(k for k in keys if keys.count(k) > 1)
         raise UserError(f"the change {twice[1]!r} of {twice[0]!r} is there twice")
-    known = {k.name for k in knobs} | {k.group for k in knobs}
+    known = {c.name for c in changes} | {c.group for c in changes}
     for word in hold:
         if word not in known:
-            raise UserError(f"cannot hold {word!r}: the knobs and groups are {', '.join(sorted(known))}")
+            raise UserError(f"cannot hold {word!r}: the changes and groups are {', '.join(sorted(known))}")
 
 
 def _necessary(baseline: CompileReport, rungs: Sequence[Rung]) -> tuple[str, tuple[str, ...]]:
     """(what `necessary` means here, the names)."""
 
-    def names(of: Callable[[Rung], bool]) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(r.knobs[0].name for r in rungs if of(r)))
+    def names(found: Iterable[Rung]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(r.changes[0].name for r in found))
 
     if not baseline.compiled:
-        found = names(lambda r: r.reaches(COMPILES))
+        found = names(r for r in rungs if r.reaches(COMPILES))
         return (MAKES_IT_COMPILE if found else NOTHING_ALONE), found
     if reaches(NO_SPILLS, baseline):
         return NOTHING_WRONG, ()
     for criterion, effect in ((ENDS_SPILLS, "no spills"), (HALVES_SPILLS, "halves the spills")):
-        if found := names(lambda r, effect=effect: r.effect == effect):
+        if found := names(r for r in rungs if r.effect == effect):
             return criterion, found
     return NOTHING_ALONE, ()
 
@@ -297,99 +316,118 @@ class _Bench:
         baseline: CompileReport,
         limits: Limits,
         started: float,
+        *,
         executor: concurrent.futures.Executor | None,
         progress: Callable[[int, int, CompileReport], None] | None,
+        found: Callable[[Rung], None] | None,
     ) -> None:
         self.request, self.baseline, self.limits, self.started = request, baseline, limits, started
-        self.executor, self.progress = executor, progress
+        self.executor, self.progress, self.found = executor, progress, found
         self.reports: dict[frozenset[tuple[str, str]], CompileReport] = {}
+        self.cut_short = False
 
     @staticmethod
-    def _key(knobs: Sequence[Knob]) -> frozenset[tuple[str, str]]:
-        return frozenset((k.name, k.description) for k in knobs)
+    def _key(changes: Sequence[Change]) -> frozenset[tuple[str, str]]:
+        return frozenset((c.name, c.description) for c in changes)
 
-    def _request(self, knobs: Sequence[Knob]) -> CompileRequest:
+    def _request(self, changes: Sequence[Change]) -> CompileRequest:
         spec, flags = self.request.spec, self.request.ptxas_flags
-        for knob in knobs:
-            spec, flags = knob.apply(spec), flags + knob.ptxas_flags
-        words = ", ".join(k.description for k in knobs)
+        for change in changes:
+            spec, flags = change.apply(spec), flags + change.ptxas_flags
+        words = ", ".join(c.description for c in changes)
         return replace(
             self.request, spec=replace(spec, label=f"{self.request.spec.label} [{words}]".strip()), ptxas_flags=flags
         )
 
-    def rung(self, knobs: tuple[Knob, ...]) -> Rung:
+    def rung(self, changes: tuple[Change, ...]) -> Rung:
         """The rung of a set that has been run."""
-        report = self.reports[self._key(knobs)]
+        report = self.reports[self._key(changes)]
         effect, launchable = effect_of(self.baseline, report), report.launchable or not report.compiled
-        return Rung(knobs, report, effect if launchable else TOO_MANY, slower_path(self.baseline, report), launchable)
+        return Rung(changes, report, effect if launchable else TOO_MANY, slower_path(self.baseline, report), launchable)
 
     def stop(self, pending: int) -> str:
         """Why no more may be compiled, with so many under way; empty while it may."""
         if len(self.reports) + pending >= self.limits.max_compiles:
             return f"{self.limits.max_compiles} compiles"
-        if time.monotonic() - self.started >= self.limits.max_seconds:
-            return f"{self.limits.max_seconds:g} seconds"
-        return ""
+        return self.out_of_time()
 
-    def run(self, sets: Iterable[tuple[Knob, ...]], *, bounded: bool = True) -> tuple[list[tuple[Knob, ...]], str]:
+    def out_of_time(self) -> str:
+        """The limit of time in words where it is reached, else nothing."""
+        return f"{self.limits.max_seconds:g} seconds" if self.cut_short or self.left_s() <= 0 else ""
+
+    def left_s(self) -> float:
+        """Seconds that are left."""
+        return self.limits.max_seconds - (time.monotonic() - self.started)
+
+    def run(self, sets: Iterable[tuple[Change, ...]], *, bounded: bool = True) -> tuple[list[tuple[Change, ...]], str]:
         """(the sets that now have a report, why it ended before all had). A set that contradicts itself is left out.
 
-        Sets are drawn as they are needed: of 60 knobs there are half a million sets of four.
+        Sets are drawn as they are needed: of 60 changes there are half a million sets of four. A compile that was
+        stopped because the time for everything was up has no report: with more time it might have ended well.
         """
-        done: list[tuple[Knob, ...]] = []
-        pending: list[tuple[tuple[Knob, ...], CompileRequest]] = []
+        done: list[tuple[Change, ...]] = []
+        pending: list[tuple[tuple[Change, ...], CompileRequest]] = []
         batch = 2 * usable_cores() if self.executor is None else 64
 
         def flush() -> None:
-            reports = compile_matrix([r for _, r in pending], executor=self.executor, progress=self.progress)
-            for (knobs, _), report in zip(pending, reports, strict=True):
-                self.reports[self._key(knobs)] = report
-                done.append(knobs)
+            # Code generation and ptxas have the time each, and twice as many wait as run at once.
+            limit_s = max(1.0, self.left_s() / 4)
+            requests = [replace(r, timeout_s=min(r.timeout_s, limit_s)) for _, r in pending]
+            reports = compile_matrix(requests, executor=self.executor, progress=self.progress)
+            for (changes, request), report in zip(pending, reports, strict=True):
+                if report.status == "timeout" and limit_s < request.timeout_s:
+                    self.cut_short = True
+                    continue
+                self.reports[self._key(changes)] = report
+                done.append(changes)
+                if self.found is not None:
+                    self.found(self.rung(changes))
             pending.clear()
 
-        for knobs in sets:
-            if self._key(knobs) in self.reports:
-                done.append(knobs)
+        for changes in sets:
+            if self._key(changes) in self.reports:
+                done.append(changes)
                 continue
-            if bounded and (reason := self.stop(len(pending))):
+            if reason := self.stop(len(pending)) if bounded else self.out_of_time():
                 flush()
                 return done, reason
             try:
-                pending.append((knobs, self._request(knobs)))
+                pending.append((changes, self._request(changes)))
             except UserError:
-                if not bounded:  # a knob that does not fit this spec at all
+                if not bounded:  # a change that does not fit this spec at all
                     raise
             if len(pending) >= batch:
                 flush()
         flush()
-        return done, ""
+        return done, self.out_of_time() if self.cut_short else ""
 
 
-def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...]) -> Search:
-    """Breadth first over sets by size, the most promising singles first within a size."""
-    # Contradicting knobs never combine; what compiles with few spills alone is likely to help in company.
+def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[str, ...], cut: str = "") -> SmallestSets:
+    """Breadth first over sets by size, the most promising singles first within a size.
+
+    With `cut`, the reason why not even every single change was tried, those that were are all there is.
+    """
+    # Contradicting changes never combine; what compiles with few spills alone is likely to help in company.
     order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
     tried, reason, size = 0, "", 0
     for size in range(1, bench.limits.max_size + 1):
-        if size > len({r.knobs[0].name for r in order}):
-            return Search(goal, held, (), size - 1, tried, True, "no larger sets of changes")
+        if size > len({r.changes[0].name for r in order}) and not cut:
+            return SmallestSets(goal, held, (), size - 1, tried, True, "no larger sets of changes")
         sets = (
-            tuple(r.knobs[0] for r in chosen)
+            tuple(r.changes[0] for r in chosen)
             for chosen in itertools.combinations(order, size)
-            if len({r.knobs[0].name for r in chosen}) == size
+            if len({r.changes[0].name for r in chosen}) == size
         )
         done, reason = bench.run(sets)
         tried += len(done)
         hits = tuple(r for r in map(bench.rung, done) if r.reaches(goal))
+        reason = reason or cut
         if hits or reason:
             ranked = sorted(hits, key=lambda r: (r.slower_path, spill_bytes(r.report), r.report.regs_per_thread or 0))
-            return Search(goal, held, tuple(ranked), size, tried, not reason, reason)
-    if len({r.knobs[0].name for r in order}) <= size:
-        return Search(goal, held, (), size, tried, True, "no larger sets of changes")
-    return Search(goal, held, (), size, tried, False, f"{bench.limits.max_size} changes a set")
-
-
-Progress = Callable[[int, int, CompileReport], None]
+            return SmallestSets(goal, held, tuple(ranked), size, tried, not reason, reason)
+    if len({r.changes[0].name for r in order}) <= size:
+        return SmallestSets(goal, held, (), size, tried, True, "no larger sets of changes")
+    return SmallestSets(goal, held, (), size, tried, False, f"{bench.limits.max_size} changes a set")
 
 
 def ablate_request(
@@ -406,7 +444,7 @@ def ablate_request(
         request.spec,
         request.arch,
         request.toolchain,
-        knobs=ladder.knobs,
+        changes=ladder.changes,
         hold=ladder.hold if hold is None else hold,
         limits=limits,
         ptxas_flags=request.ptxas_flags,

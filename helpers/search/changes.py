@@ -9,8 +9,10 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from helpers.compiler.kernel_spec import KernelSpec, Scalar
 from helpers.compiler.source import read_source
@@ -22,17 +24,17 @@ MAXNREG_TRIED = (255, 128)
 PTXAS_LEVELS = ("-O2", "-O1", "-O0")
 MAX_ALTERNATIVES = 4
 _NARROW_POINTERS = "*fp8"
-_COMPARE = {
+_COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
     ast.LtE: operator.le, ast.Gt: operator.gt, ast.GtE: operator.ge,
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
-class Knob:
-    """One change to a spec. Knobs of one `name` are alternatives: no set of changes holds two of them.
+class Change:
+    """One change to a spec. Changes of one `name` are alternatives: no set of changes holds two of them.
 
-    `description` is the change in words (`BLOCK_M 128 → 64`), `group` a word by which many knobs can be held still.
+    `description` is the change in words (`BLOCK_M 128 → 64`), `group` a word by which many changes can be held still.
     `ptxas_flags` are for changes that no spec can express, such as -O1.
     """
 
@@ -47,13 +49,16 @@ class Knob:
 class Ladder:
     """The changes to try on one spec, and how they are to be read.
 
-    `hold` names the groups that a search for a cure leaves as they are. `keeps_answer` says that every knob of this
-    ladder is known to leave the kernel's answer as it is, so that a changed constexpr needs no warning.
+    `hold` names the groups that a search for a cure leaves as they are. `keeps_answer` says that the changes of this
+    ladder are known to leave the answer as it is, so that a changed constexpr needs no warning; `no_cure` names
+    those that do not, which are never suggested. `costs` says what a change costs, by name, where its group does not.
     """
 
-    knobs: tuple[Knob, ...]
+    changes: tuple[Change, ...]
     hold: tuple[str, ...]
     keeps_answer: bool = False
+    no_cure: frozenset[str] = frozenset()
+    costs: Mapping[str, str] = field(default_factory=dict)
 
 
 # (spec, arch) -> its ladder. A study that knows its kernel hands in one of its own.
@@ -61,15 +66,15 @@ LadderOf = Callable[[KernelSpec, str], Ladder]
 
 
 def generic_ladder(spec: KernelSpec, arch: str) -> Ladder:
-    """The ladder of any kernel: the generic knobs, with launch, ptxas and types held in the search for a cure."""
-    knobs = tuple(generic_knobs(spec, arch))
-    groups = {k.group for k in knobs}
-    return Ladder(knobs, tuple(g for g in ("launch", "ptxas", "types") if g in groups))
+    """The ladder of any kernel: the generic changes, with launch, ptxas and types held in the search for a cure."""
+    changes = tuple(generic_changes(spec, arch))
+    groups = {c.group for c in changes}
+    return Ladder(changes, tuple(g for g in ("launch", "ptxas", "types") if g in groups))
 
 
-def constexpr_knob(parameter: str, old: Scalar, new: Scalar, *, name: str = "", group: str = "constexpr") -> Knob:
-    """The knob that sets a constexpr of the kernel to another value."""
-    return Knob(
+def constexpr_change(parameter: str, old: Scalar, new: Scalar, *, name: str = "", group: str = "constexpr") -> Change:
+    """The change that sets a constexpr of the kernel to another value."""
+    return Change(
         name or parameter,
         f"{parameter} {old} → {new}",
         lambda spec: spec.with_constexprs(**{parameter: new}),
@@ -77,16 +82,16 @@ def constexpr_knob(parameter: str, old: Scalar, new: Scalar, *, name: str = "", 
     )
 
 
-def option_knob(option: str, old: object, new: object, *, group: str = "launch") -> Knob:
-    """The knob that sets a launch option to another value (None: leaves it to Triton)."""
+def option_change(option: str, old: object, new: object, *, group: str = "launch") -> Change:
+    """The change that sets a launch option to another value (None: leaves it to Triton)."""
     words = f"{option} {'unset' if old is None else old} → {'unset' if new is None else new}"
-    return Knob(option, words, lambda spec: spec.with_options(**{option: new}), group)
+    return Change(option, words, lambda spec: spec.with_options(**{option: new}), group)
 
 
-def generic_knobs(
+def generic_changes(
     spec: KernelSpec, arch: str | GpuArch, *, alternatives: Mapping[str, Sequence[Scalar]] | None = None
-) -> list[Knob]:
-    """Knobs for any kernel: its constexprs, wider pointer types, num_warps, num_stages, maxnreg and ptxas -O levels.
+) -> list[Change]:
+    """Changes for any kernel: its constexprs, wider pointer types, num_warps, num_stages, maxnreg and ptxas -O levels.
 
     Integers are halved, switches flipped, numbers dropped to 0, and what the source compares a constexpr with is
     turned the other way; `alternatives` adds values of the caller's by constexpr name. Raises UserError for a name
@@ -96,46 +101,46 @@ def generic_knobs(
     if stray := set(alternatives or {}) - set(values):
         raise UserError(f"{spec.kernel.name} has no constexpr {sorted(stray)[0]!r}; it has {', '.join(values)}")
     declared, compared = _read_source(spec)
-    knobs = []
+    changes = []
     for name, value in values.items():
         if declared is not None and name not in declared and name not in (alternatives or {}):
             continue  # an argument Triton made a constant (a stride of 1, a pointer of None): not the author's choice
         found = [*(alternatives or {}).get(name, ()), *_other_values(value, compared.get(name, ()))]
         distinct = {(type(v), v): v for v in found if (type(v), v) != (type(value), value)}
-        knobs += [constexpr_knob(name, value, new) for new in list(distinct.values())[:MAX_ALTERNATIVES]]
-    knobs += _pointer_knobs(spec)
-    knobs += _launch_knobs(spec, get_arch(arch))
-    return knobs
+        changes += [constexpr_change(name, value, new) for new in list(distinct.values())[:MAX_ALTERNATIVES]]
+    changes += _pointer_changes(spec)
+    changes += _launch_changes(spec, get_arch(arch))
+    return changes
 
 
-def _launch_knobs(spec: KernelSpec, arch: GpuArch) -> list[Knob]:
+def _launch_changes(spec: KernelSpec, arch: GpuArch) -> list[Change]:
     warps, stages = spec.num_warps, spec.option.get("num_stages")
-    knobs = [option_knob("num_warps", warps, n) for n in (warps // 2, warps * 2) if 1 <= n <= 32]
+    changes = [option_change("num_warps", warps, n) for n in (warps // 2, warps * 2) if 1 <= n <= 32]
     depth = TRITON_DEFAULT_STAGES if stages is None else stages
-    knobs.append(option_knob("num_stages", stages, 1 if depth > 1 else 2))
+    changes.append(option_change("num_stages", stages, 1 if depth > 1 else 2))
     capped = spec.option.get("maxnreg")
     if capped is None:
-        knobs += [option_knob("maxnreg", None, n) for n in MAXNREG_TRIED if n <= arch.max_regs_per_thread]
+        changes += [option_change("maxnreg", None, n) for n in MAXNREG_TRIED if n <= arch.max_regs_per_thread]
     else:
-        knobs.append(option_knob("maxnreg", capped, None))
-    knobs += [Knob("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
-    return knobs
+        changes.append(option_change("maxnreg", capped, None))
+    changes += [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
+    return changes
 
 
-def _pointer_knobs(spec: KernelSpec) -> list[Knob]:
-    """One knob a narrow pointer type: all pointers of it become 16-bit, which changes what the kernel is given."""
-    knobs = []
+def _pointer_changes(spec: KernelSpec) -> list[Change]:
+    """A change for each narrow pointer type: all pointers of it become 16-bit, which is another problem."""
+    changes = []
     for kind in dict.fromkeys(kind for _, kind in spec.signature if kind.startswith(_NARROW_POINTERS)):
         wide = "*fp16" if any(k == "*fp16" for _, k in spec.signature) else "*bf16"
-        knobs.append(
-            Knob(
+        changes.append(
+            Change(
                 f"pointers {kind}",
                 f"pointers {kind} → {wide}",
-                lambda s, old=kind, new=wide: with_pointer_type(s, old, new),
+                partial(with_pointer_type, old=kind, new=wide),
                 "types",
             )
         )
-    return knobs
+    return changes
 
 
 def with_pointer_type(spec: KernelSpec, old: str, new: str) -> KernelSpec:
@@ -146,7 +151,7 @@ def with_pointer_type(spec: KernelSpec, old: str, new: str) -> KernelSpec:
 # --- values from the source -------------------------------------------------------------------------------
 
 
-def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tuple[type, Scalar]]]]:
+def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tuple[type[ast.cmpop], Scalar]]]]:
     """(parameters declared constexpr, None if that cannot be told; by parameter, the (operator, value) it meets)."""
     try:
         tree = ast.parse(read_source(Path(spec.kernel.path)))
@@ -157,7 +162,7 @@ def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tupl
         return None, {}
     arguments = [*body.args.posonlyargs, *body.args.args, *body.args.kwonlyargs]
     declared = {a.arg for a in arguments if a.annotation is not None and "constexpr" in ast.unparse(a.annotation)}
-    compared: dict[str, list[tuple[type, Scalar]]] = {}
+    compared: dict[str, list[tuple[type[ast.cmpop], Scalar]]] = {}
     for node in ast.walk(body):
         if not (isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARE):
             continue
@@ -172,14 +177,14 @@ def _read_source(spec: KernelSpec) -> tuple[set[str] | None, dict[str, list[tupl
     return declared, compared
 
 
-def _other_values(value: Scalar, compared: Sequence[tuple[type, Scalar]]) -> list[Scalar]:
+def _other_values(value: Scalar, compared: Sequence[tuple[type[ast.cmpop], Scalar]]) -> list[Scalar]:
     """Values to put in place of `value`: a switch flipped, a whole number halved, and the ways not taken."""
     found: list[Scalar] = []
     if isinstance(value, bool):
         return [not value]
     literals = [v for _, v in compared if isinstance(v, str)]
     if isinstance(value, str):
-        others = [v for v in dict.fromkeys(literals) if v != value]
+        others: list[Scalar] = [v for v in dict.fromkeys(literals) if v != value]
         # Compared with nothing but its own value: any other word takes the other way.
         return others or ([f"not {value}"] if value in literals else [])
     if isinstance(value, (int, float)):

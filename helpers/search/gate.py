@@ -11,10 +11,11 @@ import io
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec, tell_apart
-from helpers.compiler.report import STATUSES, CompileReport
+from helpers.compiler.report import STATUSES, CompileReport, verdict_words
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.files import read_text_bounded, write_text_atomically
@@ -69,7 +70,7 @@ class Measured:
     def verdict(self) -> str:
         """One short phrase with the telling numbers."""
         if not self.compiled:
-            return f"{self.status}{f' ({self.ptxas_code})' if self.ptxas_code else ''}"
+            return verdict_words(self.status, code=self.ptxas_code)
         weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
         return f"{self.regs_per_thread} registers, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 
@@ -226,7 +227,7 @@ def _row(now: Measured, before: Measured | None, allowed: int) -> GateRow:
 
 
 def _compare_spills(now: Measured, before: Measured, allowed: int, worse: list[str], notes: list[str]) -> None:
-    more = now.spill_bytes - before.spill_bytes
+    more = (now.spill_bytes or 0) - (before.spill_bytes or 0)
     if more > allowed:
         worse.append(f"spills {now.spill_bytes} B, {more} B more")
         return
@@ -307,7 +308,7 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     given = {k: v for k, v in raw.items() if isinstance(v, str) and v != ""}
     if given.get("status") not in STATUSES:
         raise UserError(f"baseline row {number}: status {given.get('status', '')[:40]!r} is none of the compiler's")
-    values: dict[str, object] = {k: given[k] for k in _TEXT if k in given}
+    values: dict[str, Any] = {k: given[k] for k in _TEXT if k in given}
     try:
         values |= {k: int(given[k]) for k in _COUNTS if k in given}
         if "weighted_spill_bytes" in given:
@@ -331,6 +332,7 @@ def gate_command_result(
     write: bool = False,
     more_spills_allowed: int = 0,
     spill_weight: SpillWeight | None = None,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Progress | None = None,
 ) -> dict:
     """What `gate --json` prints: `rows`, `regressions` (a count), `exit_code`; with `write`, the baseline is (re)made.
@@ -338,7 +340,7 @@ def gate_command_result(
     Raises UserError when the gate cannot be run: no baseline file, no specs, a toolchain that is not here.
     """
     if write:
-        measured = measure(specs, archs, toolchain, spill_weight=spill_weight, progress=progress)
+        measured = measure(specs, archs, toolchain, spill_weight=spill_weight, timeout_s=timeout_s, progress=progress)
         write_baseline(baseline, measured)
         rows = [GateRow(m.spec, m.arch, None, m, notes=("recorded",)) for m in measured]
     else:
@@ -351,6 +353,7 @@ def gate_command_result(
             baseline=read_baseline(baseline),
             more_spills_allowed=more_spills_allowed,
             spill_weight=spill_weight,
+            timeout_s=timeout_s,
             progress=progress,
         )
     return {

@@ -118,9 +118,9 @@ def _cell(value: object, precision: int) -> str:
     if value is True or value is False or type(value).__name__ == "bool_":
         return "yes" if value else "no"
     if isinstance(value, Real) and not isinstance(value, Integral):
-        small = value and abs(value) < 1e-2
+        small = value and abs(float(value)) < 1e-2
         return f"{value:.3g}" if small else f"{value:,.{precision}f}".rstrip("0").rstrip(".")
-    return f"{value:,}" if isinstance(value, Integral) and abs(value) >= 10_000 else str(value)
+    return f"{value:,}" if isinstance(value, Integral) and abs(int(value)) >= 10_000 else str(value)
 
 
 def register_formatters() -> None:

@@ -4,18 +4,86 @@ from __future__ import annotations
 
 import base64
 import html
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from helpers.show.style import status_colour
+from helpers.show.verdicts import ink_on
 
 
 def banner(status: str, words: str) -> str:
-    """A line in the colour of a status; black on the light ones, white on the dark."""
-    ink = "black" if status == "spills" else "white"
+    """A line in the colour of a status, in the ink that stands out on it."""
+    ground = status_colour(status)
     return (
-        f'<div style="font-weight:bold;color:{ink};background:{status_colour(status)};padding:4px 8px">'
+        f'<div style="font-weight:bold;color:{ink_on(ground)};background:{ground};padding:4px 8px">'
         f"{html.escape(words)}</div>"
     )
+
+
+def alert(head: str, words: str) -> str:
+    """A sentence in place of an answer, `head` in bold."""
+    return (
+        f'<div role="alert" style="padding:4px 8px;border-left:4px solid {status_colour("register_exhausted")}">'
+        f"<b>{html.escape(head)}</b> {html.escape(words)}</div>"
+    )
+
+
+def note(text: str) -> str:
+    """A quiet paragraph."""
+    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{html.escape(text)}</p>'
+
+
+def paragraph(text: str, *, label: str = "") -> str:
+    """A paragraph, after a `label` in bold where there is one."""
+    head = f"<b>{html.escape(label)}</b> " if label else ""
+    return f'<p style="margin:.4em 0;overflow-wrap:anywhere">{head}{html.escape(text)}</p>'
+
+
+def entry(head: str, text: str, source: str = "") -> str:
+    """What goes into `list_html` as one item: `head` in bold, the text on a line of its own, its source small."""
+    small = f" <small>[{html.escape(source)}]</small>" if source else ""
+    return f"<b>{html.escape(head)}</b><br>{html.escape(text)}{small}"
+
+
+def list_html(items: Iterable[str], *, numbered: bool = False) -> str:
+    """A list of items that are HTML already (`entry`, `html.escape`); empty for none."""
+    lines = "".join(f"<li>{item}</li>" for item in items)
+    tag = "ol" if numbered else "ul"
+    return f'<{tag} style="margin:.2em 0">{lines}</{tag}>' if lines else ""
+
+
+def folded(summary: str, body: str, *, open_: bool = False) -> str:
+    """`body`, which is HTML, below a line that a click opens; it needs no running kernel."""
+    return f"<details{' open' * open_}><summary>{html.escape(summary)}</summary>{body}</details>"
+
+
+def cells_html(
+    heads: Sequence[str], rows: Iterable[Sequence[object]], *, caption: str = "", code_columns: Collection[int] = ()
+) -> str:
+    """Rows of values as a table, `code_columns` (by number) in a fixed width; a dash for None; empty without rows."""
+    body = "".join(
+        "<tr>"
+        + "".join(
+            f'<td style="text-align:left">{f"<code>{_text(value)}</code>" if at in code_columns else _text(value)}</td>'
+            for at, value in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    if not body:
+        return ""
+    head = "".join(f'<th scope="col" style="text-align:left">{html.escape(name)}</th>' for name in heads)
+    words = f'<caption style="text-align:left">{html.escape(caption)}</caption>' if caption else ""
+    return f'<div style="overflow-x:auto"><table style="line-height:1.4">{words}<tr>{head}</tr>{body}</table></div>'
+
+
+def difference_html(mine: Mapping[str, object], theirs: Mapping[str, object], names: tuple[str, str]) -> str:
+    """What differs between two sets of facts as a table, `names` over the columns."""
+    rows = [(what, value, theirs.get(what)) for what, value in mine.items() if value != theirs.get(what)]
+    return cells_html(("", *names), rows) or "<p>The same in all that is compared.</p>"
+
+
+def _text(value: object) -> str:
+    return html.escape("–" if value is None else str(value))
 
 
 def facts_html(rows: Mapping[str, object]) -> str:
@@ -50,6 +118,7 @@ def command_html(command: str) -> str:
 
 
 def picture(png: bytes, words: str) -> str:
+    """A picture with its words for who cannot see it; empty where there is none."""
     if not png:
         return ""
     return (

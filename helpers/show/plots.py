@@ -19,6 +19,7 @@ from helpers.show.style import (
     status_colour,
     use_house_style,
 )
+from helpers.show.verdicts import words_in_sentence
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +52,7 @@ def conditions(evidence: Sequence[Evidence]) -> str:
 
 
 def status_bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) -> None:
-    """One report as a bar up to its register count, hatched when it spills; a failure as a cross at its cap.
+    """One report as a bar up to its register count, hatched when it spills; a failure as a cross beyond the cap.
 
     A launch of many warps whose cap is below 255 has a line of its own there.
     """
@@ -62,13 +63,12 @@ def status_bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) 
         ax.barh(
             y, report.regs_per_thread or 0, height, color=colour, hatch="///" if spills else None, edgecolor="white"
         )
-        text = f"{report.regs_per_thread}" + (f", {spills} B spilled" if spills else ", no spills")
-        ax.text(CAP + 6, y, text, va="center", fontsize=9)
+        ax.text(CAP + 6, y, words_in_sentence(report), va="center", fontsize=9)
     else:
         ax.barh(y, cap, height, facecolor="none", edgecolor=colour, linestyle=":")
-        ax.plot(cap / 2, y, marker="x", markersize=10, markeredgewidth=3, color=colour)
-        text = f"fatal {report.ptxas_code}" if report.crashed else report.status.replace("_", " ")
-        ax.text(CAP + 6, y, text, va="center", fontsize=9, fontweight="bold", color=colour)
+        # Beside the words, where no register count can be read off it.
+        ax.plot(CAP + 12, y, marker="x", markersize=8, markeredgewidth=3, color=colour)
+        ax.text(CAP + 20, y, words_in_sentence(report), va="center", fontsize=9, fontweight="bold", color=colour)
     if cap < CAP:
         ax.plot([cap, cap], [y - height / 2, y + height / 2], color=LIMIT_COLOUR, linewidth=1.6)
         ax.text(cap + 3, y, f"cap {cap}", va="center", fontsize=8, color=LIMIT_COLOUR)
@@ -77,7 +77,7 @@ def status_bar(ax: Axes, y: float, report: CompileReport, height: float = 0.62) 
 def cap_line(ax: Axes) -> None:
     """The most any launch can have as a line over all bars; `status_bar` marks the launches that have less."""
     ax.axvline(CAP, color=LIMIT_COLOUR, linewidth=1.2)
-    ax.set_xlim(0, 345)
+    ax.set_xlim(0, 420)
     ax.set_xticks([0, 64, 128, 192, CAP], ["0", "64", "128", "192", f"{CAP}\nthe cap"])
     ax.set_xlabel("registers per thread (ptxas -v)")
 

@@ -55,6 +55,8 @@ def ctas_per_sm(report: CompileReport) -> int | None:
     """How many CTAs of a compiled kernel fit one SM of its arch; None where there is no binary."""
     if not report.compiled:
         return None
+    if report.regs_per_thread is None or report.smem_bytes is None or report.num_warps is None:
+        return None
     return occupancy(
         regs_per_thread=report.regs_per_thread,
         smem_bytes=report.smem_bytes,

@@ -8,16 +8,12 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import LIVE, CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.recorded import DATA, read_rows
-
-if TYPE_CHECKING:
-    pass
 
 COMPILE_ROWS = "compile_rows"
 

@@ -96,6 +96,18 @@ TERMS = (
         ("(?:tile )?chooser",),
     ),
     Term(
+        "merged row",
+        "The row that the merged fix adds to the tile chooser, for compute capability 10: half of BLOCK_M, nothing "
+        "else. The fix for the cause is another one: loop bounds in place of the branch that skips tiles.",
+        ("merged row",),
+    ),
+    Term(
+        "hopper tile",
+        "The tile of the chooser's row for Hopper, which a B200 got before the fix: 128 x 64 at head dim 256. Not to "
+        "be confused with Hopper, the chip, nor with the *Gluon kernel*, which is written for that chip alone.",
+        ("hopper tile",),
+    ),
+    Term(
         "CTA",
         "A block of threads that runs on one multiprocessor and shares its shared memory; here one CTA "
         "computes one tile of the output.",

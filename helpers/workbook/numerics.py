@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable
 from dataclasses import asdict
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
-from helpers.show.html import banner, facts_html
-from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, use_house_style
+from helpers.show.html import banner, cells_html, facts_html
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, status_colour, use_house_style
 from helpers.workbook.explorer.choices import ANY, values_of
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, rows_digest
@@ -58,6 +58,23 @@ def gpu_numerics() -> tuple[pd.DataFrame, str]:
     return numerics_table(rows), f"live on this machine's {rows[0].device}"
 
 
+KERNELS = {"lean kernel": "lean kernel", "Hopper kernel": "Gluon kernel"}
+"""The tile tables that are a kernel's own, and that kernel's name; every other table is the extend kernel's."""
+
+
+def passed_by_kernel(table: pd.DataFrame) -> dict[str, tuple[int, int]]:
+    """(cases that passed, cases) of the option matrix for each kernel."""
+    matrix = table[table["study"] == "matrix"]
+    kernels = matrix["tile_table"].map(KERNELS).fillna("extend kernel")
+    passed = matrix["status"].eq("ok").groupby(kernels).agg(["sum", "size"])
+    return {name: (int(row["sum"]), int(row["size"])) for name, row in passed.iterrows()}
+
+
+def worst_share(table: pd.DataFrame) -> float:
+    """The largest share of its tolerance that any case's worst row uses; NaN where one has no number."""
+    return float((table["row_rel"] / table["row_rel_tolerance"]).max(skipna=False))
+
+
 def count_table(table: pd.DataFrame) -> pd.DataFrame:
     """How many cases of each tile table and ingredient set ran, passed, and how near its tolerance the worst came."""
     matrix = table[table["study"] == "matrix"]
@@ -78,7 +95,9 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
     fig, ax = plt.subplots(figsize=(8.5, 3.6))
     for position, i in enumerate(order):
         if share.iloc[i] != share.iloc[i]:
-            ax.plot(position, 1.15, marker="x", color="#8B1A1A", markersize=9, markeredgewidth=3)
+            ax.plot(
+                position, 1.15, marker="x", color=status_colour("register_exhausted"), markersize=9, markeredgewidth=3
+            )
             continue
         colour, mark = (BEFORE_COLOUR, "s") if fp8.iloc[i] else (AFTER_COLOUR, "o")
         ax.plot(position, share.iloc[i], marker=mark, color=colour, markersize=5)
@@ -89,7 +108,13 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
     failed = matrix["status"].ne("ok").sum()
     if failed:
         ax.text(
-            len(matrix) - failed - 1.5, 1.15, f"{failed} failed", ha="right", va="center", fontsize=9, color="#8B1A1A"
+            len(matrix) - failed - 1.5,
+            1.15,
+            f"{failed} failed",
+            ha="right",
+            va="center",
+            fontsize=9,
+            color=status_colour("register_exhausted"),
         )
     ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6))
     ax.set_ylim(0, 1.3)
@@ -144,7 +169,24 @@ def tile_study_table(table: pd.DataFrame) -> pd.DataFrame:
     """What changes when the tile, the ingredients or the batch change: bit-equal share and relative difference."""
     study = table[(table["study"] == "tiles") & table["bitwise_equal_fraction"].notna()]
     columns = ["variant", "head_dim", "kv_dtype", "bitwise_equal_fraction", "rel", "max_abs"]
-    return study[columns].rename(columns={"rel": "relative_difference"}).reset_index(drop=True)
+    study = study[columns].rename(columns={"rel": "relative_difference"}).reset_index(drop=True)
+    # The recorded rows have the names of their time.
+    names = study["variant"].str.replace("branch tile", "merged row's tile").str.replace("Hopper tile", "hopper tile")
+    return study.assign(variant=names)
+
+
+def equal_shares(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Of a `tile_study_table`: the shares of bit-equal elements by variant, one for each head dim and KV dtype."""
+    shares = table.set_index(["variant", "head_dim", "kv_dtype"])["bitwise_equal_fraction"]
+    return {variant: shares[variant] for variant in dict.fromkeys(table["variant"])}
+
+
+def fp8_findings(table: pd.DataFrame) -> dict[str, pd.Series]:
+    """Errors by head dim: the kernel as stored, up-cast, what the squares of the casts alone predict, and the ratio."""
+    errors = fp8_table(table)
+    stored, upcast = errors.loc["kernel, as_stored"], errors.loc["kernel, upcast"]
+    squares = (errors.loc["q cast alone"] ** 2 + errors.loc["p cast alone"] ** 2) ** 0.5
+    return {"stored": stored, "upcast": upcast, "from squares": squares, "ratio": stored / upcast}
 
 
 NUMERICS_FILTERS = {"tile_table": "tile table", "kv_dtype": "KV dtype", "head_dim": "head dim", "mask": "mask"}
@@ -184,7 +226,7 @@ def _numerics_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         title=said,
         command="python benchmarks/record_numerics.py --out numerics.csv",
         png=kept_png(
-            lambda: plot_error_budget(rows, said, _device_words(rows.iloc[0])),
+            partial(plot_error_budget, rows, said, _device_words(rows.iloc[0])),
             figure="error budget",
             rows=rows_digest(rows),
         ),
@@ -208,14 +250,13 @@ def _case_words(row: pd.Series) -> str:
 
 def _numerics_table(rows: pd.DataFrame, most: int = 8) -> str:
     worst = rows.sort_values("share", ascending=False, na_position="first").head(most)
-    cells = "".join(
-        f"<tr><td>{html.escape(str(r['variant']))}</td><td>{r['head_dim']:.0f}</td>"
-        f"<td>{html.escape(str(r['kv_dtype']))}</td><td>{html.escape(str(r['tile_table']))}</td>"
-        f"<td>{html.escape(str(r['status']))}</td><td>{r['row_rel']:.1e}</td><td>{r['row_rel_tolerance']:.1e}</td></tr>"
+    cells = [
+        (r["variant"], f"{r['head_dim']:.0f}", r["kv_dtype"], r["tile_table"], r["status"], f"{r['row_rel']:.1e}",
+         f"{r['row_rel_tolerance']:.1e}")
         for _, r in worst.iterrows()
-    )
-    head = "".join(f"<th>{h}</th>" for h in ("case", "head dim", "KV dtype", "tiles", "status", "row error", "allowed"))
-    return f"<table><caption>the {len(worst)} nearest to their tolerance</caption><tr>{head}</tr>{cells}</table>"
+    ]  # fmt: skip
+    heads = ("case", "head dim", "KV dtype", "tiles", "status", "row error", "allowed")
+    return cells_html(heads, cells, caption=f"the {len(worst)} nearest to their tolerance")
 
 
 def numerics_explorer() -> ExplorerFrame:

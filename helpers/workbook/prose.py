@@ -1,21 +1,14 @@
-"""The kernel's own source, shown with line numbers, and prose whose numbers come from values."""
+"""What several notebooks say in the same way: sentences and folds with numbers from values, a report."""
 
 from __future__ import annotations
 
 import html
 import re
-from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import EXPLANATIONS, Evidence
-from helpers.inspection.ptx.scan import wide_operands
-from helpers.show.reports import counts_frame
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 if TYPE_CHECKING:
     from IPython.display import HTML
@@ -25,35 +18,6 @@ if TYPE_CHECKING:
 def source_lines_of(path: str) -> dict[int, str]:
     """Line number to text, from 1."""
     return dict(enumerate(Path(path).read_text().splitlines(), start=1))
-
-
-def kernel_source() -> str:
-    """The text of the file the extend kernel is compiled from."""
-    return Path(EXTEND_KERNEL.path).read_text()
-
-
-def find_lines(*needles: str) -> list[int]:
-    """The numbers of the kernel's lines that contain one of `needles`."""
-    return [n for n, text in source_lines_of(EXTEND_KERNEL.path).items() if any(needle in text for needle in needles)]
-
-
-def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML:
-    """Lines `first` to `last` of the kernel as they are compiled, some of them marked with a bar and bold type."""
-    from IPython.display import HTML
-
-    marked = set(highlight)
-    rows = []
-    for number, text in source_lines_of(EXTEND_KERNEL.path).items():
-        if first <= number <= last:
-            style = (
-                "background:#FBE3C5;color:#222;border-left:4px solid #D55E00"
-                if number in marked
-                else "border-left:4px solid transparent"
-            )
-            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {html.escape(text)}</div>')
-    return HTML(
-        f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
-    )
 
 
 def say(text: str) -> None:
@@ -82,18 +46,6 @@ def report_summary(evidence: Evidence) -> None:
         f"tensor cores by {report.tensor_core_path}"
     )
     print(f"  {evidence.source}")
-
-
-def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
-    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the Python source."""
-    lines = source_lines_of(EXTEND_KERNEL.path)
-    return counts_frame(
-        [
-            {"PTX line": w.line_no, "opcode": w.opcode, "registers": w.registers, "Python line": w.source_line,
-             "source": lines.get(w.source_line, "")[:80]}
-            for w in wide_operands(ptx, min_registers)
-        ]
-    )  # fmt: skip
 
 
 FOLD_CLASS = "rc-fold"

@@ -1,17 +1,21 @@
-"""The compile explorer: pick a configuration, see its verdict and its registers against the cap."""
+"""Notebook 01: the crash beside the release's kernel, Gemma 4's layers, and an explorer of single compiles."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE
+from helpers.attention.tiles import TileConfig, parse_tile
 from helpers.compiler.report import Evidence
+from helpers.hardware import get_arch
 from helpers.show.plots import plot_registers
 from helpers.show.reports import counts_frame
+from helpers.show.verdicts import words_in_sentence
 from helpers.workbook.explorer.choices import (
-    INGREDIENTS,
+    INGREDIENT_FIELDS,
     choice_controls,
     choice_of,
     is_final,
@@ -21,12 +25,22 @@ from helpers.workbook.explorer.choices import (
 from helpers.workbook.explorer.frame import ExplorerFrame, View
 from helpers.workbook.explorer.pictures import kept_png, reports_key
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.sm100_branch import choice_tile
 
 if TYPE_CHECKING:
     import pandas as pd
 
-FIELDS = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "num_stages", "triton", "ptxas", *INGREDIENTS)
+COMPILE_FIELDS = (
+    "arch",
+    "head_dim",
+    "kv_dtype",
+    "window",
+    "tile",
+    "num_warps",
+    "num_stages",
+    "triton",
+    "ptxas",
+    *INGREDIENT_FIELDS,
+)
 
 
 def compile_view(base: Choice, state: dict, work: Work) -> View:
@@ -39,7 +53,7 @@ def compile_view(base: Choice, state: dict, work: Work) -> View:
         title=one_line(report),
         command=choice.command(),
         png=kept_png(
-            lambda: plot_registers([evidence], report.verdict(), labels=[report.arch]),
+            partial(plot_registers, [evidence], report.verdict(), labels=[report.arch]),
             figure="registers",
             reports=reports_key([evidence]),
         ),
@@ -52,7 +66,7 @@ def compile_view(base: Choice, state: dict, work: Work) -> View:
 def explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of single compiles that starts at `choice` (default: the incident); `view.data` is the Evidence."""
     return ExplorerFrame(
-        "compile", choice_controls(choice, FIELDS), lambda state, work: compile_view(choice, state, work)
+        "compile", choice_controls(choice, COMPILE_FIELDS), lambda state, work: compile_view(choice, state, work)
     )
 
 
@@ -72,17 +86,18 @@ def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> 
         rows.append(
             {
                 "configuration": report.label,
-                "0.5.10 kernel": "fatal C7600"
-                if crash_there
-                else f"{int(ref['regs_per_thread'])} regs, {spill_there} B",
-                "this kernel": f"fatal {report.ptxas_code}"
-                if report.crashed
-                else f"{report.regs_per_thread} regs, {spill_here} B",
+                "0.5.10 kernel": words_in_sentence({**ref, "ptxas_code": ref["note"] if crash_there else None}),
+                "this kernel": words_in_sentence(report),
                 "spill difference (B)": None if spill_there is None or spill_here is None else spill_here - spill_there,
                 "same_verdict": crash_there == report.crashed,
             }
         )
     return counts_frame(rows)
+
+
+def choice_tile(choice: Choice) -> TileConfig:
+    """The tile a choice comes to on its arch."""
+    return parse_tile(choice.tile, capability=get_arch(choice.arch).capability, head_dim=choice.head_dim)
 
 
 def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.DataFrame:
@@ -105,3 +120,19 @@ def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.D
             for item, choice in zip(evidence, choices, strict=True)
         ]
     )
+
+
+def reference_findings(table: pd.DataFrame) -> dict[str, int]:
+    """Of an `against_reference` table: how many `rows` there are, and in how many the verdicts `agree`.
+
+    `least` and `most` are the differences in bytes of spill stores, over the rows where both kernels compile.
+    """
+    differences = table["spill difference (B)"].dropna()
+    return {"rows": len(table), "agree": int(table["same_verdict"].sum()), "least": int(differences.min()),
+            "most": int(differences.max())}  # fmt: skip
+
+
+def dying_layers(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `layer_table`: how many `layers` die, and the head dims and KV dtypes of those that do."""
+    dead = table[table["status"] == "register_exhausted"]
+    return {"layers": int(dead["layers"].sum()), "head_dims": set(dead["head_dim"]), "kv_dtypes": set(dead["kv_dtype"])}

@@ -1,33 +1,33 @@
-"""The tile explorer: what the tile chooser answers for an arch and a head dim, before and after the fix, compiled."""
+"""Notebook 03: what the tile chooser answers before and after the fix, what that costs, and an explorer of it."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.attention.tiles import TileConfig, choose_tile, parse_tile, tile_row
+from helpers.attention.tiles import SM100_BRANCH, TileConfig, choose_tile, tile_row
 from helpers.compiler.report import Evidence
 from helpers.hardware import ARCHS, get_arch
-from helpers.show.html import banner, facts_html
+from helpers.show.html import banner, facts_html, note
 from helpers.show.plots import cap_line, compile_time_words, conditions, status_bar
 from helpers.show.reports import counts_frame, ctas_per_sm
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
-from helpers.show.verdicts import short_words
-from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final, note
+from helpers.show.verdicts import words_in_sentence
+from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, reports_key
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
+CHOOSER_FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
 AFTER = (("after the fix", "after_fix"), ("release 0.5.15", "release_0_5_15"))
 EXTEND_LEN = 4096
 
@@ -55,13 +55,12 @@ def _view(base: Choice, state: dict, work: Work) -> View:
     before, after = work.compile([old_choice, new_choice])
     status = after.report.status
     name = f"{choice.arch}, head dim {choice.head_dim}, {choice.kv_dtype} cache"
+    was, becomes = words_in_sentence(before.report), words_in_sentence(after.report)
     if old == new:
-        said = f"nothing changed for {name}: {old} before and after"
+        said, title = f"nothing changed for {name}: {old} before and after", f"{old} stays"
     else:
-        said = f"{name}: {old} becomes {new}; {short_words(before.report)} becomes {short_words(after.report)}"
-    title = (
-        f"{old} stays" if old == new else f"{old} → {new}: {short_words(before.report)} → {short_words(after.report)}"
-    )
+        said = f"{name}: {old} becomes {new}; {was} becomes {becomes}"
+        title = f"{old} → {new}: {was} → {becomes}"
     rows = {
         "before": _words(old, old_rule, before),
         "after": _words(new, new_rule, after),
@@ -74,7 +73,7 @@ def _view(base: Choice, state: dict, work: Work) -> View:
         title=said,
         command=new_choice.command(),
         png=kept_png(
-            lambda: plot_before_after([before], [after], [f"hd{choice.head_dim}"], title),
+            partial(plot_before_after, [before], [after], [f"hd{choice.head_dim}"], title),
             figure="before and after",
             title=title,
             head_dim=choice.head_dim,
@@ -88,13 +87,8 @@ def _view(base: Choice, state: dict, work: Work) -> View:
 
 def tile_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of the tile chooser before and after the fix; `view.data` is the pair of Evidence."""
-    controls = {**choice_controls(choice, FIELDS), "after": drop("compare with", AFTER, "after_fix")}
+    controls = {**choice_controls(choice, CHOOSER_FIELDS), "after": drop("compare with", AFTER, "after_fix")}
     return ExplorerFrame("tile", controls, lambda state, work: _view(choice, state, work))
-
-
-def choice_tile(choice: Choice) -> TileConfig:
-    """The tile a choice comes to on its arch."""
-    return parse_tile(choice.tile, capability=get_arch(choice.arch).capability, head_dim=choice.head_dim)
 
 
 def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:
@@ -106,12 +100,17 @@ def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:
             before = choose_tile(arch.capability, head_dim, chooser="before_fix")
             after = choose_tile(arch.capability, head_dim, chooser="after_fix")
             row[f"hd{head_dim}"] = str(after) if before == after else f"{before} → {after}"
-        row["row used"] = tile_row(arch.capability, "after_fix").name
+        row["row used"] = _row_words(tile_row(arch.capability, "after_fix").name)
         rows.append(row)
     return counts_frame(rows)
 
 
-def branch_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
+def _row_words(name: str) -> str:
+    """The name of a row of the chooser's table; the merged fix's own is said as the pages say it."""
+    return f"merged row ({name})" if name == SM100_BRANCH.name else name
+
+
+def fix_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
     """Verdicts before and after the fix, one row a layer and KV dtype."""
     return counts_frame(
         [
@@ -143,6 +142,26 @@ def cost_table(
                  "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
             )  # fmt: skip
     return counts_frame(rows)
+
+
+def fix_findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> dict[str, int]:
+    """How many configurations die before and after the fix, and the spill stores of those that compile, summed."""
+    return {
+        f"{what}_{when}": value
+        for when, items in (("before", before), ("after", after))
+        for what, value in (
+            ("fatal", sum(item.report.crashed for item in items)),
+            ("spilled", sum(item.report.spill_store_bytes or 0 for item in items)),
+        )
+    }
+
+
+def cost_findings(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `cost_table`, after the fix: each layer's tensor-core path, the layers on mma.sync, CTAs per SM."""
+    after = table[table["when"] == "after"]
+    paths = dict(zip(after["layer"], after["tensor_core_path"], strict=True))
+    return {"paths": paths, "mma.sync": [layer for layer, path in paths.items() if path == "mma.sync"],
+            "ctas_per_sm": after["ctas_per_sm"].tolist()}  # fmt: skip
 
 
 def plot_before_after(

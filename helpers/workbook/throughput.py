@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
-from helpers.show.html import banner, facts_html
+from helpers.show.html import banner, facts_html, note
 from helpers.show.style import (
     AFTER_COLOUR,
     BEFORE_COLOUR,
@@ -18,7 +19,7 @@ from helpers.show.style import (
     claim,
     use_house_style,
 )
-from helpers.workbook.explorer.choices import ANY, note
+from helpers.workbook.explorer.choices import ANY
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, rows_digest
 from helpers.workbook.explorer.work import Work
@@ -271,7 +272,7 @@ def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         command=f"register-cliff bench --cases '{state['case']}'"
         + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
         png=kept_png(
-            lambda: plot_metric(rows, column, axis, said, source),
+            partial(plot_metric, rows, column, axis, said, source),
             figure="metric",
             column=column,
             rows=rows_digest(rows),

@@ -1,4 +1,4 @@
-"""The workbook's verdict: is the crash reproduced, and what does the branch change; computed, never remembered."""
+"""The workbook's verdict: is the crash reproduced, and what does the merged row change; computed, never remembered."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def workbook_verdict() -> Verdict:
     alive = sum(count[c.head_dim] for c, _, a in fp8 if a.compiled)
     spilled = sum(b.spill_store_bytes or 0 for _, b, _ in fp8)
     second = (
-        f"The branch: with an fp8 cache, layers whose kernel dies go from {died} of {total} to {total - alive}; "
+        f"The merged row: with an fp8 cache, layers whose kernel dies go from {died} of {total} to {total - alive}; "
         f"spill stores of those that compiled before go from {spilled} B to "
         f"{sum(a.spill_store_bytes or 0 for _, b, a in fp8 if b.compiled)} B."
     )

@@ -4,7 +4,6 @@ import shlex
 
 import pytest
 
-from helpers.__main__ import cli
 from helpers.attention.choice import MAX_MATRIX, Choice, product
 from helpers.attention.shapes import GEMMA4_31B_SLIDING
 from helpers.attention.spec import build_spec
@@ -15,7 +14,8 @@ from helpers.attention.studies.incident import (
     tile_chooser_choices,
 )
 from helpers.attention.tiles import TileConfig
-from helpers.commands.common import choices_of
+from helpers.commands.line.cli import cli
+from helpers.commands.line.common import choices_of
 from helpers.errors import UserError
 
 

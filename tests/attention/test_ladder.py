@@ -1,4 +1,4 @@
-"""The extend kernel's ladder: knobs mean what the Choice means, and the incident's ingredients are found."""
+"""The extend kernel's ladder: changes mean what the Choice means, and the incident's ingredients are found."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from helpers.attention.choice import Choice
 from helpers.attention.ladder import (
-    GROUPS,
+    CHANGE_NAMES,
+    GROUP_OF,
     KEEP_ALL_BUT_KERNEL,
     KEEP_TILE,
-    KNOB_NAMES,
     ablate_choice,
-    attention_knobs,
+    attention_changes,
     is_extend_kernel,
     ladder_of,
 )
@@ -21,9 +21,9 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.commands.ablate import format_ablation
 from helpers.compiler.kernel_spec import KernelRef
 from helpers.search.ablate import COMPILES, MAKES_IT_COMPILE, NO_SPILLS
-from helpers.workbook.root_cause.ladder import ingredient_table, ladder_table, search_table
+from helpers.workbook.root_cause.ladder import ingredient_table, search_table
 
-# What each change of the incident is as a Choice; one entry a knob, in the ladder's order.
+# What each change of the incident is as a Choice; one entry a change, in the ladder's order.
 AS_CHOICES = {
     "KV cache fp8e4nv → bf16": {"kv_dtype": "bf16"},
     "window 1024 → none": {"window": None},
@@ -43,37 +43,37 @@ AS_CHOICES = {
 }
 
 
-def test_every_knob_is_the_choice_it_stands_for():
+def test_every_change_is_the_choice_it_stands_for():
     spec = INCIDENT_CHOICE.request().spec
-    knobs = {k.description: k for k in attention_knobs(spec)}
-    assert list(knobs) == list(AS_CHOICES)
-    for words, changes in AS_CHOICES.items():
-        wanted = replace(INCIDENT_CHOICE, **changes).request().spec
-        assert knobs[words].apply(spec).content_key() == wanted.content_key(), words
-    assert tuple(dict.fromkeys(k.name for k in knobs.values())) == KNOB_NAMES
-    assert all(k.group == GROUPS[k.name] for k in knobs.values())
+    changes = {k.description: k for k in attention_changes(spec)}
+    assert list(changes) == list(AS_CHOICES)
+    for words, fields in AS_CHOICES.items():
+        wanted = replace(INCIDENT_CHOICE, **fields).request().spec
+        assert changes[words].apply(spec).content_key() == wanted.content_key(), words
+    assert tuple(dict.fromkeys(k.name for k in changes.values())) == CHANGE_NAMES
+    assert all(k.group == GROUP_OF[k.name] for k in changes.values())
 
 
 def test_what_a_spec_does_not_have_is_not_taken_away():
     lean = Choice(kv_dtype="bf16", window=None, tile_skip="bounds", accumulate="fused", tile="16x16", maxnreg=128)
-    words = [k.description for k in attention_knobs(lean.request().spec)]
+    words = [k.description for k in attention_changes(lean.request().spec)]
     assert not [w for w in words if w.startswith(("KV cache", "window", "BLOCK_M"))]
     assert {"TILE_SKIP bounds → branch", "ACCUMULATE fused → separate", "BLOCK_N 16 → 32"} <= set(words)
     assert "maxnreg 128 → unset" in words
-    edge = [k.description for k in attention_knobs(Choice(window=1, tile="32x256").request().spec)]
+    edge = [k.description for k in attention_changes(Choice(window=1, tile="32x256").request().spec)]
     assert {"window 1 → none", "BLOCK_M 32 → 16", "BLOCK_N 256 → 128"} <= set(edge)
     assert not {"BLOCK_M 32 → 8", "BLOCK_N 256 → 512"} & set(edge)
 
 
-def test_another_kernel_gets_the_generic_knobs(tmp_path):
+def test_another_kernel_gets_the_generic_changes(tmp_path):
     spec = INCIDENT_CHOICE.request().spec
     assert is_extend_kernel(spec) and ladder_of(spec, "sm_100a").hold == KEEP_ALL_BUT_KERNEL
     assert ladder_of(spec, "sm_100a").keeps_answer
     renamed = replace(spec, kernel=KernelRef(spec.kernel.path, "another", spec.kernel.import_root))
     generic = ladder_of(renamed, "sm_100a")
-    knobs, hold = generic.knobs, generic.hold
+    changes, hold = generic.changes, generic.hold
     assert not is_extend_kernel(renamed) and set(hold) == {"launch", "ptxas", "types"}
-    assert "pointers *fp8e4nv → *bf16" in [k.description for k in knobs]
+    assert "pointers *fp8e4nv → *bf16" in [k.description for k in changes]
 
 
 @pytest.fixture(scope="module")
@@ -116,9 +116,6 @@ def test_other_ways_to_the_same_end_change_the_problem(toolchain_351):
 
 @pytest.mark.slow
 def test_tables_and_text(incident):
-    table = ladder_table(incident)
-    assert len(table) == 1 + len(incident.rungs) and table.iloc[0]["name"] == "baseline"
-    assert set(table[table["needed"]]["name"]) == set(incident.necessary)
     searches = search_table(incident)
     assert (searches["changes"] == "TILE_SKIP branch → bounds, ACCUMULATE separate → fused").sum() == 1
     text = format_ablation(incident.to_dict())

@@ -14,11 +14,10 @@ import helpers as rc
 from helpers.__main__ import main
 from helpers.commands import diagnose as command
 from helpers.diagnosis.diagnose import diagnose
-from helpers.diagnosis.diagnosis import TITLES
 from helpers.diagnosis.incidents import known_incidents
+from helpers.diagnosis.kinds import KINDS
 from helpers.diagnosis.remedies import measured
 from helpers.hardware import archs_of_limit, warps_of_cap
-from helpers.inspection.crash.crash_log import KINDS
 from helpers.recorded import DATA
 
 ROOT = Path(__file__).parents[2]
@@ -82,7 +81,7 @@ def test_recorded_remedies_still_hold(toolchain_351):
 def test_every_file_named_as_evidence_is_there():
     import re
 
-    texts = [of(p.name).text() for p in LOGS.glob("*.log")]
+    texts = [of(p.name).text(verbose=True) for p in LOGS.glob("*.log")]
     named = {m for text in texts for m in re.findall(r"data/[\w.]+\.(?:csv|md)", text)}
     assert {"data/remedies.csv", "data/version_matrix.csv"} <= named
     assert not [name for name in named if not (DATA.parent / name).is_file()]
@@ -104,7 +103,7 @@ def test_a_cap_from_warps_is_told_from_a_cap_that_was_set():
     named = diagnose(".maxnreg 128\n" + by_warps.replace("num_warps=32", "").replace("'64'", "'128'"))
     assert "cap the log itself names" in " ".join(named.because) and "raise or drop" in named.suggestions[0].edit
     assert "does not say which" in " ".join(diagnose(by_warps.replace("num_warps=32", "")).because)
-    assert "no power-of-two num_warps" in " ".join(of("c7600_at_152.log").because)
+    assert "no usual number of warps" in " ".join(of("c7600_at_152.log").because)
 
 
 def test_a_cap_below_one_instruction_says_what_would_do():
@@ -136,12 +135,12 @@ def test_internal_errors_and_signals_go_to_nvidia():
 @pytest.mark.parametrize(
     "name, kind",
     [("ptx_version_too_new.log", "unsupported_ptx_version"), ("sm103a_ptxas129.log", "unsupported_arch"),
-     ("feature_not_on_target.log", "unsupported_arch"), ("compilation_error_triton371.log", "frontend_error"),
+     ("feature_not_on_target.log", "feature_not_on_target"), ("compilation_error_triton371.log", "frontend_error"),
      ("clean.log", "no_failure"), ("trap_stub.log", "no_failure")],
 )  # fmt: skip
 def test_kinds(name, kind):
     found = of(name)
-    assert found.kind == kind and kind in KINDS and found.title == TITLES[kind]
+    assert found.kind == kind and kind in KINDS
     if name == "trap_stub.log":
         assert "bare trap" in " ".join(found.because), "four registers are a reason to look, not a verdict"
 
@@ -151,7 +150,7 @@ def test_kinds(name, kind):
     [
         ("", "empty"),
         ("  \n\n", "empty"),
-        ("hello world", "nothing in it is by ptxas"),
+        ("hello world", "no compiler of GPU kernels"),
         ("\x00\x01\x02" * 500, "not text"),
         ("Traceback (most recent call last):\n  File \"a.py\", line 1, in f\nKeyError: 'x'\n", "KeyError"),
         ("ptxas fatal   : Ptx assembly aborted due to errors\n", "says why, is not in the log"),
@@ -182,7 +181,7 @@ def test_incidents_are_links_by_repository_and_number_and_contradictions_exclude
     assert not diagnose(other_arch).incidents
     other_file = (LOGS / "pr22079_comment.log").read_text().replace("extend_attention", "mine")
     assert {m.degree for m in diagnose(other_file).incidents} == {"alike"}
-    assert [m.degree for m in of("c7600.log").incidents] == ["alike", "alike"], "numbers alone are many kernels'"
+    assert not of("c7600.log").incidents, "numbers alone are many kernels'"
 
 
 # --- showing it ---------------------------------------------------------------------------------------------

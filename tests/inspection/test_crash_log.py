@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from helpers.files import decode_text
-from helpers.inspection.crash.crash_log import KINDS, parse_crash_log
-from helpers.inspection.crash.pasted_text import clean_text, ptx_block
+from helpers.diagnosis.kinds import CATALOGUE, find_failures
+from helpers.inspection.crash.crash_log import CrashLog
+from helpers.inspection.crash.crash_log import parse_crash_log as facts_of_log
+from helpers.inspection.crash.pasted_text import clean_text, decode_log, ptx_block
 from helpers.inspection.crash.which_triton import code_mark, ptx_version_of_cuda, triton_lines
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -23,6 +24,24 @@ LOGS = FIXTURES / "logs"
 _SPEC = importlib.util.spec_from_file_location("mutate_logs", FIXTURES / "mutate_logs.py")
 mutations = importlib.util.module_from_spec(_SPEC)
 _SPEC.loader.exec_module(mutations)
+
+
+class Read:
+    """A log's facts, and the failures that are found in them."""
+
+    def __init__(self, log: CrashLog) -> None:
+        self.log, found = log, find_failures(log)
+        # What is no failure (a report, advice, a time) is looked at elsewhere.
+        self.failures = tuple(f for f in found.failures if CATALOGUE[f.kind].rank == 0)
+        self.failure_count = found.count - len(found.failures) + len(self.failures)
+        self.first = self.failures[0] if self.failures else None
+
+    def __getattr__(self, name: str):
+        return getattr(self.log, name)
+
+
+def parse_crash_log(text: str, **bounds: int) -> Read:
+    return Read(facts_of_log(text, **bounds))
 
 
 def read(name: str) -> str:
@@ -54,12 +73,12 @@ OF_PTXAS = {
     "c7600_at_152.log": "register_exhaustion",
     "c7602.log": "register_cap_too_low",
     "c7602_at_64_sm90a.log": "register_cap_too_low",
-    "feature_not_on_target.log": "unsupported_arch",
+    "feature_not_on_target.log": "feature_not_on_target",
     "illegal_instruction.log": "illegal_instruction",
     "ptx_version_too_new.log": "unsupported_ptx_version",
     "sm103a_ptxas128.log": "unsupported_arch",
     "sm103a_ptxas129.log": "unsupported_arch",
-    "target_above_gpu_name.log": "unsupported_arch",
+    "target_above_gpu_name.log": "target_mismatch",
     "unknown_gpu_name.log": "unsupported_arch",
     "unknown_target.log": "unsupported_arch",
     "clean.log": None,
@@ -176,7 +195,7 @@ JOURNEYS = {
     "smart quotes": lambda t: t.replace("'", "’").replace('"', "”"),
     "no-break spaces": lambda t: t.replace(" ", "\u00a0"),
     "in the middle of a CI log": lambda t: "Fetching 100%\n" * 500 + t + "\nError: exit code 1.\n",
-    "UTF-16 file": lambda t: decode_text(t.encode("utf-16")),
+    "UTF-16 file": lambda t: decode_log(t.encode("utf-16")),
     "byte order mark": lambda t: "\ufeff" + t,
     "the head is gone": lambda t: t[t.index("triton/compiler/compiler.py") - 60 :],
 }  # fmt: skip
@@ -333,7 +352,7 @@ def test_mutated_logs_raise_nothing():
     """A fast sample of benchmarks/fuzz_logs.py, whose run of 10,000 is recorded in data/fuzz.csv."""
     for name, text in mutations.mutated_logs(200, seed=20260410):
         log = parse_crash_log(text)
-        assert all(f.kind in KINDS for f in log.failures), name
+        assert all(f.kind in CATALOGUE for f in log.failures), name
 
 
 def test_cuda_releases_as_ptx_versions():

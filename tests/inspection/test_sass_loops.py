@@ -30,6 +30,10 @@ def listing(*rows: str, name: str = "k") -> str:
     return "\n".join(lines)
 
 
+def depths_of(disassembly: str) -> dict[tuple[str, int], int]:
+    return {(name, at): depth for name, at, _, depth in loop_depths(disassembly)}
+
+
 NESTED = listing(
     "STL [R1], R2",
     ".L_x_0:",
@@ -44,7 +48,7 @@ NESTED = listing(
 
 
 def test_depth_counts_the_loops_around_an_instruction():
-    assert list(loop_depths(NESTED).values()) == [0, 1, 2, 2, 1, 0, 0]
+    assert list(depths_of(NESTED).values()) == [0, 1, 2, 2, 1, 0, 0]
     spills = loop_spills(NESTED)
     assert (spills.stores, spills.loads) == ({0: 4, 2: 16}, {0: 4, 1: 8})
     assert (spills.total, spills.inside) == (32, 24)
@@ -64,7 +68,7 @@ def test_a_wait_out_of_line_makes_no_loop_of_what_lies_between():
         "@!P0 BRA `(.L_x_9)",
         "BRA `(.L_x_8)",
     )
-    assert list(loop_depths(text).values()) == [0, 0, 0, 0, 1, 1, 0]
+    assert list(depths_of(text).values()) == [0, 0, 0, 0, 1, 1, 0]
     assert loop_spills(text).stores == {0: 4}
 
 
@@ -77,7 +81,7 @@ def test_a_wait_out_of_line_makes_no_loop_of_what_lies_between():
     ],
 )  # fmt: skip
 def test_what_jumps_and_what_does_not(jump, depth):
-    depths = list(loop_depths(listing(".L_x_0:", "NOP", jump, "NOP", "EXIT")).values())
+    depths = list(depths_of(listing(".L_x_0:", "NOP", jump, "NOP", "EXIT")).values())
     assert depths == [depth, depth, 0, 0]
 
 
@@ -85,13 +89,13 @@ def test_a_loop_that_begins_the_function_and_two_functions():
     text = (
         listing(".L_x_0:", "STL [R1], R2", "@P0 BRA `(.L_x_0)", "EXIT") + "\n" + listing("LDL R2, [R1]", name="other")
     )
-    assert loop_depths(text) == {("k", 0): 1, ("k", 16): 1, ("k", 32): 0, ("other", 0): 0}
+    assert depths_of(text) == {("k", 0): 1, ("k", 16): 1, ("k", 32): 0, ("other", 0): 0}
     assert loop_spills(text).weighted == 4 * LOOP_TRIPS + 4
 
 
 @pytest.mark.parametrize("name", ["wgmma_sm90a", "spilling_sm120a"])
 def test_both_listings_of_a_real_kernel_give_the_same_loops(name):
-    life, lines = loop_depths(read(name, "life")), loop_depths(read(name, "lines"))
+    life, lines = depths_of(read(name, "life")), depths_of(read(name, "lines"))
     assert life.items() <= lines.items()  # without life ranges nvdisasm shows the padding, too
     # Two loops, over the cache and over the new tokens, hold most of the kernel; neither lies in the other.
     counts = Counter(life.values())
@@ -122,4 +126,4 @@ def test_no_text_raises(rows, noise):
     for given_text in (text, noise, noise.join(text.split("\n")), text[: len(text) // 2]):
         found = loop_spills(given_text)
         assert found.total <= found.weighted
-        assert all(depth >= 0 for depth in loop_depths(given_text).values())
+        assert all(depth >= 0 for depth in depths_of(given_text).values())

@@ -1,4 +1,4 @@
-"""ablate and its generic knobs, on kernels that are not attention: planted causes are found, limits hold."""
+"""ablate and its generic changes, on kernels that are not attention: planted causes are found, limits hold."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from helpers.search.ablate import (
     ENDS_SPILLS,
     MAKES_IT_COMPILE,
     NO_SPILLS,
+    NOTHING_TRIED_ALONE,
     NOTHING_WRONG,
     Limits,
     ablate,
     effect_of,
     slower_path,
 )
-from helpers.search.changes import Knob, constexpr_knob, generic_knobs, option_knob
+from helpers.search.changes import Change, constexpr_change, generic_changes, option_change
 
 # A product whose sum is kept apart from the dot, beside a second accumulator: too much for four warps.
 PRODUCT = """
@@ -79,7 +80,7 @@ def product(tmp_path_factory):
 
 
 def generic(spec: KernelSpec, **options):
-    return ablate(spec, "sm_90a", Toolchain("3.5.1"), knobs=generic_knobs(spec, "sm_90a"), **options)
+    return ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=generic_changes(spec, "sm_90a"), **options)
 
 
 @pytest.mark.slow
@@ -99,8 +100,8 @@ def test_the_planted_cause_of_spills_is_found(toolchain_351, product):
 @pytest.mark.slow
 def test_the_planted_cause_of_a_crash_is_found_and_the_pair_that_cures_it(toolchain_351, product):
     spec = product(maxnreg=64)
-    knobs = [k for k in generic_knobs(spec, "sm_90a") if k.group != "ptxas"]  # a minute less, cold
-    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), knobs=knobs, hold=TILE[:3], limits=Limits(max_size=2))
+    changes = [k for k in generic_changes(spec, "sm_90a") if k.group != "ptxas"]  # a minute less, cold
+    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=changes, hold=TILE[:3], limits=Limits(max_size=2))
     assert found.baseline.ptxas_code == "C7602" and found.criterion == MAKES_IT_COMPILE
     assert "maxnreg" in found.necessary and "APART" not in found.necessary
     assert ("maxnreg",) in [r.names for r in found.smallest(COMPILES, TILE[:3]).sets]
@@ -129,55 +130,57 @@ def test_the_json_says_it_all(toolchain_351, product):
 
 
 def test_limits_end_the_search_and_say_so(toolchain_351, product):
-    knobs = [option_knob("maxnreg", 64, None), option_knob("num_stages", 1, 2), option_knob("num_stages", 1, 3)]
-    knobs.append(constexpr_knob("BLOCK_K", 32, 16))
+    changes = [option_change("maxnreg", 64, None), option_change("num_stages", 1, 2), option_change("num_stages", 1, 3)]
+    changes.append(constexpr_change("BLOCK_K", 32, 16))
     spec = product(maxnreg=64)
-    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), knobs=knobs, limits=Limits(max_compiles=5))
+    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=changes, limits=Limits(max_compiles=5))
     clean = found.smallest()
     assert (clean.sets, clean.complete, clean.stopped) == ((), False, "5 compiles") and found.compiles == 6
-    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), knobs=knobs, limits=Limits(max_seconds=1e-9))
-    assert found.smallest().stopped == "1e-09 seconds" and len(found.rungs) == 4  # every change alone, always
+    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=changes, limits=Limits(max_seconds=1e-9))
+    assert found.smallest().stopped == "1e-09 seconds" and not found.smallest().complete
+    assert found.rungs == () and len(found.untried) == 4  # the seconds are for every change
+    assert (found.criterion, found.necessary) == (NOTHING_TRIED_ALONE, ())
     # Five pairs, two triples; two changes of num_stages never meet.
-    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), knobs=knobs)
+    found = ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=changes)
     assert found.smallest().tried == 4 + 5 + 2 and found.smallest().complete and not found.smallest().sets
 
 
 def test_all_sets_tried_is_complete_and_larger_ones_left_is_not(toolchain_351, product):
-    knobs = [constexpr_knob("BLOCK_K", 32, 16), option_knob("num_stages", 1, 2)]
+    changes = [constexpr_change("BLOCK_K", 32, 16), option_change("num_stages", 1, 2)]
     spec = product(maxnreg=64)
     for size, complete in ((1, False), (2, True), (3, True)):
-        found = ablate(spec, "sm_90a", Toolchain("3.5.1"), knobs=knobs, limits=Limits(max_size=size)).smallest()
+        found = ablate(spec, "sm_90a", Toolchain("3.5.1"), changes=changes, limits=Limits(max_size=size)).smallest()
         assert (found.sets, found.complete, found.searched_size) == ((), complete, min(size, 2))
 
 
-def test_a_great_many_knobs_are_not_enumerated_beyond_the_limit(toolchain_351, product):
-    knobs = [option_knob("maxnreg", 64, None)] + [Knob(f"idle {n}", f"idle {n}", lambda s: s) for n in range(60)]
+def test_a_great_many_changes_are_not_enumerated_beyond_the_limit(toolchain_351, product):
+    changes = [option_change("maxnreg", 64, None)] + [Change(f"idle {n}", f"idle {n}", lambda s: s) for n in range(60)]
     started = time.monotonic()
     limits = Limits(max_compiles=70, max_size=4)
-    found = ablate(product(maxnreg=64), "sm_90a", Toolchain("3.5.1"), knobs=knobs, limits=limits)
+    found = ablate(product(maxnreg=64), "sm_90a", Toolchain("3.5.1"), changes=changes, limits=limits)
     assert found.smallest().stopped == "70 compiles" and found.compiles == 71
     assert time.monotonic() - started < 30
 
 
 def test_any_executor_will_do(toolchain_351, product):
     with concurrent.futures.ThreadPoolExecutor(1) as executor:
-        knobs = [constexpr_knob("APART", True, False)]
-        found = ablate(product(), "sm_90a", Toolchain("3.5.1"), knobs=knobs, executor=executor)
+        changes = [constexpr_change("APART", True, False)]
+        found = ablate(product(), "sm_90a", Toolchain("3.5.1"), changes=changes, executor=executor)
     assert found.necessary == ("APART",)
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"knobs": []}, "at least one knob"),
-        ({"knobs": [constexpr_knob("APART", True, False)] * 2}, "twice"),
+        ({"changes": []}, "at least one change"),
+        ({"changes": [constexpr_change("APART", True, False)] * 2}, "twice"),
         ({"hold": ("paint",)}, "cannot hold 'paint'"),
-        ({"knobs": [constexpr_knob("NO_SUCH", 2, 1)]}, "no constexpr 'NO_SUCH'"),
+        ({"changes": [constexpr_change("NO_SUCH", 2, 1)]}, "no constexpr 'NO_SUCH'"),
         ({"toolchain": Toolchain("9.9.9")}, "Triton 9.9.9 is not installed"),
     ],
 )
 def test_what_cannot_be_done_is_refused(toolchain_351, product, change, words):
-    given = {"toolchain": Toolchain("3.5.1"), "knobs": [constexpr_knob("APART", True, False)], **change}
+    given = {"toolchain": Toolchain("3.5.1"), "changes": [constexpr_change("APART", True, False)], **change}
     with pytest.raises(UserError, match=words):
         ablate(product(), "sm_90a", given.pop("toolchain"), **given)
 
@@ -228,7 +231,7 @@ def test_a_slower_tensor_core_path_is_told():
     assert not slower_path(fast, _report("frontend_error"))  # no PTX, no path
 
 
-# --- generic knobs ----------------------------------------------------------------------------------------
+# --- generic changes ----------------------------------------------------------------------------------------
 
 SWITCHES = """
 import triton
@@ -251,8 +254,8 @@ def switches(x_ptr, stride, MODE: tl.constexpr, LAST: tl.constexpr, REACH: tl.co
 
 def values_of(spec: KernelSpec, **options) -> dict[str, list]:
     found: dict[str, list] = {}
-    for knob in generic_knobs(spec, "sm_90a", **options):
-        before, after = dict(spec.constexprs), dict(knob.apply(spec).constexprs)
+    for change in generic_changes(spec, "sm_90a", **options):
+        before, after = dict(spec.constexprs), dict(change.apply(spec).constexprs)
         for name in before:
             if (type(before[name]), before[name]) != (type(after[name]), after[name]):
                 found.setdefault(name, []).append(after[name])
@@ -282,28 +285,28 @@ def test_values_come_from_the_source(switches):
     assert values_of(switches.with_constexprs(MODE="three"))["MODE"] == ["one", "two"]
     assert values_of(switches, alternatives={"BLOCK": (128,), "stride": (8,)})["BLOCK"] == [128, 32]
     with pytest.raises(UserError, match="no constexpr 'NOPE'"):
-        generic_knobs(switches, "sm_90a", alternatives={"NOPE": (1,)})
+        generic_changes(switches, "sm_90a", alternatives={"NOPE": (1,)})
 
 
-def test_without_readable_source_every_constexpr_is_a_knob(switches):
+def test_without_readable_source_every_constexpr_is_a_change(switches):
     unreadable = replace(switches, kernel=replace(switches.kernel, path=switches.kernel.path + ".gone"))
     assert values_of(unreadable) == {"stride": [2], "CAP": [0.0], "FLAG": [True], "BLOCK": [32]}
 
 
-def test_pointers_launch_options_and_levels_are_knobs(switches):
-    knobs = generic_knobs(switches, "sm_90a")
-    words = [k.description for k in knobs]
+def test_pointers_launch_options_and_levels_are_changes(switches):
+    changes = generic_changes(switches, "sm_90a")
+    words = [k.description for k in changes]
     assert "pointers *fp8e4nv → *bf16" in words and "num_stages unset → 1" in words and "maxnreg unset → 255" in words
-    wide = next(k for k in knobs if k.group == "types").apply(switches)
+    wide = next(k for k in changes if k.group == "types").apply(switches)
     assert dict(wide.signature)["x_ptr"] == "*bf16"
-    assert [k.ptxas_flags for k in knobs if k.group == "ptxas"] == [("-O2",), ("-O1",), ("-O0",)]
-    capped = generic_knobs(switches.with_options(maxnreg=64, num_warps=32, num_stages=1), "sm_90a")
+    assert [k.ptxas_flags for k in changes if k.group == "ptxas"] == [("-O2",), ("-O1",), ("-O0",)]
+    capped = generic_changes(switches.with_options(maxnreg=64, num_warps=32, num_stages=1), "sm_90a")
     words = [k.description for k in capped if k.group == "launch"]
     assert words == ["num_warps 32 → 16", "num_stages 1 → 2", "maxnreg 64 → unset"]
     assert "maxnreg" not in next(k for k in capped if k.name == "maxnreg").apply(switches).option
 
 
-def test_a_knob_of_the_caller_s_own(toolchain_351, product):
-    knob = Knob("no_alignment", "nothing is aligned", lambda s: replace(s, divisible_by_16=()))
-    found = ablate(product(), "sm_90a", Toolchain("3.5.1"), knobs=[knob], limits=Limits(max_size=1))
+def test_a_change_of_the_caller_s_own(toolchain_351, product):
+    change = Change("no_alignment", "nothing is aligned", lambda s: replace(s, divisible_by_16=()))
+    found = ablate(product(), "sm_90a", Toolchain("3.5.1"), changes=[change], limits=Limits(max_size=1))
     assert found.rungs[0].report.ptx_sha256 != found.baseline.ptx_sha256

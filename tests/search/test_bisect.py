@@ -17,7 +17,7 @@ from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
 from helpers.recorded import read_rows
-from helpers.search.bisect import BAD, GOOD, UNKNOWN, bisect_kernel, bisect_versions, judge
+from helpers.search.bisect import BAD, GOOD, OTHER, UNKNOWN, bisect_kernel, bisect_versions, judge
 from helpers.workbook.root_cause.versions import version_findings, version_grid
 
 VERSIONS = [f"3.{n}.0" for n in range(16)]
@@ -195,10 +195,11 @@ def test_the_recorded_matrix_says_who_mended_it():
     assert found["dying"] == ["3.5.0", "3.5.1", "3.6.0"] and found["first_fixed"] == "3.7.0"
     assert found["by_ptxas_alone"] == [] and found["decided_by"] == "Triton"
     assert found["ptxas_per_triton"]["3.5.1"] == len(KNOWN_PTXAS)
-    grid = version_grid(rows, written_for_ptxas=True)
-    assert list(grid.index) == list(MATRIX_TRITONS) and grid.columns[0] == "bundled"
-    assert (grid.loc[["3.5.0", "3.5.1", "3.6.0"]] == "C7600").all(axis=None)
-    assert not grid.drop(["3.5.0", "3.5.1", "3.6.0"]).isin(["C7600"]).any(axis=None)
+    grid = version_grid(rows)
+    assert list(grid.rows) == list(MATRIX_TRITONS) and grid.columns[0] == "bundled"
+    for triton, cells in zip(grid.rows, grid.cells, strict=True):
+        dead = [cell.words.startswith("✕ C7600") for cell in cells]
+        assert all(dead) if triton in found["dying"] else not any(dead)
     # Were one ptxas to compile 3.5.1's PTX, it could not be Triton alone that decides.
     changed = rows.copy()
     row = (changed["triton"] == "3.5.1") & (changed["ptxas_asked"] == "13.5.37")
@@ -208,3 +209,43 @@ def test_the_recorded_matrix_says_who_mended_it():
     # What dies again later was not mended before.
     changed.loc[(changed["triton"] == "3.8.0"), "status"] = "register_exhausted"
     assert version_findings(changed)["first_fixed"] == "3.9.0"
+
+
+# --- another failure is neither good nor bad --------------------------------------------------------------
+
+
+def test_another_failure_ends_this_one_and_the_sentence_says_what_is_there_instead():
+    verdicts = {v: BAD if i < 4 else OTHER if i < 9 else GOOD for i, v in enumerate(VERSIONS)}
+    found = World(verdicts, VERSIONS).bisect()
+    assert (found.answer.before, found.answer.after, found.answer.verdict) == ("3.3.0", "3.4.0", OTHER)
+    assert found.sentence().startswith("the first Triton where this failure is gone is 3.4.0; 3.3.0 is the one before")
+    assert "Another failure takes its place there (words); 3.9.0 is the first tried that compiles" in found.sentence()
+    assert World(verdicts, VERSIONS).bisect(find=BAD).answer is None
+
+
+def test_a_release_with_another_failure_did_not_bring_this_one():
+    verdicts = {v: OTHER if i < 4 else BAD for i, v in enumerate(VERSIONS)}
+    assert World(verdicts, VERSIONS).bisect(find=BAD).answer.after == "3.4.0"
+    assert World(verdicts, VERSIONS).bisect(find=GOOD).answer is None
+
+
+def test_no_later_release_compiles_is_said():
+    found = World(flips_at(5, BAD, OTHER), VERSIONS).bisect()
+    assert found.answer.after == "3.5.0" and found.sentence().endswith("none tried after it compiles")
+
+
+@given(st.integers(1, 15), st.sets(st.sampled_from(VERSIONS)))
+def test_the_flip_to_another_failure_is_found_with_few_installs(index, on_hand):
+    world = World(flips_at(index, BAD, OTHER), on_hand)
+    found = world.bisect()
+    assert (found.answer.before, found.answer.after) == (VERSIONS[index - 1], VERSIONS[index]) and found.answer.exact
+    assert found.installs <= 2 + math.ceil(math.log2(len(VERSIONS)))
+
+
+def test_the_judge_asks_for_the_same_failure():
+    looked_for = replace(report("register_exhausted"), ptxas_code="C7600")
+    assert judge(looked_for, failure=looked_for) == BAD
+    assert judge(replace(looked_for, ptxas_code="C7602"), failure=looked_for) == OTHER
+    assert judge(report("out_of_shared_memory"), failure=looked_for) == OTHER
+    assert judge(report("out_of_shared_memory")) == BAD and judge(report("spills", 8), 4, looked_for) == BAD
+    assert judge(report("ok"), failure=looked_for) == GOOD and judge(report("timeout"), failure=looked_for) == UNKNOWN

@@ -50,7 +50,7 @@ def test_a_real_spec_passes_against_itself_and_fails_against_a_better_past(toolc
     assert exit_code(rows) == 0 and [(r.regressions, r.notes) for r in rows] == [((), ())] * 2
     broken = write_kernel("raise RuntimeError('no')\n" + Path(spec.kernel.path).read_text(), folder="broken")
     rows = gate([broken], ["sm_90a"], toolchain, baseline=read_baseline(file))
-    assert exit_code(rows) == 1 and rows[0].regressions == ("no longer compiles: frontend_error",)
+    assert exit_code(rows) == 1 and rows[0].regressions == ("no longer compiles: frontend error",)
     assert rows[0].notes == ("the kernel or its spec changed since the baseline",)
     assert rows[1].now is None and "not checked" in rows[1].notes[0]
 
@@ -59,7 +59,7 @@ def test_a_real_spec_passes_against_itself_and_fails_against_a_better_past(toolc
     ("before", "now", "failed", "words"),
     [
         (CLEAN, CLEAN, False, ""),
-        (CLEAN, CRASH, True, "no longer compiles: register_exhausted (C7600)"),
+        (CLEAN, CRASH, True, "no longer compiles: dies (C7600)"),
         (CLEAN, replace(CLEAN, status="trapped"), True, "no longer compiles: trapped"),
         (CLEAN, SPILLS, True, "spills 160 B, 160 B more"),
         (SPILLS, SPILLS, False, ""),

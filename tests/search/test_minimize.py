@@ -22,7 +22,7 @@ from helpers.search.minimize.check import check_valid
 from helpers.search.minimize.minimize_ptx import minimize_ptx, verify_agreement
 from helpers.search.minimize.program import read_program, render
 from helpers.search.minimize.repair import Edit
-from helpers.search.minimize.sweeps import Change, apply_change
+from helpers.search.minimize.sweeps import Removal, apply_removal
 
 ROOT = Path(__file__).parents[2]
 FIXTURES = ROOT / "tests" / "fixtures" / "ptx"
@@ -35,7 +35,7 @@ def _short() -> str:
     program = read_program(MMA)
     kept = ("mma", "ex2", "shfl", "bra", "st")
     uids = [u.uid for u in program.functions[0].units if u.word not in kept]
-    return render(apply_change(program, Change(0, Edit(frozenset(uids[40:])))))
+    return render(apply_removal(program, Removal(0, Edit(frozenset(uids[40:])))))
 
 
 SHORT = _short()
@@ -276,7 +276,7 @@ def test_the_command_line_writes_the_file(tmp_path):
         (None, (), "No such file"),
         (b"", (), "names no .target"),
         (b"\x1f\x8b rubbish", (), "cannot read"),
-        (b"{", (), "not a KernelSpec"),
+        (b"{", (), "cannot read specs"),
         (b".version 8.5\n.target sm_80\n.visible .entry k() { ret; }\n", (), "does not fail"),
         (b".version 8.5\n.target sm_80\n", ("--triton", "3.5.1"), "--triton is for a spec"),
         (b"x", ("-o", "/nowhere/x.ptx"), "cannot write"),

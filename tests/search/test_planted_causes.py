@@ -13,7 +13,7 @@ from helpers.attention.ladder import is_extend_kernel
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.toolchain import Toolchain
 from helpers.search.ablate import COMPILES, ENDS_SPILLS, MAKES_IT_COMPILE, NO_SPILLS, TOO_MANY, Limits, ablate
-from helpers.search.changes import generic_knobs, option_knob
+from helpers.search.changes import generic_changes, option_change
 
 KERNELS = Path(__file__).parents[1] / "fixtures" / "kernels" / "rivers.py"
 
@@ -72,8 +72,8 @@ def test_the_planted_cause_of_spills_is_named_and_no_other(toolchain_351, river,
 
 @pytest.mark.slow
 def test_the_planted_cause_of_a_crash_is_named_and_no_other(toolchain_351, weir):
-    knobs = generic_knobs(weir, "sm_90a")
-    found = ablate(weir, "sm_90a", Toolchain("3.5.1"), knobs=knobs, hold=("launch",), limits=Limits(max_size=1))
+    changes = generic_changes(weir, "sm_90a")
+    found = ablate(weir, "sm_90a", Toolchain("3.5.1"), changes=changes, hold=("launch",), limits=Limits(max_size=1))
     assert (found.baseline.status, found.baseline.ptxas_code) == ("register_exhausted", "C7602")
     # Half the warps double the cap and the operand too: the wide product is the cause, nothing else is.
     assert (found.criterion, found.necessary) == (MAKES_IT_COMPILE, ("GATES",))
@@ -88,8 +88,8 @@ def test_the_planted_cause_of_a_crash_is_named_and_no_other(toolchain_351, weir)
 def test_a_binary_that_no_sm_can_take_is_no_cure(toolchain_351, weir):
     # In two pieces it compiles; told that it may have 128 registers, it takes them: 1,024 threads cannot.
     pieces = weir.with_constexprs(GATES="two")
-    capped = option_knob("maxnreg", None, 128)
-    found = ablate(pieces, "sm_90a", Toolchain("3.5.1"), knobs=[capped])
+    capped = option_change("maxnreg", None, 128)
+    found = ablate(pieces, "sm_90a", Toolchain("3.5.1"), changes=[capped])
     assert found.baseline.status == "spills"
     (rung,) = found.rungs
     assert (rung.report.regs_per_thread, rung.report.spill_store_bytes) == (128, 0)

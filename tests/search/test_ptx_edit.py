@@ -13,7 +13,7 @@ from helpers.inspection.ptx.scan import count_instructions, register_declaration
 from helpers.search.minimize.check import check_valid
 from helpers.search.minimize.program import read_program, render
 from helpers.search.minimize.repair import ANY, FORWARD, ZERO, Edit, apply_edit
-from helpers.search.minimize.sweeps import Change, apply_change, sweeps
+from helpers.search.minimize.sweeps import Removal, apply_removal, sweeps
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "ptx"
 NAMES = ("assert_branch.ptx", "mma_sync_sm120a.ptx", "several_functions.ptx", "trap_stub_sm100a.ptx", "wgmma_sm90a.ptx")
@@ -123,7 +123,7 @@ def test_whatever_is_removed_the_rest_is_valid(name, mode):
         uids = [u.uid for u in function.units]
         for share in (0.02, 0.3, 0.9):
             drop = frozenset(rng.sample(uids, int(len(uids) * share)))
-            changed = apply_change(program, Change(number, Edit(drop, mode=mode)))
+            changed = apply_removal(program, Removal(number, Edit(drop, mode=mode)))
             assert changed is not None or not drop
             if changed is not None and changed.functions[number].units:
                 problems = [p for p in check_valid(render(changed)) if "no instruction" not in p]
@@ -159,7 +159,7 @@ def test_sweeps_take_the_text_apart():
     for _, make in sweeps(1):
         changes = make(program)
         assert changes
-        assert any((after := apply_change(program, c)) and render(after) != render(program) for c in changes[:20])
+        assert any((after := apply_removal(program, c)) and render(after) != render(program) for c in changes[:20])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import pytest
 from helpers.attention.choice import Choice
 from helpers.attention.ladder import ladder_of
 from helpers.commands.try_ import format_try, try_command_result
-from helpers.compiler.compile import compile_request
+from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelRef
-from helpers.compiler.toolchain import resolve_triton
+from helpers.compiler.toolchain import Toolchain, resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import cap_for
 from helpers.search import try_this as module
+from helpers.search.ablate import Limits
 from helpers.search.try_this import TriedEdit, edit_lines, try_ptx, try_this
 from helpers.workbook.your_own_crash.cliff_matmul import cliff_request, matmul_spec
 from helpers.workbook.your_own_crash.views import edits_table
@@ -66,22 +68,85 @@ def test_a_spilling_compile_gets_edits_that_spill_less(one_toolchain):
     assert edits and all(e.report.spill_store_bytes + e.report.spill_load_bytes < 2108 + 1596 for e in edits)
 
 
-def test_constexprs_that_nobody_here_knows_come_last_and_say_so(one_toolchain, tmp_path):
+def test_a_tile_is_known_by_its_use_whatever_it_is_called(one_toolchain, tmp_path):
     source = Path(matmul_spec().kernel.path).read_text()
-    # The same kernel with its tile's width called like an extent of the problem.
-    (tmp_path / "k.py").write_text(source.replace("BLOCK_N", "BLOCK_DMODEL"))
+    (tmp_path / "k.py").write_text(source.replace("BLOCK_N", "head_dim"))
     spec = matmul_spec()
-    named = {n: n.replace("BLOCK_N", "BLOCK_DMODEL") for n, _ in spec.signature}
+    named = {n: n.replace("BLOCK_N", "head_dim") for n, _ in spec.signature}
     other = replace(
         spec,
         kernel=KernelRef(str(tmp_path / "k.py"), spec.kernel.name),
         signature=tuple((named[n], kind) for n, kind in spec.signature),
         constexprs=tuple((named[n], value) for n, value in spec.constexprs),
     )
-    edits = try_this(replace(cliff_request(), spec=other))
-    unknown = [e for e in edits if "BLOCK_DMODEL" in e.change]
-    assert unknown and not any(e.keeps_answer for e in unknown) and "check its answers" in unknown[0].cost
-    assert all(e.keeps_answer for e in edits[: -len(unknown)]) and edits[-1] in unknown
+    edits = [e for e in try_this(replace(cliff_request(), spec=other)) if "head_dim" in e.change]
+    assert edits and all(e.keeps_answer and not e.keeps_tile for e in edits)
+
+
+WIDE_DOT = """
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def wide_dot(x_ptr, y_ptr, out_ptr, rows, DEEP: tl.constexpr, piece: tl.constexpr, FLAG: tl.constexpr):
+    r = tl.program_id(0) * piece + tl.arange(0, piece)
+    c = tl.arange(0, 16)
+    deep = tl.arange(0, DEEP)
+    x = tl.load(x_ptr + r[:, None] * DEEP + deep[None, :])
+    y = tl.load(y_ptr + deep[:, None] * 16 + c[None, :])
+    tl.store(out_ptr + r[:, None] * 16 + c[None, :], tl.dot(x, y))
+"""
+WIDE_SIGNATURE = (
+    *((n, "*bf16") for n in ("x_ptr", "y_ptr")), ("out_ptr", "*fp32"), ("rows", "i32"),
+    *((n, "constexpr") for n in ("DEEP", "piece", "FLAG")),
+)  # fmt: skip
+
+
+def wide_request(write_kernel, deep: int, piece: int, *, width: int = 16) -> CompileRequest:
+    spec = write_kernel(
+        WIDE_DOT.replace("16", str(width)), file=f"wide{deep}.py", signature=WIDE_SIGNATURE,
+        divisible_by_16=("x_ptr", "y_ptr", "out_ptr"),
+        constexprs=(("DEEP", deep), ("piece", piece), ("FLAG", False)), options=(("num_warps", 4), ("num_stages", 1)),
+    )  # fmt: skip
+    return CompileRequest(replace(spec, kernel=replace(spec.kernel, name="wide_dot")), "sm_90a", Toolchain("3.5.1"))
+
+
+def test_an_extent_of_the_data_is_no_advice_where_a_tile_helps(one_toolchain, write_kernel):
+    edits = try_this(wide_request(write_kernel, 2048, 64))
+    assert "piece 64 → 32" in [e.change for e in edits] and not [e for e in edits if "DEEP" in e.change]
+
+
+def test_an_extent_is_tried_when_nothing_else_passed_and_says_what_it_asks(one_toolchain, write_kernel):
+    told = []
+    edits = try_this(wide_request(write_kernel, 2048, 16, width=64), budget=Limits(max_size=1), found=told.append)
+    assert edits and {e.change for e in edits} == {e.change for e in told}
+    assert all("DEEP" in e.change and not e.keeps_answer and e.kind == "extent" for e in edits[:1])
+    assert "asks for another problem; DEEP is an extent of the data" in edits[0].cost and "(line 1" in edits[0].cost
+
+
+def test_the_kernels_own_configurations_are_tried_first(one_toolchain, write_kernel):
+    own = WIDE_DOT.replace(
+        "@triton.jit",
+        "@triton.autotune([triton.Config({'piece': p}, num_warps=4) for p in (16, 64)], key=[])\n@triton.jit",
+    )
+    request = wide_request(write_kernel, 2048, 64)
+    Path(request.spec.kernel.path).write_text(own)
+    best = try_this(request)[0]
+    assert (
+        best.kind == "configuration"
+        and "own configuration: piece=16" in best.change
+        and best.keeps_answer
+        and best.keeps_tile
+    )
+    assert "own autotuner" in best.cost
+
+
+def test_a_hard_budget_holds_for_everything(one_toolchain, write_kernel):
+    request = wide_request(write_kernel, 4096, 64)
+    started = time.monotonic()
+    try_this(request, budget=Limits(max_seconds=0.001))
+    assert time.monotonic() - started < 30  # one compile, which a limit of a millisecond lets have its second
 
 
 def test_the_order_is_the_stated_one(ok):
@@ -94,10 +159,11 @@ def test_the_order_is_the_stated_one(ok):
         edit("kernel", kind="kernel"),
         edit("launch", regs_per_thread=100),
         edit("more registers", regs_per_thread=200),
-        edit("a flag", kind="ptxas"),
-        edit("another Triton", kind="triton"),
         edit("two changes", size=2),
         edit("smaller tile", keeps_tile=False, kind="tile"),
+        edit("other types", kind="types"),
+        edit("a flag", kind="ptxas"),
+        edit("another Triton", kind="triton"),
         edit("slower path", keeps_tensor_core_path=False),
         edit("spills a little", status="spills", spill_store_bytes=8),
         edit("spills a lot", status="spills", spill_store_bytes=800),

@@ -41,7 +41,12 @@ def words(figure) -> str:
 def test_registers_marks_the_crash_names_the_spill_and_labels_the_cap(good, dead, spill):
     figure = rc.plot_registers([good, dead, spill], "a claim", labels=["x", "y", "z"])
     text = words(figure)
-    assert "a claim" in text and "fatal C7600" in text and "464 B spilled" in text and "the cap" in text
+    assert (
+        "a claim" in text
+        and "dies (C7600)" in text
+        and "255 registers, 464 B spill stores" in text
+        and "the cap" in text
+    )
     assert "2 live and 1 recorded" in text and "sm_100a" in text
     widths = sorted(p.get_width() for p in figure.axes[0].patches)
     assert widths == [200, 255, 255]
@@ -74,7 +79,7 @@ def test_grid_refuses_a_wrong_number_of_cells_and_shows_every_cell(good, dead, s
         rc.plot_spill_grid([good], ["a"], ["b", "c"], "t")
     figure = rc.plot_spill_grid([good, dead, spill, good], ["a", "b"], ["c", "d"], "t")
     text = words(figure)
-    assert len(figure.axes[0].patches) == 4 and "C7600" in text and "464 B" in text
+    assert len(figure.axes[0].patches) == 4 and "✕ C7600" in text and "464 B" in text
 
 
 def test_before_after_keeps_pairs_together(good, dead, spill):

@@ -40,7 +40,7 @@ class VerdictDouble:
 
 
 VERDICT = VerdictDouble(
-    ["Crash reproduced: hd 256 <fp8>.", "The branch: from 50 of 60 to 0."],
+    ["Crash reproduced: hd 256 <fp8>.", "The merged row: from 50 of 60 to 0."],
     pd.DataFrame({"layer": ["sliding", "global"], "before": ["C7600", "596 B"], "after": [8, None]}),
 )
 

@@ -36,7 +36,7 @@ def test_the_three_sources_of_fp8_error_stand_apart():
     assert len(ax.patches) == 10 and ax.get_xscale() == "log"
 
 
-def test_the_branch_changes_no_bit():
+def test_the_merged_row_changes_no_bit():
     table = rc.tile_study_table(recorded()).set_index("variant")
-    assert (table.loc["branch tile, incident against Hopper tile", "bitwise_equal_fraction"] == 1).all()
-    assert (table.loc["other BLOCK_N, incident against Hopper tile", "bitwise_equal_fraction"] < 1).all()
+    assert (table.loc["merged row's tile, incident against hopper tile", "bitwise_equal_fraction"] == 1).all()
+    assert (table.loc["other BLOCK_N, incident against hopper tile", "bitwise_equal_fraction"] < 1).all()

@@ -51,6 +51,15 @@ def test_it_opens_on_the_incident_with_a_picture_for_pages_without_widgets(explo
 def test_every_control_shows_what_is_chosen_also_where_that_is_nothing(explorer):
     assert all(control.label and control.description for control in explorer.controls.values())
     assert explorer.controls["num_warps"].label == "as the engine"
+    # Also where it is chosen again, by the label, as the browser does.
+    for name, label, other in (("num_warps", "as the engine", "4"), ("window", "none", "512")):
+        control = explorer.controls[name]
+        before = control.label
+        for chosen in (other, label):
+            control.label = chosen
+            assert control.label == chosen and (explorer.state[name] is None) == (chosen == label)
+        control.label = before
+    assert explorer.wait(WAIT_S)
     windowless = rc.explorer(replace(rc.INCIDENT_CHOICE, window=None))
     assert windowless.controls["window"].label == "none" and windowless.view.choice.window is None
 
@@ -62,8 +71,8 @@ def test_every_control_changes_the_choice_and_operating_one_changes_the_view(exp
         assert explorer.wait(WAIT_S) and explorer.view.choice.tile == "64x64" and explorer.view.data.report.compiled
         after = explorer.verdict.value, explorer.figure.value, explorer.command.value
         assert all(new != old for new, old in zip(after, before, strict=True))
-        for name, control in explorer.controls.items():
-            assert getattr(explorer.view.choice, name) == control.value
+        for name in explorer.controls:
+            assert getattr(explorer.view.choice, name) == explorer.state[name]
     finally:
         explorer.controls["tile"].value = "hopper"
     assert explorer.wait(WAIT_S) and explorer.view.data.report.crashed
@@ -163,6 +172,12 @@ def test_messages_of_a_compiler_are_escaped():
     report = replace(rc.compile_one(rc.INCIDENT_CHOICE).report, message="<script>alert(1)</script>", label="<i>x</i>")
     page = verdict_html(Evidence(report, LIVE))
     assert "<script>" not in page and "<i>" not in page and "&lt;script&gt;" in page
+
+
+def test_registers_of_a_kernel_that_finds_no_shared_memory_are_told(ok):
+    full = replace(ok, status="out_of_shared_memory", regs_per_thread=40, spill_store_bytes=19_586)
+    assert "40 registers, 19586 B spill stores" in verdict_html(Evidence(full, LIVE))
+    assert "were there room" not in verdict_html(Evidence(ok, LIVE))
 
 
 def test_the_command_is_a_field_to_select_and_a_button_to_copy():

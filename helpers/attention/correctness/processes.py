@@ -110,7 +110,8 @@ class _Process:
         if interpret:
             # One core per worker: the pool is what runs in parallel.
             environment |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = [sys.executable, "-c", "from helpers.attention.correctness.processes import serve; serve()"]
+        # -P: the folder that we are called from may have a `helpers` of its own.
+        command = [sys.executable, "-P", "-c", "from helpers.attention.correctness.processes import serve; serve()"]
         self._log = bytearray()
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment

@@ -14,7 +14,7 @@ from typing import Any
 
 from helpers.compiler.source import guess_import_root, source_closure
 
-SCALARS = (bool, int, float, str, type(None))
+SCALARS: tuple[type[Any], ...] = (bool, int, float, str, type(None))
 # What a launch is given by Triton or by the process it runs in, not by its caller.
 _NOT_OPTIONS = {
     "arch", "backend_name", "debug", "deprecated_fp8_dot_operand_dtypes", "extern_libs", "instrumentation_mode",
@@ -163,7 +163,7 @@ def file_for(fn: Any) -> str:
 
 def ptxas_release(target: Any) -> str | None:
     """What the ptxas says that this Triton would use, None where that cannot be told."""
-    nvidia = sys.modules.get("triton.backends.nvidia.compiler")
+    nvidia: Any = sys.modules.get("triton.backends.nvidia.compiler")
     for arguments in ((target.arch,), ()):
         try:
             return str(nvidia.get_ptxas(*arguments).version)

@@ -74,7 +74,7 @@ def kernel_source(path: Path, name: str) -> KernelSource:
     """The parameters of kernel `name` in the file; raises UserError listing the kernels there are."""
     tree = parse_source(path)
     functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    kernels = [f for f in functions if any("jit" in _name_of(d).split(".") for d in f.decorator_list)]
+    kernels = [f for f in functions if _is_kernel(f)]
     node = next((f for f in reversed(kernels) if f.name == name), None)
     if node is None:
         there = ", ".join(sorted({*(f.name for f in kernels), *kernels_in_strings(tree)})) or "none"
@@ -88,6 +88,16 @@ def kernel_source(path: Path, name: str) -> KernelSource:
     parameters = tuple(_parameter(arg, default, i, skipped) for i, (arg, default) in enumerate(pairs))
     autotuned = any(d.endswith("autotune") for d in decorators)
     return KernelSource(name, parameters, autotuned, signature_beside(node))
+
+
+def kernel_names(path: Path) -> list[str]:
+    """The names of the @triton.jit functions in a Python file, sorted; raises UserError for one that is no Python."""
+    nodes = ast.walk(parse_source(path))
+    return sorted({node.name for node in nodes if isinstance(node, ast.FunctionDef) and _is_kernel(node)})
+
+
+def _is_kernel(function: ast.FunctionDef) -> bool:
+    return any("jit" in _name_of(decorator).split(".") for decorator in function.decorator_list)
 
 
 def _name_of(decorator: ast.expr) -> str:

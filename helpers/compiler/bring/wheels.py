@@ -19,10 +19,10 @@ from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import IO, Any
 
+from helpers.compiler.source import MAX_SOURCE_BYTES
 from helpers.compiler.worker.stubs import StubLoader
 from helpers.errors import UserError
 
-MAX_SOURCE_BYTES = 4 * 2**20
 _CHUNK = 2**20
 
 
@@ -78,7 +78,7 @@ def copy_bounded(source: IO[bytes], target: Path, max_bytes: int, *, too_large: 
             out.write(chunk)
 
 
-def read_source(archive: Path, member: str) -> str:
+def member_source(archive: Path, member: str) -> str:
     """The text of a Python member; raises UserError like `copy_member`, and for text that is not UTF-8."""
     info = safe_members(archive).get(member)
     if info is None:
@@ -116,7 +116,7 @@ def read_members(archive: Path, names: Iterable[str], *, max_bytes: int, max_tot
 def find_definition(archive: Path, filename: str, function: str) -> str:
     """The member called `filename` that defines `function`; raises UserError when none or several do."""
     named = [name for name in safe_members(archive) if PurePosixPath(name).name == filename]
-    found = [name for name in named if function in _functions(read_source(archive, name))]
+    found = [name for name in named if function in _functions(member_source(archive, name))]
     if len(found) != 1:
         what = f"several: {', '.join(sorted(found))}" if found else f"none of {len(named)} files of that name"
         raise UserError(f"looked in {archive.name} for the {filename} that defines {function}: {what}")
@@ -134,7 +134,7 @@ def import_closure(archive: Path, member: str) -> list[str]:
         if current in seen:
             continue
         seen.append(current)
-        for dotted in _imports(read_source(archive, current)):
+        for dotted in _imports(member_source(archive, current)):
             name = dotted.replace(".", "/") + ".py"
             if name in members and PurePosixPath(name).parent == folder:
                 queue.append(name)
@@ -151,7 +151,7 @@ def load_from_wheel(archive: Path, member: str, folder: Path, *, truths: dict[st
     closure = import_closure(archive, member)
     files = {name.removesuffix(".py").replace("/", "."): copy_member(archive, name, folder / name) for name in closure}
     dotted = member.removesuffix(".py").replace("/", ".")
-    roots = {root.partition(".")[0] for name in closure for root in _imports(read_source(archive, name))}
+    roots = {root.partition(".")[0] for name in closure for root in _imports(member_source(archive, name))}
     own = dotted.partition(".")[0]
     missing = {root for root in roots if root != own and not _importable(root)} | {own}
     with _stubbed(files, missing, truths or {}):

@@ -11,6 +11,7 @@ import contextlib
 import importlib.util
 import os
 import sys
+from typing import Any
 
 
 def _load_beside(name):
@@ -22,7 +23,9 @@ def _load_beside(name):
     return module
 
 
-worker, stubs, tuning_list = _load_beside("worker"), _load_beside("stubs"), _load_beside("tuning_list")
+worker: Any = _load_beside("worker")
+stubs: Any = _load_beside("stubs")
+tuning_list: Any = _load_beside("tuning_list")
 DTYPE = "tl."
 
 

@@ -1,64 +1,35 @@
-"""Cubins: register counts as the ELF states them, a copy that nvdisasm reads, and nvdisasm itself, run within limits.
+"""Cubins: register counts as the ELF states them, and a copy that nvdisasm reads.
 
 nvdisasm refuses a cubin whose kernel takes all 255 registers ("Invalid register count"); in a copy that says 254 it
-reads the same instructions. Life ranges and line numbers cannot be had in one run (`-lrm` ignores `-g`), so there are
-two, joined by instruction offset in sass.py. Formats differ between releases: a cubin of ptxas 12.x is read by 12.8's
-nvdisasm, one of 13.x by 13.1's; `disassemble` takes the first program that can.
+reads the same instructions.
 """
 
 from __future__ import annotations
 
-import os
-import signal
 import struct
-import subprocess
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
 
-__all__ = ["Disassembly", "disassemble", "readable_copy", "register_counts"]
+__all__ = ["readable_copy", "register_counts"]
 
 MAX_REGISTERS = 254
 """The most registers that nvdisasm accepts."""
-TIMEOUT_S = 60.0
-MAX_TEXT_BYTES = 200_000_000
 # .nv.info holds attributes: format byte, number, size, value. EIATTR_REGCOUNT's value is (symbol, registers).
 _EIFMT_SVAL, _EIATTR_REGCOUNT = 0x04, 0x2F
 _ELF_HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
 
-@dataclass(frozen=True)
-class Disassembly:
-    """What nvdisasm said of a cubin: text with life ranges, text with line numbers, and the program that read it.
-
-    `problem` is empty, or one sentence on why there is no text.
-    """
-
-    life_ranges: str
-    lines: str
-    program: str
-    problem: str = ""
-
-
-def register_counts(cubin: bytes) -> dict[int, int]:
-    """Registers per thread by symbol number of the function; empty for bytes that are no cubin. Never raises."""
-    return {symbol: count for _, symbol, count in _attributes(cubin)}
-
-
 def readable_copy(cubin: bytes) -> bytes:
     """The cubin with register counts above 254 stated as 254: for reading only, never to be loaded."""
     copy = bytearray(cubin)
-    for at, _, count in _attributes(cubin):
+    for at, _, count in register_counts(cubin):
         if count > MAX_REGISTERS:
             struct.pack_into("<I", copy, at, MAX_REGISTERS)
     return bytes(copy)
 
 
-def _attributes(cubin: bytes) -> Iterator[tuple[int, int, int]]:
-    """(position of the count, symbol, count) of every register count in the .nv.info sections."""
+def register_counts(cubin: bytes) -> Iterator[tuple[int, int, int]]:
+    """(position, symbol of the function, registers per thread) of each count in .nv.info; none for other bytes."""
     for offset, size in _sections(cubin, ".nv.info"):
         at, end = offset, offset + size
         while at + 4 <= end:
@@ -86,49 +57,3 @@ def _sections(cubin: bytes, name: str) -> Iterator[tuple[int, int]]:
         begin = strings + header[0]
         if cubin[begin : begin + len(name) + 1] == name.encode() + b"\0" and header[4] + header[5] <= len(cubin):
             yield header[4], header[5]
-
-
-def disassemble(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> Disassembly:
-    """The disassembly by the first of `programs` (nvdisasm releases) that reads the cubin; at most two runs each.
-
-    Nothing is raised: what went wrong is in `problem`.
-    """
-    problems = []
-    with tempfile.TemporaryDirectory(prefix="register-cliff-sass-") as scratch:
-        path = Path(scratch) / "kernel.cubin"
-        path.write_bytes(readable_copy(cubin))
-        for program in programs:
-            life, problem = _run([str(program), "-lrm", "count", "-c", path.name], scratch, timeout_s)
-            if not problem:
-                lines, problem = _run([str(program), "-g", "-c", path.name], scratch, timeout_s)
-                if not problem:
-                    return Disassembly(life, lines, str(program))
-            problems.append(problem)
-    return Disassembly("", "", "", "; ".join(dict.fromkeys(problems)) or "no nvdisasm was given")
-
-
-def _run(argv: list[str], folder: str, timeout_s: float) -> tuple[str, str]:
-    """(output, problem) of a program that is killed, children and all, when its time is up."""
-    try:
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = subprocess.Popen(
-                argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-            )
-            try:
-                process.wait(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                return "", f"nvdisasm had not finished after {timeout_s:g} s and was stopped"
-            finally:
-                if process.poll() is None:
-                    with suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-            out.seek(0)
-            err.seek(0)
-            text = out.read(MAX_TEXT_BYTES).decode(errors="replace")
-            if process.returncode or not text:
-                words = err.read(10_000).decode(errors="replace").strip().splitlines()
-                return "", words[-1] if words else f"nvdisasm ended with exit code {process.returncode}"
-            return text, ""
-    except OSError as exc:
-        return "", f"cannot run {argv[0]}: {exc.strerror or exc}"

@@ -15,30 +15,15 @@ The largest shared-memory carve-out is assumed, as CUDA chooses for a kernel tha
 """
 
 from dataclasses import dataclass
-from typing import Protocol
 
 from helpers.errors import UserError
-from helpers.hardware import MAX_THREADS_PER_CTA, SUB_PARTITIONS_PER_SM, WARP_SIZE
+from helpers.hardware import MAX_THREADS_PER_CTA, SUB_PARTITIONS_PER_SM, WARP_SIZE, GpuArch
 
-__all__ = ["Occupancy", "SmLimits", "occupancy"]
+__all__ = ["Occupancy", "occupancy"]
 
 MAX_WARPS_PER_CTA = MAX_THREADS_PER_CTA // WARP_SIZE
 SMEM_ALLOC_UNIT_BYTES = 128
 TMEM_MIN_ALLOC_COLUMNS = 32
-
-
-class SmLimits(Protocol):
-    """What `occupancy` reads of an architecture; `GpuArch` has these fields and more."""
-
-    regs_per_sm: int
-    max_regs_per_thread: int
-    reg_alloc_unit_per_warp: int
-    smem_per_sm_bytes: int
-    smem_per_block_max_bytes: int
-    smem_reserved_per_block_bytes: int
-    max_warps_per_sm: int
-    max_ctas_per_sm: int
-    tmem_columns: int
 
 
 @dataclass(frozen=True)
@@ -57,7 +42,7 @@ class Occupancy:
 
 
 def occupancy(
-    *, regs_per_thread: int, smem_bytes: int, num_warps: int, tmem_columns: int = 0, limits: SmLimits
+    *, regs_per_thread: int, smem_bytes: int, num_warps: int, tmem_columns: int = 0, limits: GpuArch
 ) -> Occupancy:
     """The `Occupancy` of a kernel on one SM of `limits`.
 
@@ -89,7 +74,7 @@ def occupancy(
     return Occupancy(ctas_per_sm=ctas, limited_by=limited_by, warps_per_sm=ctas * num_warps, ctas_by_resource=allowed)
 
 
-def _by_registers(regs_per_thread: int, num_warps: int, limits: SmLimits) -> int:
+def _by_registers(regs_per_thread: int, num_warps: int, limits: GpuArch) -> int:
     if regs_per_thread > limits.max_regs_per_thread:
         return 0
     regs_per_warp = _round_up(regs_per_thread * WARP_SIZE, limits.reg_alloc_unit_per_warp)
@@ -100,7 +85,7 @@ def _by_registers(regs_per_thread: int, num_warps: int, limits: SmLimits) -> int
     return warps_per_sub_partition * SUB_PARTITIONS_PER_SM // num_warps
 
 
-def _by_shared_memory(smem_bytes: int, limits: SmLimits) -> int:
+def _by_shared_memory(smem_bytes: int, limits: GpuArch) -> int:
     if smem_bytes > limits.smem_per_block_max_bytes:
         return 0
     taken = _round_up(smem_bytes + limits.smem_reserved_per_block_bytes, SMEM_ALLOC_UNIT_BYTES)

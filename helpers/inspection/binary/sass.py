@@ -2,7 +2,7 @@
 
 Pure text: reads what `nvdisasm -lrm count -c` and `nvdisasm -g -c` print and joins the two by function and offset.
 A live register here is one that ptxas has in use between an instruction and the next: the counterpart, after the
-fact, of the demand that liveness.py works out before it.
+fact, of the demand that `ptx/pressure.py` works out before it.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
+from helpers.inspection.ptx.scan import SourceLine
+
 __all__ = ["SassInstruction", "SassLine", "SassProfile", "parse_life_ranges", "parse_line_info", "sass_profile"]
 
-Source = tuple[str, int]
 
 _INSTRUCTION = re.compile(r"^\s*/\*([0-9a-fA-F]{4,8})\*/\s+(.{1,400}?);", re.ASCII)
 _SECTION = re.compile(r"^//-+ \.text\.(\S+) -+")
@@ -32,7 +33,7 @@ class SassInstruction:
     gprs: int
     predicates: int
     uniforms: int
-    source: Source | None = None
+    source: SourceLine | None = None
 
     @property
     def opcode(self) -> str:
@@ -53,7 +54,7 @@ class SassInstruction:
 class SassLine:
     """A source line: most live GPRs at any of its instructions, how many it became, bytes spilled and reloaded."""
 
-    source: Source
+    source: SourceLine
     gprs: int
     instructions: int
     spill_store_bytes: int
@@ -73,7 +74,7 @@ class SassProfile:
         return max(self.instructions, key=lambda i: i.gprs, default=None)
 
     @property
-    def peak_lines(self) -> tuple[Source, ...]:
+    def peak_lines(self) -> tuple[SourceLine, ...]:
         """The source lines that reach the highest number of live GPRs."""
         return tuple(line.source for line in self.lines if line.gprs == self.lines[0].gprs)
 
@@ -100,9 +101,9 @@ def parse_life_ranges(text: str) -> tuple[SassInstruction, ...]:
     return tuple(found)
 
 
-def parse_line_info(text: str) -> dict[tuple[str, int], Source]:
+def parse_line_info(text: str) -> dict[tuple[str, int], SourceLine]:
     """(function, offset) -> (file, line) of `nvdisasm -g -c`; inlined code counts for its own line. Never raises."""
-    found: dict[tuple[str, int], Source] = {}
+    found: dict[tuple[str, int], SourceLine] = {}
     function, source = "", None
     for line in text.split("\n"):
         if "//" in line and (m := _SECTION.match(line)):
@@ -123,7 +124,7 @@ def sass_profile(life_ranges: str, lines: str = "") -> SassProfile:
         )
         for i in parse_life_ranges(life_ranges)
     )
-    by_line: dict[Source, list[SassInstruction]] = {}
+    by_line: dict[SourceLine, list[SassInstruction]] = {}
     for instruction in instructions:
         if instruction.source is not None and instruction.source[1]:
             by_line.setdefault(instruction.source, []).append(instruction)

@@ -56,16 +56,11 @@ class _Block:
     successors: list[int] = field(default_factory=list)
 
 
-def loop_depths(disassembly: str) -> dict[tuple[str, int], int]:
-    """(function, offset) -> how many loops lie around that instruction; empty for other text. Never raises."""
-    return {(name, at): depth for name, at, _, depth in _with_depths(disassembly)}
-
-
 def loop_spills(disassembly: str) -> LoopSpills:
     """What a disassembled kernel stores to and loads from local memory, by depth of loops. Never raises."""
     stores: dict[int, int] = {}
     loads: dict[int, int] = {}
-    for name, at, text, depth in _with_depths(disassembly):
+    for name, at, text, depth in loop_depths(disassembly):
         instruction = SassInstruction(name, at, text, 0, 0, 0)
         if size := instruction.local_bytes:
             kind = stores if instruction.opcode.startswith("STL") else loads
@@ -73,7 +68,8 @@ def loop_spills(disassembly: str) -> LoopSpills:
     return LoopSpills(dict(sorted(stores.items())), dict(sorted(loads.items())))
 
 
-def _with_depths(disassembly: str) -> list[tuple[str, int, str, int]]:
+def loop_depths(disassembly: str) -> list[tuple[str, int, str, int]]:
+    """(function, offset, instruction, how many loops lie around it) in order; empty for other text. Never raises."""
     blocks = _blocks(disassembly)
     depths = _depths(blocks) if len(blocks) <= _MAX_BLOCKS else [0] * len(blocks)
     return [(*i, depth) for block, depth in zip(blocks, depths, strict=True) for i in block.instructions]

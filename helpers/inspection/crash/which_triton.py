@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from helpers.inspection.crash.pasted_text import near
+
 __all__ = [
     "Fact",
     "Frame",
@@ -73,13 +75,16 @@ class TritonEvidence:
     facts: tuple[Fact, ...] = ()
 
     def words(self) -> str:
-        """`3.5.1`, `3.5.0 or 3.5.1 (of 7 releases read, …)`, `none of the releases read` or `not known`."""
+        """`3.5.1`, `3.5.0 or 3.5.1, if it is one of the releases read …`, `none of the releases read`, `not known`."""
         if self.stated:
             return self.stated
         if not self.candidates:
             return "none of the releases read" if self.contradictions else "not known"
         releases = triton_lines()["releases"]
-        return f"{' or '.join(self.candidates)} (of {len(releases)} releases read, {releases[0]} to {releases[-1]})"
+        return (
+            f"{' or '.join(self.candidates)}, if it is one of the {len(releases)} releases read ({releases[0]} to "
+            f"{releases[-1]})"
+        )
 
 
 @lru_cache(maxsize=1)
@@ -116,7 +121,8 @@ def _releases_of(line: str, code: str) -> set[str]:
 
 # --- frames -----------------------------------------------------------------------------------------------
 
-_FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:, in ([^\s(]{1,120}))?([^\n]{0,400})')
+# Python's own dump of a dead process has no comma before `in`.
+_FRAME = re.compile(r'File "([^"\n]{1,500})", line ([0-9]{1,7})(?:,? in ([^\s(]{1,120}))?([^\n]{0,400})')
 _CARETS = re.compile(r"[\^~]{2,}")
 
 
@@ -170,9 +176,9 @@ def triton_evidence(
     facts: list[Fact] = []
     contradictions: list[str] = []
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
-    said = _TRITON_SAID.search(edges) or _TRITON_WHEEL.search(edges)
+    said = next(near(_TRITON_SAID, edges, "riton", before=60, after=120), None) or _TRITON_WHEEL.search(edges)
     stated = said[1].rstrip(".") if said else None
-    if said:
+    if said and stated:
         facts.append(Fact("triton_version", stated, STATED, said[0][:MAX_EXCERPT]))
 
     sets: list[set[str]] = []
@@ -196,7 +202,7 @@ def triton_evidence(
         where = f"{key} line {frame.line} in {frame.function}"
         narrow(_releases_of(by_line.get(str(frame.line), ""), frame.code), where, where)
     blackwell = arch is not None and _capability(arch) >= 100
-    program = _OWN_PTXAS.search(text)
+    program = next(near(_OWN_PTXAS, text, "backends", before=60, after=120), None)
     if program:
         has = {r for r in releases if program[1] in table["marks"][r]["ptxas"]}
         if program[1] == "ptxas" and blackwell:
@@ -250,23 +256,33 @@ def _ptx_versions(programs: dict[str, str], blackwell: bool) -> set[str]:
 # --- other versions ---------------------------------------------------------------------------------------
 
 _VERSION = r"v?([0-9]{1,2}\.[0-9]{1,3}(?:\.[0-9]{1,4})?[\w.+]{0,40})"
+# (name, how it is known, a plain word that is searched first, the pattern around it).
 _HINTS = (
-    ("torch_version", STATED, re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
-    ("python_version", STATED, re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
-    ("python_version", DERIVED, re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
-    ("ptxas_version", STATED, re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, V([0-9.]{4,12})")),
-    ("ptxas_version", STATED,
-     re.compile(r"ptxas(?:-blackwell)?(?: version)?[ :=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
-    ("ptxas_ptx_version", STATED, re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
-    ("cuda_of_ptxas", HINT, re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
+    ("torch_version", STATED, "orch", re.compile(rf"(?<![\w/.\\-])(?:py)?torch(?: version)?[ "
+                                                 rf":=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", STATED, "ython", re.compile(rf"(?<![\w/.\\-])python(?: version)?[ :=]{{1,40}}{_VERSION}", re.I)),
+    ("python_version", DERIVED, "python", re.compile(r"[/\\]python([0-9]\.[0-9]{1,2})[/\\]")),
+    ("ptxas_version", STATED, "Cuda compilation tools", re.compile(r"Cuda compilation tools, release [0-9.]{1,8}, "
+                                                                   r"V([0-9.]{4,12})")),
+    ("ptxas_version", STATED, "ptxas",
+     re.compile(r"ptxas(?:-blackwell)?(?: version| is(?: at(?: version)?)?)?[ "
+                r":=]{1,10}v?([0-9]{2}\.[0-9]{1,2}\.[0-9]{1,3})")),
+    ("ptxas_ptx_version", STATED, "Unsupported .version",
+     re.compile(r"Unsupported \.version [0-9.]{1,8}; current version is '([0-9.]{1,8})'")),
+    ("cuda_of_ptxas", HINT, "uda", re.compile(r"[/\\]cuda[-/\\]v?([0-9]{2}\.[0-9])[/\\]bin", re.I)),
 )  # fmt: skip
+
+# The version that follows is of this program, not of ptxas.
+_NOT_PTXAS = re.compile(r"(?i:nvcc|cuobjdump|nvdisasm)(?!.{0,200}ptxas)", re.DOTALL)
 
 
 def version_facts(text: str) -> dict[str, Fact]:
     """torch, Python, ptxas and CUDA versions as far as a cleaned log names them, the first of each."""
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
     found: dict[str, Fact] = {}
-    for name, how, pattern in _HINTS:
-        if name not in found and (m := pattern.search(edges)):
+    for name, how, word, pattern in _HINTS:
+        if name not in found and (m := next(near(pattern, edges, word, before=60, after=120), None)):
+            if "Cuda compilation tools" in m[0] and _NOT_PTXAS.search(edges[max(0, m.start() - 300) : m.start()]):
+                name = "cuda_tools"
             found[name] = Fact(name, m[1].rstrip(".+"), how, m[0].strip()[:MAX_EXCERPT])
     return found

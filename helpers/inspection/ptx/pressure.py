@@ -18,9 +18,9 @@ from dataclasses import dataclass, field
 
 from helpers.hardware import CAP, cap_for
 from helpers.inspection.ptx.graph import Function, read_functions
-from helpers.inspection.ptx.order import late_order
-from helpers.inspection.ptx.scan import ptx_header
-from helpers.inspection.ptx.values import FREE, Values, read_values
+from helpers.inspection.ptx.late_order import late_order
+from helpers.inspection.ptx.register_values import FREE, Values, read_values
+from helpers.inspection.ptx.scan import SourceLine, ptx_header
 
 __all__ = [
     "Held",
@@ -44,8 +44,6 @@ _MAX_LINES_SHOWN = 3
 # Beyond this (blocks x units of values) the text is no kernel; it would take gigabytes of sets.
 _MAX_WORK = 400_000_000
 
-Source = tuple[str, int]
-
 
 @dataclass(frozen=True)
 class ValueGroup:
@@ -55,7 +53,7 @@ class ValueGroup:
     `opcode` is the commonest defining instruction, `line_no` the first of its lines in the PTX.
     """
 
-    lines: tuple[Source, ...]
+    lines: tuple[SourceLine, ...]
     values: int
     registers: float
     opcode: str
@@ -68,7 +66,7 @@ class Peak:
 
     line_no: int
     opcode: str
-    source: Source | None
+    source: SourceLine | None
     registers: int
     tuple_registers: int
     live: tuple[ValueGroup, ...]
@@ -84,7 +82,7 @@ class TupleDemand:
 
     line_no: int
     opcode: str
-    source: Source | None
+    source: SourceLine | None
     registers: int
     supplied: int
     beside: int
@@ -110,7 +108,7 @@ class TupleDemand:
 class LineDemand:
     """A source line: highest demand at any of its instructions, that instruction's PTX line, how many there are."""
 
-    source: Source
+    source: SourceLine
     registers: int
     line_no: int
     instructions: int
@@ -157,7 +155,7 @@ class Held:
     """
 
     line_no: int
-    source: Source | None
+    source: SourceLine | None
     instructions: int
     registers: float
     entering: float
@@ -370,7 +368,7 @@ class _Liveness:
                     top = (found[place], number, place, order)
                 if any(len(group) >= _WIDE for group in instructions[at].groups):
                     tuples.append(self._tuple(number, order, place, cap_for(threads)))
-        by_line: dict[Source, list[int]] = {}
+        by_line: dict[SourceLine, list[int]] = {}
         for at in points:
             if (source := instructions[at].source) is not None and source[1]:
                 by_line.setdefault(source, []).append(at)
@@ -423,7 +421,7 @@ class _Liveness:
 
     def groups(self, live: set[int]) -> tuple[ValueGroup, ...]:
         """The live values that take registers, by the source lines that define them, largest first."""
-        found: dict[tuple[Source, ...], list[int]] = {}
+        found: dict[tuple[SourceLine, ...], list[int]] = {}
         origins = self.values.origins
         instructions = self.function.instructions
         for unit in live:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 __all__ = [
     "INSTRUCTION_CLASSES",
     "PtxHeader",
+    "SourceLine",
     "WideOperand",
     "count_instructions",
     "instructions_by_source_line",
@@ -26,6 +27,9 @@ __all__ = [
     "register_declarations",
     "wide_operands",
 ]
+
+# A line of a kernel's source: the file's name and the number of the line in it.
+SourceLine = tuple[str, int]
 
 # Class name -> the beginnings of its opcodes (whole words, compared with "opcode."), and a part they must
 # also have. No opcode is in two classes, so that the counts of a kernel add up.
@@ -237,10 +241,17 @@ def is_trap_stub(ptx: str) -> bool:
     return False
 
 
+def _blank(text: str, start: int = 0) -> int:
+    """Where the blanks, braces and brackets end that stand at `start`."""
+    found = _SKIP.match(text, start)
+    return found.end() if found else start
+
+
 def _scan(ptx: str) -> Iterator[_Event]:
     """Directives and instructions of the text in order. Labels, braces and comments are dropped."""
     open_at = 0  # line of an instruction whose ";" has not come yet
-    opcode, parts, predicated = "", [], False
+    opcode, predicated = "", False
+    parts: list[str] = []
     for line_no, line in enumerate(without_block_comments(ptx).split("\n"), start=1):
         comment = line.find("//")
         if comment >= 0:
@@ -265,9 +276,9 @@ def _scan(ptx: str) -> Iterator[_Event]:
                 continue
             # Scopes and labels may stand before the statement. One position moves on: a hostile line of a
             # million labels must not be copied a million times.
-            at = _SKIP.match(piece).end()
+            at = _blank(piece)
             while label := _LABEL.match(piece, at):
-                at = _SKIP.match(piece, label.end()).end()
+                at = _blank(piece, label.end())
             piece = piece[at:]
             if not piece:
                 continue

@@ -10,12 +10,13 @@ from pathlib import Path
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_key
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
-from helpers.search.minimize.search import Search, count_lines
+from helpers.search.minimize.ptx_search import Search, count_lines
 
-MAX_PTX_BYTES = 64_000_000
-DEFAULT_TIME_LIMIT_S = 900.0
+MAX_PTX_BYTES = MAX_TEXT_BYTES
+PTX_TIME_LIMIT_S = 900.0
 _ARCH = re.compile(r"sm_[0-9]{2,3}[a-z]?", re.ASCII)
 
 
@@ -66,7 +67,7 @@ def minimize_ptx(
     ptxas: str | None = None,
     flags: Sequence[str] = (),
     everywhere: bool = True,
-    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    time_limit_s: float = PTX_TIME_LIMIT_S,
     timeout_s: float = 60.0,
     jobs: int | None = None,
     state_path: Path | None = None,
@@ -129,10 +130,14 @@ def verify_agreement(
 
 
 def _result(search: Search) -> Minimized:
-    """The smallest PTX that agrees everywhere, its verdicts found by running every ptxas on it once more."""
+    """The smallest PTX that agrees everywhere, its verdicts found by running every ptxas on it once more.
+
+    Where nothing could be taken away in time, it is the original, and its verdicts are known.
+    """
     small = search.sound
     wanted = [*search.near, *search.far]
-    found = search.prober.verdicts(small, [c for c, _ in wanted])
+    same = small == search.original
+    found = [old for _, old in wanted] if same else search.prober.verdicts(small, [c for c, _ in wanted])
     rows = [
         (check.version, check.level, old.text(), new.text(), old.agrees(new))
         for (check, old), new in zip(wanted, found, strict=True)

@@ -9,15 +9,13 @@ from dataclasses import dataclass, field, replace
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_kernel, compile_matrix, usable_cores
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import NO_VERDICT, CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
-from helpers.search.changes import Knob, constexpr_knob, option_knob
+from helpers.search.changes import Change, constexpr_change, option_change
 
-DEFAULT_TIME_LIMIT_S = 600.0
-# Says nothing about the kernel: the pair of toolchain and arch cannot be asked.
-_NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
+SPEC_TIME_LIMIT_S = 600.0
 # Options that every launch has: never dropped, only made smaller.
 _KEPT_OPTIONS = ("num_warps", "num_stages")
 
@@ -67,7 +65,7 @@ def minimize_spec(
     toolchain: Toolchain | None = None,
     *,
     ptxas_flags: tuple[str, ...] = (),
-    time_limit_s: float = DEFAULT_TIME_LIMIT_S,
+    time_limit_s: float = SPEC_TIME_LIMIT_S,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     executor: concurrent.futures.Executor | None = None,
     progress: Callable[[int, int, CompileReport], None] | None = None,
@@ -84,7 +82,7 @@ def minimize_spec(
     started = time.monotonic()
     base = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
     before = compile_kernel(spec, base.arch, base.toolchain, ptxas_flags=ptxas_flags, timeout_s=timeout_s)
-    if before.compiled or before.status in _NO_VERDICT:
+    if before.compiled or before.status in NO_VERDICT:
         raise UserError(
             f"{spec.label or spec.kernel.name} does not fail on {base.arch} ({before.verdict()}), so there is nothing "
             f"to minimise{': ' + before.message[:200] if before.message else ''}"
@@ -96,29 +94,29 @@ def minimize_spec(
     taken = complete = False
     at = 0  # the first name not yet looked at in this round
     while not complete:
-        knobs: list[tuple[int, Knob]] = []
+        candidates: list[tuple[int, Change]] = []
         ahead = at
-        while ahead < len(names) and len(knobs) < 2 * usable_cores():
-            knobs += [(ahead, knob) for knob in _smaller(best, *names[ahead])]
+        while ahead < len(names) and len(candidates) < 2 * usable_cores():
+            candidates += [(ahead, change) for change in _smaller(best, *names[ahead])]
             ahead += 1
-        if not knobs:
+        if not candidates:
             complete, taken, at = not taken, False, 0
             if not complete:
                 refused.clear()
             continue
         if time.monotonic() - started > time_limit_s:
             break
-        trials = _applied(knobs, best)
+        trials = _applied(candidates, best)
         reports = compile_matrix([replace(base, spec=s) for _, _, s in trials], executor=executor, progress=progress)
         compiles += len(reports)
         at = ahead
-        for (number, knob, smaller), report in zip(trials, reports, strict=True):
+        for (number, change, smaller), report in zip(trials, reports, strict=True):
             same = _same(before, report)
             if same and (report.ptx_lines or 0) <= (after.ptx_lines or 0):
                 best, after, taken, at = smaller, report, True, number  # the same name again: it may go on shrinking
-                changes.append(knob.description)
+                changes.append(change.description)
                 break
-            refused[f"{knob.description}: {'the same in a longer PTX' if same else report.verdict()}"] = None
+            refused[f"{change.description}: {'the same in a longer PTX' if same else report.verdict()}"] = None
     return MinimizedSpec(
         best, before, after, tuple(changes), tuple(refused), compiles, complete, time.monotonic() - started
     )
@@ -129,7 +127,7 @@ def _same(before: CompileReport, report: CompileReport) -> bool:
     return ours == (report.status, report.ptxas_code, report.register_count_asked, report.failed_stage)
 
 
-def _smaller(spec: KernelSpec, what: str, name: str) -> Iterator[Knob]:
+def _smaller(spec: KernelSpec, what: str, name: str) -> Iterator[Change]:
     """What makes one option or constexpr smaller, the boldest first; nothing when it is as small as can be.
 
     `alike` halves all constexprs of one value together: a head dimension and the tile as wide as it.
@@ -137,11 +135,11 @@ def _smaller(spec: KernelSpec, what: str, name: str) -> Iterator[Knob]:
     if what == "alike":
         yield from _alike(spec, name)
         return
-    make = option_knob if what == "option" else constexpr_knob
+    make = option_change if what == "option" else constexpr_change
     values = spec.option if what == "option" else dict(spec.constexprs)
     value = values.get(name)
     if what == "option" and name in values and name not in _KEPT_OPTIONS:
-        yield option_knob(name, value, None)
+        yield option_change(name, value, None)
     elif value is True:
         yield make(name, value, False)
     elif type(value) is int and value > 1:
@@ -152,20 +150,20 @@ def _smaller(spec: KernelSpec, what: str, name: str) -> Iterator[Knob]:
         yield make(name, value, 0.0)
 
 
-def _alike(spec: KernelSpec, name: str) -> Iterator[Knob]:
+def _alike(spec: KernelSpec, name: str) -> Iterator[Change]:
     value = dict(spec.constexprs)[name]
     alike = [n for n, v in spec.constexprs if type(v) is int and v == value]
     if type(value) is int and value > 1 and len(alike) > 1 and alike[0] == name:
         halved = dict.fromkeys(alike, value // 2)
         words = f"{', '.join(alike)} {value} → {value // 2}"
-        yield Knob(name, words, lambda s: s.with_constexprs(**halved), "constexpr")
+        yield Change(name, words, lambda s: s.with_constexprs(**halved), "constexpr")
 
 
-def _applied(knobs: list[tuple[int, Knob]], spec: KernelSpec) -> list[tuple[int, Knob, KernelSpec]]:
+def _applied(candidates: list[tuple[int, Change]], spec: KernelSpec) -> list[tuple[int, Change, KernelSpec]]:
     trials = []
-    for number, knob in knobs:
+    for number, change in candidates:
         try:
-            trials.append((number, knob, knob.apply(spec)))
+            trials.append((number, change, change.apply(spec)))
         except UserError:  # a value the spec itself refuses
             continue
     return trials

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from helpers.inspection.ptx.graph import split_operands, written_operands
 from helpers.inspection.ptx.scan import without_block_comments
@@ -230,7 +231,8 @@ class _Reader:
                 self.scopes[-1].keeps_braces = len(self.scopes) > 1
             self._add(Unit(len(self.units), (*self._pieces(text, labels=True), ";"), source_line=line_no))
             return
-        at, guard, front = 0, None, []
+        at, guard = 0, None
+        front: list[str | int] = []
         if found := _GUARD.match(text):
             guard, at = self._register(found[1]), found.end()
             front = [text[:at]] if guard is None else ["@!" if "!" in found[0] else "@", guard, " "]
@@ -271,11 +273,11 @@ class _Reader:
         if not _SPECIAL.match(name):
             self.problems.append((line_no, f"register {name} is not declared"))
 
-    def _pieces(self, text: str, *, labels: bool) -> Iterator[str | int | _Name]:
-        """Text and register numbers in turn; with `labels`, other names as such, to be looked up at the end."""
+    def _pieces(self, text: str, *, labels: bool) -> Iterator[Any]:
+        """Text and register numbers in turn; with `labels`, other names as a `_Name`, to be looked up at the end."""
         at = 0
         for found in _NAME.finditer(text):
-            piece = self._register(found[0])
+            piece: int | _Name | None = self._register(found[0])
             if piece is None and labels:
                 piece = _Name(found[0], tuple(self.scopes))
             if piece is not None:

@@ -1,6 +1,6 @@
 """Units of a PTX function taken away, and the rest mended so that it stays valid.
 
-Valid means what `ptx_check.check_valid` looks for: every label is there, code follows every label a branch names, and
+Valid means what `check.check_valid` looks for: every label is there, code follows every label a branch names, and
 every register is written before it is read on every path to the read.
 """
 
@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from helpers.inspection.ptx.order import EFFECTS
+from helpers.inspection.ptx.late_order import EFFECTS
 from helpers.search.minimize.check import blocks, unset_reads
 from helpers.search.minimize.program import Function, Label, Unit
 
@@ -206,8 +206,8 @@ def _straightened(units: list[Unit]) -> list[Unit]:
     for at, unit in enumerate(units):
         if unit.word == "bra" and unit.guard is None and len(unit.targets) == 1:
             before = at - 1
-            while before >= 0 and units[before].label is not None:
-                onward[units[before].label] = unit.targets[0]
+            while before >= 0 and (label := units[before].label) is not None:
+                onward[label] = unit.targets[0]
                 before -= 1
     if not onward:
         return units

@@ -1,15 +1,16 @@
-"""What a minimiser tries on a PTX, from coarse to fine: lists of changes, each taking something away."""
+"""What a minimiser tries on a PTX, from coarse to fine: lists of removals, each taking something away."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 from helpers.search.minimize.check import block_numbers
 from helpers.search.minimize.program import Function, Program, Unit
 from helpers.search.minimize.repair import ANY, FORWARD, ZERO, Edit, apply_edit
 
-__all__ = ["Change", "apply_change", "sweeps"]
+__all__ = ["Removal", "apply_removal", "sweeps"]
 
 # Statements without which ptxas reads nothing.
 _NEEDED = (".version", ".target", ".address_size")
@@ -18,7 +19,7 @@ _SMALL = 4
 
 
 @dataclass(frozen=True)
-class Change:
+class Removal:
     """Something to take away: a `part` of the module, `params` or a `tail` directive of a function, or an `edit` in it.
 
     `function` is the number of the function among the parts, `params` the parameters themselves.
@@ -31,92 +32,91 @@ class Change:
     tail: str | None = None
 
 
-def apply_change(program: Program, change: Change) -> Program | None:
-    """The program after a change; None when there is nothing left for it to take."""
+def apply_removal(program: Program, removal: Removal) -> Program | None:
+    """The program after a removal; None when there is nothing left for it to take."""
     parts = list(program.parts)
-    if change.part is not None:
-        if change.part not in parts:
+    if removal.part is not None:
+        if removal.part not in parts:
             return None
-        parts.remove(change.part)
+        parts.remove(removal.part)
         return replace(program, parts=tuple(parts))
-    functions = [at for at, part in enumerate(parts) if isinstance(part, Function)]
-    if change.function >= len(functions):
+    functions = [(at, part) for at, part in enumerate(parts) if isinstance(part, Function)]
+    if removal.function >= len(functions):
         return None
-    at = functions[change.function]
-    function = parts[at]
-    if change.edit is not None:
+    at, function = functions[removal.function]
+    if removal.edit is not None:
         there = {u.uid for u in function.units}
-        if there.isdisjoint(change.edit.drop) and there.isdisjoint(change.edit.swap):
+        if there.isdisjoint(removal.edit.drop) and there.isdisjoint(removal.edit.swap):
             return None
-        parts[at] = apply_edit(function, change.edit)
-    elif change.tail is not None:
-        parts[at] = replace(function, tail=tuple(t for t in function.tail if t != change.tail))
+        parts[at] = apply_edit(function, removal.edit)
+    elif removal.tail is not None:
+        parts[at] = replace(function, tail=tuple(t for t in function.tail if t != removal.tail))
     else:
-        parts[at] = replace(function, params=tuple(p for p in function.params if p not in change.params))
+        parts[at] = replace(function, params=tuple(p for p in function.params if p not in removal.params))
     return replace(program, parts=tuple(parts))
 
 
-def sweeps(round_no: int) -> list[tuple[str, Callable[[Program], list[Change]]]]:
-    """(name, what makes the changes out of the program as it then is) for one round, in order.
+def sweeps(round_no: int) -> list[tuple[str, Callable[[Program], list[Removal]]]]:
+    """(name, what makes the removals out of the program as it then is) for one round, in order.
 
     The first round goes from halves to single instructions; later ones look again at what is small.
     """
-    plan: list[tuple[str, Callable[[Program], list[Change]]]] = [("module", _module), ("branches", _branches)]
+    plan: list[tuple[str, Callable[[Program], list[Removal]]]] = [("module", _module), ("branches", _branches)]
     plan += [("blocks", _basic_blocks), ("like instructions", _groups)]
     parts = (2, 4, 8, 16, 32, 64) if round_no == 0 else ()
-    plan += [(f"1/{n}", lambda program, n=n: _chunks(program, n=n)) for n in parts]
-    plan += [(f"{size} at a time", lambda program, size=size: _chunks(program, size=size)) for size in (8, 4, 2, 1)]
+    plan += [(f"1/{n}", partial(_chunks, n=n)) for n in parts]
+    plan += [(f"{size} at a time", partial(_chunks, size=size)) for size in (8, 4, 2, 1)]
     return plan
 
 
-def _module(program: Program) -> list[Change]:
+def _module(program: Program) -> list[Removal]:
     """Whole functions, then module statements, then unused parameters and directives of the heads."""
-    changes = [Change(part=f) for f in program.functions] if len(program.functions) > 1 else []
-    changes += [Change(part=p) for p in program.parts if isinstance(p, str) and not p.startswith(_NEEDED)]
+    removals = [Removal(part=f) for f in program.functions] if len(program.functions) > 1 else []
+    removals += [Removal(part=p) for p in program.parts if isinstance(p, str) and not p.startswith(_NEEDED)]
     text = " ".join(p for f in program.functions for u in f.units for p in u.pieces if isinstance(p, str))
     for number, function in enumerate(program.functions):
         unused = tuple(p for p in function.params if p.split()[-1].split("[")[0] not in text)
-        changes += [Change(number, params=unused)] if unused else []
-        changes += [Change(number, tail=t) for t in function.tail]
-    changes += [Change(part=p) for p in program.parts if isinstance(p, str) and p.startswith(_NEEDED[2])]
-    return changes
+        removals += [Removal(number, params=unused)] if unused else []
+        removals += [Removal(number, tail=t) for t in function.tail]
+    removals += [Removal(part=p) for p in program.parts if isinstance(p, str) and p.startswith(_NEEDED[2])]
+    return removals
 
 
-def _branches(program: Program) -> list[Change]:
+def _branches(program: Program) -> list[Removal]:
     """Each conditional branch never or always taken; each unconditional one gone."""
-    changes = []
+    removals = []
     for number, function in enumerate(program.functions):
         for unit in function.units:
             if unit.word in ("bra", "ret", "exit"):
-                changes.append(Change(number, Edit(drop=frozenset({unit.uid}))))
+                removals.append(Removal(number, Edit(drop=frozenset({unit.uid}))))
                 if unit.guard is not None:
-                    changes.append(Change(number, Edit(swap={unit.uid: _always(unit)})))
-    return changes
+                    removals.append(Removal(number, Edit(swap={unit.uid: _always(unit)})))
+    return removals
 
 
 def _always(unit: Unit) -> Unit:
     return replace(unit, pieces=unit.pieces[3:], uses=tuple(r for r in unit.uses if r != unit.guard), guard=None)
 
 
-def _basic_blocks(program: Program) -> list[Change]:
+def _basic_blocks(program: Program) -> list[Removal]:
     """Each basic block without its label and branch, largest first."""
-    changes = []
+    removals = []
     for number, function in enumerate(program.functions):
         blocks: dict[int, list[int]] = {}
         for unit, block in zip(function.units, block_numbers(function.units), strict=True):
             if unit.label is None and unit.word not in ("bra", "brx", "ret", "exit"):
                 blocks.setdefault(block, []).append(unit.uid)
         for uids in sorted(blocks.values(), key=len, reverse=True):
-            changes += _modes(number, uids)
-    return changes
+            removals += _modes(number, uids)
+    return removals
 
 
-def _groups(program: Program) -> list[Change]:
+def _groups(program: Program) -> list[Removal]:
     """All instructions of one opcode, then those of one opcode in one block, most numerous first.
 
     Unrolled code says the same thing many times: a column of it may go where no single line can.
     """
-    changes = []
+    removals = []
     for number, function in enumerate(program.functions):
         whole: dict[tuple, list[int]] = {}
         local: dict[tuple, list[int]] = {}
@@ -130,19 +130,19 @@ def _groups(program: Program) -> list[Change]:
         for uids in groups:
             if len(uids) > 1 and tuple(uids) not in seen:
                 seen.add(tuple(uids))
-                changes += _modes(number, uids)
-    return changes
+                removals += _modes(number, uids)
+    return removals
 
 
-def _chunks(program: Program, *, n: int = 0, size: int = 0) -> list[Change]:
+def _chunks(program: Program, *, n: int = 0, size: int = 0) -> list[Removal]:
     """Runs of units that stand together, `size` long or one `n`-th of the function, the last first."""
-    changes = []
+    removals = []
     for number, function in enumerate(program.functions):
         uids = [u.uid for u in function.units if u.label is None]
         length = size or max(1, -(-len(uids) // n))
         for run in _runs(uids, length):
-            changes += _modes(number, run) if length <= _SMALL else [Change(number, Edit(frozenset(run)))]
-    return changes
+            removals += _modes(number, run) if length <= _SMALL else [Removal(number, Edit(frozenset(run)))]
+    return removals
 
 
 def _runs(uids: Sequence[int], length: int) -> Iterator[Sequence[int]]:
@@ -150,5 +150,5 @@ def _runs(uids: Sequence[int], length: int) -> Iterator[Sequence[int]]:
         yield uids[begin : begin + length]
 
 
-def _modes(number: int, uids: Sequence[int]) -> list[Change]:
-    return [Change(number, Edit(frozenset(uids), mode=mode)) for mode in (FORWARD, ANY, ZERO)]
+def _modes(number: int, uids: Sequence[int]) -> list[Removal]:
+    return [Removal(number, Edit(frozenset(uids), mode=mode)) for mode in (FORWARD, ANY, ZERO)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -35,7 +34,7 @@ TILES = (
     "128x64",
     "128x128",
 )
-INGREDIENTS = tuple(CHOICES)
+INGREDIENT_FIELDS = tuple(CHOICES)
 
 
 def _same(values: Sequence[object]) -> list[tuple[str, object]]:
@@ -91,6 +90,7 @@ def report_rows(evidence: Evidence) -> dict[str, object]:
         "spec": report.label,
         "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or 'not reached'}",
         "ptxas": report.verdict(),
+        "registers": _registers_words(report),
         "memory": _memory_words(report),
         "tensor cores": report.tensor_core_path if report.instructions else None,
         "message": report.message[:400],
@@ -98,15 +98,19 @@ def report_rows(evidence: Evidence) -> dict[str, object]:
     }
 
 
+def _registers_words(report: CompileReport) -> str | None:
+    """What ptxas counted for a kernel that compiled and cannot be launched; the verdict tells that of the others."""
+    if report.status != "out_of_shared_memory" or report.regs_per_thread is None:
+        return None
+    return (
+        f"{report.regs_per_thread} registers, {report.spill_store_bytes} B spill stores, were there room to launch it"
+    )
+
+
 def _memory_words(report: CompileReport) -> str | None:
     if report.smem_bytes is None:
         return None
     return f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"
-
-
-def note(text: str) -> str:
-    """A quiet paragraph."""
-    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{html.escape(text)}</p>'
 
 
 def one_line(report: CompileReport) -> str:

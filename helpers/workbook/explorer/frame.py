@@ -14,27 +14,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
 from helpers.attention.choice import Choice
 from helpers.errors import UserError
 from helpers.show.display import evidence_label
-from helpers.show.html import command_html, picture
-from helpers.show.style import status_colour
+from helpers.show.html import alert, command_html, picture
 from helpers.workbook.explorer.basket import BasketItem, add_to_basket
 from helpers.workbook.explorer.work import Cancelled, Work
-
-if TYPE_CHECKING:
-    pass
 
 PATIENCE_S = 0.18
 """An answer within this time appears without a progress bar in between."""
 PROGRESS_EVERY_S = 0.1
 _FAINT = "<style>.rc-busy :is(.rc-verdict, .rc-figure, .rc-below, .rc-command) { opacity: .35 }</style>"
 MOST_VIEWS_KEPT = 64
-_ALERT = status_colour("register_exhausted")
 
 
 @dataclass(frozen=True)
@@ -115,9 +109,9 @@ class ExplorerFrame(w.HBox):
     @property
     def state(self) -> dict:
         """The controls' values by name, and what else the explorer adds to them (a cell that was clicked)."""
-        return {name: control.value for name, control in self.controls.items()} | dict(
-            self._extra() if self._extra else {}
-        )
+        values = {name: control.value for name, control in self.controls.items()}
+        values = {name: None if value is NOTHING else value for name, value in values.items()}
+        return values | dict(self._extra() if self._extra else {})
 
     def refresh(self, *, wait: bool = False) -> None:
         """Answer the current state; ends whatever is under way. With `wait` it returns when the answer is shown."""
@@ -227,10 +221,7 @@ class ExplorerFrame(w.HBox):
         """A sentence in place of an answer; the figure of another state must not stand beside it."""
         self._idle()
         self.view = None
-        self.verdict.value = (
-            f'<div role="alert" style="padding:4px 8px;border-left:4px solid {_ALERT}">'
-            f"<b>{html.escape(head)}</b> {html.escape(words)}</div>"
-        )
+        self.verdict.value = alert(head, words)
         self.figure.value = self.below.value = self.command.value = ""
         self.figure.layout.display = "none"
         self.add_button.disabled = True
@@ -268,15 +259,25 @@ def _button(label: str, css: str, tooltip: str, act: Callable[[], None]) -> w.Bu
     return button
 
 
+class _Nothing:
+    """None among the options of a list. ipywidgets takes a value of None for "nothing chosen" and empties the box."""
+
+    def __repr__(self) -> str:
+        return "none"
+
+
+NOTHING = _Nothing()
+
+
 def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.Dropdown:
     """A labelled drop-down list of (label, value) pairs; a value that is not among them is put first."""
     pairs = [(str(label), v) for label, v in options]
     if value not in [v for _, v in pairs]:
         pairs.insert(0, (str(value), value))
-    # By index: a Dropdown takes value=None for "nothing chosen" and would show an empty box.
     chosen = [v for _, v in pairs].index(value)
     return w.Dropdown(
-        options=pairs, index=chosen, description=name, layout=w.Layout(width="290px"),
+        options=[(label, NOTHING if v is None else v) for label, v in pairs],
+        index=chosen, description=name, layout=w.Layout(width="290px"),
         style={"description_width": "92px"},
     )  # fmt: skip
 
@@ -290,9 +291,3 @@ OWN_KEYS = (
     "(function find(){var r=i.closest('.rc-explorer');"
     "if(r){r.addEventListener('keydown',own)}else if(n--){setTimeout(find,100)}})()\">"
 )
-
-
-# --- pieces of HTML: all text escaped -----------------------------------------------------------------------
-
-
-# --- pictures -----------------------------------------------------------------------------------------------

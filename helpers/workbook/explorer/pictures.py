@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import io
 import threading
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache, partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.compiler import cache
@@ -15,7 +17,6 @@ from helpers.files import ROOT
 
 if TYPE_CHECKING:
     import pandas as pd
-if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
@@ -30,10 +31,11 @@ def png_of(draw: Callable[[], Figure]) -> bytes:
         return buffer.getvalue()
 
 
-def kept_picture(make: Callable[[], tuple[dict, Figure]], **parts: object) -> tuple[dict, bytes]:
-    """(facts, PNG) of what `make` gives, kept in the cache under `parts` and the code that analyses and draws.
+def kept_picture(make: Callable[[], tuple[dict, Figure]], module: str, **parts: object) -> tuple[dict, bytes]:
+    """(facts, PNG) of what `make` gives, kept in the cache under `parts` and the code of `module`, which draws it.
 
-    For pictures that are slow to make; facts must survive JSON. Two threads that draw at once take turns.
+    A change in that module, or in one that it imports, draws anew. For pictures that are slow to make; facts must
+    survive JSON. Two threads that draw at once take turns.
     """
 
     def made() -> tuple[dict, dict[str, bytes], bool]:
@@ -42,15 +44,18 @@ def kept_picture(make: Callable[[], tuple[dict, Figure]], **parts: object) -> tu
         figure.savefig(buffer, format="png", dpi=100)
         return {"facts": facts}, {"figure.png": buffer.getvalue()}, True
 
-    key = cache.content_key(code=_code_digest(), **parts)
+    key = cache.content_key(code=code_digest(module), **parts)
     with _DRAWING:
         entry, _hit = cache.get_or_make("pictures", key, made)
     return entry["facts"], (entry["folder"] / "figure.png").read_bytes()
 
 
-def kept_png(draw: Callable[[], Figure], **parts: object) -> bytes:
-    """`png_of`, kept in the cache under `parts`, which must hold everything that the figure shows."""
-    return kept_picture(lambda: ({}, draw()), **parts)[1]
+def kept_png(draw: partial[Figure], **parts: object) -> bytes:
+    """The PNG of `draw()`, kept in the cache under `parts`, which must hold everything that the figure shows.
+
+    `draw` is a partial: the module of its function is the code the picture depends on.
+    """
+    return kept_picture(lambda: ({}, draw()), draw.func.__module__, **parts)[1]
 
 
 def reports_key(evidence: Sequence[Evidence]) -> list:
@@ -66,12 +71,47 @@ def reports_key(evidence: Sequence[Evidence]) -> list:
     ]
 
 
-@lru_cache(maxsize=1)
-def _code_digest() -> str:
+def modules_behind(name: str) -> tuple[str, ...]:
+    """The modules of this project that module `name` imports, at its top or inside its functions, and theirs; sorted.
+
+    What stands under `if TYPE_CHECKING` is left out: it does not run.
+    """
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        module = waiting.pop()
+        if module in found or (file := _file_of(module)) is None:
+            continue
+        found.add(module)
+        waiting += _imports(ast.parse(file.read_bytes()))
+    return tuple(sorted(found))
+
+
+def _file_of(module: str) -> Path | None:
+    """The file of a module of this project, None for a package and for what is not ours."""
+    path = ROOT.joinpath(*module.split(".")).with_suffix(".py")
+    return path if module.split(".")[0] in ("helpers", "kernels") and path.is_file() else None
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and getattr(node.test, "id", "") == "TYPE_CHECKING":
+            continue
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            # `from a import b`: b may be a module or a name in a.
+            yield from (node.module, *(f"{node.module}.{alias.name}" for alias in node.names))
+        else:
+            yield from _imports(node)
+
+
+@lru_cache(maxsize=32)
+def code_digest(module: str) -> str:
+    """One hash of the text of `module` and of all that it imports of this project."""
     digest = hashlib.sha256()
-    wings = (ROOT / "helpers" / wing for wing in ("inspection", "diagnosis", "show", "workbook"))
-    for file in sorted(file for wing in wings for file in wing.rglob("*.py")):
-        digest.update(file.read_bytes())
+    for name in modules_behind(module):
+        digest.update(name.encode() + b"\0" + _file_of(name).read_bytes())
     return digest.hexdigest()
 
 

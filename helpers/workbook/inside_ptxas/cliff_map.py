@@ -7,11 +7,8 @@ is open is always compiled, because its PTX is shown.
 from __future__ import annotations
 
 import html
-import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING
 
 import ipywidgets as w
 
@@ -21,14 +18,13 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
-from helpers.show.html import facts_html
-from helpers.show.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
+from helpers.show.html import difference_html, facts_html, folded, note
+from helpers.show.verdicts import Cell, Grid, cell_of, grid_figure, grid_of
 from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
     choice_controls,
     choice_of,
     is_final,
-    note,
     one_line,
     report_rows,
     status_banner,
@@ -36,50 +32,21 @@ from helpers.workbook.explorer.choices import (
 from helpers.workbook.explorer.frame import ExplorerFrame, View
 from helpers.workbook.explorer.pictures import png_of
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.inside_ptxas.landscape import pressure_picture, pressure_rows
+from helpers.workbook.inside_ptxas.demand import pressure_picture
+from helpers.workbook.inside_ptxas.landscape import pressure_rows
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
-FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
+CLIFF_FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
 Position = tuple[str, int]  # (tile, num_warps)
-NO_SPILLS = "#D6E6F2"
 PTX_HEAD_LINES = 60
 _ASKED = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "triton")
 
 
 @dataclass(frozen=True)
-class Cell:
+class MapCell:
     """What the map knows of one tile and number of warps."""
 
     report: CompileReport
     recorded: bool
-
-    @property
-    def words(self) -> str:
-        """`684 B`, `no spills`, `✕ C7600`: what the cell says."""
-        report = self.report
-        if report.compiled:
-            return f"{report.spill_store_bytes:,} B" if report.spill_store_bytes else "no spills"
-        short = {"out_of_shared_memory": "shared mem", "out_of_tensor_memory": "tensor mem", "trapped": "trap",
-                 "toolchain_missing": "no toolchain"}  # fmt: skip
-        if report.crashed:
-            return f"{FAILED_MARK} {report.ptxas_code}"
-        return f"{FAILED_MARK} {short.get(report.status, report.status.replace('_', ' '))}"
-
-    @property
-    def colours(self) -> tuple[str, str]:
-        """(ground, ink): pale for no spills, darker the more it spills, the status's own colour where it failed."""
-        report = self.report
-        if not report.compiled:
-            return status_colour(report.status), "white"
-        if not report.spill_store_bytes:
-            return NO_SPILLS, "black"
-        # From 8 B to 8 KB on a log axis, pale yellow to brown; both ends stay apart in greyscale.
-        share = min(1.0, max(0.0, math.log(report.spill_store_bytes / 8) / math.log(1000)))
-        pale, dark = (255, 231, 160), (153, 76, 0)
-        mixed = [round(a + (b - a) * share) for a, b in zip(pale, dark, strict=True)]
-        return "#" + "".join(f"{v:02X}" for v in mixed), "white" if share > 0.72 else "black"
 
 
 @lru_cache(maxsize=1)
@@ -102,7 +69,7 @@ def _recorded() -> tuple[dict[tuple, CompileReport], str]:
     return found, provenance(table)
 
 
-def recorded_cells(base: Choice) -> dict[Position, Cell]:
+def recorded_cells(base: Choice) -> dict[Position, MapCell]:
     """The recorded cells of the map over `base`; none when it differs from a recorded map in anything else."""
     plain = Choice(**{name: getattr(base, name) for name in _ASKED})
     if replace(base, tile=plain.tile, num_warps=plain.num_warps) != plain:
@@ -113,11 +80,11 @@ def recorded_cells(base: Choice) -> dict[Position, Cell]:
         report = reports.get(tuple(getattr(choice, name) for name in _ASKED))
         if report is not None:
             label = f"hd{choice.head_dim} {choice.kv_dtype} {choice.tile} w{choice.num_warps}"
-            found[choice.tile, choice.num_warps] = Cell(replace(report, label=label), recorded=True)
+            found[choice.tile, choice.num_warps] = MapCell(replace(report, label=label), recorded=True)
     return found
 
 
-def passing_neighbour(cells: dict[Position, Cell], at: Position) -> Position | None:
+def passing_neighbour(cells: dict[Position, MapCell], at: Position) -> Position | None:
     """The nearest cell that compiles: fewest steps on the grid, then fewest spilled bytes; None when none does."""
     here = CLIFF_TILES.index(at[0]), CLIFF_WARPS.index(at[1])
 
@@ -143,21 +110,6 @@ def compile_facts(evidence: Evidence, facts: dict) -> dict[str, object]:
         "widest operand (registers)": facts.get("wide"),
         **{f"PTX {name.replace('_', ' ')}": n for name, n in report.instructions.items()},
     }
-
-
-def difference_html(mine: Mapping[str, object], theirs: Mapping[str, object], names: tuple[str, str]) -> str:
-    """What differs between two compiles as a table, `names` over the columns; all text escaped."""
-    rows = "".join(
-        f'<tr><th scope="row" style="text-align:left">{html.escape(what)}</th>'
-        + "".join(f"<td>{html.escape('–' if v is None else str(v))}</td>" for v in (value, theirs.get(what)))
-        + "</tr>"
-        for what, value in mine.items()
-        if value != theirs.get(what)
-    )
-    head = "".join(f'<th scope="col">{html.escape(name)}</th>' for name in names)
-    if not rows:
-        return "<p>The same in all that is compared.</p>"
-    return f'<table style="line-height:1.4"><tr><td></td>{head}</tr>{rows}</table>'
 
 
 def _ptx_head(ptx: str) -> str:
@@ -203,14 +155,13 @@ class _Map:
         if self.frame is not None:
             self.frame.refresh()
 
-    def show(self, cells: dict[Position, Cell]) -> None:
+    def show(self, cells: dict[Position, MapCell]) -> None:
         """Colour the buttons; a cell that is not known yet is grey."""
         for at, button in self.buttons.items():
             cell = cells.get(at)
-            words = cell.words if cell else "…"
-            ground, ink = cell.colours if cell else ("#EEEEEE", "black")
-            button.description = words
-            button.style.button_color, button.style.text_color = ground, ink
+            shown = cell_of(cell.report if cell else None)
+            button.description = shown.words if cell else "…"
+            button.style.button_color, button.style.text_color = shown.ground, shown.ink
             button.style.font_style = "italic" if cell and not cell.recorded else None
             button.style.font_weight = "bold" if at == self.open else None
             button.layout.border = "3px solid #222222" if at == self.open else "1px solid transparent"
@@ -228,7 +179,7 @@ class _Map:
         if mine.report.status == "toolchain_missing" and at in cells:
             mine = Evidence(cells[at].report, _recorded()[1])
         else:
-            cells[at] = Cell(mine.report, recorded=not mine.live)
+            cells[at] = MapCell(mine.report, recorded=not mine.live)
         self.show(cells)
         self._fill(cells, choices, work)
         neighbour = passing_neighbour(cells, at)
@@ -236,14 +187,14 @@ class _Map:
         self.show(cells)
         return self._opened(choices, cells, mine, theirs, neighbour)
 
-    def _fill(self, cells: dict[Position, Cell], choices: dict[Position, Choice], work: Work) -> None:
+    def _fill(self, cells: dict[Position, MapCell], choices: dict[Position, Choice], work: Work) -> None:
         """Compile the cells that are not known, showing each as it is done."""
         todo = {at: choice for at, choice in choices.items() if at not in cells}
         by_label = {(c.request().spec.label): at for at, c in todo.items()}
 
         def each(done: int, total: int, report: CompileReport) -> None:
             if (at := by_label.get(report.label)) is not None:
-                cells[at] = Cell(report, recorded=False)
+                cells[at] = MapCell(report, recorded=False)
                 self.show(cells)
             work.say(done, total, "cells compiled")
 
@@ -251,7 +202,7 @@ class _Map:
             work.compile(todo.values(), each=each)
 
     def _opened(
-        self, choices: dict[Position, Choice], cells: dict[Position, Cell], mine: Evidence, theirs: Evidence | None,
+        self, choices: dict[Position, Choice], cells: dict[Position, MapCell], mine: Evidence, theirs: Evidence | None,
         neighbour: Position | None,
     ) -> View:  # fmt: skip
         at, report = self.open, mine.report
@@ -292,40 +243,23 @@ class _Map:
                 diff = difference_html(compile_facts(mine, facts), compile_facts(theirs, other_facts), (name, other))
             except UserError as exc:
                 diff = note(str(exc))
-            parts.append(
-                f"<details open><summary>against the nearest cell that compiles: {other}</summary>{diff}</details>"
-            )
+            parts.append(folded(f"against the nearest cell that compiles: {other}", diff, open_=True))
         else:
             parts.append("<p>No cell of this map compiles.</p>")
-        head = html.escape(_ptx_head(ptx))
-        parts.append(
-            f"<details><summary>PTX: its first {PTX_HEAD_LINES} lines from the entry on</summary>"
-            f'<pre style="font-size:11px;max-height:320px;overflow:auto">{head}</pre></details>'
-        )
+        head = f'<pre style="font-size:11px;max-height:320px;overflow:auto">{html.escape(_ptx_head(ptx))}</pre>'
+        parts.append(folded(f"PTX: its first {PTX_HEAD_LINES} lines from the entry on", head))
         return "".join(parts)
 
 
-def plot_cliff_map(cells: dict[Position, Cell], title: str, subtitle: str) -> Figure:
-    """The map as a picture: tiles down, warps across, each cell in its colour with its words."""
-    import matplotlib.pyplot as plt
+def cliff_grid(cells: dict[Position, MapCell]) -> Grid:
+    """The map as a grid: tiles down, warps across; a cell that is not known yet says so."""
 
-    use_house_style()
-    fig, ax = plt.subplots(figsize=(7.5, 1.6 + 0.4 * len(CLIFF_TILES)))
-    for y, tile in enumerate(CLIFF_TILES):
-        for x, warps in enumerate(CLIFF_WARPS):
-            cell = cells.get((tile, warps))
-            ground, ink = cell.colours if cell else ("#EEEEEE", "black")
-            ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=ground, edgecolor="white", linewidth=2))
-            regs = f", {cell.report.regs_per_thread} regs" if cell and cell.report.compiled else ""
-            words = f"{cell.words}{regs}" if cell else "not compiled"
-            ax.text(x, y, words, ha="center", va="center", fontsize=9, color=ink)
-    ax.set_xticks(range(len(CLIFF_WARPS)), [f"{n} warps" for n in CLIFF_WARPS])
-    ax.set_yticks(range(len(CLIFF_TILES)), CLIFF_TILES)
-    bare_cells(ax, len(CLIFF_WARPS), len(CLIFF_TILES))
-    ax.set_ylabel("tile, BLOCK_M x BLOCK_N")
-    claim(ax, title, subtitle)
-    plt.close(fig)
-    return fig
+    def at(tile: str, warps: str) -> Cell:
+        cell = cells.get((tile, int(warps)))
+        return cell_of(cell.report if cell else None, registers=True)
+
+    return grid_of(CLIFF_TILES, [str(n) for n in CLIFF_WARPS], at, row_title="tile, BLOCK_M x BLOCK_N",
+                   column_title="warps of a CTA   (cell: registers per thread, bytes of spill stores)")  # fmt: skip
 
 
 def _still(view: View) -> bytes:
@@ -337,13 +271,17 @@ def _still(view: View) -> bytes:
     subtitle = (
         f"hd{choice.head_dim} {choice.kv_dtype} {window}, {choice.arch}, Triton {choice.triton}; compile-time, {how}"
     )
-    return png_of(lambda: plot_cliff_map(cells, f"{dead} of {len(cells)} cells run out of registers", subtitle))
+    return png_of(
+        lambda: grid_figure(
+            cliff_grid(cells), f"{dead} of {len(cells)} cells run out of registers", subtitle, cell_inches=(1.8, 0.4)
+        )
+    )
 
 
 def cliff_map(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """The map over `choice` (arch, head dim, KV dtype, window, Triton); `view.data` are its cells by (tile, warps)."""
     state = _Map(choice)
-    controls = choice_controls(choice, FIELDS)
+    controls = choice_controls(choice, CLIFF_FIELDS)
     frame = ExplorerFrame(
         "cliff-map",
         controls,
@@ -355,3 +293,10 @@ def cliff_map(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     )
     state.frame = frame
     return frame
+
+
+def cliff_findings(cells: dict[Position, MapCell]) -> tuple[dict[int, list[str]], dict[Position, int]]:
+    """(the tiles that die for each number of warps, bytes of spill stores of each cell that compiles)."""
+    dead = {n: [t for t in CLIFF_TILES if (t, n) in cells and cells[t, n].report.crashed] for n in CLIFF_WARPS}
+    spilled = {at: cell.report.spill_store_bytes or 0 for at, cell in cells.items() if cell.report.compiled}
+    return dead, spilled

@@ -1,13 +1,14 @@
-"""Notebook 02's tables and figures: what a PTX declares, its lines, the grid of spills."""
+"""Notebook 02's tables and figures: the kernel's lines, what a PTX declares, the grid of spills."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import html
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
-from helpers.compiler.report import Evidence
+from helpers.compiler.report import CompileReport, Evidence
 from helpers.inspection.ptx.scan import (
     count_instructions,
     instructions_by_source_line,
@@ -17,14 +18,38 @@ from helpers.inspection.ptx.scan import (
 )
 from helpers.show.plots import compile_time_words, conditions
 from helpers.show.reports import counts_frame
-from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, bare_cells, claim, status_colour, use_house_style
-from helpers.show.verdicts import failure_words
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
+from helpers.show.verdicts import Grid, cell_of, grid_figure
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-if TYPE_CHECKING:
     import pandas as pd
+    from IPython.display import HTML
+    from matplotlib.figure import Figure
+
+
+def find_lines(*needles: str) -> list[int]:
+    """The numbers of the kernel's lines that contain one of `needles`."""
+    return [n for n, text in source_lines_of(EXTEND_KERNEL.path).items() if any(needle in text for needle in needles)]
+
+
+def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML:
+    """Lines `first` to `last` of the kernel as they are compiled, some of them marked with a bar and bold type."""
+    from IPython.display import HTML
+
+    marked = set(highlight)
+    rows = []
+    for number, text in source_lines_of(EXTEND_KERNEL.path).items():
+        if first <= number <= last:
+            style = (
+                "background:#FBE3C5;color:#222;border-left:4px solid #D55E00"
+                if number in marked
+                else "border-left:4px solid transparent"
+            )
+            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {html.escape(text)}</div>')
+    return HTML(
+        f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
+    )
 
 
 def ptx_facts(ptx: str) -> pd.DataFrame:
@@ -38,6 +63,18 @@ def ptx_facts(ptx: str) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([(what, str(value)) for what, value in rows], columns=["what", "value"])
+
+
+def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
+    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the Python source."""
+    lines = source_lines_of(EXTEND_KERNEL.path)
+    return counts_frame(
+        [
+            {"PTX line": w.line_no, "opcode": w.opcode, "registers": w.registers, "Python line": w.source_line,
+             "source": lines.get(w.source_line, "")[:80]}
+            for w in wide_operands(ptx, min_registers)
+        ]
+    )  # fmt: skip
 
 
 def line_table(ptx: str, top: int = 12) -> pd.DataFrame:
@@ -97,33 +134,23 @@ def _opcode_family(opcode: str, registers: int) -> str:
 
 
 def plot_spill_grid(evidence: Sequence[Evidence], rows: Sequence[str], columns: Sequence[str], title: str) -> Figure:
-    """A grid of verdicts: spill-store bytes per cell, 0 for none, a cross where no binary came out.
+    """A grid of verdicts: registers and bytes of spill stores in a cell, a cross where no binary came out.
 
     `evidence` runs over rows, then columns, as `product` makes it.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import LogNorm
+    reports = [item.report for item in evidence]
+    width = len(columns)
+    lines = (reports[at : at + width] for at in range(0, len(reports), width))
+    grid = Grid(
+        tuple(rows),
+        tuple(columns),
+        tuple(tuple(cell_of(report, registers=True) for report in line) for line in lines),
+        column_title="tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)",
+    )
+    return grid_figure(grid, title, conditions(evidence))
 
-    use_house_style()
-    if len(evidence) != len(rows) * len(columns):
-        raise ValueError(f"{len(evidence)} reports do not fill {len(rows)} x {len(columns)} cells")
-    fig, ax = plt.subplots(figsize=(2.6 + 1.25 * len(columns), 1.4 + 0.42 * len(rows)))
-    cmap, norm = plt.get_cmap("YlOrBr"), LogNorm(8, 6000)
-    for i, item in enumerate(evidence):
-        y, x = divmod(i, len(columns))
-        report = item.report
-        spilled = report.spill_store_bytes or 0
-        face = cmap(norm(max(8, spilled))) if report.compiled and spilled else "#F2F6FA"
-        colour = "black" if spilled < 900 else "white"
-        text = f"{report.regs_per_thread} regs\n{spilled} B" if report.compiled else failure_words(report)
-        if not report.compiled:
-            face, colour = status_colour(report.status), "white"
-        ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=2))
-        ax.text(x, y, text, ha="center", va="center", fontsize=8, color=colour)
-    ax.set_xticks(range(len(columns)), columns)
-    ax.set_yticks(range(len(rows)), rows, fontsize=9)
-    bare_cells(ax, len(columns), len(rows))
-    ax.set_xlabel("tile, BLOCK_M x BLOCK_N   (cell: registers per thread, bytes of spill stores)")
-    claim(ax, title, conditions(evidence))
-    plt.close(fig)
-    return fig
+
+def grid_findings(evidence: Sequence[Evidence]) -> tuple[list[str], list[CompileReport]]:
+    """(the labels of what dies for want of registers, the reports of what is a bare trap)."""
+    reports = [item.report for item in evidence]
+    return [r.label for r in reports if r.crashed], [r for r in reports if r.status == "trapped"]

@@ -6,6 +6,7 @@ fitted on, and those seen in its first round, are taken out here by arch and lab
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from helpers.attention.shapes import AttentionShape
@@ -93,15 +94,13 @@ def liveness_counts(table: pd.DataFrame, training: pd.DataFrame | None = None) -
     return counts
 
 
-def liveness_misses(
-    table: pd.DataFrame, training: pd.DataFrame | None = None, *, top: int | None = None
-) -> pd.DataFrame:
-    """Every spec whose estimate lies more than 15% from ptxas's count, the farthest first."""
-    specs = liveness_specs(table, training)
-    missed = specs[~specs["near"]].sort_values("error", key=abs, ascending=False)
-    columns = ["arch", "triton", "label", "tensor_core_path", "regs_per_thread", "estimate", "demand", "error"]
-    missed = missed[[c for c in columns if c in missed]].reset_index(drop=True)
-    return missed if top is None else missed.head(top)
+def family_words(counts: pd.DataFrame, archs: Sequence[str] = MAIN_ARCHS) -> str:
+    """Of a `liveness_counts` table, a sentence on these archs: how many estimates are near, and whether that is met."""
+    rows = counts.set_index("arch").loc[list(archs)]
+    return "; ".join(
+        f"`{arch}` {row['near']} of {row['specs']} ({row['share']:.0%}), {'met' if row['met'] else '**not met**'}"
+        for arch, row in rows.iterrows()
+    )
 
 
 def plot_liveness_accuracy(
@@ -164,3 +163,10 @@ def peak_line_table(name: str = "peak_lines", *, misses: bool = False) -> pd.Dat
     columns = ["kernel", "arch", "triton_version", "label", "regs_per_thread", "demand", "peak_line", "sass_peak_lines",
                "sass_peak_gprs", "sass_gprs_at_peak_line", "share", "agrees", "exact"]  # fmt: skip
     return rows[[c for c in columns if c in rows]].reset_index(drop=True)
+
+
+def peak_findings() -> dict[str, int]:
+    """Of the recorded peak lines: how many there are, how many `agree` with nvdisasm's, and how many are `exact`."""
+    peaks, missed = peak_line_table(), peak_line_table(misses=True)
+    exact = int((peaks["exact"].astype(str) == "True").sum())
+    return {"lines": len(peaks), "agree": len(peaks) - len(missed), "exact": exact, "missed": len(missed)}

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.compiler.report import COMPILED, Evidence
+from helpers.compiler.report import COMPILED, NO_VERDICT, Evidence
 from helpers.compiler.toolchain import BUNDLED
 from helpers.recorded import provenance, read_rows
-from helpers.search.bisect import NO_VERDICT
 from helpers.show.html import banner, facts_html
 from helpers.show.plots import plot_registers
-from helpers.show.style import claim, status_colour, use_house_style
-from helpers.show.verdicts import family_words
+from helpers.show.verdicts import grid_html, words_in_sentence
 from helpers.workbook.explorer.choices import (
-    INGREDIENTS,
+    INGREDIENT_FIELDS,
     choice_controls,
     choice_of,
     evidence_words,
@@ -27,14 +25,12 @@ from helpers.workbook.explorer.choices import (
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, png_of, reports_key
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.root_cause.versions import version_grid
+from helpers.workbook.root_cause.versions import OWN, plot_version_matrix, version_grid
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
-OWN = "its own"
-TOGGLES = ("kv_dtype", "window", "tile", *INGREDIENTS)
+TOGGLES = ("kv_dtype", "window", "tile", *INGREDIENT_FIELDS)
 
 
 def matrix_row(rows: pd.DataFrame, triton: str, ptxas: str) -> dict | None:
@@ -47,7 +43,7 @@ def matrix_row(rows: pd.DataFrame, triton: str, ptxas: str) -> dict | None:
     return None
 
 
-def _family_words(rows: pd.DataFrame, triton: str) -> str:
+def _how_a_triton_fares(rows: pd.DataFrame, triton: str) -> str:
     """How one Triton's PTX fares under all the ptxas that read it, counted."""
     mine = rows[(rows["triton"] == triton) & ~rows["status"].isin(NO_VERDICT)]
     dead = int((~mine["status"].isin(COMPILED)).sum())
@@ -56,88 +52,20 @@ def _family_words(rows: pd.DataFrame, triton: str) -> str:
     return f"dies under {dead} of the {len(mine)} ptxas tried"
 
 
-def plot_version_grid(grid: pd.DataFrame, chosen: tuple[str, str], title: str, subtitle: str) -> Figure:
-    """The version matrix as coloured cells, Triton down, ptxas across, the chosen cell framed."""
-    import matplotlib.pyplot as plt
-
-    use_house_style()
-    fig, ax = plt.subplots(figsize=(11.5, 1.7 + 0.42 * len(grid)))
-    for y, triton in enumerate(grid.index):
-        for x, ptxas in enumerate(grid.columns):
-            text = str(grid.iloc[y, x])
-            ground, ink = _cell_colours(text)
-            ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=ground, edgecolor="white", linewidth=1.5))
-            shown = text.removesuffix(" B") if text.startswith("C7") or text.endswith(" B") else "–"
-            ax.text(x, y, shown, ha="center", va="center", fontsize=8, color=ink)
-            if (triton, ptxas) == chosen:
-                ax.add_patch(plt.Rectangle((x - 0.44, y - 0.44), 0.88, 0.88, fill=False, edgecolor=ink, linewidth=2.5))
-    ax.set_xticks(range(len(grid.columns)), grid.columns, rotation=45, ha="right", fontsize=8)
-    ax.set_yticks(range(len(grid)), grid.index, fontsize=9)
-    ax.set_xlim(-0.5, len(grid.columns) - 0.5)
-    ax.set_ylim(len(grid) - 0.5, -0.5)
-    ax.grid(False)
-    ax.tick_params(length=0)
-    ax.spines[:].set_visible(False)
-    ax.set_xlabel("ptxas   (cell: bytes of spill stores, or the code ptxas died with; –: cannot read that PTX)")
-    ax.set_ylabel("Triton")
-    claim(ax, title, subtitle)
-    plt.close(fig)
-    return fig
-
-
-def _grid(rows: pd.DataFrame) -> pd.DataFrame:
-    return version_grid(rows, written_for_ptxas=True)
-
-
 def _still(rows: pd.DataFrame, view: View) -> bytes:
     """The picture of the first view for pages without widgets."""
     if view.png or view.choice is None:
         return view.png
     chosen = view.choice.triton, view.choice.ptxas
-    return png_of(lambda: plot_version_grid(_grid(rows), chosen, view.title, "the incident; recorded, compile-time"))
-
-
-def _cell_colours(text: str) -> tuple[str, str]:
-    """(ground, ink) of a cell of the grid."""
-    if text.startswith("C7"):
-        return status_colour("register_exhausted"), "white"
-    if text == "0 B":
-        return status_colour("ok"), "white"
-    return (status_colour("spills"), "black") if text.endswith(" B") else ("#EEEEEE", "black")
-
-
-def version_grid_html(grid: pd.DataFrame, chosen: tuple[str, str]) -> str:
-    """The version matrix as an HTML table, Triton down, ptxas across, the chosen cell framed; all text escaped."""
-    head = "".join(
-        f'<th scope="col" style="writing-mode:vertical-rl;padding:2px">{html.escape(ptxas)}</th>'
-        for ptxas in grid.columns
-    )
-    rows = ""
-    for triton in grid.index:
-        cells = ""
-        for ptxas in grid.columns:
-            text = str(grid.loc[triton, ptxas])
-            ground, ink = _cell_colours(text)
-            style = f"background:{ground};color:{ink};padding:3px 5px;text-align:center"
-            if (triton, ptxas) == chosen:
-                style += ";outline:3px solid currentColor;outline-offset:-3px;font-weight:bold"
-            shown = text.removesuffix(" B") if text.startswith("C7") or text.endswith(" B") else "–"
-            words = html.escape(f"Triton {triton}, ptxas {ptxas}: {text}")
-            cells += f'<td title="{words}" style="{style}">{html.escape(shown)}</td>'
-        rows += f'<tr><th scope="row">{html.escape(triton)}</th>{cells}</tr>'
-    return (
-        '<div style="overflow-x:auto"><table style="font-size:12px;border-collapse:separate;border-spacing:2px">'
-        "<caption>Triton down, ptxas across; cell: bytes of spill stores, or the code ptxas died with "
-        f"(–: cannot read that PTX)</caption><tr><td></td>{head}</tr>{rows}</table></div>"
-    )
+    return png_of(lambda: plot_version_matrix(rows, view.title, "the incident; recorded, compile-time", chosen=chosen))
 
 
 def _incident_view(rows: pd.DataFrame, choice: Choice) -> View:
     """The incident itself under a pair of versions: recorded, all pairs at once, the pair framed."""
     row = matrix_row(rows, choice.triton, choice.ptxas)
     where = f"Triton {choice.triton}, ptxas {choice.ptxas}"
-    said = f"{where}: {family_words(row) if row else 'not recorded'}"
-    family = _family_words(rows, choice.triton)
+    said = f"{where}: {words_in_sentence(row) if row else 'not recorded'}"
+    family = _how_a_triton_fares(rows, choice.triton)
     other = row and row["ptx_written_for"] != OWN
     facts = {
         "this pair": said,
@@ -152,7 +80,7 @@ def _incident_view(rows: pd.DataFrame, choice: Choice) -> View:
         verdict=banner(row["status"] if row else "toolchain_missing", said) + facts_html(facts),
         title=said,
         command=choice.command(),
-        figure=version_grid_html(_grid(rows), (choice.triton, choice.ptxas)),
+        figure=grid_html(version_grid(rows).framed(choice.triton, choice.ptxas), "the incident under every pair"),
         choice=choice,
         data=row,
     )
@@ -170,7 +98,7 @@ def _changed_view(rows: pd.DataFrame, choice: Choice, work: Work) -> View:
         "changed": ", ".join(taken),
         "the incident here": base.report.verdict(),
         "with the change": mine.report.verdict(),
-        "recorded for the incident": family_words(row) if row else None,
+        "recorded for the incident": words_in_sentence(row) if row else None,
         "message": mine.report.message[:400],
         "evidence": evidence_words(mine),
     }
@@ -179,7 +107,7 @@ def _changed_view(rows: pd.DataFrame, choice: Choice, work: Work) -> View:
         title=said,
         command=choice.command(),
         png=kept_png(
-            lambda: plot_registers([base, mine], said, labels=["the incident", ", ".join(taken)[:40]]),
+            partial(plot_registers, [base, mine], said, labels=["the incident", ", ".join(taken)[:40]]),
             figure="with and without",
             said=said,
             taken=taken,
@@ -202,7 +130,7 @@ def _effect(base: Evidence, mine: Evidence, taken: list[str]) -> str:
     if base.report.crashed:
         if mine.report.compiled:
             return f"{words.capitalize()} and it compiles: {mine.report.spill_store_bytes} B of spill stores"
-        return f"{words.capitalize()}, and there is still no kernel: {mine.report.status.replace('_', ' ')}"
+        return f"{words.capitalize()}, and there is still no kernel: {mine.report.verdict()}"
     return f"{words.capitalize()}: {base.report.verdict()} becomes {mine.report.verdict()}"[:90]
 
 
@@ -211,7 +139,7 @@ def root_cause_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     rows = read_rows("version_matrix")
     grid = version_grid(rows)
     controls = {
-        "triton": drop("Triton", [(v, v) for v in grid.index], choice.triton),
+        "triton": drop("Triton", [(v, v) for v in grid.rows], choice.triton),
         "ptxas": drop("ptxas", [(v, v) for v in grid.columns], choice.ptxas or BUNDLED),
         **choice_controls(choice, TOGGLES),
     }

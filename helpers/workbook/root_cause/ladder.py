@@ -1,58 +1,66 @@
-"""Ablation ladders, bisections, the version matrix and the gate as tables, text and JSON-ready dictionaries."""
+"""The ladder of ablations as tables and as a picture: what each change does, and which ingredients are necessary."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from helpers.search.ablate import Ablation, Rung
-from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
+from helpers.errors import UserError
+from helpers.search.ablate import NO_SPILLS, Ablation, Rung, SmallestSets
+from helpers.show.style import claim, status_colour, use_house_style
+from helpers.show.verdicts import words_in_cell
 
 if TYPE_CHECKING:
+    import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    import pandas as pd
+
+def ladder_findings(ablation: Ablation) -> dict[str, object]:
+    """How many `changes` were tried, how many `cured` it and how many left it `free` of spills; which did nothing."""
+    cured = [r for r in ablation.rungs if r.report.compiled]
+    return {
+        "changes": len(ablation.rungs),
+        "cured": len(cured),
+        "free": sum(r.report.spill_store_bytes == 0 for r in cured),
+        "same failure": [r.description for r in ablation.rungs if r.effect == "same failure"],
+    }
 
 
-# --- ablate -----------------------------------------------------------------------------------------------
+def rung_of(ablation: Ablation, description: str) -> Rung:
+    """The rung whose change reads so; raises UserError naming those there are."""
+    for rung in ablation.rungs:
+        if rung.description == description:
+            return rung
+    there = ", ".join(r.description for r in ablation.rungs)
+    raise UserError(f"no change reads {description!r}; there are {there}")
 
 
-def ladder_table(ablation: Ablation) -> pd.DataFrame:
-    """One row a rung, the baseline first; whole numbers stay whole, `needed` marks the necessary ones."""
-    import pandas as pd
-
-    result = ablation.to_dict()
-    rows = [{**result["baseline"], "name": "baseline", "change": "none"}, *result["rungs"]]
-    table = pd.DataFrame(rows).drop(columns="message")
-    for name in ("regs_per_thread", "spill_store_bytes", "spill_load_bytes"):
-        table[name] = table[name].astype("Int64")
-    table["needed"] = table["name"].isin(ablation.necessary)
-    return table
+def best_with_tile_kept(ablation: Ablation) -> SmallestSets:
+    """The smallest sets of changes that end the spills, with tile, launch and problem as they are."""
+    return ablation.smallest(NO_SPILLS, ablation.searches[-1].held)
 
 
-def search_table(ablation: Ablation) -> pd.DataFrame:
-    """One row a smallest set of changes, by goal and by what was held still; a search without a find is a row too."""
+def search_table(ablation: Ablation, *, tile_kept: bool = False) -> pd.DataFrame:
+    """One row a smallest set of changes, by goal and by what was held still; a search without a find is a row too.
+
+    With `tile_kept`, only the searches that held tile, launch and problem still, without that column.
+    """
     import pandas as pd
 
     rows = []
     for search in ablation.searches:
         base = {"goal": search.goal, "held": ", ".join(search.held) or "nothing", "complete": search.complete}
         rows += [
-            {**base, "changes": r.description, "size": len(r.knobs), "verdict": r.report.verdict()} for r in search.sets
+            {**base, "changes": r.description, "size": len(r.changes), "verdict": r.report.verdict()}
+            for r in search.sets
         ] or [{**base, "changes": "none found", "size": None, "verdict": search.stopped}]
-    return pd.DataFrame(rows, columns=["goal", "held", "size", "changes", "verdict", "complete"])
-
-
-# --- bisect and the version matrix ------------------------------------------------------------------------
-
-
-# --- gate -------------------------------------------------------------------------------------------------
+    table = pd.DataFrame(rows, columns=["goal", "held", "size", "changes", "verdict", "complete"])
+    return table[table["held"] != "nothing"].drop(columns="held").reset_index(drop=True) if tile_kept else table
 
 
 # The incident's ingredients, and the changes that take each away: the window brings the branch, the scale keeps the
 # accumulator apart, an upcast cache is no fp8 operand.
-INGREDIENTS = {
+TAKEN_AWAY_BY = {
     "fp8 operands": ("kv_dtype", "kv_operands"),
     "128 rows at head dim 256": ("block_m",),
     "tile-skip branch": ("tile_skip", "window"),
@@ -60,9 +68,6 @@ INGREDIENTS = {
     "q cast inside the tile": ("q_cast",),
     "launch and inner tile": ("block_n", "num_warps", "num_stages", "maxnreg"),
 }
-
-
-_NOT_ASKED = "#EEEEEE"
 
 
 def ingredient_table(ablation: Ablation) -> pd.DataFrame:
@@ -74,7 +79,7 @@ def ingredient_table(ablation: Ablation) -> pd.DataFrame:
     import pandas as pd
 
     rows = []
-    for ingredient, names in INGREDIENTS.items():
+    for ingredient, names in TAKEN_AWAY_BY.items():
         rungs = [r for r in ablation.rungs if r.names[0] in names]
         if not rungs:
             continue
@@ -103,7 +108,7 @@ def plot_ladder(ablation: Ablation, title: str, subtitle: str = "") -> Figure:
     labels = ["nothing: the spec as it is", *(r.description for r in ablation.rungs)]
     ax.set_yticks(range(len(rungs)), labels, fontsize=9)
     for label, rung in zip(ax.get_yticklabels(), rungs, strict=True):
-        needed = rung.knobs and rung.names[0] in ablation.necessary and rung.report.compiled
+        needed = rung.changes and rung.names[0] in ablation.necessary and rung.report.compiled
         label.set_fontweight("bold" if needed else "normal")
     ax.set_ylim(len(rungs) - 0.4, -0.8)
     ax.set_xscale("symlog", linthresh=100)
@@ -123,13 +128,12 @@ def _ladder_bar(ax: Axes, y: int, rung: Rung, most: int) -> None:
     report = rung.report
     colour = status_colour(report.status)
     if not report.compiled:
-        words = f"{FAILED_MARK} {report.ptxas_code or report.status.replace('_', ' ')}"
         ax.barh(y, 30 * max(most, 20), 0.6, facecolor="none", edgecolor=colour, linestyle=":")
-        ax.text(8, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
+        ax.text(8, y, words_in_cell(report), va="center", fontsize=9, fontweight="bold", color=colour)
         return
     spilled = report.spill_store_bytes or 0
     ax.barh(y, spilled, 0.6, color=colour, hatch="///", edgecolor="white")
-    words = f"  {spilled:,} B, {report.regs_per_thread} registers"
+    words = f"  {words_in_cell(report, registers=True)}"
     if rung.slower_path:
         words += f", only {report.tensor_core_path}"
     if not rung.launchable:

@@ -1,8 +1,4 @@
-"""The root cause in pictures and tables: the ladder, the version matrix, pressure beside the source, what is held.
-
-Every plot is a still one, apart in greyscale: what failed is dark and carries a cross, what could not be asked is
-hatched, what spills is shaded by its bytes.
-"""
+"""Where registers are needed: demand along a PTX beside the source, what a branch holds, the same lines after ptxas."""
 
 from __future__ import annotations
 
@@ -16,6 +12,7 @@ from helpers.compiler.report import Evidence
 from helpers.errors import UserError
 from helpers.hardware import CAP
 from helpers.inspection.ptx.pressure import Held, PressureProfile, held_across, pressure_profile
+from helpers.inspection.ptx.scan import wide_operands
 from helpers.show.display import remember_words
 from helpers.show.plots import pressure_plot
 from helpers.show.style import LIMIT_COLOUR, claim, status_colour, use_house_style
@@ -26,18 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-_SHADES = "YlOrBr"
-
-
-# --- the ladder -------------------------------------------------------------------------------------------
-
-
-# --- the version matrix -----------------------------------------------------------------------------------
-
-
-# --- pressure beside the source ---------------------------------------------------------------------------
 
 
 def source_text(file: str, line: int) -> str:
@@ -139,6 +124,19 @@ def _line_bars(ax: Axes, lines: Sequence, cap: int) -> None:
     ax.set_xlabel("registers needed at once: the most at any instruction of the line")
 
 
+def wide_move_marks(ptx: str) -> dict[str, int]:
+    """Marks for `plot_pressure`: each tensor-memory move of 128 registers, `x128 ld, 2121`, and its line of the PTX."""
+    return {
+        f"x128 {move.opcode.split('.')[1]}, {move.line_no}": move.line_no
+        for move in wide_operands(ptx, min_registers=128)
+    }
+
+
+def share_above_cap(profile: PressureProfile) -> float:
+    """The share of a PTX's instructions at which more registers are needed than a thread can have."""
+    return sum(demand > CAP for _, demand in profile.points) / len(profile.points)
+
+
 def demand_table(evidence: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
     """One row a compile: demand of its PTX, its widest load from tensor memory, what lives beside that, the verdict.
 
@@ -233,3 +231,16 @@ def plot_both_sides(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     claim(ax, title, subtitle)
     plt.close(fig)
     return fig
+
+
+def sides_findings(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `both_sides` table: the worst line by SASS and by PTX, and how far the demand lies from the live registers.
+
+    `least`, `most` and `median` are shares of the live registers, over the `lines` that both sides know.
+    """
+    gaps = (table["PTX"] / table["SASS"] - 1).dropna()
+    return {
+        "by SASS": table.sort_values("SASS", ascending=False, kind="stable").iloc[0]["line"],
+        "by PTX": table.sort_values("PTX", ascending=False, kind="stable").iloc[0]["line"],
+        "lines": len(gaps), "least": gaps.min(), "most": gaps.max(), "median": gaps.median(),
+    }  # fmt: skip

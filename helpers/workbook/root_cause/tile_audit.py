@@ -6,6 +6,7 @@ be of several Tritons: pictures and tables show one, `triton=`, by default the i
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from helpers.attention.studies.tile_audit import EVERYWHERE, OPTIONS, SEARCH, audit_kv_dtypes, audit_tables
@@ -13,8 +14,8 @@ from helpers.attention.tiles import TILE_ROWS
 from helpers.compiler.toolchain import INCIDENT_TRITON, version_key
 from helpers.errors import UserError
 from helpers.hardware import ARCHS
-from helpers.show.style import OTHER_FAILURE_COLOUR, bare_cells, claim, status_colour, use_house_style
-from helpers.show.verdicts import cell_words, whole_number
+from helpers.show.style import OTHER_FAILURE_COLOUR
+from helpers.show.verdicts import Cell, Grid, cell_of, grid_figure, whole_number, words_in_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,8 +24,8 @@ if TYPE_CHECKING:
 COLUMNS = {"arch", "head_dim", "v_head_dim", "kv_dtype", "option", "table", "chosen_by", "tile", "triton", "status",
            "spill_store_bytes", "regs_per_thread", "estimate"}  # fmt: skip
 OPTION_WORDS = {"none": "", "window": "window 1024", "mask": "mask", "cap": "logit cap"}
-_SHORT_TABLE = {"hopper_catch_all": "Hopper,\nincident", "hopper_0_5_15": "Hopper,\n0.5.15",
-                "sm100_branch": "sm_100\nbranch", "blackwell_consumer": "own\nrow", "ampere_a100": "own\nrow",
+_SHORT_TABLE = {"hopper_catch_all": "hopper\ntile", "hopper_0_5_15": "Hopper's,\n0.5.15",
+                "sm100_branch": "merged\nrow", "blackwell_consumer": "own\nrow", "ampere_a100": "own\nrow",
                 "ampere_ada": "own\nrow"}  # fmt: skip
 
 
@@ -56,56 +57,45 @@ def _severity(row: dict) -> tuple[int, int]:
 def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | None = None) -> Figure:
     """A map of cliffs: a column an arch and tile table, a row a head dim, KV dtype and option, words in every cell.
 
-    Spill-free cells are nearly white and hold the register count; spills grow darker with their bytes (log scale);
-    a crash is dark red with a cross, what could not launch is hatched grey. `fp8` is e4m3, e5m2 on sm_80 and sm_86.
+    A spill-free cell holds the register count, one that spills its bytes. `fp8` is e4m3, e5m2 on sm_80 and sm_86. A
+    table that no chooser uses on that arch (a what-if) has a question mark.
     """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import LogNorm
-
-    use_house_style()
     rows = audit_rows(table, triton)
     found = {}
     for row in rows.to_dict("records"):
         if row["kv_dtype"] in audit_kv_dtypes(row["arch"]):
             dtype = "bf16" if row["kv_dtype"] == "bf16" else "fp8"
-            found[row["arch"], row["table"], int(row["head_dim"]), dtype, row["option"]] = row
-    columns = [(a, t) for a in ARCHS for t in audit_tables(a) if any(key[:2] == (a, t) for key in found)]
-    lines = sorted({key[2:] for key in found}, key=lambda k: (k[0], k[1], list(OPTIONS).index(k[2])))
-    fig, ax = plt.subplots(figsize=(max(7.0, 1.9 + 0.72 * len(columns)), 1.9 + 0.205 * len(lines)))
-    cmap, norm = plt.get_cmap("YlOrBr"), LogNorm(8, 6000)
-    for y, line in enumerate(lines):
-        for x, column in enumerate(columns):
-            row = found.get((*column, *line))
-            if row is None:
-                continue
-            spilled = whole_number(row["spill_store_bytes"]) or 0
-            face, ink, hatch = "#F2F6FA", "black", None
-            if row["status"] == "spills":
-                face, ink = cmap(norm(max(8, spilled))), "black" if spilled < 700 else "white"
-            elif row["status"] == "register_exhausted":
-                face, ink = status_colour(row["status"]), "white"
-            elif row["status"] != "ok":
-                face, hatch = "#D0D0D0", "////"
-            ax.add_patch(plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", hatch=hatch))
-            if row["status"] == "register_exhausted":  # in greyscale it is the frame that tells it from heavy spills
-                ax.add_patch(plt.Rectangle((x - 0.47, y - 0.45), 0.94, 0.9, fill=False, edgecolor="black", lw=1.6))
-            heavy = "bold" if row["status"] not in ("ok", "spills") else "normal"
-            ax.text(x, y, cell_words(row), ha="center", va="center", fontsize=6.5, color=ink, fontweight=heavy)
+            line = (int(row["head_dim"]), dtype, row["option"])
+            found[(row["arch"], row["table"]), line] = row
+    columns = [(a, t) for a in ARCHS for t in audit_tables(a) if any(column == (a, t) for column, _ in found)]
+    lines = sorted({line for _, line in found}, key=lambda k: (k[0], k[1], list(OPTIONS).index(k[2])))
+    grid = Grid(
+        rows=tuple(_line_words(line) for line in lines),
+        columns=tuple(f"{a}\n{_SHORT_TABLE.get(t, t)}{'' if audit_tables(a)[t] else '?'}" for a, t in columns),
+        cells=tuple(tuple(_audit_cell(found.get((column, line))) for column in columns) for line in lines),
+        column_title=f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only; ? is a what-if   "
+        "(cell: registers per thread, or bytes of spill stores)",
+    )
+    fig = grid_figure(grid, title, f"{subtitle}\n{_not_drawn(table, triton)}", cell_inches=(0.74, 0.205), font=6.5)
     for y in range(1, len(lines)):
         if lines[y][0] != lines[y - 1][0]:
-            ax.axhline(y - 0.5, color=OTHER_FAILURE_COLOUR, linewidth=0.8)
-    ax.set_yticks(range(len(lines)), [_line_words(line) for line in lines], fontsize=7)
-    names = [f"{a}\n{_SHORT_TABLE.get(t, t)}{'' if audit_tables(a)[t] else '?'}" for a, t in columns]
-    ax.set_xticks(range(len(columns)), names, fontsize=7)
-    bare_cells(ax, len(columns), len(lines))
-    ax.set_xlabel(
-        f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only; a table with ? is a what-if\n"
-        "cell: registers per thread, or bytes of spill stores, or why there is no launch",
-        fontsize=8,
-    )
-    claim(ax, title, subtitle)
-    plt.close(fig)
+            fig.axes[0].axhline(y - 0.5, color=OTHER_FAILURE_COLOUR, linewidth=0.8)
     return fig
+
+
+def _not_drawn(table: pd.DataFrame, triton: str | None) -> str:
+    """How many of the cells that a chooser uses are of the eight-bit format that the map leaves out, and die."""
+    rows = _chosen(table, triton)
+    other = rows[[dtype not in audit_kv_dtypes(a) for a, dtype in zip(rows["arch"], rows["kv_dtype"], strict=True)]]
+    died = int((other["status"] == "register_exhausted").sum())
+    return f"fp8 is e4m3, on sm_80 and sm_86 e5m2; not drawn: {len(other)} cells of e5m2 elsewhere, of which {died} die"
+
+
+def _audit_cell(row: dict | None) -> Cell | None:
+    if row is None:
+        return None
+    cell = cell_of(row)
+    return replace(cell, words=f"{whole_number(row['regs_per_thread'])} regs") if row["status"] == "ok" else cell
 
 
 def _line_words(line: tuple[int, str, str]) -> str:
@@ -161,7 +151,7 @@ def audit_offenders(table: pd.DataFrame, top: int = 12, *, triton: str | None = 
         [
             {"arch": r["arch"], "head_dim": _dims(r), "kv_dtype": r["kv_dtype"],
              "option": OPTION_WORDS.get(r["option"], r["option"]) or "none", "tile": r["tile"], "table": r["table"],
-             "verdict": cell_words(r), "spill_store_bytes": whole_number(r["spill_store_bytes"]),
+             "verdict": words_in_cell(r), "spill_store_bytes": whole_number(r["spill_store_bytes"]),
              "demand": whole_number(r.get("demand")), "tensor_core_path": r.get("tensor_core_path")}
             for r in rows[:top] if r["status"] != "ok"
         ],
@@ -173,6 +163,38 @@ def audit_offenders(table: pd.DataFrame, top: int = 12, *, triton: str | None = 
 def _dims(row: dict) -> str:
     d, dv = int(row["head_dim"]), int(row["v_head_dim"])
     return str(d) if d == dv else f"{d}/{dv}"
+
+
+def crash_findings(offenders: pd.DataFrame) -> dict[str, object]:
+    """Of `audit_offenders`: how many cells are `dead`, of which tile `tables` and `head_dims`.
+
+    `masked` counts those of them with a bf16 cache and a custom mask.
+    """
+    dead = offenders[offenders["verdict"].str.contains("C76")]
+    masked = dead[(dead["kv_dtype"] == "bf16") & (dead["option"] == "mask")]
+    return {"dead": len(dead), "masked": len(masked), "tables": set(dead["table"]),
+            "head_dims": sorted(set(dead["head_dim"]))}  # fmt: skip
+
+
+def demand_threshold(table: pd.DataFrame, triton: str = INCIDENT_TRITON) -> dict[str, int | bool]:
+    """Demand beside the verdict, in the cells of one Triton that compiled or died for want of registers.
+
+    Of the `cells` with tensor memory, the highest demand that `lived` and the lowest that `died`; without it, how many
+    cells need as much as the lowest that died and only spill (`elsewhere`), and the most that one of them needs
+    (`elsewhere_most`). `only_tmem` says whether every dead cell is one with tensor memory.
+    """
+    rows = audit_rows(table, triton)
+    rows = rows[rows["status"].isin(("ok", "spills", "register_exhausted"))]
+    died, tmem = rows["status"] == "register_exhausted", rows["tensor_core_path"] == "tcgen05"
+    died_from = rows[died]["demand"].min()
+    high = rows[~tmem & ~died & (rows["demand"] >= died_from)]["demand"]
+    return {"cells": int(tmem.sum()), "lived": int(rows[tmem & ~died]["demand"].max()), "died": int(died_from),
+            "elsewhere": len(high), "elsewhere_most": int(high.max()), "only_tmem": bool(tmem[died].all())}  # fmt: skip
+
+
+def arch_tally(tallies: pd.DataFrame, arch: str) -> dict:
+    """Of `audit_counts`: the counts of the tile table that a chooser uses on this arch."""
+    return tallies[(tallies["arch"] == arch) & tallies["chosen"]].iloc[0].to_dict()
 
 
 # --- what a spill-free table would choose -------------------------------------------------------------------------
@@ -215,9 +237,9 @@ def spill_free_choices(table: pd.DataFrame, *, triton: str | None = None) -> pd.
 def _worst_words(row: dict | None) -> str:
     if row is None:
         return "not compiled"
-    return (
-        "spill-free" if row["status"] == "ok" else f"{cell_words(row)} ({OPTION_WORDS[row['option']] or 'no window'})"
-    )
+    if row["status"] == "ok":
+        return "spill-free"
+    return f"{words_in_cell(row)} ({OPTION_WORDS[row['option']] or 'no window'})"
 
 
 def _all_free(by_option: dict[str, dict]) -> bool:
@@ -239,11 +261,21 @@ def _path(by_option: dict[str, dict]) -> str:
     return "/".join(sorted({str(row["tensor_core_path"]) for row in by_option.values()}))
 
 
+def outcome_words(choices: pd.DataFrame) -> str:
+    """Of `spill_free_choices`: `103 changes, 24 keeps, 1 none found`."""
+    return ", ".join(f"{n} {word}" for word, n in choices["outcome"].value_counts().items())
+
+
+def changed_choices(choices: pd.DataFrame) -> pd.DataFrame:
+    """Of `spill_free_choices`: the rows whose tile would change."""
+    return choices[choices["outcome"] == "changes"].reset_index(drop=True)
+
+
 def reader_question_table(table: pd.DataFrame, *, triton: str | None = None) -> pd.DataFrame:
     """The reader's question of the incident, with numbers: why is sm_120a not handled, and does it need to be?
 
     One row a head dim and KV dtype on sm_120a: its own row's tile, the registers or spills it comes to at worst over
-    the options, the same for the tile of the sm_100 branch, and the largest spill-free tile.
+    the options, the same for the merged row's tile, and the largest spill-free tile.
     """
     import pandas as pd
 
@@ -259,7 +291,7 @@ def reader_question_table(table: pd.DataFrame, *, triton: str | None = None) -> 
         if kv_dtype not in audit_kv_dtypes("sm_120a"):
             continue
         entry: dict[str, object] = {"head_dim": _dims(group.iloc[0].to_dict()), "kv_dtype": kv_dtype}
-        for name, column in (("blackwell_consumer", "own row"), ("sm100_branch", "sm_100 branch")):
+        for name, column in (("blackwell_consumer", "own row"), ("sm100_branch", "merged row")):
             mine = sorted(group[group["table"] == name].to_dict("records"), key=_severity)
             entry[column] = mine[0]["tile"] if mine else ""
             entry[f"{column}: worst"] = _worst_words(mine[0] if mine else None)

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from helpers.compiler.report import COMPILED
+from helpers.compiler.report import COMPILED, NO_VERDICT
 from helpers.compiler.toolchain import BUNDLED, version_key
-from helpers.search.bisect import NO_VERDICT
-from helpers.show.style import FAILED_MARK, bare_cells, claim, status_colour, use_house_style
-from helpers.show.verdicts import matrix_words
-from helpers.workbook.root_cause.ladder import _NOT_ASKED
-from helpers.workbook.root_cause.pressure import _SHADES
+from helpers.show.verdicts import Cell, Grid, cell_of, grid_figure, grid_of
 
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
 
-def version_grid(rows: pd.DataFrame, *, written_for_ptxas: bool = False) -> pd.DataFrame:
-    """Triton (rows) by ptxas (columns, the bundled one first): `C7600`, spill-store bytes, or why there is no verdict.
+OWN = "its own"
+"""What `ptx_written_for` says of the PTX that a Triton writes for the ptxas it bundles."""
 
-    With `written_for_ptxas`, cells whose ptxas cannot read the Triton's own PTX show the PTX written for that ptxas.
+
+def version_grid(rows: pd.DataFrame) -> Grid:
+    """Triton (rows) by ptxas (columns, the bundled one first): bytes of spill stores, or how it failed.
+
+    Where a ptxas cannot read a Triton's own PTX, the cell is of PTX that this Triton wrote for that ptxas, marked `*`.
     """
-    chosen = rows[rows["ptx_written_for"] == "its own"].copy()
-    chosen["cell"] = [matrix_words(row) for row in chosen.to_dict("records")]
-    grid = chosen.pivot(index="triton", columns="ptxas_asked", values="cell")
-    if written_for_ptxas:
-        for row in rows[rows["ptx_written_for"] != "its own"].to_dict("records"):
-            grid.loc[row["triton"], row["ptxas_asked"]] = matrix_words(row)
-    columns = sorted(grid.columns, key=lambda c: (c != BUNDLED, version_key(c)))
-    return grid.loc[sorted(grid.index, key=version_key), columns]
+    tritons = sorted(set(rows["triton"]), key=version_key)
+    releases = sorted(set(rows["ptxas_asked"]), key=lambda v: (v != BUNDLED, version_key(v)))
+    own, again = {}, {}
+    for row in rows.to_dict("records"):
+        (own if row["ptx_written_for"] == OWN else again)[row["triton"], row["ptxas_asked"]] = row
+
+    def at(triton: str, release: str) -> Cell:
+        row = own.get((triton, release))
+        if (row is None or row["status"] in NO_VERDICT) and (triton, release) in again:
+            return cell_of(again[triton, release], mark=" *")
+        return cell_of(row)
+
+    return grid_of(tritons, releases, at, row_title="Triton that wrote the PTX",
+                   column_title="ptxas that assembled it   (cell: bytes of spill stores; * PTX written anew for an "
+                   "older ptxas)")  # fmt: skip
 
 
 def version_findings(rows: pd.DataFrame) -> dict:
@@ -41,7 +46,7 @@ def version_findings(rows: pd.DataFrame) -> dict:
     that code generation, not ptxas, decides.
     """
     judged = rows[~rows["status"].isin(NO_VERDICT)]
-    own = judged[judged["ptx_written_for"] == "its own"]
+    own = judged[judged["ptx_written_for"] == OWN]
     bundled = own[own["ptxas_asked"] == BUNDLED]
     order = sorted(bundled["triton"], key=version_key)
     died = dict(zip(bundled["triton"], ~bundled["status"].isin(COMPILED), strict=True))
@@ -53,7 +58,7 @@ def version_findings(rows: pd.DataFrame) -> dict:
         if len(verdicts) > 1:
             split.append(triton)
     separate = own[own["ptxas_asked"] != BUNDLED]
-    rewritten = judged[judged["ptx_written_for"] != "its own"]
+    rewritten = judged[judged["ptx_written_for"] != OWN]
     return {
         "dying": dying,
         "first_dying": dying[0] if dying else None,
@@ -67,48 +72,11 @@ def version_findings(rows: pd.DataFrame) -> dict:
     }
 
 
-def plot_version_matrix(rows: pd.DataFrame, title: str, subtitle: str = "") -> Figure:
-    """A heat map, ptxas releases down, Tritons across: fatal, bytes spilled, or why the pair could not be asked.
-
-    Where a ptxas cannot read a Triton's own PTX, the cell is of PTX that this Triton wrote for that ptxas, marked `*`.
-    """
-    import matplotlib.pyplot as plt
-    from matplotlib.colors import LogNorm
-
-    use_house_style()
-    tritons = sorted(set(rows["triton"]), key=version_key)
-    releases = sorted(set(rows["ptxas_asked"]), key=lambda v: (v != BUNDLED, version_key(v)))
-    own = {(r["triton"], r["ptxas_asked"]): r for r in rows.to_dict("records") if r["ptx_written_for"] == "its own"}
-    again = {(r["triton"], r["ptxas_asked"]): r for r in rows.to_dict("records") if r["ptx_written_for"] != "its own"}
-    fig, ax = plt.subplots(figsize=(8.5, 1.5 + 0.27 * len(releases)))
-    cmap, norm = plt.get_cmap(_SHADES), LogNorm(200, 9000)
-    for y, release in enumerate(releases):
-        for x, triton in enumerate(tritons):
-            row, mark = own.get((triton, release)), ""
-            if (row is None or row["status"] in NO_VERDICT) and (triton, release) in again:
-                row, mark = again[triton, release], " *"
-            face, colour, text, hatch = _cell_look(row, cmap, norm)
-            ax.add_patch(
-                plt.Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=face, edgecolor="white", linewidth=1.5, hatch=hatch)
-            )
-            ax.text(x, y, text + mark, ha="center", va="center", fontsize=8, color=colour)
-    ax.set_xticks(range(len(tritons)), tritons)
-    ax.set_yticks(range(len(releases)), ["the one it bundles" if r == BUNDLED else r for r in releases], fontsize=8.5)
-    ax.xaxis.tick_bottom()
-    bare_cells(ax, len(tritons), len(releases))
-    ax.set_xlabel("Triton that wrote the PTX")
-    ax.set_ylabel("ptxas that assembled it")
-    key = f"{FAILED_MARK} fatal; shaded: bytes of spill stores; * PTX written anew for an older ptxas"
-    claim(ax, title, f"{subtitle}\n{key}" if subtitle else key)
-    plt.close(fig)
-    return fig
-
-
-def _cell_look(row: Mapping | None, cmap, norm) -> tuple[object, str, str, str | None]:
-    """(face, text colour, text, hatch) of a cell."""
-    if row is None or row["status"] in NO_VERDICT:
-        return _NOT_ASKED, "#555555", "not asked" if row is None else "cannot read", "..."
-    if row["status"] in COMPILED:
-        spilled = int(row["spill_store_bytes"])
-        return cmap(norm(max(200, min(spilled, 3000)))), "black", f"{spilled:,} B", None
-    return status_colour(row["status"]), "white", f"{FAILED_MARK} {row['ptxas_code'] or row['status']}", None
+def plot_version_matrix(
+    rows: pd.DataFrame, title: str, subtitle: str, *, chosen: tuple[str, str] | None = None
+) -> Figure:
+    """The matrix as a picture, Tritons down, ptxas releases across; the pair `chosen` (Triton, ptxas) is framed."""
+    grid = version_grid(rows)
+    if chosen:
+        grid = grid.framed(*chosen)
+    return grid_figure(grid, title, subtitle, cell_inches=(0.62, 0.42), font=7.5, slanted=True)

@@ -17,10 +17,12 @@ from helpers.compiler.compile import compile_matrix, usable_cores
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
+from helpers.errors import UserError
 from helpers.hardware import CAP
 from helpers.inspection.ptx.wide_moves import join_moves, split_moves, wide_moves
 from helpers.recorded import read_rows
-from helpers.show.style import FAILED_MARK, claim, status_colour, use_house_style
+from helpers.show.style import claim, status_colour, use_house_style
+from helpers.show.verdicts import words_in_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -146,6 +148,27 @@ def tuple_counts(rows: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
+def predictions_kept(table: pd.DataFrame) -> tuple[int, int]:
+    """(predictions that came true, predictions made); edits for which none was made do not count."""
+    made = table[table["predicted"] != OPEN]
+    return int((made["found"] == made["predicted"]).sum()), len(made)
+
+
+def spilled_after(table: pd.DataFrame, edit: str) -> int:
+    """Bytes of spill stores of the PTX after this edit; raises UserError where that did not compile."""
+    found = table.loc[(table["edit"] == edit) & table["spill_store_bytes"].notna(), "spill_store_bytes"]
+    if found.empty:
+        raise UserError(
+            f"nothing compiled after the edit {edit!r}; there are {', '.join(dict.fromkeys(table['edit']))}"
+        )
+    return int(found.iloc[0])
+
+
+def pairs_tried(table: pd.DataFrame) -> tuple[int, list[str]]:
+    """(how many pairs of Triton and ptxas the rows are of, the Tritons)."""
+    return table.groupby(["triton", "ptxas"]).ngroups, list(dict.fromkeys(table["triton"]))
+
+
 def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -> Figure:
     """One row an edit: what came of it (a cross, or bytes of spill stores), beside what was predicted."""
     import matplotlib.pyplot as plt
@@ -158,7 +181,7 @@ def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -
         colour = status_colour("register_exhausted" if died else "spills")
         if died:
             ax.barh(y, most, 0.62, facecolor="none", edgecolor=colour, linestyle=":")
-            words = f"{FAILED_MARK} {row['ptxas_code']}"
+            words = words_in_cell({"status": "register_exhausted", **row})
             ax.text(0.01 * most, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
         else:
             spilled = int(row["spill_store_bytes"])

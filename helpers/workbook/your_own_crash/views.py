@@ -23,6 +23,7 @@ from helpers.diagnosis.diagnosis import Diagnosis, printable
 from helpers.recorded import DATA, read_rows
 from helpers.search.try_this import MAX_SHOWN, TriedEdit
 from helpers.search.try_this import try_this as search_try_this
+from helpers.show.verdicts import words_in_cell
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,11 +132,9 @@ def minimized_verdicts(ptxas: str = "12.8.93") -> pd.DataFrame:
 def wheel_table() -> pd.DataFrame:
     """The recorded compiles of kernels out of wheels: one row a wheel and configuration, one column a Triton."""
     recorded = rows = read_rows("wheel_kernels")
-    verdict = rows["ptxas_code"].where(
-        rows["spill_store_bytes"].isna(), rows["spill_store_bytes"].map("{:.0f} B spilled".format)
-    )
     rows = rows.assign(
-        verdict=verdict, configuration=rows["spec"].str.replace(r"^(sglang\S+|vllm unified) ", "", regex=True)
+        verdict=[words_in_cell(row) for row in rows.to_dict("records")],
+        configuration=rows["spec"].str.replace(r"^(sglang\S+|vllm unified) ", "", regex=True),
     )
     table = rows.pivot(index=["wheel", "configuration", "arch"], columns="triton_version", values="verdict")
     table.attrs = recorded.attrs
@@ -213,10 +212,7 @@ def remedy_table() -> pd.DataFrame:
     unchanged = rows[rows["remedy"] == "nothing"]
     dying = set(unchanged[unchanged["ptxas_code"].notna()]["triton"])
     chosen = rows[rows["triton"].isin(dying)].copy()
-    chosen["cell"] = [
-        str(r.ptxas_code) if isinstance(r.ptxas_code, str) else f"{int(r.spill_store_bytes)} B"
-        for r in chosen.itertuples()
-    ]
+    chosen["cell"] = [words_in_cell(row) for row in chosen.to_dict("records")]
     worst = chosen.groupby("remedy")["spill_store_bytes"].max().fillna(float("inf"))
     table = chosen.pivot(index="remedy", columns="triton", values="cell")
     table = table.loc[
@@ -225,3 +221,22 @@ def remedy_table() -> pd.DataFrame:
     ]
     table.attrs["provenance"] = rows.attrs["provenance"]
     return table
+
+
+def incident_words(diagnosis: Diagnosis) -> str:
+    """The known incidents that a diagnosis names, each with its degree and what it agrees in."""
+    return "; ".join(f"{m.incident.name}: {m.degree} (agrees in {', '.join(m.agrees)})" for m in diagnosis.incidents)
+
+
+def wheel_findings(triton: str = "3.5.1") -> dict[str, object]:
+    """Of the recorded wheels under one Triton: the `wheel` that spills most, its `bytes`, the wheels that `died`."""
+    rows = read_rows("wheel_kernels")
+    rows = rows[rows["triton_version"] == triton]
+    worst = rows.loc[rows["spill_store_bytes"].idxmax()]
+    died = list(rows.dropna(subset="ptxas_code")["wheel"])
+    return {"wheel": worst["wheel"], "bytes": int(worst["spill_store_bytes"]), "died": died}
+
+
+def levels_that_die(verdicts: pd.DataFrame) -> list[str]:
+    """Of `minimized_verdicts`: the levels at which ptxas runs out of registers."""
+    return list(verdicts.loc[verdicts["verdict"].str.startswith("C7600"), "level"])

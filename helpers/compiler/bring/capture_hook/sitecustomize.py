@@ -30,7 +30,7 @@ class _AfterTriton:
                 load(module)
                 _start()
 
-            spec.loader.exec_module = load_and_listen
+            spec.loader.exec_module = load_and_listen  # type: ignore[method-assign]
         return spec
 
 

@@ -8,6 +8,7 @@ in the uniform file).
 """
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from helpers.inspection.ptx.graph import Function, Instruction
@@ -28,6 +29,26 @@ _UNIFORM_OPS = frozenset(
 _FLOATS = re.compile(r"\.b?f[0-9]|x2\b")
 _DERIVING = frozenset("add sub or xor and shl shr mul mad bfe".split())
 _COPIES = frozenset("mov.b32 mov.u32 mov.s32 mov.f32 mov.b64 mov.u64 mov.s64 mov.f64 mov.b16 mov.u16".split())
+
+# What a register is of which others: one of `_UNITS_OF_ONE`, `pack` (two halves side by side) or `or` (one fills the
+# other's empty half).
+Alias = tuple[str, tuple[int, ...]]
+# opcode -> (what its result is of its source, bits that the source must have)
+_CONVERSIONS = {
+    "cvt.u64.u32": ("widen", 32),
+    "cvt.u32.u64": ("low", 64), "cvt.s32.s64": ("low", 64), "cvt.u32.s64": ("low", 64),
+}  # fmt: skip
+# Shifts by 32 bits.
+_SHIFTS = {"shl.b64": "shift_up", "shr.u64": "shift_down"}
+# What a register is of one other -> its units from the other's; () where those do not fit.
+_UNITS_OF_ONE: dict[str, Callable[[tuple[int, ...]], tuple[int, ...]]] = {
+    "copy": lambda units: units,
+    "low": lambda units: units[:1],
+    "high": lambda units: units[1:2],
+    "widen": lambda units: (units[0], FREE) if units else (),
+    "shift_up": lambda units: (FREE, units[0]) if units else (),
+    "shift_down": lambda units: (units[1], FREE) if len(units) == 2 else (),
+}
 
 
 @dataclass(slots=True)
@@ -108,7 +129,7 @@ def _uniforms(function: Function, defined: list[list[int]]) -> list[bool]:
     bits = function.bits
     uniform = [bool(places) for places in defined]
     users: list[list[int]] = [[] for _ in bits]
-    work = []
+    work: list[int] = []
     for at, instruction in enumerate(function.instructions):
         for register in instruction.uses:
             users[register].append(at)
@@ -136,6 +157,13 @@ def _may_be_uniform(instruction: Instruction) -> bool:
     if words[0] not in _UNIFORM_OPS or _FLOATS.search(opcode):
         return False
     return not any(operand.startswith(_PER_THREAD) for operand in instruction.operands[1:])
+
+
+def _filled(one: tuple[int, ...], other: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The units of an or of two pairs, of which at most one is taken at each place."""
+    if len(one) != 2 or len(other) != 2 or any(FREE not in pair for pair in zip(one, other, strict=True)):
+        return None
+    return tuple(b if a == FREE else a for a, b in zip(one, other, strict=True))
 
 
 class _Plan:
@@ -187,77 +215,69 @@ class _Plan:
         self.units[register] = self.own[register] = tuple(range(self.fresh, self.fresh + count))
         self.fresh += count
 
-    def _follow(self, alias: tuple[str, tuple[int, ...]] | None) -> tuple[int, ...] | None:
+    def _follow(self, alias: Alias | None) -> tuple[int, ...] | None:
+        """The units of a register that only renames others; None where theirs do not fit what is said of them."""
         if alias is None:
             return None
         how, sources = alias
         parts = [self.units[s] or () for s in sources]
-        first = parts[0] if parts else ()
-        if how == "copy":
-            return first or None
-        if how == "low":
-            return first[:1] or None
-        if how == "high":
-            return first[1:2] or None
-        if how == "widen":
-            return (*first[:1], FREE) if first else None
-        if how == "shift_up":
-            return (FREE, first[0]) if first else None
-        if how == "shift_down":
-            return (first[1], FREE) if len(first) == 2 else None
+        if how in _UNITS_OF_ONE:
+            return _UNITS_OF_ONE[how](parts[0] if parts else ()) or None
         if how == "pack":
             return (parts[0][0], parts[1][0]) if all(len(p) == 1 for p in parts) else None
-        if len(first) != 2 or len(parts[1]) != 2:
-            return None
-        # or: halves that are zero on one side take the other's.
-        joined = []
-        for a, b in zip(*parts, strict=True):
-            if a != FREE and b != FREE:
-                return None
-            joined.append(b if a == FREE else a)
-        return tuple(joined)
+        return _filled(*parts)
 
-    def _aliases(self) -> dict[int, tuple[str, tuple[int, ...]]]:
-        found: dict[int, tuple[str, tuple[int, ...]]] = {}
-        for at, instruction in enumerate(self.function.instructions):
+    def _aliases(self) -> dict[int, Alias]:
+        found: dict[int, Alias] = {}
+        for instruction in self.function.instructions:
             if instruction.guard is None and instruction.defs and instruction.uses:
-                found.update(self._alias(at, instruction))
+                found.update(self._alias(instruction))
         return found
 
-    def _alias(self, at: int, i: Instruction) -> dict[int, tuple[str, tuple[int, ...]]]:
-        bits, opcode, operands = self.function.bits, i.opcode, i.operands
+    def _alias(self, i: Instruction) -> dict[int, Alias]:
+        """The registers that an instruction only renames, each with what it is of which others."""
         if not all(self.single[r] for r in i.defs) or not all(self.single[r] or self.uniform[r] for r in i.uses):
             return {}
-        target, sources = i.defs[0], i.uses
-        if opcode in _COPIES and len(operands) == 2:
-            if operands[0].startswith("{"):
-                return self._unpack(i)
-            if not operands[1].startswith("{"):
-                return {target: ("copy", sources)} if bits[target] == bits[sources[0]] else {}
-            if bits[target] == 64 and (both := i.groups) and len(both[-1]) == 2 and operands[1].count(",") == 1:
-                return {target: ("pack", both[-1])} if all(bits[r] == 32 for r in both[-1]) else {}
-            return {}
-        if len(i.defs) != 1:
-            return {}
+        if i.opcode in _COPIES and len(i.operands) == 2:
+            return self._unpack(i) if i.operands[0].startswith("{") else self._moved(i)
+        alias = self._computed(i) if len(i.defs) == 1 else None
+        return {} if alias is None else {i.defs[0]: alias}
+
+    def _moved(self, i: Instruction) -> dict[int, Alias]:
+        """Of a mov into one register: a copy, or two halves side by side."""
+        bits, target = self.function.bits, i.defs[0]
+        if not i.operands[1].startswith("{"):
+            return {target: ("copy", i.uses)} if bits[target] == bits[i.uses[0]] else {}
+        halves = i.groups[-1] if i.groups and bits[target] == 64 else ()
+        pair = len(halves) == 2 and i.operands[1].count(",") == 1 and all(bits[r] == 32 for r in halves)
+        return {target: ("pack", halves)} if pair else {}
+
+    def _computed(self, i: Instruction) -> Alias | None:
+        """Of an instruction with one result: what that is of its source, where the instruction makes no new value."""
+        bits, opcode, sources, target = self.function.bits, i.opcode, i.uses, i.defs[0]
+        if opcode in _CONVERSIONS:
+            how, source_bits = _CONVERSIONS[opcode]
+            return (how, sources) if bits[sources[0]] == source_bits else None
         if opcode.startswith("cvta."):
-            return {target: ("copy", sources)} if len(sources) == 1 and bits[target] == bits[sources[0]] else {}
-        if opcode == "cvt.u64.u32":
-            return {target: ("widen", sources)} if bits[sources[0]] == 32 else {}
-        if opcode in ("cvt.u32.u64", "cvt.s32.s64", "cvt.u32.s64"):
-            return {target: ("low", sources)} if bits[sources[0]] == 64 else {}
-        if opcode in ("shl.b64", "shr.u64") and len(operands) == 3 and operands[2] == "32" and len(sources) == 1:
-            return {target: ("shift_up" if opcode == "shl.b64" else "shift_down", sources)}
+            return ("copy", sources) if len(sources) == 1 and bits[target] == bits[sources[0]] else None
+        if opcode in _SHIFTS and len(i.operands) == 3 and i.operands[2] == "32" and len(sources) == 1:
+            return (_SHIFTS[opcode], sources)
         if opcode == "or.b64" and len(sources) == 2:
-            return {target: ("or", sources)}
-        if opcode in ("add.s64", "add.s32") and len(sources) == 1 and _IMMEDIATE.match(operands[-1]):
+            return ("or", sources)
+        if opcode in ("add.s64", "add.s32") and len(sources) == 1 and _IMMEDIATE.match(i.operands[-1]):
             # Folded into the address it is used for: [register + immediate].
             if self.used[target] and all(self._is_address(target, place) for place in self.used[target]):
-                return {target: ("copy", sources)}
-        if self.rederive and opcode.partition(".")[0] in _DERIVING and not _FLOATS.search(opcode):
-            varying = [r for r in sources if not (self.constant[r] or self.uniform[r])]
-            if len(varying) == 1 and bits[target] >= 32 and bits[varying[0]] >= 32:
-                return {target: ("copy", tuple(varying))}
-        return {}
+                return ("copy", sources)
+        return self._derived(i) if self.rederive else None
+
+    def _derived(self, i: Instruction) -> Alias | None:
+        """An integer made in one step from one varying value: that value, as it could be computed again."""
+        if i.opcode.partition(".")[0] not in _DERIVING or _FLOATS.search(i.opcode):
+            return None
+        bits = self.function.bits
+        varying = tuple(r for r in i.uses if not (self.constant[r] or self.uniform[r]))
+        fits = len(varying) == 1 and bits[i.defs[0]] >= 32 and bits[varying[0]] >= 32
+        return ("copy", varying) if fits else None
 
     def _is_address(self, register: int, at: int) -> bool:
         name = self.function.names[register]
@@ -265,7 +285,7 @@ class _Plan:
             op.startswith(f"[{name}") or op.startswith(f"[ {name}") for op in self.function.instructions[at].operands
         )
 
-    def _unpack(self, i: Instruction) -> dict[int, tuple[str, tuple[int, ...]]]:
+    def _unpack(self, i: Instruction) -> dict[int, Alias]:
         bits, sources = self.function.bits, i.uses
         words = _WORD.findall(i.operands[0])
         if len(words) != 2 or len(sources) != 1:

@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 import helpers as rc
+from benchmarks.dask_scaling import scaling_table
 from helpers.errors import UserError
 
 
@@ -14,21 +15,21 @@ def run(workers: int, wall_s: float, **more) -> dict:
 
 
 def test_each_run_is_compared_with_the_one_worker_run_before_it():
-    table = rc.scaling_table(pd.DataFrame([run(1, 10.0), run(2, 5.0), run(1, 30.0, load_before=9.0), run(2, 20.0)]))
+    table = scaling_table(pd.DataFrame([run(1, 10.0), run(2, 5.0), run(1, 30.0, load_before=9.0), run(2, 20.0)]))
     two = table[table["workers"] == 2].iloc[0]
     assert two[["runs", "speedup", "lowest", "highest"]].tolist() == [2, 1.75, 1.5, 2.0]
     assert table["load"].tolist() == [9.0, 1.0]
 
 
 def test_other_matrices_are_not_compared_and_without_one_worker_there_is_no_answer():
-    table = rc.scaling_table(pd.DataFrame([run(1, 10.0), run(2, 5.0, specs=3)]))
+    table = scaling_table(pd.DataFrame([run(1, 10.0), run(2, 5.0, specs=3)]))
     assert table["speedup"].isna().tolist() == [False, True]
     with pytest.raises(UserError, match="no run of one worker"):
-        rc.scaling_table(pd.DataFrame([run(2, 5.0)]))
+        scaling_table(pd.DataFrame([run(2, 5.0)]))
 
 
 def test_recorded_runs_show_one_worker_and_two():
     rows = rc.read_rows("dask_scaling")
     assert "dask_scaling.py" in rc.provenance(rows) and rows["date_utc"].notna().all()
-    table = rc.scaling_table(rows).set_index("workers")
+    table = scaling_table(rows).set_index("workers")
     assert table.loc[1, "speedup"] == 1.0 and table.loc[2, "speedup"] > 1.2

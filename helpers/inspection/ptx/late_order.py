@@ -66,7 +66,8 @@ class _Scheduler:
         self.readers_left: dict[int, set[int]] = {}
         writer: dict[int, int] = {}
         readers: dict[int, list[int]] = {}
-        effect, loads = None, []
+        effect: int | None = None
+        loads: list[int] = []
         for at in range(block.first, block.last):
             if skip[at]:
                 continue

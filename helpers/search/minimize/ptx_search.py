@@ -15,7 +15,7 @@ from helpers.files import write_text_atomically
 from helpers.search.minimize.check import check_valid
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
 from helpers.search.minimize.program import Program, read_program, render
-from helpers.search.minimize.sweeps import Change, apply_change, sweeps
+from helpers.search.minimize.sweeps import Removal, apply_removal, sweeps
 
 MAX_STATE_BYTES = 256_000_000
 _STATE_FORMAT = 1
@@ -34,6 +34,7 @@ class Search:
         self.original, self.progress, self.state_path = ptx, progress, state_path
         self.deadline = time.monotonic() + time_limit_s
         self.started = time.monotonic()
+        self.check_s = 0.0  # what it took to run every check on the original
         self.lines_before = count_lines(ptx)
         self.earlier_s, self.earlier_probes, self.earlier_runs = 0.0, 0, 0
         self.prober = Prober(jobs, timeout_s)
@@ -81,7 +82,9 @@ class Search:
         }
         state = self._read_state()
         if state is None:
+            began = time.monotonic()
             found = [self.failure, *self.prober.verdicts(self.original, [*near[1:], *far])]
+            self.check_s = time.monotonic() - began
         else:
             try:
                 found = [Verdict(**state["verdicts"][c.key()]) for c in [*near, *far]]
@@ -120,6 +123,8 @@ class Search:
     def run(self) -> None:
         """Sweep until a whole round takes nothing away, or time is over."""
         if not self.mark:
+            if self._late():
+                return
             plain = render(read_program(self.original))
             if not self.prober.passes(plain):
                 self.complete = True  # the failure lies in what the plain form leaves out: no more can be said
@@ -145,32 +150,32 @@ class Search:
             round_no, sweep_no = round_no + 1, 0
         self._set_mark(round_no, 0)
 
-    def _sweep(self, phase: str, make: Callable[[Program], list[Change]]) -> None:
-        """Try the changes in turn, each on the best so far; the next ones are begun on a guess of how this one ends.
+    def _sweep(self, phase: str, make: Callable[[Program], list[Removal]]) -> None:
+        """Try the removals in turn, each on the best so far; the next ones are begun on a guess of how this one ends.
 
         A wrong guess costs time, never a different result.
         """
         program, best = read_program(self.best), self.best
-        changes = make(program)
-        self.phase, self.done, self.total = phase, 0, len(changes)
+        removals = make(program)
+        self.phase, self.done, self.total = phase, 0, len(removals)
         queue: deque[tuple[tuple[Program, str] | None, bool]] = deque()  # (candidate, whether it was taken for good)
         ahead, tip, good = 0, (program, best), False
-        while self.done < len(changes) and not self._late():
-            while ahead < len(changes) and sum(c is not None for c, _ in queue) <= self.prober.jobs:
-                candidate = self._candidate(tip[0], changes[ahead], tip[1])
+        while self.done < len(removals) and not self._late():
+            while ahead < len(removals) and sum(c is not None for c, _ in queue) <= self.prober.jobs:
+                candidate = self._candidate(tip[0], removals[ahead], tip[1])
                 if candidate is not None:
                     self.prober.prefetch(candidate[1])
                     tip = candidate if good else tip
                 queue.append((candidate, candidate is not None and good))
                 ahead += 1
             candidate, guessed = queue.popleft()
-            passed = candidate is not None and self.prober.passes(candidate[1])
-            self.done += 1
+            passed = False
             if candidate is not None:
-                good = passed
-            if passed:
-                program, best = candidate
-                self.best = best
+                good = passed = self.prober.passes(candidate[1])
+                if passed:
+                    program, best = candidate
+                    self.best = best
+            self.done += 1
             if passed != guessed:
                 self.prober.forget()
                 queue.clear()
@@ -180,9 +185,9 @@ class Search:
                 self.save()
         self.prober.forget()
 
-    def _candidate(self, program: Program, change: Change, best: str) -> tuple[Program, str] | None:
-        """(program, text) after a change; None when it takes nothing away."""
-        changed = apply_change(program, change)
+    def _candidate(self, program: Program, removal: Removal, best: str) -> tuple[Program, str] | None:
+        """(program, text) after a removal; None when it takes nothing away."""
+        changed = apply_removal(program, removal)
         if changed is None:
             return None
         text = render(changed)
@@ -207,7 +212,12 @@ class Search:
         self.prober.settled.clear()
 
     def _late(self) -> bool:
-        return time.monotonic() >= self.deadline
+        """Whether the time suffices only for the checks that are to come: on every ptxas, and once more for the result.
+
+        They took `check_s` on the original, and take less on a shorter text.
+        """
+        reserve = 2 * self.check_s * count_lines(self.best) / max(1, self.lines_before)
+        return time.monotonic() + reserve >= self.deadline
 
     def _tell(self) -> None:
         if self.progress is not None:
