@@ -110,7 +110,11 @@ def chosen_row(found: Findings, rows: Sequence[Row]) -> int:
     for at, row in enumerate(rows):
         if found.symptom == SPILLS and row["status"] == "spills":
             return at
-        if found.symptom != SPILLS and row["status"] not in COMPILED and not row["status"].startswith("unsupported"):
+        if (
+            found.symptom != SPILLS
+            and row["status"] not in COMPILED
+            and not str(row["status"]).startswith("unsupported")
+        ):
             return at
     return 0
 
@@ -124,7 +128,7 @@ def status_of(found: Findings) -> str:
         return material.compiled.status
     if material.diagnosis is not None and found.ptx is None:
         return material.diagnosis.kind
-    return found.table[chosen_row(found, found.table)]["status"] if found.table else "unknown"
+    return str(found.table[chosen_row(found, found.table)]["status"]) if found.table else "unknown"
 
 
 def title_of(found: Findings) -> str:
