@@ -27,6 +27,7 @@ from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.triton_repro import loader_files, triton_end, triton_script
 from helpers.bundle.withhold import withhold_ptx
 from helpers.errors import UserError
+from helpers.inspection.crash.mlir import mlir_reproducer
 from helpers.search.changes import LadderOf
 
 # A log whose failure is not known is worth an issue text where it speaks of one at all.
@@ -170,6 +171,8 @@ def _with_log(found: Findings, scrubber: Scrubber) -> Findings:
     material = found.material
     if material.log is not None and not found.withhold:
         found = found.with_member("log.txt", scrubber.text(material.log))
+        if reproducer := mlir_reproducer(material.log):
+            found = found.with_member("reproducer.mlir", scrubber.code(reproducer))
     if material.diagnosis is None:
         return found
     if found.withhold:

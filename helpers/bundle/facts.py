@@ -229,6 +229,8 @@ def not_run(found: Findings) -> str:
     """Why the bundle's repro was not run."""
     if found.end is not None and found.withhold:
         return "The source is withheld, and without it Triton has nothing to compile"
+    if found.ptx is None and found.material.diagnosis is not None:
+        return f"A log alone cannot be run again: {found.notes[0] if found.notes else 'it holds no PTX'}"
     if found.ptx is None:
         reason = found.notes[0] if found.notes else f"this fails before there is PTX ({status_of(found)})"
         return f"There is nothing to run: {reason}"

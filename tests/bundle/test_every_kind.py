@@ -238,6 +238,12 @@ def test_a_log_alone_gives_an_issue_text_and_what_to_attach(tmp_path):
     log = "starting\nRuntimeError: something nobody has seen went wrong in a kernel\n"
     done = report(log, tmp_path / "r.zip")
     assert not done.reproduced and "To attach" in done.issue_path.read_text()
+    mlir = (FAILURES.parents[1] / "front_end" / "mlir_verifier_triton351.log").read_text()
+    done = report(mlir, tmp_path / "m.zip")
+    assert (
+        "A log alone cannot be run again" in done.check
+        and "mlir_reproducer" in members_of(tmp_path / "m.zip")["reproducer.mlir"].decode()
+    )
     for nothing in ("hello\nworld\n", "all is well\nprogress 10%\n"):
         with pytest.raises(UserError, match="no failure that is known"):
             report(nothing, tmp_path / "n.zip")
