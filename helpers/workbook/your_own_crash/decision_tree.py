@@ -12,9 +12,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from helpers.diagnosis.kinds import CATALOGUE
+from helpers.show.html import folded
 
 TITLE = "My kernel died"
 FIRST = "What does the log say?"
+REST = "If no question fits, the kind of failure is unknown: attach the whole log to your report."
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def tree_text(mine: str = "") -> str:
             lines.append(f"   {question.ask}" + (f" Look for {signs}." if signs else ""))
             for leaf in question.leaves:
                 lines.append(f"     {'=> ' if leaf.kind == mine else '-> '}{leaf.title}" + _yours(leaf, mine))
-    lines += ["", "If no question fits, the answer is unknown: attach the whole log to your report."]
+    lines += ["", REST]
     return "\n".join(lines)
 
 
@@ -266,4 +268,26 @@ class DecisionTree:
 
     def _repr_html_(self) -> str:
         narrow, wide = tree_svg(1, self.mine), tree_svg(2, self.mine)
-        return f'{_STYLE}<div class="rc-tree"><div class="narrow">{narrow}</div><div class="wide">{wide}</div></div>'
+        return (
+            f'{_STYLE}<div class="rc-tree"><div class="narrow">{narrow}</div><div class="wide">{wide}</div>'
+            f"{folded('The same tree as text', _as_list(self.mine))}</div>"
+        )
+
+
+def _as_list(mine: str) -> str:
+    """The tree as nested lists in HTML, which a narrow page wraps by itself."""
+    parts = []
+    for branch in branches():
+        asked = []
+        for question in branch.questions:
+            signs = " or ".join(f"<code>{html.escape(sign)}</code>" for sign in question.signs)
+            look = f" Look for {signs}." if signs else ""
+            leaves = "".join(f"<li>{_marked(leaf, mine)}</li>" for leaf in question.leaves)
+            asked.append(f"<li>{html.escape(question.ask)}{look}<ul>{leaves}</ul></li>")
+        parts.append(f"<li><b>{html.escape(branch.heading)}</b><ul>{''.join(asked)}</ul></li>")
+    return f"<p>{FIRST}</p><ol>{''.join(parts)}</ol><p>{REST}</p>"
+
+
+def _marked(leaf: Leaf, mine: str) -> str:
+    title = html.escape(leaf.title)
+    return f"<b>{title} (yours)</b>" if leaf.kind == mine else title

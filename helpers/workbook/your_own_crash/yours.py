@@ -48,7 +48,6 @@ from helpers.workbook.your_own_crash.views import (
     edits_table,
     facts_table,
     incident_ptx,
-    incident_words,
     scratch_folder,
     try_this,
 )
@@ -59,6 +58,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from helpers.bundle.report import Bundle
+    from helpers.search.try_this import TriedEdit
 
 WHEEL, NOTHING = "wheel", "nothing"
 # What a `Yours` may have or lack, in the order in which the notebook asks.
@@ -88,6 +88,30 @@ class Words:
 
     def _repr_html_(self) -> str:
         return f'<p style="overflow-wrap:anywhere">{as_html(self.text)}</p>'
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Edits that were compiled and pass, the best first, or the reason why there are none."""
+
+    passing: tuple[TriedEdit, ...]
+    why: str = ""
+
+    def said(self) -> Words:
+        """The best edit in one sentence, or why there is none."""
+        if not self.passing:
+            return Words(self.why)
+        best, count = self.passing[0], len(self.passing)
+        report = best.report
+        others = f" {count - 1} other edit{'s pass' if count > 2 else ' passes'} too." if count > 1 else ""
+        return Words(
+            f"The best edit found is **{printable(best.change)}**. It compiles to {report.regs_per_thread} registers "
+            f"and {report.spill_store_bytes or 0:,} bytes of spill stores.{others}"
+        )
+
+    def table(self) -> pd.DataFrame | Words:
+        """The edits as rows: change, registers, spill bytes, tensor-core path, what it costs."""
+        return edits_table(self.passing) if self.passing else Words("There is no edit to list.")
 
 
 @dataclass(frozen=True)
@@ -192,14 +216,6 @@ class Yours:
         table = facts_table(self.diagnosis)
         return Words("Nothing in it names a chip, a release, a command or a kernel.") if table.empty else table
 
-    def incidents(self) -> Words:
-        """The known incidents that it agrees with, and in what."""
-        if self.diagnosis is None:
-            return Words(self.why_not(DIAGNOSIS))
-        if not self.diagnosis.incidents:
-            return Words("No incident that this project knows agrees with it.")
-        return Words(printable(f"Known incidents: {incident_words(self.diagnosis)}."))
-
     # --- what can be done with it
 
     def pressure(self) -> Figure | Words:
@@ -208,22 +224,18 @@ class Yours:
             return Words(self.why_not(PTX_TEXT))
         return _pressure_figure(self.ptx)
 
-    def edits(self, budget: Limits = ON_THE_PAGE) -> pd.DataFrame | Words:
-        """Edits that were compiled and pass, the best first; or why there are none."""
-        if self.request is None:
-            return Words(self.why_not(EDITS))
+    def edits(self, budget: Limits = ON_THE_PAGE) -> Tried:
+        """Compile edits of the kernel; a `Tried` with those that pass, or with the reason why there are none."""
+        if self.request is None or dict(self.lacks).get(EDITS):
+            return Tried((), self.why_not(EDITS))
         try:
             found = try_this(self.source if isinstance(self.source, Choice) else self.request, budget=budget)
         except UserError as exc:
-            return Words(_sentence(f"No edit can be tried: {exc}"))
+            return Tried((), _sentence(f"No edit can be tried: {exc}"))
         if found:
-            return edits_table(found)
-        if self.compiled is not None and self.compiled.status == "ok":
-            return Words("It compiles and spills nothing: there is nothing to mend.")
-        return Words(
-            f"None of the edits tried on this page passes (at most {budget.max_compiles} compiles and "
-            f"{budget.max_seconds:.0f} seconds). `register-cliff try` searches longer."
-        )
+            return Tried(tuple(found))
+        most = f"at most {budget.max_compiles} compiles and {budget.max_seconds:.0f} seconds"
+        return Tried((), f"None of the edits tried on this page passes ({most}). `register-cliff try` searches longer.")
 
     def pack(self, name: str = "report.zip") -> Packed:
         """Write a bug report into this session's scratch folder; a `Packed` with the reason where there can be none."""
@@ -277,7 +289,7 @@ class _How:
 
 def _read(mine: str | Path | None, how: _How) -> Yours:
     if mine is None:
-        return _of_log(example_log(), "the log of the incident, as it was posted (MINE is not set)")
+        return _of_log(example_log(), "the log of the incident as it was posted, because MINE is not set")
     if isinstance(mine, str) and not mine.strip():
         return _nothing("MINE is an empty text: give a log, a PTX, a spec, a Python file or a wheel.")
     if isinstance(mine, str) and _is_text(mine):
@@ -320,7 +332,7 @@ def _of_text(text: str, name: str, how: _How, kind: str = "") -> Yours:
         return _of_spec(KernelSpec.from_json(text), f"a spec, given as {name}", how, {}, SPEC)
     if kind == PYTHON:
         return _nothing("The text is Python source: save it to a file and give MINE the file's path.")
-    return _of_log(text, name)
+    return _of_log(text, f"a log, {name}" if name != "the text" else "a log, given as text")
 
 
 def _not_taken(given: contents.Given) -> str:
@@ -346,7 +358,7 @@ def _nothing(what: str) -> Yours:
 def _of_log(text: str, name: str) -> Yours:
     found = diagnose(text)
     lines = len(text.splitlines())
-    what = f"This is a log: {name}, {len(text):,} characters in {lines:,} line{'s' * (lines != 1)}."
+    what = f"This is {name}: {len(text):,} characters in {lines:,} line{'s' * (lines != 1)}."
     has, lacks = [(DIAGNOSIS, f"{found.title if found.kind != 'unknown' else 'the kind is unknown'}.")], []
     held = next((c for m in found.incidents if m.degree == SAME if (c := _KERNELS_HELD.get(m.incident.name))), None)
     if held is not None:
@@ -377,9 +389,10 @@ def _of_log(text: str, name: str) -> Yours:
 
 def _of_ptx(text: str, name: str, how: _How) -> Yours:
     header = ptx_header(text)
+    entries = printable(", ".join(header.entries[:MAX_NAMED]) or "none")
     what = (
         f"This is a PTX: {name}, {text.count(chr(10)):,} lines, written for "
-        f"{printable(header.target or 'no chip')[:40]}, kernels: {printable(', '.join(header.entries[:MAX_NAMED]) or 'none')}."
+        f"{printable(header.target or 'no chip')[:40]}, kernels: {entries}."
     )
     no_kernel = f"A PTX is compiled from a kernel and does not hold it. `{_CAPTURE}` records the kernel."
     has = [(PTX_TEXT, "It was given.")]
@@ -453,7 +466,7 @@ def _triton(how: _How, about: Mapping[str, object]) -> str:
 
 def _with_spec(begun: Yours, request: CompileRequest, origin: str) -> Yours:
     """`begun` with a spec: compiled once, its PTX, and the diagnosis of a failure where none was at hand."""
-    has, lacks = [*begun.has, (KERNEL, f"{origin} Its label: {request.spec.label}.")], []
+    has, lacks = [*begun.has, (KERNEL, f"{origin} {_kernel_words(request.spec)}")], []
     report = compile_request(request)
     if report.status == "toolchain_missing":
         return _without_toolchain(begun, request, has, report.message)
@@ -469,7 +482,7 @@ def _with_spec(begun: Yours, request: CompileRequest, origin: str) -> Yours:
         found = None if found.kind == "unknown" else found
         said = found.title if found else EXPLANATIONS[report.status]
         (has if found else lacks).append(
-            (DIAGNOSIS, _sentence(f"{by} was run now: {said}. {report.message.split(';')[0][:300]}"))
+            (DIAGNOSIS, _sentence(f"{by} were run now: {said}. {report.message.split(';')[0][:300]}"))
         )
     elif found is None:
         lacks.append((DIAGNOSIS, f"Nothing failed: {by} compiles it to {report.verdict()}."))
@@ -487,6 +500,15 @@ def _with_spec(begun: Yours, request: CompileRequest, origin: str) -> Yours:
     return replace(
         begun, diagnosis=found, request=request, ptx=ptx, compiled=report, has=tuple(has), lacks=tuple(lacks)
     )
+
+
+def _kernel_words(spec: KernelSpec) -> str:
+    """The kernel's name, and its launch where the spec says it."""
+    option = dict(spec.options)
+    launch = [f"{option[name]} {what}" for name, what in (("num_warps", "warps"), ("num_stages", "pipeline stages"))
+              if option.get(name) is not None]  # fmt: skip
+    launch = [words.removesuffix("s") if words.startswith("1 ") else words for words in launch]
+    return f"The kernel is `{spec.kernel.name}`{', launched with ' * bool(launch)}{' and '.join(launch)}."
 
 
 def _without_toolchain(begun: Yours, request: CompileRequest, has: list[tuple[str, str]], message: str) -> Yours:
