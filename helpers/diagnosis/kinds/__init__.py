@@ -146,7 +146,8 @@ def _code(text: str) -> str | None:
 def _of_text(log: CrashLog, wordings: tuple[Wording, ...]) -> list[Failure]:
     found = []
     for words in wordings:
-        for count, m in enumerate(near(words.pattern, log.flat.text, words.hint)):
+        before = 0 if words.pattern.pattern.startswith(words.hint) else 600
+        for count, m in enumerate(near(words.pattern, log.flat.text, words.hint, before=before)):
             failure = replace(words.failure(m, log.flat.line_of(m.start())), place=m.start())
             resource = {"shared_memory": "shared memory", "tensor_memory": "tensor memory", "threads": "threads"}.get(
                 words.kind
