@@ -263,7 +263,7 @@ def near(
     """The matches of `pattern` around each place where the plain `word` stands; their positions are those of `text`.
 
     A search for a word is many times faster than one for a pattern, and a pattern sees a bounded piece of the text. A
-    match has to begin or end beside the word; with `before` 0 it begins with it. At most `MAX_NEAR` places are looked at.
+    match has to begin or end beside the word; with `before` 0 it begins with it. At most `MAX_NEAR` places are tried.
     """
     at, last = text.find(word), -1
     for _ in range(MAX_NEAR):
