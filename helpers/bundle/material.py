@@ -185,7 +185,7 @@ def _of_log(text: str, arch: str | None, triton: str | None, ptxas: str | None, 
     notes = []
     if log.ptx is None or log.ptx_cut:
         missing = "the log prints no PTX" if log.ptx is None else "the PTX in the log is cut off at its end"
-        notes.append(f"{missing}: without it nothing can be run again. To attach: {'; '.join(found.attach)}")
+        notes.append(missing + (f". To attach: {'; '.join(found.attach)}" if found.attach else ""))
         return Material("log", log=text, diagnosis=found, notes=tuple(notes))
     said, out = safe_flags(log.ptxas_flags, trusted=False)
     if out:
