@@ -208,10 +208,31 @@ def test_a_kernel_of_a_python_file_is_worked_on(toolchain_351):
     assert isinstance(mine.pressure(), Figure)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "says"), [("forgotten_name", "factor is not defined"), ("gated_up", "does not dominate this use")]
+)
+def test_a_kernel_that_the_front_end_refuses_has_its_own_words_and_a_report(kernel, says, toolchain_351):
+    signature = {"forgotten_name": "*i32:16,*i32:16,128", "gated_up": f"{'*bf16:16,' * 4}1024,64,64,64"}[kernel]
+    mine = yours(FIXTURES / "kernels" / "failures.py", kernel=kernel, signature=signature, arch="B200", triton="3.5.1")
+    there = {part: words for part, _, words in mine.rows()}
+    assert says in there[room.DIAGNOSIS] and "ptxas None" not in str(mine) and mine.ptx is None
+    assert mine.tree().mine == "frontend_error"
+    shown = all_cells(mine)
+    check_shown(shown)
+    assert "same way" in shown["packed.said()"].text and says in shown["packed.issue(lines=24)"]
+
+
+def test_inductors_output_code_shows_the_kernels_in_its_strings(tmp_path, own_cache):
+    source = "import triton\n@triton.jit\ndef poi_0(x, XBLOCK: tl.constexpr):\n    pass\n"
+    (tmp_path / "output_code.py").write_text(f"poi_0 = async_compile.triton('poi_0', {source!r})\n")
+    mine = yours(tmp_path / "output_code.py")
+    assert "with the kernels: poi_0" in mine.what and "XBLOCK" in mine.why_not(room.KERNEL)
+
+
 def test_a_wheel_lists_its_kernels_and_takes_one(tmp_path, own_cache, toolchain_351):
     mine = yours(wheel(tmp_path))
     assert mine.kind == room.WHEEL and "mine/product.py:cliff_matmul_kernel, mine/sums.py:one" in mine.what
-    assert "Set kernel" in mine.why_not(room.KERNEL)
+    assert "Set `kernel`" in mine.why_not(room.KERNEL)
     check_shown(all_cells(mine))
     taken = yours(wheel(tmp_path), kernel="mine/product.py:cliff_matmul_kernel", **DIES)
     assert taken.diagnosis.failure.code == "C7602" and all(parts(taken).values())

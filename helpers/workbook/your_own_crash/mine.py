@@ -14,6 +14,7 @@ from helpers.compiler.compile import CompileRequest
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import PtxasRun
 from helpers.diagnosis.diagnosis import Diagnosis, printable
+from helpers.diagnosis.kinds import CATALOGUE
 from helpers.errors import UserError
 from helpers.inspection.contents import LOG
 from helpers.search.ablate import Limits
@@ -147,8 +148,10 @@ class Yours:
 
     def tree(self) -> DecisionTree:
         """The decision tree, with the kind of this failure marked where it is known."""
-        failure = self.diagnosis.failure if self.diagnosis else None
-        return DecisionTree(failure.kind if failure else "")
+        if self.diagnosis is not None and self.diagnosis.failure is not None:
+            return DecisionTree(self.diagnosis.failure.kind)
+        status = self.compiled.status if self.compiled is not None else ""
+        return DecisionTree(status if status in CATALOGUE else "")
 
     # --- what it says
 
@@ -173,7 +176,8 @@ class Yours:
         said = " ".join(f"{name[0].upper()}{name[1:]} is {value}." for name, value in known.items() if value)
         silent = " or ".join(name for name, value in known.items() if not value and name != "the code")
         rest = f" It does not say {silent}." if silent and self.kind == LOG else ""
-        return Words(printable(f"The answer is: **{title}**. {said} The confidence is: {found.confidence}.{rest}"))
+        certainty = f"The confidence is: {found.confidence}.{rest}"
+        return Words(printable(" ".join(part for part in (f"The answer is: **{title}**.", said, certainty) if part)))
 
     def facts(self) -> pd.DataFrame | Words:
         """Each fact of the log with how it is known and the text it came from."""

@@ -14,11 +14,13 @@ from pathlib import Path
 from helpers.attention.choice import Choice
 from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.bring.from_wheel import fetch_wheel, spec_from_wheel
+from helpers.compiler.bring.inductor import kernels_in_strings
 from helpers.compiler.bring.signature import kernel_names
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.compiler.run_ptxas import PtxasRun, run_ptxas
+from helpers.compiler.source import parse_source
 from helpers.compiler.toolchain import (
     ENVIRONMENT,
     INCIDENT_TRITON,
@@ -108,7 +110,7 @@ def _read(mine: str | Path | None, how: _How) -> Yours:
         return _of_spec_file(path, how)
     if given.kind == PYTHON:
         return _of_python(path, how)
-    if given.kind == ZIP:
+    if given.kind == ZIP or path.name.endswith((".tar.gz", ".tgz")):
         return _of_wheel(path, path.name, how)
     return _nothing(_not_taken(given))
 
@@ -224,7 +226,10 @@ def _assemble(text: str, target: str, how: _How) -> tuple[PtxasRun | None, str]:
         return None, f"No ptxas is installed here. `register-cliff toolchains install {INCIDENT_TRITON}` fetches one."
     arch = get_arch(how.arch).name if how.arch else target
     if not re.fullmatch(r"sm_[0-9]{2,3}[a-z]?", arch):
-        return None, f"The PTX names the target {printable(arch)[:40]!r}, which is no chip; set arch beside MINE."
+        return (
+            None,
+            f"The PTX names the target {printable(arch)[:40]!r}, which is no chip; set `arch` in `rc.yours(MINE, …)`.",
+        )
     runs: list[tuple[str, PtxasRun]] = []
     for version, program in sorted(here.items(), key=lambda item: version_key(item[0])):
         run = run_ptxas(program, text, gpu_name=arch, timeout_s=PTXAS_S)
@@ -286,21 +291,20 @@ def _with_spec(begun: Yours, request: CompileRequest, origin: str) -> Yours:
     if report.status == "toolchain_missing":
         return _without_toolchain(begun, request, has, report.message)
     ptx = Path(report.ptx_path).read_text() if report.ptx_path else None
-    by = f"Triton {report.triton_version} and ptxas {report.ptxas_version} on {report.arch}"
+    by = f"Triton {report.triton_version}{f' and ptxas {v}' if (v := report.ptxas_version) else ''} for {report.arch}"
     if ptx is None:
         lacks.append((PTX_TEXT, sentence(f"The compile ended before there was PTX ({EXPLANATIONS[report.status]})")))
     else:
-        has.append((PTX_TEXT, f"{by} made it now, {ptx.count(chr(10)):,} lines."))
+        has.append((PTX_TEXT, f"It was made now by {by}, {ptx.count(chr(10)):,} lines."))
     found = begun.diagnosis
     if found is None and report.status not in ("ok", "spills"):
         found = diagnose(_words_of(report))
         found = None if found.kind == "unknown" else found
         said = found.title if found else EXPLANATIONS[report.status]
-        (has if found else lacks).append(
-            (DIAGNOSIS, sentence(f"{by} were run now: {said}. {report.message.split(';')[0][:300]}"))
-        )
+        words = (report.error_line or _last_line(report.message.split(";")[0]))[:300]
+        (has if found else lacks).append((DIAGNOSIS, sentence(f"Compiled now by {by}: {said}. {words}")))
     elif found is None:
-        lacks.append((DIAGNOSIS, f"Nothing failed: {by} compiles it to {report.verdict()}."))
+        lacks.append((DIAGNOSIS, f"Nothing failed. Compiled now by {by}: {report.verdict()}."))
     has.append((EDITS, "They are looked for below, each by a compile."))
     if report.status == "ok":
         has.pop()
@@ -338,6 +342,10 @@ def _without_toolchain(begun: Yours, request: CompileRequest, has: list[tuple[st
     return replace(begun, request=request, source=None, has=tuple(has), lacks=(*lacks, (PTX_TEXT, why)))
 
 
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1].strip()
+
+
 def _words_of(report: CompileReport) -> str:
     """What the tools said of a failed compile: ptxas's log with its command, else the front end's words."""
     for path in (report.log_path, report.frontend_log_path):
@@ -347,17 +355,17 @@ def _words_of(report: CompileReport) -> str:
 
 
 def _of_python(path: Path, how: _How) -> Yours:
-    names = kernel_names(path)
+    names = sorted({*kernel_names(path), *kernels_in_strings(parse_source(path))})
     what = f"This is a Python file, {path.name}, with the kernels: {', '.join(names[:MAX_NAMED]) or 'none'}."
     kernel = how.kernel or (names[0] if len(names) == 1 else "")
     if not kernel:
-        why = "No function in it is decorated with `triton.jit`." if not names else (
-            "It holds several kernels: set kernel beside MINE to one of their names, and its signature.")  # fmt: skip
+        many = "It holds several kernels: set `kernel` in `rc.yours(MINE, …)` to one of their names, and `signature`."
+        why = many if names else "No function in it is decorated with `triton.jit`."
         return _no_spec_yet(PYTHON, what, why)
     try:
         spec = spec_from_file(path, kernel, how.signature, options=how.options)
     except UserError as exc:
-        return _no_spec_yet(PYTHON, what, sentence(f"A spec of {kernel} needs more: {exc}"))
+        return _no_spec_yet(PYTHON, what, sentence(f"Set `signature` in `rc.yours(MINE, …)`. {exc}"))
     return _of_spec(spec, f"a kernel of the Python file {path.name}", how, {}, PYTHON)
 
 
@@ -368,12 +376,12 @@ def _of_wheel(wheel: str | Path, name: str, how: _How) -> Yours:
     what = f"This is a wheel, {name}, with {len(names)} kernel{'s' * (len(names) != 1)}: {few or 'none'}."
     kernel = how.kernel or (names[0] if len(names) == 1 else "")
     if not kernel:
-        why = "Set kernel beside MINE to one of them, as it is listed, and its signature."
+        why = "Set `kernel` in `rc.yours(MINE, …)` to one of them, as it is listed, and `signature`."
         return _no_spec_yet(WHEEL, what, why if names else "No file in it has a function decorated with `triton.jit`.")
     try:
         spec = spec_from_wheel(wheel, kernel, how.signature, options=how.options)
     except UserError as exc:
-        return _no_spec_yet(WHEEL, what, sentence(f"A spec of {kernel} needs more: {exc}"))
+        return _no_spec_yet(WHEEL, what, sentence(f"Set `signature` in `rc.yours(MINE, …)`. {exc}"))
     return _of_spec(spec, f"a kernel of the wheel {name}", how, {}, WHEEL)
 
 
