@@ -182,9 +182,9 @@ def _softmax_of(s, state, j, item, q_pos, batch, scales, MASKED: gl.constexpr):
 
 @gluon.jit
 def _steps(
-    first, stop, last, state, tiles, group, item, q_pos, batch, scales, zero, MASKED: gl.constexpr
+    first, stop, steps, state, tiles, group, item, q_pos, batch, scales, zero, MASKED: gl.constexpr
 ):  # fmt: skip
-    """Blocks `first` to `stop` of the walk: scores of block j and product of block j - 1 in flight together."""
+    """Blocks `first` to `stop` of the walk's `steps`: scores of block j, product of block j - 1 in flight together."""
     DTYPE: gl.constexpr = tiles.q.tiles.dtype
     OUT: gl.constexpr = state.acc.type.layout
     for j in range(first, stop):
@@ -198,7 +198,7 @@ def _steps(
         p = _pack(p, DTYPE)
         # What the next turn needs is waited for here. These waits are branches: ptxas cannot move the wait for the
         # product above the softmax, as it would. The fence costs nothing while the product runs.
-        wait_full(tiles.k, count + 1, j < last)
+        wait_full(tiles.k, count + 1, j + 1 < steps)
         wait_full(tiles.v, count, True)
         fence_async_shared()
         acc = warpgroup_mma_wait(0, deps=(acc,))
@@ -249,7 +249,6 @@ def _compute(o, factors, batch, tiles, group, HAS_SINKS: gl.constexpr):
     while number >= 0:
         _, item = item_of(number, batch)
         steps, masked = steps_of(item)
-        last = steps - 1
         q_pos = item.prefix_len + item.first_token + rows // batch.PACK
         row_sum = gl.zeros([64, 4], gl.float32, layout=LANES)
         row_max = gl.full([64], float("-inf"), gl.float32, layout=ROW)
@@ -262,13 +261,13 @@ def _compute(o, factors, batch, tiles, group, HAS_SINKS: gl.constexpr):
         state = State(0, acc, row_sum, row_max, count)
         p, rescale, row_sum, row_max = _softmax_of(s, state, 0, item, q_pos, batch, scales, True)
         p = _pack(p, DTYPE)
-        wait_full(tiles.k, count + 1, last > 0)
+        wait_full(tiles.k, count + 1, steps > 1)
         wait_full(tiles.v, count, True)
         fence_async_shared()
         state = State(p, acc, row_sum, row_max, count)
         middle = gl.maximum(masked, 1)
-        state = _steps(1, middle, last, state, tiles, group, item, q_pos, batch, scales, zero, True)
-        state = _steps(middle, steps, last, state, tiles, group, item, q_pos, batch, scales, zero, False)
+        state = _steps(1, middle, steps, state, tiles, group, item, q_pos, batch, scales, zero, True)
+        state = _steps(middle, steps, steps, state, tiles, group, item, q_pos, batch, scales, zero, False)
         mbarrier.arrive(tiles.q.empty.index(group))
         p = _unpack(state.p, zero, OUT, DTYPE)
         acc = warpgroup_mma(p, tiles.v.tiles.index(state.count % tiles.v.STAGES), state.acc, is_async=True)
