@@ -44,6 +44,7 @@ from kernels.hopper_walk import (
     copy_layout,
     fill,
     first_draw,
+    hand_out,
     in_prefix,
     item_of,
     load_q,
@@ -56,6 +57,7 @@ from kernels.hopper_walk import (
     read_number,
     release,
     rows_of,
+    slot_offsets,
     source_of,
     steps_of,
     wait_full,
@@ -90,7 +92,7 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
     that after the wait only copies are issued."""
     COPY: gl.constexpr = copy_layout()
     ROWS: gl.constexpr = gl.SliceLayout(1, gl.SliceLayout(2, COPY))
-    offsets = gl.arange(0, batch.BLOCK_N, layout=ROWS)
+    offsets = slot_offsets(batch.BLOCK_N)
     q_rows = gl.arange(0, 64, layout=ROWS)
     dims = gl.arange(0, 64, layout=gl.SliceLayout(0, gl.SliceLayout(1, COPY)))
     count = 0
@@ -103,21 +105,22 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
         kv_head = item.first_head // kv_group_num
         k = source_of(keys, item, kv_head)
         v = source_of(values, item, kv_head)
-        of_prefix, row = rows_of(0, item, batch, offsets)
+        of_prefix, slots = rows_of(0, item, batch, offsets)
+        row = hand_out(slots, batch.BLOCK_N)
         k_pointers = pointers_of(k, of_prefix, row, dims, WIDE)
         v_pointers = pointers_of(v, of_prefix, row, dims, WIDE)
-        of_prefix, row = rows_of(gl.minimum(1, steps - 1), item, batch, offsets)
+        of_prefix, slots = rows_of(gl.minimum(1, steps - 1), item, batch, offsets)
         fill(tiles.k, count, k_pointers)
         load_q(q, item, batch, tiles.q, items, q_rows, dims)
         for j in range(1, steps):
             # K of block j, then V of block j - 1: the order in which they are needed and their tiles fall free.
+            row = hand_out(slots, batch.BLOCK_N)
             k_pointers = pointers_of(k, of_prefix, row, dims, WIDE)
-            next_of_prefix, next_row = rows_of(gl.minimum(j + 1, steps - 1), item, batch, offsets)
+            next_of_prefix, slots = rows_of(gl.minimum(j + 1, steps - 1), item, batch, offsets)
             fill(tiles.k, count + 1, k_pointers)
             fill(tiles.v, count, v_pointers)
             v_pointers = pointers_of(v, of_prefix, row, dims, WIDE)
             of_prefix = next_of_prefix
-            row = next_row
             count += 1
         fill(tiles.v, count, v_pointers)
         count += 1
@@ -140,13 +143,8 @@ def _pack(p, DTYPE: gl.constexpr):
 
 
 @gluon.jit
-def _unpack(packed, zero, OUT: gl.constexpr, DTYPE: gl.constexpr):
-    """The product's left operand. It is moved to its registers here, by an OR with a `zero` that no compiler can know:
-    moved between the wgmma instead, ptxas would do those one after the other (C7513)."""
-    zeros = gl.full(packed.shape, zero, gl.int32, layout=packed.type.layout)
-    packed = gl.inline_asm_elementwise(
-        "or.b32 $0, $1, $2;", "=r,r,r", [packed, zeros], dtype=gl.int32, is_pure=False, pack=1
-    )
+def _unpack(packed, OUT: gl.constexpr, DTYPE: gl.constexpr):
+    """The product's left operand, in the registers where _pack left it."""
     low = packed.to(gl.int16).to(DTYPE, bitcast=True)
     high = (packed >> 16).to(gl.int16).to(DTYPE, bitcast=True)
     OPERAND: gl.constexpr = gl.DotOperandLayout(operand_index=0, parent=OUT, k_width=2)
@@ -182,20 +180,19 @@ def _softmax_of(s, state, j, item, q_pos, batch, scales, MASKED: gl.constexpr):
 
 @gluon.jit
 def _steps(
-    first, stop, steps, state, tiles, group, item, q_pos, batch, scales, zero, MASKED: gl.constexpr
+    first, stop, steps, state, tiles, group, item, q_pos, batch, scales, MASKED: gl.constexpr
 ):  # fmt: skip
     """Blocks `first` to `stop` of the walk's `steps`: scores of block j, product of block j - 1 in flight together."""
     DTYPE: gl.constexpr = tiles.q.tiles.dtype
     OUT: gl.constexpr = state.acc.type.layout
     for j in range(first, stop):
         count = state.count + 1
-        p = _unpack(state.p, zero, OUT, DTYPE)
+        p = _unpack(state.p, OUT, DTYPE)
         s = _scores(tiles, group, count, batch.BLOCK_N)
         acc = warpgroup_mma(p, tiles.v.tiles.index(state.count % tiles.v.STAGES), state.acc, is_async=True)
         s = warpgroup_mma_wait(1, deps=(s,))
         release(tiles.k, count)
         p, rescale, row_sum, row_max = _softmax_of(s, state, j, item, q_pos, batch, scales, MASKED)
-        p = _pack(p, DTYPE)
         # What the next turn needs is waited for here. These waits are branches: ptxas cannot move the wait for the
         # product above the softmax, as it would. The fence costs nothing while the product runs.
         wait_full(tiles.k, count + 1, j + 1 < steps)
@@ -203,6 +200,8 @@ def _steps(
         fence_async_shared()
         acc = warpgroup_mma_wait(0, deps=(acc,))
         release(tiles.v, state.count)
+        # Packed after the wait, when the registers of the last p are free: before it, 32 moves would follow.
+        p = _pack(p, DTYPE)
         acc = acc * gl.convert_layout(rescale, gl.SliceLayout(1, OUT))[:, None]
         state = State(p, acc, row_sum, row_max, count)
     return state
@@ -241,7 +240,6 @@ def _compute(o, factors, batch, tiles, group, HAS_SINKS: gl.constexpr):
         [[8, 0]], [[0, 1], [0, 2], [1, 0], [2, 0], [4, 0]], [[16, 0], [32, 0]], [], [64, 4]
     )
     scales = scales_of(factors.sm_scale, factors.k_scale, factors.v_scale, batch.LOGIT_CAP, DTYPE)
-    zero = batch.sequences >> 31
     rows = gl.arange(0, 64, layout=ROW) + group * 64
     count = 0
     items = 0
@@ -266,10 +264,10 @@ def _compute(o, factors, batch, tiles, group, HAS_SINKS: gl.constexpr):
         fence_async_shared()
         state = State(p, acc, row_sum, row_max, count)
         middle = gl.maximum(masked, 1)
-        state = _steps(1, middle, steps, state, tiles, group, item, q_pos, batch, scales, zero, True)
-        state = _steps(middle, steps, steps, state, tiles, group, item, q_pos, batch, scales, zero, False)
-        mbarrier.arrive(tiles.q.empty.index(group))
-        p = _unpack(state.p, zero, OUT, DTYPE)
+        state = _steps(1, middle, steps, state, tiles, group, item, q_pos, batch, scales, True)
+        state = _steps(middle, steps, steps, state, tiles, group, item, q_pos, batch, scales, False)
+        release(tiles.q, group)
+        p = _unpack(state.p, OUT, DTYPE)
         acc = warpgroup_mma(p, tiles.v.tiles.index(state.count % tiles.v.STAGES), state.acc, is_async=True)
         heads = item.first_head + rows % batch.PACK
         factor = last_factor(state.row_sum, state.row_max, factors.sinks, heads, scales, HAS_SINKS)
@@ -344,9 +342,9 @@ def hopper_attention_kernel(
     keys = Memory(k_buffer_ptr, stride_kb_slot, stride_kb_head, k_ptr, stride_k_token, stride_k_head)
     values = Memory(v_buffer_ptr, stride_vb_slot, stride_vb_head, v_ptr, stride_v_token, stride_v_head)
     tiles = Tiles(
-        new_ring(DTYPE, GROUPS, 64, HEAD_DIM, 1),
-        new_ring(DTYPE, STAGES, BLOCK_N, HEAD_DIM, GROUPS),
-        new_ring(DTYPE, STAGES, BLOCK_N, V_HEAD_DIM, GROUPS),
+        new_ring(DTYPE, GROUPS, 64, HEAD_DIM, 128),
+        new_ring(DTYPE, STAGES, BLOCK_N, HEAD_DIM, 128 * GROUPS),
+        new_ring(DTYPE, STAGES, BLOCK_N, V_HEAD_DIM, 128 * GROUPS),
         new_board(),
     )
     fence_async_shared()

@@ -35,6 +35,7 @@ from kernels.hopper_walk import (
     copy_layout,
     fill,
     first_draw,
+    hand_out,
     in_prefix,
     item_of,
     load_q,
@@ -45,8 +46,9 @@ from kernels.hopper_walk import (
     pointers_of,
     put_back,
     read_number,
-    release,
+    release_together,
     rows_of,
+    slot_offsets,
     source_of,
     steps_of,
     wait_full,
@@ -77,7 +79,7 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
     """The loading group: slots are read a block ahead, pointers made before the wait for a tile to be empty."""
     COPY: gl.constexpr = copy_layout()
     ROWS: gl.constexpr = gl.SliceLayout(1, gl.SliceLayout(2, COPY))
-    offsets = gl.arange(0, batch.BLOCK_N, layout=ROWS)
+    offsets = slot_offsets(batch.BLOCK_N)
     q_rows = gl.arange(0, 64, layout=ROWS)
     dims = gl.arange(0, 64, layout=gl.SliceLayout(0, gl.SliceLayout(1, COPY)))
     count = 0
@@ -90,12 +92,13 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
         kv_head = item.first_head // kv_group_num
         k = source_of(keys, item, kv_head)
         v = source_of(values, item, kv_head)
-        of_prefix, row = rows_of(0, item, batch, offsets)
+        of_prefix, slots = rows_of(0, item, batch, offsets)
         load_q(q, item, batch, tiles.q, items, q_rows, dims)
         for j in range(0, steps):
+            row = hand_out(slots, batch.BLOCK_N)
             k_pointers = pointers_of(k, of_prefix, row, dims, WIDE)
             v_pointers = pointers_of(v, of_prefix, row, dims, WIDE)
-            of_prefix, row = rows_of(gl.minimum(j + 1, steps - 1), item, batch, offsets)
+            of_prefix, slots = rows_of(gl.minimum(j + 1, steps - 1), item, batch, offsets)
             fill(tiles.k, count, k_pointers)
             fill(tiles.v, count, v_pointers)
             count += 1
@@ -118,7 +121,7 @@ def _steps(first, stop, state, tiles, item, q_pos, batch, scales, MASKED: gl.con
         k = tiles.k.tiles.index(0).permute((1, 0))
         s = warpgroup_mma(tiles.q.tiles.index(0), k, s, use_acc=False, is_async=True)
         s = warpgroup_mma_wait(0, deps=(s,))
-        release(tiles.k, count)
+        release_together(tiles.k, count)
         seen = 0
         if MASKED:
             of_prefix, begin, key_len = locate(j, item, batch.BLOCK_N)
@@ -134,7 +137,7 @@ def _steps(first, stop, state, tiles, item, q_pos, batch, scales, MASKED: gl.con
         fence_async_shared()
         acc = warpgroup_mma(tiles.p, tiles.v.tiles.index(0), acc, is_async=True)
         acc = warpgroup_mma_wait(0, deps=(acc,))
-        release(tiles.v, count)
+        release_together(tiles.v, count)
         state = State(acc, row_sum, row_max, count + 1)
     return state
 
@@ -168,7 +171,7 @@ def _compute(o, factors, batch, tiles, HAS_SINKS: gl.constexpr):
         state = _steps(0, masked, state, tiles, item, q_pos, batch, scales, True)
         state = _steps(masked, steps, state, tiles, item, q_pos, batch, scales, False)
         count = state.count
-        mbarrier.arrive(tiles.q.empty.index(0))
+        release_together(tiles.q, 0)
         heads = item.first_head + rows % batch.PACK
         factor = last_factor(state.row_sum, state.row_max, factors.sinks, heads, scales, HAS_SINKS)
         out = (state.acc * gl.convert_layout(factor, gl.SliceLayout(1, OUT))[:, None]).to(DTYPE)

@@ -120,7 +120,7 @@ class Source(NamedTuple):
 class Ring:
     """Tiles in shared memory that are filled and emptied in turn, a barrier each way for each.
 
-    `full` completes when every loading thread's copies into the tile have landed, `empty` when every computing group
+    `full` completes when every loading thread's copies into the tile have landed, `empty` when every computing thread
     is done with it. `rest` holds the columns beyond the first 128 of head dim 192 (tiles need powers of two); where
     there are none it is `tiles` again and REST false.
     """
@@ -182,7 +182,6 @@ def item_of(number, batch):
     first_pair = number // (batch.num_blocks * batch.section) * batch.section
     width = gl.maximum(gl.minimum(batch.section, pairs - first_pair), 1)
     rest = number - first_pair * batch.num_blocks
-    block = batch.num_blocks - 1 - rest // width
     pair = gl.minimum(first_pair + rest % width, pairs - 1)
     sequence = pair // batch.head_groups
     token_start = gl.load(batch.qo_indptr + sequence)
@@ -190,14 +189,15 @@ def item_of(number, batch):
     slot_start = gl.load(batch.kv_indptr + sequence)
     prefix_len = gl.load(batch.kv_indptr + sequence + 1) - slot_start
     TOKENS: gl.constexpr = batch.ROWS // batch.PACK
-    first_token = block * TOKENS
+    # A sequence with fewer blocks than the longest has none where its heaviest would be followed by a lighter one.
+    first_token = ((extend_len + TOKENS - 1) // TOKENS - 1 - rest // width) * TOKENS
     last_token = gl.minimum(first_token + TOKENS, extend_len) - 1
     item = Item(
         pair % batch.head_groups * batch.PACK, first_token, token_start, extend_len, slot_start, prefix_len,
         _part(first_token, last_token, prefix_len, extend_len, batch, True),
         _part(first_token, last_token, prefix_len, extend_len, batch, False),
     )  # fmt: skip
-    return exists & (first_token < extend_len), item
+    return exists & (first_token >= 0), item
 
 
 @gluon.jit
@@ -229,6 +229,11 @@ def _until_valid(number, drawn, batch, DYNAMIC: gl.constexpr):
     total = batch.num_blocks * batch.head_groups * batch.sequences
     valid, _ = item_of(number, batch)
     while (valid == 0) & (number < total):
+        if DYNAMIC:
+            if batch.head_groups % batch.section == 0:
+                # The section is of one sequence, so that the rest of it is a gap: on to the next, for everybody.
+                size = batch.num_blocks * batch.section
+                gl.atomic_max(batch.counter, (number // size + 1) * size - gl.num_programs(0), sem="relaxed")
         number = _draw(drawn, batch, DYNAMIC)
         drawn += 1
         valid, _ = item_of(number, batch)
@@ -287,6 +292,44 @@ def copy_layout():
     return gl.BlockedLayout([1, 1, 8], [4, 1, 8], [4, 1, 1], [2, 1, 0])
 
 
+@gluon.constexpr_function
+def slot_layout(block_n):
+    """[4 warps, the rows each copies]: a row in one thread, so that its slot is read and checked once."""
+    rows = block_n // 4
+    lanes = [[0, 2**i] if 2**i < rows else [0, 0] for i in range(5)]
+    return gl.DistributedLinearLayout([], lanes, [[1, 0], [2, 0]], [], [4, rows])
+
+
+@gluon.constexpr_function
+def handed_layout(block_n):
+    """The same rows where copy_layout has them: each in eight threads, and several in a thread."""
+    rows = block_n // 4
+    registers = [[0, 2**i] for i in range(2, 6) if 2**i < rows]
+    return gl.DistributedLinearLayout(
+        registers, [[0, 0], [0, 0], [0, 0], [0, 1], [0, 2]], [[1, 0], [2, 0]], [], [4, rows]
+    )
+
+
+@gluon.jit
+def slot_offsets(BLOCK_N: gl.constexpr):
+    """The row of each place of slot_layout: four rows a warp in turn."""
+    SLOTS: gl.constexpr = slot_layout(BLOCK_N)
+    warp = gl.arange(0, 4, layout=gl.SliceLayout(1, SLOTS))
+    local = gl.arange(0, BLOCK_N // 4, layout=gl.SliceLayout(0, SLOTS))
+    return (warp * 4)[:, None] + (local // 4 * 16 + local % 4)[None, :]
+
+
+@gluon.jit
+def hand_out(row, BLOCK_N: gl.constexpr):
+    """[BLOCK_N] rows as copy_layout has them, of rows as slot_layout has them: a shuffle each, no shared memory."""
+    HANDED: gl.constexpr = handed_layout(BLOCK_N)
+    local = gl.arange(0, BLOCK_N // 4, layout=gl.SliceLayout(0, HANDED))
+    warp = gl.arange(0, 4, layout=gl.SliceLayout(1, HANDED))
+    row = gl.gather(row, local[None, :] + warp[:, None] * 0, 1)
+    row = gl.permute(row.reshape([4, BLOCK_N // 16, 4]), (1, 0, 2)).reshape([BLOCK_N])
+    return gl.convert_layout(row, gl.SliceLayout(1, gl.SliceLayout(2, copy_layout())), assert_trivial=True)
+
+
 @gluon.jit
 def source_of(memory, item, kv_head):
     """The item's K or V."""
@@ -300,9 +343,9 @@ def source_of(memory, item, kv_head):
 
 @gluon.jit
 def rows_of(j, item, batch, offsets):
-    """(whether block j is one of the prefix, the row of each key in its place): slots of the cache or token numbers.
+    """(whether block j is one of the prefix, the row of each key as slot_layout has them): slots or token numbers.
 
-    Keys past the end repeat the last one: finite numbers, whose scores a mask hides.
+    Keys past the end repeat the last one: finite numbers, whose scores a mask hides. Only hand_out waits for the slots.
     """
     of_prefix, begin, key_len = locate(j, item, batch.BLOCK_N)
     key = gl.maximum(gl.minimum(begin + offsets, key_len - 1), 0)
@@ -370,7 +413,14 @@ def wait_full(ring, count, wanted):
 
 @gluon.jit
 def release(ring, count):
-    """This group no longer needs the count-th tile."""
+    """This thread no longer needs the count-th tile. It is the arrival that copies make when they have landed, here
+    without a copy, because it needs no bar.sync of the group before it, as mbarrier.arrive does."""
+    async_copy.mbarrier_arrive(ring.empty.index(count % ring.STAGES), increment_count=False)
+
+
+@gluon.jit
+def release_together(ring, count):
+    """The same by one thread for all, after a bar.sync: where two groups compute as one and registers are short."""
     mbarrier.arrive(ring.empty.index(count % ring.STAGES))
 
 
@@ -384,15 +434,15 @@ def barriers(NUMBER: gl.constexpr, COUNT: gl.constexpr):
 
 
 @gluon.jit
-def new_ring(DTYPE: gl.constexpr, STAGES: gl.constexpr, ROWS: gl.constexpr, DIM: gl.constexpr, GROUPS: gl.constexpr):
-    """A ring of tiles; GROUPS say when one is empty."""
+def new_ring(DTYPE: gl.constexpr, STAGES: gl.constexpr, ROWS: gl.constexpr, DIM: gl.constexpr, READERS: gl.constexpr):
+    """A ring of tiles that are empty when READERS arrivals say so."""
     TILE: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
     MAIN: gl.constexpr = 128 if DIM == 192 else DIM
     tiles = gl.allocate_shared_memory(DTYPE, [STAGES, ROWS, MAIN], TILE)
     rest = tiles
     if DIM > MAIN:
         rest = gl.allocate_shared_memory(DTYPE, [STAGES, ROWS, DIM - MAIN], TILE)
-    return Ring(tiles, rest, barriers(STAGES, 128), barriers(STAGES, GROUPS), STAGES, DIM > MAIN)
+    return Ring(tiles, rest, barriers(STAGES, 128), barriers(STAGES, READERS), STAGES, DIM > MAIN)
 
 
 # --- the board ------------------------------------------------------------------------------------------------------
