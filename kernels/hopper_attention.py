@@ -98,8 +98,8 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
     count = 0
     items = 0
     number, drawn = first_draw(batch, DYNAMIC)
+    announce(tiles.board, items, number)
     while number >= 0:
-        announce(tiles.board, items, number)
         _, item = item_of(number, batch)
         steps, _ = steps_of(item)
         kv_head = item.first_head // kv_group_num
@@ -122,11 +122,12 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
             v_pointers = pointers_of(v, of_prefix, row, dims, WIDE)
             of_prefix = next_of_prefix
             count += 1
+        # Before the last tile, which must wait for the groups: a draw takes as long as a block.
+        number, drawn = next_draw(drawn, batch, DYNAMIC)
+        items += 1
+        announce(tiles.board, items, number)
         fill(tiles.v, count, v_pointers)
         count += 1
-        items += 1
-        number, drawn = next_draw(drawn, batch, DYNAMIC)
-    announce(tiles.board, items, number)
     put_back(batch, DYNAMIC)
 
 
@@ -342,9 +343,9 @@ def hopper_attention_kernel(
     keys = Memory(k_buffer_ptr, stride_kb_slot, stride_kb_head, k_ptr, stride_k_token, stride_k_head)
     values = Memory(v_buffer_ptr, stride_vb_slot, stride_vb_head, v_ptr, stride_v_token, stride_v_head)
     tiles = Tiles(
-        new_ring(DTYPE, GROUPS, 64, HEAD_DIM, 128),
-        new_ring(DTYPE, STAGES, BLOCK_N, HEAD_DIM, 128 * GROUPS),
-        new_ring(DTYPE, STAGES, BLOCK_N, V_HEAD_DIM, 128 * GROUPS),
+        new_ring(DTYPE, GROUPS, 64, HEAD_DIM, 1),
+        new_ring(DTYPE, STAGES, BLOCK_N, HEAD_DIM, GROUPS),
+        new_ring(DTYPE, STAGES, BLOCK_N, V_HEAD_DIM, GROUPS),
         new_board(),
     )
     fence_async_shared()

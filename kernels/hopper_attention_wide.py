@@ -46,7 +46,7 @@ from kernels.hopper_walk import (
     pointers_of,
     put_back,
     read_number,
-    release_together,
+    release,
     rows_of,
     slot_offsets,
     source_of,
@@ -85,8 +85,8 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
     count = 0
     items = 0
     number, drawn = first_draw(batch, DYNAMIC)
+    announce(tiles.board, items, number)
     while number >= 0:
-        announce(tiles.board, items, number)
         _, item = item_of(number, batch)
         steps, _ = steps_of(item)
         kv_head = item.first_head // kv_group_num
@@ -104,7 +104,7 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
             count += 1
         items += 1
         number, drawn = next_draw(drawn, batch, DYNAMIC)
-    announce(tiles.board, items, number)
+        announce(tiles.board, items, number)
     put_back(batch, DYNAMIC)
 
 
@@ -121,7 +121,7 @@ def _steps(first, stop, state, tiles, item, q_pos, batch, scales, MASKED: gl.con
         k = tiles.k.tiles.index(0).permute((1, 0))
         s = warpgroup_mma(tiles.q.tiles.index(0), k, s, use_acc=False, is_async=True)
         s = warpgroup_mma_wait(0, deps=(s,))
-        release_together(tiles.k, count)
+        release(tiles.k, count)
         seen = 0
         if MASKED:
             of_prefix, begin, key_len = locate(j, item, batch.BLOCK_N)
@@ -137,7 +137,7 @@ def _steps(first, stop, state, tiles, item, q_pos, batch, scales, MASKED: gl.con
         fence_async_shared()
         acc = warpgroup_mma(tiles.p, tiles.v.tiles.index(0), acc, is_async=True)
         acc = warpgroup_mma_wait(0, deps=(acc,))
-        release_together(tiles.v, count)
+        release(tiles.v, count)
         state = State(acc, row_sum, row_max, count + 1)
     return state
 
@@ -171,7 +171,7 @@ def _compute(o, factors, batch, tiles, HAS_SINKS: gl.constexpr):
         state = _steps(0, masked, state, tiles, item, q_pos, batch, scales, True)
         state = _steps(masked, steps, state, tiles, item, q_pos, batch, scales, False)
         count = state.count
-        release_together(tiles.q, 0)
+        release(tiles.q, 0)
         heads = item.first_head + rows % batch.PACK
         factor = last_factor(state.row_sum, state.row_max, factors.sinks, heads, scales, HAS_SINKS)
         out = (state.acc * gl.convert_layout(factor, gl.SliceLayout(1, OUT))[:, None]).to(DTYPE)

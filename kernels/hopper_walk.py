@@ -120,7 +120,7 @@ class Source(NamedTuple):
 class Ring:
     """Tiles in shared memory that are filled and emptied in turn, a barrier each way for each.
 
-    `full` completes when every loading thread's copies into the tile have landed, `empty` when every computing thread
+    `full` completes when every loading thread's copies into the tile have landed, `empty` when every computing group
     is done with it. `rest` holds the columns beyond the first 128 of head dim 192 (tiles need powers of two); where
     there are none it is `tiles` again and REST false.
     """
@@ -413,14 +413,7 @@ def wait_full(ring, count, wanted):
 
 @gluon.jit
 def release(ring, count):
-    """This thread no longer needs the count-th tile. It is the arrival that copies make when they have landed, here
-    without a copy, because it needs no bar.sync of the group before it, as mbarrier.arrive does."""
-    async_copy.mbarrier_arrive(ring.empty.index(count % ring.STAGES), increment_count=False)
-
-
-@gluon.jit
-def release_together(ring, count):
-    """The same by one thread for all, after a bar.sync: where two groups compute as one and registers are short."""
+    """This group no longer needs the count-th tile."""
     mbarrier.arrive(ring.empty.index(count % ring.STAGES))
 
 
@@ -435,7 +428,7 @@ def barriers(NUMBER: gl.constexpr, COUNT: gl.constexpr):
 
 @gluon.jit
 def new_ring(DTYPE: gl.constexpr, STAGES: gl.constexpr, ROWS: gl.constexpr, DIM: gl.constexpr, READERS: gl.constexpr):
-    """A ring of tiles that are empty when READERS arrivals say so."""
+    """A ring of tiles that READERS groups of warps read."""
     TILE: gl.constexpr = gl.NVMMASharedLayout(128, 16, 2)
     MAIN: gl.constexpr = 128 if DIM == 192 else DIM
     tiles = gl.allocate_shared_memory(DTYPE, [STAGES, ROWS, MAIN], TILE)
@@ -457,7 +450,7 @@ def new_board():
 @gluon.jit
 def announce(board, items, number):
     """The loader's: the items-th item of this program is `number`. Two places do: by the time the third is written,
-    the first was read, or its rows of q would not have been given free."""
+    the first was read, or its rows of q would not have been given free and the second's not loaded."""
     LAYOUT: gl.constexpr = gl.BlockedLayout([1], [32], [4], [0])
     board.numbers.index(items % 2).store(gl.full([1], number, gl.int32, layout=LAYOUT))
     mbarrier.arrive(board.full.index(items % 2))
