@@ -87,7 +87,7 @@ class State(NamedTuple):
 
 
 @gluon.jit
-def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WIDE: gl.constexpr):
+def _load(q, keys, values, kv_group_num, batch, tiles, WIDE: gl.constexpr):
     """The loading group. Slots are read a block ahead, and pointers made before the wait for a tile to be empty, so
     that after the wait only copies are issued."""
     COPY: gl.constexpr = copy_layout()
@@ -97,7 +97,7 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
     dims = gl.arange(0, 64, layout=gl.SliceLayout(0, gl.SliceLayout(1, COPY)))
     count = 0
     items = 0
-    number, drawn = first_draw(batch, DYNAMIC)
+    number = first_draw(batch)
     announce(tiles.board, items, number)
     while number >= 0:
         _, item = item_of(number, batch)
@@ -123,12 +123,12 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
             of_prefix = next_of_prefix
             count += 1
         # Before the last tile, which must wait for the groups: a draw takes as long as a block.
-        number, drawn = next_draw(drawn, batch, DYNAMIC)
+        number = next_draw(batch)
         items += 1
         announce(tiles.board, items, number)
         fill(tiles.v, count, v_pointers)
         count += 1
-    put_back(batch, DYNAMIC)
+    put_back(batch)
 
 
 # --- computing ------------------------------------------------------------------------------------------------------
@@ -329,7 +329,6 @@ def hopper_attention_kernel(
     STAGES: gl.constexpr,
     COMPUTE_REGISTERS: gl.constexpr,
     LOAD_REGISTERS: gl.constexpr,
-    DYNAMIC: gl.constexpr,
     WIDE_OFFSETS: gl.constexpr,
 ):
     """Grid (programs,), launched with 4 warps; the other groups are started inside. See the module's docstring."""
@@ -357,7 +356,7 @@ def hopper_attention_kernel(
             [
                 (_compute, (o, factors, batch, tiles, 0, HAS_SINKS)),
                 (_compute, (o, factors, batch, tiles, 1, HAS_SINKS)),
-                (_load, (q, keys, values, kv_group_num, batch, tiles, DYNAMIC, WIDE_OFFSETS)),
+                (_load, (q, keys, values, kv_group_num, batch, tiles, WIDE_OFFSETS)),
             ],
             [4, 4],
             [COMPUTE_REGISTERS, LOAD_REGISTERS],
@@ -368,7 +367,7 @@ def hopper_attention_kernel(
                 (_compute, (o, factors, batch, tiles, 0, HAS_SINKS)),
                 (_compute, (o, factors, batch, tiles, 1, HAS_SINKS)),
                 (_compute, (o, factors, batch, tiles, 2, HAS_SINKS)),
-                (_load, (q, keys, values, kv_group_num, batch, tiles, DYNAMIC, WIDE_OFFSETS)),
+                (_load, (q, keys, values, kv_group_num, batch, tiles, WIDE_OFFSETS)),
             ],
             [4, 4, 4],
             [COMPUTE_REGISTERS, COMPUTE_REGISTERS, LOAD_REGISTERS],

@@ -75,7 +75,7 @@ class State(NamedTuple):
 
 
 @gluon.jit
-def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WIDE: gl.constexpr):
+def _load(q, keys, values, kv_group_num, batch, tiles, WIDE: gl.constexpr):
     """The loading group: slots are read a block ahead, pointers made before the wait for a tile to be empty."""
     COPY: gl.constexpr = copy_layout()
     ROWS: gl.constexpr = gl.SliceLayout(1, gl.SliceLayout(2, COPY))
@@ -84,7 +84,7 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
     dims = gl.arange(0, 64, layout=gl.SliceLayout(0, gl.SliceLayout(1, COPY)))
     count = 0
     items = 0
-    number, drawn = first_draw(batch, DYNAMIC)
+    number = first_draw(batch)
     announce(tiles.board, items, number)
     while number >= 0:
         _, item = item_of(number, batch)
@@ -103,9 +103,9 @@ def _load(q, keys, values, kv_group_num, batch, tiles, DYNAMIC: gl.constexpr, WI
             fill(tiles.v, count, v_pointers)
             count += 1
         items += 1
-        number, drawn = next_draw(drawn, batch, DYNAMIC)
+        number = next_draw(batch)
         announce(tiles.board, items, number)
-    put_back(batch, DYNAMIC)
+    put_back(batch)
 
 
 @gluon.jit
@@ -230,7 +230,6 @@ def hopper_attention_wide_kernel(
     STAGES: gl.constexpr,
     COMPUTE_REGISTERS: gl.constexpr,
     LOAD_REGISTERS: gl.constexpr,
-    DYNAMIC: gl.constexpr,
     WIDE_OFFSETS: gl.constexpr,
 ):
     """Grid (programs,), launched with 8 warps, which compute; the loader's 4 are started inside. BLOCK_M is 64 and
@@ -257,7 +256,7 @@ def hopper_attention_wide_kernel(
     gl.warp_specialize(
         [
             (_compute, (o, factors, batch, tiles, HAS_SINKS)),
-            (_load, (q, keys, values, kv_group_num, batch, tiles, DYNAMIC, WIDE_OFFSETS)),
+            (_load, (q, keys, values, kv_group_num, batch, tiles, WIDE_OFFSETS)),
         ],
         [4],
         [LOAD_REGISTERS],

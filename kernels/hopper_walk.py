@@ -201,53 +201,45 @@ def item_of(number, batch):
 
 
 @gluon.jit
-def first_draw(batch, DYNAMIC: gl.constexpr):
-    """(number of this program's first item that exists, or -1; how often it has drawn)."""
-    return _until_valid(gl.program_id(0), gl.to_tensor(1), batch, DYNAMIC)
+def first_draw(batch):
+    """The number of this program's first item that exists, or -1."""
+    return _until_valid(gl.program_id(0), batch)
 
 
 @gluon.jit
-def next_draw(drawn, batch, DYNAMIC: gl.constexpr):
+def next_draw(batch):
     """The same for its next item."""
-    return _until_valid(_draw(drawn, batch, DYNAMIC), drawn + 1, batch, DYNAMIC)
+    return _until_valid(_draw(batch), batch)
 
 
 @gluon.jit
-def _draw(drawn, batch, DYNAMIC: gl.constexpr):
-    """A number nobody has had. DYNAMIC: from a counter, for batches whose items differ too much to be dealt out;
-    else by a rule that runs every other round backwards, so that who had a heavy item gets a light one."""
-    programs = gl.num_programs(0)
-    if DYNAMIC:
-        return programs + gl.atomic_add(batch.counter, 1, sem="relaxed")
-    pid = gl.program_id(0)
-    return drawn * programs + gl.where(drawn % 2 == 1, programs - 1 - pid, pid)
+def _draw(batch):
+    """A number nobody has had: items differ too much, in a batch of several sequences, to be dealt out beforehand."""
+    return gl.num_programs(0) + gl.atomic_add(batch.counter, 1, sem="relaxed")
 
 
 @gluon.jit
-def _until_valid(number, drawn, batch, DYNAMIC: gl.constexpr):
+def _until_valid(number, batch):
     """The first draw from `number` on that is an item, -1 when they run out; short sequences leave gaps."""
     total = batch.num_blocks * batch.head_groups * batch.sequences
     valid, _ = item_of(number, batch)
     while (valid == 0) & (number < total):
-        if DYNAMIC:
-            if batch.head_groups % batch.section == 0:
-                # The section is of one sequence, so that the rest of it is a gap: on to the next, for everybody.
-                size = batch.num_blocks * batch.section
-                gl.atomic_max(batch.counter, (number // size + 1) * size - gl.num_programs(0), sem="relaxed")
-        number = _draw(drawn, batch, DYNAMIC)
-        drawn += 1
+        if batch.head_groups % batch.section == 0:
+            # The section is of one sequence, so that the rest of it is a gap: on to the next, for everybody.
+            size = batch.num_blocks * batch.section
+            gl.atomic_max(batch.counter, (number // size + 1) * size - gl.num_programs(0), sem="relaxed")
+        number = _draw(batch)
         valid, _ = item_of(number, batch)
-    return gl.where(valid, number, -1), drawn
+    return gl.where(valid, number, -1)
 
 
 @gluon.jit
-def put_back(batch, DYNAMIC: gl.constexpr):
+def put_back(batch):
     """The last program to finish sets the counter to zero, for the next launch."""
-    if DYNAMIC:
-        done = gl.atomic_add(batch.counter + 1, 1, sem="acq_rel")
-        if done == gl.num_programs(0) - 1:
-            gl.atomic_xchg(batch.counter, 0)
-            gl.atomic_xchg(batch.counter + 1, 0)
+    done = gl.atomic_add(batch.counter + 1, 1, sem="acq_rel")
+    if done == gl.num_programs(0) - 1:
+        gl.atomic_xchg(batch.counter, 0)
+        gl.atomic_xchg(batch.counter + 1, 0)
 
 
 @gluon.jit

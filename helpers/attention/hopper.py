@@ -47,8 +47,8 @@ _GATHER_ROWS = 16
 class HopperTile:
     """One setting: rows (tokens times `group_pack` heads) by keys of a block, tiles in flight, registers a thread.
 
-    `section` pairs of a sequence and a group of heads are done side by side. `dynamic`: programs draw their items from
-    a counter, instead of every so-manieth. 64 rows are a computing group of four
+    `section` pairs of a sequence and a group of heads are done side by side, so that their K and V stay in L2; in a
+    batch of several sequences, whose prefixes may be long, a quarter as many. 64 rows are a computing group of four
     warps (at head dim 512, 64 rows are two groups); four warps more load.
     """
 
@@ -59,7 +59,6 @@ class HopperTile:
     section: int
     compute_registers: int
     load_registers: int
-    dynamic: bool = True
 
     def __str__(self) -> str:
         return f"{self.block_m}x{self.block_n}g{self.group_pack}"
@@ -67,6 +66,10 @@ class HopperTile:
     def fitted(self, kv_group_num: int) -> HopperTile:
         """This tile with `group_pack` lowered to what divides the number of query heads per KV head."""
         return replace(self, group_pack=math.gcd(self.group_pack, kv_group_num))
+
+    def section_for(self, sequences: int) -> int:
+        """`section` for a batch of so many sequences."""
+        return self.section if sequences == 1 else max(1, self.section // 4)
 
     @property
     def num_stages(self) -> int:
@@ -91,9 +94,9 @@ class HopperTile:
 
 # By head dim of the keys. Measured on an H100 (data/kernel_log.md, versions 12 on).
 TILES = {
-    64: HopperTile(128, 128, 4, 2, 4, 224, 56),
-    128: HopperTile(128, 128, 4, 2, 4, 224, 56),
-    192: HopperTile(128, 64, 4, 2, 4, 224, 56),
+    64: HopperTile(192, 128, 4, 3, 4, 160, 32),
+    128: HopperTile(128, 128, 4, 2, 4, 216, 72),
+    192: HopperTile(128, 128, 4, 2, 4, 224, 56),
     256: HopperTile(128, 64, 2, 2, 2, 232, 40),
     512: HopperTile(64, 64, 1, 1, 8, 216, 72),
 }
@@ -162,7 +165,6 @@ def _constexprs(shape: AttentionShape, tile: HopperTile, *, wide_offsets: bool =
         "STAGES": tile.stages,
         "COMPUTE_REGISTERS": tile.compute_registers,
         "LOAD_REGISTERS": tile.load_registers,
-        "DYNAMIC": tile.dynamic,
         "WIDE_OFFSETS": wide_offsets,
     }
 
@@ -200,7 +202,7 @@ def prepare_hopper(*tensors: Any, tile: HopperTile | None = None, **options: Any
         "num_blocks": blocks,
         "head_groups": groups,
         "sequences": sequences,
-        "section": tile.section,
+        "section": tile.section_for(sequences),
         **_constexprs(base.shape, tile, wide_offsets=_beyond_32_bits(cache)),
     }
     return replace(
