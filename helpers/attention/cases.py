@@ -152,9 +152,10 @@ def lean_cases(cases: Sequence[Case]) -> list[Case]:
 
 def hopper_cases() -> list[Case]:
     """The Hopper kernel on every pair of what it takes: head dims, dtypes, window, cap, sinks, causality, lengths,
-    heads a group, and on Gemma 4's layers with the lengths of `gemma_cases`."""
+    heads a group (every pair twice, among other options), and on Gemma 4's layers with the lengths of `gemma_cases`."""
     taken = ("kv_dtype", "q_dtype", "window", "cap", "sinks", "causal", "lengths", "group")
-    settings = all_pairs({"dims": HOPPER_DIMS, **{name: MATRIX_FACTORS[name] for name in taken}})
+    factors = {"dims": HOPPER_DIMS, **{name: MATRIX_FACTORS[name] for name in taken}}
+    settings = [*all_pairs(factors), *all_pairs(factors, seed=1)]
     cases = [_case({**_PLAIN, **setting}, small=False, seed=3000 + i) for i, setting in enumerate(settings)]
     cases += [case for case in gemma_cases() if case.tile_table == "hopper" and case.ingredients == LEAN]
     return [
