@@ -50,7 +50,7 @@ GROUPS = ("table", "head_dims", "server", "ragged", "prefix_sweep", "extend_swee
 # Groups whose rounds are done twice, so that the two halves tell how far to trust a figure.
 REPEATED_GROUPS = ("table", "head_dims", "server")
 ROUND_WARMUP_MS, ROUND_REP_MS = 10, 40
-ENERGY_MS = 400
+ENERGY_MS, ENERGY_TURN_MS = 1200, 15
 # A batch as a server sees it: new tokens and cached prefix of 16 sequences.
 SERVER_EXTEND = (200, 4000, 1100, 640, 2500, 320, 3300, 900, 1800, 410, 3700, 250, 1450, 2900, 530, 2200)
 SERVER_PREFIX = (16000, 0, 7000, 12000, 1000, 15000, 300, 9000, 4000, 0, 2000, 14000, 5500, 0, 11000, 8000)
@@ -308,17 +308,31 @@ def round_time(run: Callable[[], Any]) -> float:
 
 
 def millijoules(run: Callable[[], Any], milliseconds: float) -> float | None:
-    """Energy of one call, run back to back for ENERGY_MS, by the card's own counter; None where there is none."""
+    """Energy of one call when it runs back to back, by the card's own counter; None where there is none.
+
+    The counter moves in steps of tens of milliseconds: what is read is the energy between two of its steps, at least
+    ENERGY_MS apart, over the calls that were done between them.
+    """
     counter = energy_counter()
     if counter is None:
         return None
-    calls = max(3, math.ceil(ENERGY_MS / milliseconds))
-    torch.cuda.synchronize()
-    before = counter()
-    for _ in range(calls):
-        run()
-    torch.cuda.synchronize()
-    return (counter() - before) / calls
+    calls_a_turn = max(1, round(ENERGY_TURN_MS / milliseconds))
+    started, calls, seen = time.monotonic(), 0, counter()
+    first: tuple[int, int] | None = None
+    while (elapsed := 1e3 * (time.monotonic() - started)) < 3 * ENERGY_MS:
+        for _ in range(calls_a_turn):
+            run()
+        torch.cuda.synchronize()
+        calls += calls_a_turn
+        if (now := counter()) == seen:
+            continue
+        seen = now
+        # The first steps belong to a card that is still changing its pace.
+        if first is None and elapsed > ENERGY_MS / 4:
+            first, started = (now, calls), time.monotonic()
+        elif first is not None and elapsed > ENERGY_MS:
+            return (now - first[0]) / (calls - first[1])
+    return None
 
 
 @lru_cache(maxsize=1)

@@ -488,6 +488,8 @@ def dense_why_not(shape: AttentionShape, *, window: bool = False, max_head_dim: 
         return "timed on single sequences only: a ragged batch is no dense tensor"
     if shape.model_window is not None and not window:
         return "has no sliding window"
+    if max_head_dim and shape.head_dim != shape.v_head_dim:
+        return f"has no kernel for keys of {shape.head_dim} and values of {shape.v_head_dim}"
     if max_head_dim and max(shape.head_dim, shape.v_head_dim) > max_head_dim:
         return f"has no kernel for head dim {shape.head_dim} ({max_head_dim} at most)"
     return ""
