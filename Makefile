@@ -56,7 +56,7 @@ toolchain: $(INSTALLED)  ## the incident's Triton 3.5.1 with its ptxas 12.8.93, 
 venv: $(INSTALLED)  ## only the environment, .venv
 
 clean:  ## remove build/ and what tools left behind; .venv and the user cache stay
-	rm -rf build .pytest_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf build .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info
 	find helpers kernels tests notebooks -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	find notebooks -name .ipynb_checkpoints -prune -exec rm -rf {} + 2>/dev/null || true
 

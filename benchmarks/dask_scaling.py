@@ -20,14 +20,19 @@ import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.requests import Choice, product
+from helpers.attention.choice import Choice, product
 from helpers.compiler.compile import CompileRequest, compile_matrix, usable_cores
-from helpers.compiler.paths import CACHE_ENV, write_text_atomically
 from helpers.compiler.toolchain import resolve_triton, toolchains_root
 from helpers.errors import UserError
+from helpers.files import CACHE_ENV, write_text_atomically
+from helpers.recorded import rows_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 AXES = {
     "head_dim": [64, 128, 256],
@@ -45,6 +50,36 @@ DEFAULT_OUT = Path(__file__).resolve().parents[1] / "data" / "dask_scaling.csv"
 def requests_to_compile(count: int, triton: str) -> list[CompileRequest]:
     """The first `count` requests of the matrix, for sm_100a."""
     return [choice.request() for choice in product(AXES, Choice(triton=triton))][:count]
+
+
+def scaling_table(table: pd.DataFrame) -> pd.DataFrame:
+    """A row a number of workers: runs, median seconds for the matrix, and how many times faster than one worker.
+
+    `speedup` compares each run with the one-worker run just before it, on the machine as busy as it then was (`load`,
+    the highest before any of the runs), and takes the median. Raises UserError without a one-worker run.
+    """
+    import pandas as pd
+
+    alone, faster = None, []
+    for row in table.to_dict("records"):
+        if row["workers"] == 1:
+            alone = row
+        faster.append(alone["wall_s"] / row["wall_s"] if alone and alone["specs"] == row["specs"] else None)
+    if alone is None:
+        raise UserError("these rows hold no run of one worker to compare with: python benchmarks/dask_scaling.py")
+    runs = table.assign(speedup=faster).groupby("workers")
+    return pd.DataFrame(
+        {
+            "runs": runs.size(),
+            "specs": runs["specs"].median(),
+            "wall_s": runs["wall_s"].median(),
+            "speedup": runs["speedup"].median(),
+            "lowest": runs["speedup"].min(),
+            "highest": runs["speedup"].max(),
+            "load": runs["load_before"].max(),
+            "cores": runs["cores"].max(),
+        }
+    ).reset_index()
 
 
 def measure(requests: list[CompileRequest], workers: int) -> dict:
@@ -100,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     requests = requests_to_compile(options.specs, options.triton)
     words = [word if word != str(options.out) else options.out.name for word in argv]
     facts = {
-        "triton": resolve_triton(options.triton)[0], "cores": usable_cores(),
+        "triton": resolve_triton(options.triton).version, "cores": usable_cores(),
         "machine": f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         "command": " ".join(["python benchmarks/dask_scaling.py", shlex.join(words)]).strip(),
     }  # fmt: skip
@@ -119,8 +154,7 @@ def main(argv: list[str] | None = None) -> int:
 
 def append(path: Path, rows: list[dict]) -> None:
     """Add rows to a CSV file, written whole through a temporary name."""
-    lines = path.read_text().splitlines() if path.is_file() else []
-    there = list(csv.DictReader(line for line in lines if not line.startswith("#")))
+    there = rows_of(path) if path.is_file() else []
     text = io.StringIO()
     writer = csv.DictWriter(text, list(dict.fromkeys(k for row in [*there, *rows] for k in row)), lineterminator="\n")
     writer.writeheader()

@@ -17,15 +17,15 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.incident import incident_rows
-from helpers.reporting.display import figure_metadata
-from helpers.reporting.plots import plot_registers
-from helpers.reporting.records import compile_choices
+from helpers.attention.studies.incident import incident_rows
+from helpers.files import ROOT
+from helpers.show.display import figure_metadata
+from helpers.show.plots import plot_registers
+from helpers.workbook.evidence import compile_choices
 
-ROOT = Path(__file__).resolve().parents[1]
 NAMES = (
-    "sliding, fp8, Hopper tile", "sliding, bf16 KV", "sliding, fp8, no window",
-    "sliding, fp8, branch tile", "global, fp8, Hopper tile (suspect)", "global, fp8, branch tile",
+    "sliding, fp8, hopper tile", "sliding, bf16 KV", "sliding, fp8, no window",
+    "sliding, fp8, merged row", "global, fp8, hopper tile (suspect)", "global, fp8, merged row",
 )  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     out = parser.parse_args(argv).out
     evidence = compile_choices(incident_rows())
     if not all(item.live for item in evidence):
-        print("error: fetch the toolchain first: python -m helpers toolchains install 3.5.1", file=sys.stderr)
+        print("error: fetch the toolchain first: register-cliff toolchains install 3.5.1", file=sys.stderr)
         return 2
     figure = plot_registers(evidence, "The sliding layer dies; the report's suspect only spills", labels=NAMES)
     words = {

@@ -19,9 +19,9 @@ import time
 from collections.abc import Callable
 
 import helpers as rc
-from helpers.compiler.paths import write_text_atomically
-from helpers.reporting.explorers.frame import ExplorerFrame
-from helpers.reporting.records import DATA
+from helpers.files import write_text_atomically
+from helpers.recorded import DATA
+from helpers.workbook.explorer.frame import NOTHING, ExplorerFrame
 
 LIMIT_MS = 200
 CHANGES = (
@@ -43,7 +43,7 @@ CHANGES = (
 def timed_ms(frame: ExplorerFrame, name: str, value: object) -> float:
     """Milliseconds from setting the control to the answer; raises RuntimeError where there is none."""
     begin = time.perf_counter()
-    frame.controls[name].value = value
+    frame.controls[name].value = NOTHING if value is None else value
     if not frame.wait(300) or frame.view is None:
         raise RuntimeError(f"{frame.name}: no answer for {name} = {value}: {frame.problem!r}")
     return (time.perf_counter() - begin) * 1e3

@@ -4,7 +4,8 @@
 
 Goes through whatever index your pip is set up with. From each wheel only what is run stays: of sglang the files of its
 extend attention, of vllm the FlashAttention-3 library, as .xz, of flash-attn-4 and what it needs (102 MB of wheels, for
-the Python given) the modules, as one .tar.xz of 66 MB. The vllm wheel is about 260 MB and is deleted after. Nothing fetched is part of this project; what is already there is not fetched again. Exit code 0 when all is there.
+the Python given) the modules, as one .tar.xz of 70 MB. The vllm wheel is about 260 MB and is deleted after. Nothing
+fetched is part of this project; what is already there is not fetched again. Exit code 0 when all is there.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.peers import FA3_LIBRARY, FA3_MAX_BYTES, FA4_ARCHIVE
-from helpers.compiler.wheel_kernels import download as download_wheel
-from helpers.compiler.wheels import copy_member, find_definition, import_closure, read_source
+from helpers.compiler.bring.from_wheel import download as download_wheel
+from helpers.compiler.bring.wheels import copy_member, find_definition, import_closure, read_source
 from helpers.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -24,9 +24,9 @@ sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
 
 from mutate_logs import mutated_logs  # noqa: E402
 
-from helpers.compiler.paths import write_text_atomically  # noqa: E402
-from helpers.reporting.diagnose import diagnose  # noqa: E402
-from helpers.reporting.records import DATA  # noqa: E402
+from helpers.diagnosis.diagnose import diagnose  # noqa: E402
+from helpers.files import write_text_atomically  # noqa: E402
+from helpers.recorded import DATA  # noqa: E402
 
 COLUMNS = ("what", "count", "seconds", "uncaught", "hangs", "seed", "date_utc", "command", "python")
 

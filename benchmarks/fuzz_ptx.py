@@ -34,13 +34,16 @@ from pathlib import Path
 REPO_ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO_ROOT))
 
-from helpers.compiler.assemble import run_ptxas  # noqa: E402
-from helpers.compiler.paths import write_text_atomically  # noqa: E402
+from helpers.compiler.run_ptxas import run_ptxas  # noqa: E402
 from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
+from helpers.diagnosis.pressure import format_pressure, pressure_report  # noqa: E402
 from helpers.errors import UserError  # noqa: E402
-from helpers.inspection import cfg, ptx, ptx_check, ptx_edit, ptx_sweeps  # noqa: E402
-from helpers.inspection.ptxas import classify_failure, parse_ptxas_log  # noqa: E402
-from helpers.reporting.pressure import format_pressure, pressure_report  # noqa: E402
+from helpers.files import write_text_atomically  # noqa: E402
+from helpers.inspection.ptx import graph as cfg  # noqa: E402
+from helpers.inspection.ptx import scan as ptx  # noqa: E402
+from helpers.search.minimize import check as ptx_check  # noqa: E402
+from helpers.search.minimize import program as ptx_edit  # noqa: E402
+from helpers.search.minimize import sweeps as ptx_sweeps  # noqa: E402
 
 FIXTURES = REPO_ROOT / "tests" / "fixtures" / "ptx"
 COLUMNS = ("what", "count", "seconds", "uncaught", "hangs", "seed", "date_utc", "command", "python")
@@ -179,8 +182,8 @@ def read_everything(text: str) -> None:
     except UserError:
         pass
     edit_it(text)
-    if importlib.util.find_spec("helpers.reporting.diagnose"):
-        from helpers.reporting.diagnose import diagnose
+    if importlib.util.find_spec("helpers.diagnosis.diagnose"):
+        from helpers.diagnosis.diagnose import diagnose
 
         diagnose(text).text()
 
@@ -193,7 +196,7 @@ def edit_it(text: str) -> None:
     again = ptx_edit.read_program(plain)
     for _name, make in ptx_sweeps.sweeps(0)[:6]:
         for change in make(again)[:8]:
-            changed = ptx_sweeps.apply_change(again, change)
+            changed = ptx_sweeps.apply_removal(again, change)
             if changed is not None:
                 ptx_edit.render(changed)
 
@@ -235,8 +238,8 @@ def assemble(text: str, number: int) -> str:
     arch = ptx.ptx_header(text).target or "sm_80"
     if not re.fullmatch(r"sm_[0-9]{2,3}[a-z]?", arch):
         arch = "sm_80"
-    done = run_ptxas(programs[number % len(programs)], text, gpu_name=arch, flags=("-v",), timeout_s=PTXAS_LIMIT_S)
-    return classify_failure(parse_ptxas_log(done.log), done.returncode, timed_out=done.timed_out)
+    program = programs[number % len(programs)]
+    return run_ptxas(program, text, gpu_name=arch, flags=("-v",), timeout_s=PTXAS_LIMIT_S).status
 
 
 def run(what: str, count: int, seed: int, workers: int) -> dict:

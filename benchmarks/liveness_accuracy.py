@@ -1,4 +1,4 @@
-"""How well the register estimate of helpers/inspection/liveness.py meets ptxas's count: data/liveness_accuracy.csv.
+"""How well the register estimate of helpers/inspection/ptx/pressure.py meets ptxas's count: data/liveness_accuracy.csv.
 
     python benchmarks/liveness_accuracy.py [--train]
 
@@ -25,16 +25,17 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from helpers.attention.choice import Choice
 from helpers.attention.lean import LeanTile, build_lean_spec
-from helpers.attention.requests import Choice
 from helpers.attention.shapes import AttentionShape
 from helpers.compiler.compile import CompileRequest, compile_matrix
-from helpers.compiler.paths import write_text_atomically
+from helpers.compiler.disassemble import sass_pressure
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
-from helpers.inspection.liveness import CAP, pressure_profile
-from helpers.reporting.pressure import sass_pressure
-from helpers.reporting.records import DATA
+from helpers.files import write_text_atomically
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import pressure_profile
+from helpers.recorded import DATA
 
 ARCHS = ("sm_90a", "sm_100a", "sm_120a")
 NEAR, PEAK_NEAR, PEAK_KERNELS = 0.15, 0.95, 10

@@ -11,7 +11,6 @@ to the last result. CPU time is the robust figure; wall time depends on how busy
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
 import json
 import os
@@ -26,11 +25,12 @@ from pathlib import Path
 REPO_ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO_ROOT))
 
-from helpers.attention.requests import Choice, product  # noqa: E402
+from helpers.attention.choice import Choice, product  # noqa: E402
 from helpers.compiler.compile import compile_matrix, usable_cores  # noqa: E402
-from helpers.compiler.paths import CACHE_ENV, write_text_atomically  # noqa: E402
-from helpers.compiler.pool import POOL, worker_environment  # noqa: E402
 from helpers.compiler.toolchain import resolve_triton, toolchains_root  # noqa: E402
+from helpers.compiler.worker.pool import POOL, worker_environment  # noqa: E402
+from helpers.files import CACHE_ENV, write_text_atomically  # noqa: E402
+from helpers.recorded import rows_of  # noqa: E402
 
 TARGETS = {"cpu_ratio": 1.1, "wall_ratio": 1.7, "again_share": 0.02}
 AXES = {
@@ -144,7 +144,7 @@ def run_bare(triton: str) -> dict:
     with tempfile.TemporaryDirectory(prefix="matrix-cost-") as scratch:
         script, out = Path(scratch) / "bare.py", Path(scratch) / "figures.json"
         script.write_text(BARE)
-        env = worker_environment(resolve_triton(triton)[1])
+        env = worker_environment(resolve_triton(triton).path)
         env["TRITON_CACHE_DIR"] = str(Path(scratch) / "triton")
         with open(Path(scratch) / "printed", "wb") as printed:  # Triton prints the PTX of every failure
             subprocess.run(
@@ -201,7 +201,7 @@ def append_row(path: Path, row: dict) -> None:
         "# 60 cold compiles of the extend kernel for sm_100a, no GPU: compile_matrix, bare triton.compile.",
         "# A row is one run of benchmarks/matrix_cost.py on the machine named; CPU time has all children.",
     ]
-    rows = [*csv.DictReader(line for line in old if not line.startswith("#")), row]
+    rows = [*(rows_of(path) if old else ()), row]
     lines = []
     for entry in [list(row), *([str(r.get(name, "")) for name in row] for r in rows)]:
         lines.append(",".join(f'"{word}"' if "," in word else word for word in entry))

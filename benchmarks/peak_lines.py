@@ -23,10 +23,11 @@ from peak_kernels import NOT_DIVISIBLE, SPECS
 
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.toolchain import Toolchain
-from helpers.inspection.liveness import CAP, pressure_profile
-from helpers.reporting.records import DATA
+from helpers.files import write_text_atomically
+from helpers.hardware import CAP
+from helpers.inspection.ptx.pressure import pressure_profile
+from helpers.recorded import DATA
 
 HERE = Path(__file__).resolve().parent
 COUNTED = ("peak_agrees", "peak_exact")

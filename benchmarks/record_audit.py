@@ -34,12 +34,13 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.audit import AuditCell, audit_requests, audit_row, cliffs, spill_free_tile
-from helpers.compiler.arch import ARCHS, get_arch
+from helpers.attention.studies.tile_audit import AuditCell, audit_requests, audit_row, cliffs, spill_free_tile
 from helpers.compiler.compile import usable_cores
-from helpers.compiler.paths import CACHE_ENV, write_text_atomically
 from helpers.compiler.toolchain import ENVIRONMENT, INCIDENT_TRITON, install, resolve_triton, version_key
 from helpers.errors import UserError
+from helpers.files import CACHE_ENV, write_text_atomically
+from helpers.hardware import ARCHS, get_arch
+from helpers.recorded import rows_of
 
 WRITE_EVERY_S = 10.0
 # No fact about the tile: shown, counted against the run, tried again by the next one.
@@ -125,7 +126,7 @@ def _triton(name: str, *, fetch: bool) -> tuple[str, str]:
     """(what to call it, its version): `environment` by its version where that is a plain one."""
     if fetch and name != ENVIRONMENT:
         install(f"triton=={name}")
-    version, _site = resolve_triton(name)
+    version = resolve_triton(name).version
     return (version if re.fullmatch(r"\d+\.\d+\.\d+", version) else name), version
 
 
@@ -223,9 +224,8 @@ class Book:
             if must_exist:
                 raise UserError(f"no file {file}: --merge wants a CSV that this script wrote")
             return
-        lines = file.read_text().splitlines()
-        self.commands += [line[2:] for line in lines if line.startswith("# `")]
-        for row in csv.DictReader(line for line in lines if not line.startswith("#")):
+        self.commands += [line[2:] for line in file.read_text().splitlines() if line.startswith("# `")]
+        for row in rows_of(file):
             if not {*SPEC, "table", "status", "chosen_by"} <= set(row):
                 raise UserError(f"{file} holds no audit rows: name a file that this script wrote, or a new one")
             if row["status"] not in NO_VERDICT:

@@ -14,11 +14,11 @@ import platform
 import sys
 
 import helpers as rc
-from helpers.attention.cliff_grid import cliff_choices, recorded_maps
+from helpers.attention.studies.cliff_map import cliff_choices, recorded_maps
 from helpers.compiler.compile import usable_cores
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.report import CompileReport
-from helpers.reporting.records import DATA
+from helpers.files import write_text_atomically
+from helpers.recorded import DATA
 
 FIELDS = ("ptxas_version", "status", "ptxas_code", "regs_per_thread", "spill_store_bytes", "spill_load_bytes",
           "smem_bytes", "tmem_columns", "tensor_core_path")  # fmt: skip

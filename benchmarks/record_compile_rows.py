@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.paths import write_bytes_atomically, write_text_atomically
-from helpers.reporting.records import DATA
-from helpers.reporting.tables import report_row
+from helpers.files import write_bytes_atomically, write_text_atomically
+from helpers.recorded import DATA
+from helpers.show.reports import report_row
 
 LEFT_OUT = {"cached", "tensor_core_path", "verdict", "spec_key", "ptxas_command", "failed_stage"}
 

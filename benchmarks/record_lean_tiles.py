@@ -16,10 +16,10 @@ from dataclasses import replace
 import helpers as rc
 from helpers.attention.lean import build_lean_spec, lean_row
 from helpers.attention.shapes import LLAMA_LIKE
-from helpers.compiler.arch import ARCHS
-from helpers.compiler.paths import write_text_atomically
-from helpers.reporting.records import DATA
-from helpers.reporting.tables import ctas_per_sm
+from helpers.files import write_text_atomically
+from helpers.hardware import ARCHS
+from helpers.recorded import DATA
+from helpers.show.reports import ctas_per_sm
 
 LAYERS = (rc.GEMMA4_31B_SLIDING, rc.GEMMA4_31B_GLOBAL, LLAMA_LIKE)
 

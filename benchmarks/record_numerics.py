@@ -17,16 +17,16 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from helpers.attention.cases import gpu_cases, hopper_cases, interpreter_cases, lean_cases
-from helpers.attention.interpreter import KernelProcesses, default_workers
-from helpers.attention.numerics import (
+from helpers.attention.correctness.cases import gpu_cases, hopper_cases, interpreter_cases, lean_cases
+from helpers.attention.correctness.fp8_and_tiles import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes
+from helpers.attention.correctness.numerics import (
     NumericsRow,
     resolve_backend,
     run_cases,
     summarise,
     write_rows,
 )
-from helpers.attention.studies import fp8_rows, fp8_shapes, run_study, tile_rows, tile_shapes
+from helpers.attention.correctness.processes import KernelProcesses, default_workers
 from helpers.errors import UserError
 
 

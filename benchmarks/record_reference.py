@@ -17,9 +17,9 @@ import sys
 
 import helpers as rc
 from helpers.attention.sglang_kernel import INCIDENT_WHEEL
-from helpers.compiler.paths import write_text_atomically
-from helpers.compiler.wheel_kernels import fetch_wheel
-from helpers.reporting.records import DATA
+from helpers.compiler.bring.from_wheel import fetch_wheel
+from helpers.files import write_text_atomically
+from helpers.recorded import DATA
 
 COLUMNS = ("head_dim", "tile", "kv_dtype", "model_window", "status", "regs_per_thread", "spill_store_bytes", "note")
 NOTES = {3: "branch tile", 4: "the tile the report blames", 5: "branch tile"}

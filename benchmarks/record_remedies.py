@@ -16,8 +16,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.paths import write_text_atomically
-from helpers.reporting.records import DATA
+from helpers.files import write_text_atomically
+from helpers.recorded import DATA
 
 DYING = ("3.5.0", "3.5.1", "3.6.0")
 OTHERS = ("3.4.0", "3.7.1", "3.8.0", "3.9.0")

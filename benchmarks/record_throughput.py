@@ -58,7 +58,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--cases", help="cases or groups, comma-separated (table, ragged, 'sliding fp8', …)")
     parser.add_argument("--variants", help="only variants whose name contains one of these, comma-separated")
     parser.add_argument("--limit", type=float, default=235.0, help="seconds for the whole run (default 235)")
-    parser.add_argument("--rounds", type=int, default=7, help="turns a variant has in each case (default 7; 1: no turns)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="turns a variant has in each case (default 7; 1: no turns)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that compile ahead; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", default="", help=argparse.SUPPRESS)

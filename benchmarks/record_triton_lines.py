@@ -1,4 +1,4 @@
-"""Read the installed Tritons' own sources and write helpers/inspection/triton_lines.json: which line is whose release.
+"""Read the installed Tritons' sources and write inspection/crash/triton_lines.json: which line is whose release.
 
     python benchmarks/record_triton_lines.py
 
@@ -16,11 +16,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.toolchain import installed_tritons, resolve_triton
-from helpers.inspection.crashfacts import code_mark
+from helpers.files import write_text_atomically
+from helpers.inspection.crash.which_triton import code_mark
 
-OUT = Path(__file__).resolve().parents[1] / "helpers" / "inspection" / "triton_lines.json"
+OUT = Path(__file__).resolve().parents[1] / "helpers" / "inspection" / "crash" / "triton_lines.json"
 FUNCTIONS = {
     "triton/compiler/compiler.py": ("compile", "make_ir", "_init_handles", "__getattribute__", "run", "raise_",
                                     "launch_metadata", "_raise_error", "__getitem__"),
@@ -69,7 +69,7 @@ def main() -> int:
     lines: dict[str, dict[str, dict[str, dict[str, list[str]]]]] = {}
     marks: dict[str, dict] = {}
     for release in releases:
-        site = resolve_triton(release)[1]
+        site = resolve_triton(release).path
         for file, names in FUNCTIONS.items():
             source = (site / file).read_text()
             shown = source.split("\n")

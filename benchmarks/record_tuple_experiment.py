@@ -12,11 +12,11 @@ import datetime
 import platform
 import sys
 
-from helpers.compiler.paths import write_text_atomically
 from helpers.compiler.toolchain import ToolchainMissing, installed_ptxas, version_key
-from helpers.reporting.ladder import version_findings
-from helpers.reporting.records import DATA, read_rows
-from helpers.reporting.tuple_study import RECORDED, tuple_rows
+from helpers.files import write_text_atomically
+from helpers.recorded import DATA, read_rows
+from helpers.workbook.root_cause.versions import version_findings
+from helpers.workbook.root_cause.wide_moves import RECORDED, tuple_rows
 
 
 def main() -> int:

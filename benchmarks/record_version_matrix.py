@@ -17,13 +17,18 @@ import datetime
 import platform
 import re
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import helpers as rc
 from helpers.compiler import toolchain as tc
-from helpers.compiler.bisect import MATRIX_TRITONS, is_on_hand, pair_request, pair_row, readable_pairs, version_pairs
-from helpers.compiler.compile import compile_request, usable_cores
-from helpers.compiler.paths import write_text_atomically
-from helpers.reporting.records import DATA
+from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_request, usable_cores
+from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.report import CompileReport
+from helpers.compiler.toolchain import BUNDLED, KNOWN_PTXAS, Toolchain
+from helpers.files import write_text_atomically
+from helpers.recorded import DATA, rows_of
+from helpers.search.bisect import NO_VERDICT, is_on_hand
 
 COUNTS = ("ptx_lines", "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "stack_frame_bytes")
 
@@ -51,7 +56,7 @@ def _merged(table, tritons):
     import pandas as pd
 
     # Versions such as 8.7 stay text, as they are in new rows.
-    old = pd.read_csv(DATA / "version_matrix.csv", comment="#", dtype=str)
+    old = pd.DataFrame(rows_of(DATA / "version_matrix.csv")).replace("", None)
     both = pd.concat([old[~old["triton"].isin(tritons)], table.astype(object)], ignore_index=True)
     bundled, own = both["ptxas_asked"] == tc.BUNDLED, both["ptx_written_for"] == "its own"
     order = [
@@ -108,3 +113,64 @@ def main() -> int:
 
 if __name__ == "__main__":
     sys.exit(main())
+
+
+MATRIX_TRITONS = ("3.4.0", "3.5.0", "3.5.1", "3.6.0", "3.7.0", "3.7.1", "3.8.0", "3.9.0")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One cell of the version matrix: whose PTX, assembled by what.
+
+    With `for_codegen` the Triton writes its PTX for that ptxas (its `.version`) instead of as it would by itself.
+    """
+
+    triton: str
+    ptxas: str = BUNDLED
+    for_codegen: bool = False
+
+
+def version_pairs(tritons: Sequence[str] = MATRIX_TRITONS, ptxas: Sequence[str] = KNOWN_PTXAS) -> list[Pair]:
+    """Every Triton with the ptxas it bundles, then every Triton's PTX under every separate ptxas."""
+    return [Pair(t) for t in tritons] + [Pair(t, p) for t in tritons for p in ptxas]
+
+
+def pair_request(spec: KernelSpec, arch: str, pair: Pair, timeout_s: float = DEFAULT_TIMEOUT_S) -> CompileRequest:
+    """The compile request of one cell; the identical PTX of a Triton goes to every ptxas."""
+    return CompileRequest(spec, arch, Toolchain(pair.triton, pair.ptxas, pair.for_codegen), timeout_s=timeout_s)
+
+
+def readable_pairs(pairs: Sequence[Pair], reports: Sequence[CompileReport]) -> list[Pair]:
+    """Of the pairs whose ptxas is too old for the PTX: the same with PTX written for that ptxas."""
+    return [
+        replace(pair, for_codegen=True)
+        for pair, report in zip(pairs, reports, strict=True)
+        if report.status == "unsupported_ptx_version" and pair.ptxas != BUNDLED and not pair.for_codegen
+    ]
+
+
+def pair_row(pair: Pair, report: CompileReport) -> dict[str, object]:
+    """One cell as a flat row; `reason` says why a pair has no verdict, and is empty where it has one."""
+    reason = ""
+    if report.status in NO_VERDICT:
+        # The first sentence of the compiler or of the tool: without folders, which differ from machine to machine.
+        words = re.sub(r"(?:/[\w.+-]+){2,}/", "", " ".join(report.message.split()))
+        reason = f"{report.status}: {words[:200]}"
+    return {
+        "triton": pair.triton,
+        "ptxas_asked": pair.ptxas,
+        "ptx_written_for": pair.ptxas if pair.for_codegen else "its own",
+        "ptxas_version": report.ptxas_version,
+        "ptx_version": report.ptx_version,
+        "ptx_lines": report.ptx_lines,
+        "ptx_sha256": (report.ptx_sha256 or "")[:12],
+        "status": report.status,
+        "ptxas_code": report.ptxas_code,
+        "regs_per_thread": report.regs_per_thread,
+        "spill_store_bytes": report.spill_store_bytes,
+        "spill_load_bytes": report.spill_load_bytes,
+        "stack_frame_bytes": report.stack_frame_bytes,
+        "tensor_core_path": report.tensor_core_path,
+        "wall_s": round(report.wall_s, 2),
+        "reason": reason,
+    }

@@ -17,9 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.paths import write_text_atomically
-from helpers.compiler.wheel_kernels import fetch_wheel
-from helpers.reporting.records import DATA
+from helpers.compiler.bring.from_wheel import fetch_wheel
+from helpers.files import write_text_atomically
+from helpers.recorded import DATA
 
 SGLANG = ("sglang==0.5.10", "sglang==0.5.23")
 VLLM = "vllm==0.22.1"

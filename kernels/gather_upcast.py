@@ -45,8 +45,8 @@ def gather_upcast_kernel(
 ):
     """ROWS keys of one head; grid (blocks of keys, heads, sequences).
 
-    Workspace row of a key: its number in `kv_indices`; WINDOWED: counted from the first key block that a window reaches,
-    `reach` rows a sequence. `rows_ptr` receives that number for every key, as the kernel's new `kv_indices`.
+    Workspace row of a key: its number in `kv_indices`; WINDOWED: counted from the first key block that a window
+    reaches, `reach` rows a sequence. `rows_ptr` receives that number for every key, as the kernel's new `kv_indices`.
     """
     head = tl.program_id(1)
     sequence = tl.program_id(2).to(tl.int64)

@@ -258,7 +258,7 @@ def _compute(o, factors, batch, tiles, group, HAS_SINKS: gl.constexpr):
         s = warpgroup_mma_wait(0, deps=(_scores(tiles, group, count, BLOCK_N),))
         release(tiles.k, count)
         state = State(0, acc, row_sum, row_max, count)
-        p, rescale, row_sum, row_max = _softmax_of(s, state, 0, item, q_pos, batch, scales, True)
+        p, _, row_sum, row_max = _softmax_of(s, state, 0, item, q_pos, batch, scales, True)
         p = _pack(p, DTYPE)
         wait_full(tiles.k, count + 1, steps > 1)
         wait_full(tiles.v, count, True)

@@ -67,7 +67,7 @@ def fold(x, LANES: gl.constexpr, MAX: gl.constexpr):
     a, b = gl.split(x.reshape([ROWS, GROUPS, x.shape[1] // GROUPS // 8, 4, 2]))
     x = gl.permute(gl.maximum(a, b) if MAX else a + b, (0, 1, 3, 2))
     LEVELS: gl.constexpr = 2 if x.shape[3] == 4 else 3 if x.shape[3] == 8 else 4
-    for level in gl.static_range(LEVELS):
+    for _level in gl.static_range(LEVELS):
         a, b = gl.split(x.reshape([ROWS, GROUPS, 4, x.shape[3] // 2, 2]))
         x = gl.maximum(a, b) if MAX else a + b
     return x.reshape([ROWS, LANES])

@@ -1,5 +1,5 @@
-"""What the two Hopper kernels share: which block of rows a program does next, the key blocks it walks, and how scattered
-rows come into shared memory. sm_90a only.
+"""What the two Hopper kernels share: which block of rows a program does next, the key blocks it walks, and how
+scattered rows come into shared memory. sm_90a only.
 
 A *work item* is one block of query rows of one sequence, for the query heads that share a KV head. Its keys lie in two
 *parts*: the cached prefix, scattered over slots, and the new tokens, one after the other. Of each part some key blocks

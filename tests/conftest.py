@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
+# Kernels to compile, ptxas programs that misbehave, processes to look for: every wing's tests use them.
+pytest_plugins = ["tests.compiling"]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -25,7 +27,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def _isolate(folder: Path) -> Path:
     """An empty cache in `folder` that sees the toolchains already fetched (hundreds of megabytes)."""
-    from helpers.compiler.paths import cache_root
+    from helpers.files import cache_root
 
     toolchains = cache_root() / "toolchains"
     folder.mkdir(parents=True, exist_ok=True)

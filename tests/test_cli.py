@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import signal
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.__main__ import cli, main
-from helpers.attention.requests import Choice
-from helpers.compiler.report import CompileReport
+from helpers.__main__ import main
+from helpers.attention.choice import Choice
+from helpers.commands.line.cli import cli
 
 REPO_ROOT = Path(__file__).parents[1]
 SMALL = ["--head-dim", "64", "--window", "none", "--tile", "16x64"]
@@ -64,8 +63,8 @@ BAD = {
     "maxnreg": ["compile", "--maxnreg", "9999"],
     "logit cap": ["compile", "--logit-cap", "nan"],
     "heads": ["compile", "--heads", "32", "--kv-heads", "5"],
-    "timeout": ["compile", "--timeout", "-1"],
-    "timeout nan": ["compile", "--timeout", "nan"],
+    "timeout": ["compile", "--time-limit", "-1"],
+    "timeout nan": ["compile", "--time-limit", "nan"],
     "ingredient": ["compile", "--tile-skip", "sometimes"],
     "several where one": ["compile", "--tile", "64x64,128x64"],
     "stray word": ["compile", "please"],
@@ -102,91 +101,6 @@ def test_bad_input_in_a_process_of_its_own():
     assert (code, out) == (2, "") and err.count("\n") == 1 and "sm_121a" in err
 
 
-def test_missing_toolchain_as_json_is_a_report_and_exit_two(capfd):
-    assert main(["compile", "--triton", "9.9.9", "--json"]) == 2
-    out, err = capfd.readouterr()
-    assert json.loads(out)["status"] == "toolchain_missing"
-    assert "python -m helpers toolchains install 9.9.9" in err and err.count("\n") == 1
-
-
-def test_a_reproduced_crash_is_exit_zero(toolchain_351, capfd):
-    assert (
-        main(
-            [
-                "compile",
-                "--arch",
-                "sm_100a",
-                "--head-dim",
-                "256",
-                "--kv-dtype",
-                "fp8_e4m3",
-                "--window",
-                "1024",
-                "--tile",
-                "128x64",
-                "--num-warps",
-                "8",
-                "--triton",
-                "3.5.1",
-                "--json",
-            ]
-        )
-        == 0
-    )
-    out, err = capfd.readouterr()
-    report = json.loads(out)
-    assert err == "" and report["status"] == "register_exhausted" and report["ptxas_code"] == "C7600"
-    assert set(CompileReport.__dataclass_fields__) <= set(report)
-    assert main(["compile"]) == 0  # the defaults are the incident; read from the cache
-    out, _ = capfd.readouterr()
-    assert "register_exhausted" in out and "(C7600)" in out and report["ptx_path"] in out and "from the cache" in out
-
-
-def test_matrix_is_the_product_in_a_csv_and_cached_the_second_time(isolated_cache, tmp_path, capfd):
-    file = tmp_path / "rows.csv"
-    argv = [
-        "matrix",
-        *SMALL,
-        "--triton",
-        "environment",
-        "--kv-dtype",
-        "bf16,fp8",
-        "--arch",
-        "sm_80,sm_90a",
-        "--csv",
-        str(file),
-    ]
-    assert main(argv) == 0
-    out, err = capfd.readouterr()
-    assert "fp8_e4m3" in out and "frontend_error" in out and "4/4" in err
-    rows = list(csv.DictReader(file.read_text().splitlines()))
-    assert [(r["arch"], r["status"] == "frontend_error") for r in rows] == [
-        ("sm_80", False),
-        ("sm_80", True),
-        ("sm_90a", False),
-        ("sm_90a", False),
-    ]
-    assert all(r["spec_key"] and r["wall_s"] for r in rows) and [p.name for p in tmp_path.glob("*.csv")] == ["rows.csv"]
-    assert main([*argv[:-2], "--json", "--quiet"]) == 0
-    out, err = capfd.readouterr()
-    assert err == "" and [r["cached"] for r in json.loads(out)] == [True] * 4
-
-
-def test_matrix_with_every_toolchain_missing_is_exit_two(capfd):
-    assert main(["matrix", "--triton", "9.9.8,9.9.9", "--quiet"]) == 2
-    assert "install 9.9.8" in capfd.readouterr().err
-
-
-def test_toolchains_lists(capfd):
-    assert main(["toolchains", "--json"]) == 0
-    listing = json.loads(capfd.readouterr().out)
-    assert listing["environment_triton"] in [t["version"] for t in listing["triton"]]
-    assert all(Path(p["path"]).is_file() for p in listing["ptxas"]) and "3.5.1" in listing["known_triton"]
-    assert main(["toolchains"]) == 0
-    out, _ = capfd.readouterr()
-    assert "python -m helpers toolchains install" in out
-
-
 def test_install_without_a_network_is_one_sentence_and_no_folder(tmp_path):
     env = {
         **os.environ,
@@ -200,16 +114,6 @@ def test_install_without_a_network_is_one_sentence_and_no_folder(tmp_path):
     assert len(ours) == 1  # pip's own lines say ERROR
     assert "pip could not fetch triton==3.5.0" in ours[-1] and "Without a network" in ours[-1]
     assert list((tmp_path / "c" / "toolchains").iterdir()) == []
-
-
-def test_install_of_what_is_there_fetches_nothing(toolchain_351, capfd):
-    from helpers.compiler.toolchain import environment_triton
-
-    if environment_triton()[0] == "3.5.1":
-        pytest.skip("3.5.1 is the environment's own")
-    assert main(["toolchains", "install", "3.5.1", "--json"]) == 0
-    (row,) = json.loads(capfd.readouterr().out)
-    assert row["fetched"] is False and Path(row["path"]).is_dir()
 
 
 def test_unwritable_cache_is_a_warning_line(tmp_path):
@@ -243,7 +147,7 @@ def test_a_reader_that_leaves_early_is_no_error():
 
 def test_help_names_every_verb(capfd):
     # As whoever parses a command outside its group does; click then remembers the help option it made.
-    cli.commands["compile"].make_context("compile", [])
+    cli.get_command(None, "compile").make_context("compile", [])
     assert main(["--help"]) == 0
     out, _ = capfd.readouterr()
     assert all(verb in out for verb in ("compile", "matrix", "toolchains"))
@@ -266,11 +170,17 @@ def test_import_is_light():
     assert heavy == [] and float(seconds) < 1
 
 
-def test_the_command_line_itself_is_light():
-    heavy = "{'torch', 'pandas', 'matplotlib', 'triton'}"
-    code = f"import sys, helpers.__main__; print(*{heavy}.intersection(sys.modules))"
+@pytest.mark.parametrize("words", [["--help"], ["try", "--help"]])
+def test_help_is_light(words):
+    code = (
+        "import sys, time; t = time.process_time(); from helpers.__main__ import main; "
+        f"main({words}); t = time.process_time() - t; "
+        "print(t, *{'torch', 'pandas', 'matplotlib', 'triton', 'numpy', 'IPython'}.intersection(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == []
+    seconds, *heavy = done.stdout.splitlines()[-1].split()
+    # Time of the processor, which a busy machine lengthens less: 0.13 s and 0.2 s where this was written.
+    assert heavy == [] and float(seconds) < 0.8
 
 
 def test_every_promised_name_loads():

@@ -3,7 +3,7 @@
 **Time**: CUDA events through `triton.testing.do_bench`, median with p20 and p80. do_bench overwrites a 256 MB buffer
 before each repetition, so L2 (50 MB on an H200) holds none of the inputs. Inputs are standard normal and seeded. With
 rounds, every variant of a case has a turn a round, in another order each time, because a card that is limited by power
-slows down as it works; a round's figure is the median of its repetitions, and what is recorded the median of the rounds.
+slows down as it works; a round's figure is the median of its repetitions, what is recorded the median of the rounds.
 **Energy**: what the card's own counter (NVML) says a call costs when it runs back to back, the whole card's draw.
 **FLOPs**: `AttentionShape.flops()`, visible (query, key) pairs only; hidden pairs an implementation computes count for
 nothing. **Bytes**: what the problem needs, each visible input read once and the output written once, in the dtypes of
@@ -31,10 +31,10 @@ from typing import Any
 
 import torch
 
-from helpers.attention.inputs import TORCH_DTYPES, Problem
-from helpers.attention.numerics import TOLERANCE_FACTOR, UNIT_ROUNDOFF, Errors, errors_against, judge
+from helpers.attention.correctness.inputs import TORCH_DTYPES, Problem
+from helpers.attention.correctness.numerics import TOLERANCE_FACTOR, UNIT_ROUNDOFF, Errors, errors_against, judge
+from helpers.attention.correctness.reference_sampled import packed_rows, sampled_attention, sampled_tokens
 from helpers.attention.peers import Prepared, Variant, default_variants, prepare
-from helpers.attention.sampled import packed_rows, sampled_attention, sampled_tokens
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, LLAMA_LIKE, AttentionShape
 from helpers.errors import UserError
 
@@ -177,7 +177,9 @@ def bench_cases(names: Iterable[str] | None = None, *, quick: bool = False) -> l
         for name, (shape, prefix, extend) in list(layers.items())[:2]
     ]
     cases += [
-        BenchCase(name=name, group="head_dims", shape=replace(narrow, head_dim=d, v_head_dim=dv).with_lengths(4096, 4096))
+        BenchCase(
+            name=name, group="head_dims", shape=replace(narrow, head_dim=d, v_head_dim=dv).with_lengths(4096, 4096)
+        )
         for name, d, dv in (("hd64", 64, 64), ("hd192/128", 192, 128))
     ]
     served = {"sliding": sliding, "hd128": narrow}
@@ -295,9 +297,7 @@ def time_call(run: Callable[[], Any]) -> Timing:
     run()
     torch.cuda.synchronize()
     once_ms = (time.perf_counter() - started) * 1e3
-    return _timing(
-        do_bench(run, warmup=WARMUP_MS, rep=max(REP_MS, LEAST_REPETITIONS * once_ms), return_mode="all")
-    )
+    return _timing(do_bench(run, warmup=WARMUP_MS, rep=max(REP_MS, LEAST_REPETITIONS * once_ms), return_mode="all"))
 
 
 def round_time(run: Callable[[], Any]) -> float:
@@ -570,9 +570,10 @@ def main_rows(
 ) -> list[ThroughputRow]:
     """Rows of all pairs on this process's GPU, each handed to `emit` as it comes.
 
-    With `rounds` above 1, the variants of a case are timed in turns (`measure_in_rounds`). `deadline` is a time.monotonic() after which what is left becomes skipped rows. `done` pairs are left out;
-    `starting` hears of each pair before it runs, so that a parent knows what a crash was about. Raises UserError
-    without a GPU and ContextLost when a variant broke it.
+    With `rounds` above 1, the variants of a case are timed in turns (`measure_in_rounds`). `deadline` is a
+    time.monotonic() after which what is left becomes skipped rows. `done` pairs are left out; `starting` hears of each
+    pair before it runs, so that a parent knows what a crash was about. Raises UserError without a GPU and ContextLost
+    when a variant broke it.
     """
     require_gpu()
     cases = bench_cases() if cases is None else list(cases)

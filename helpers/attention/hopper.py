@@ -1,4 +1,4 @@
-"""The Hopper kernel's settings, spec and launch: the lean kernel's arguments, Gluon's schedule, sm_90a and nothing else.
+"""The Hopper kernel's settings, spec and launch: the lean kernel's arguments, Gluon's schedule, sm_90a alone.
 
 Head dim 512 has a kernel of its own (`kernels/hopper_attention_wide.py`). A cache in another dtype than q's is gathered
 and converted first, into a workspace (`kernels/gather_upcast.py`); its launch goes `before` the kernel's.
@@ -11,10 +11,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers.attention.shapes import AttentionShape
-from helpers.attention.spec import LEAN, REPO_ROOT, build_spec
+from helpers.attention.spec import LEAN, build_spec
 from helpers.attention.tiles import TileConfig
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
 from helpers.errors import UserError
+from helpers.files import ROOT
 
 if TYPE_CHECKING:
     import torch
@@ -23,8 +24,7 @@ if TYPE_CHECKING:
 
 
 def _reference(name: str) -> KernelRef:
-    path = REPO_ROOT / "kernels" / f"{name}.py"
-    return KernelRef(path=str(path), name=f"{name}_kernel", import_root=str(REPO_ROOT))
+    return KernelRef(path=str(ROOT / "kernels" / f"{name}.py"), name=f"{name}_kernel", import_root=str(ROOT))
 
 
 HOPPER_KERNEL = _reference("hopper_attention")
@@ -33,7 +33,6 @@ HOPPER_WIDE_KERNEL = _reference("hopper_attention_wide")
 _NOT_TAKEN = ("mask_ptr", "mask_indptr")
 # Its own parameters: numbers of the batch, never specialised (the kernel says so), and one array.
 _BATCH = ("num_blocks", "head_groups", "sequences", "section")
-_SHAPE_CONSTEXPRS = ("HEAD_DIM", "V_HEAD_DIM", "WINDOW_LEFT", "LOGIT_CAP", "IS_CAUSAL")
 # (keys, values) it has tiles for.
 HEAD_DIMS = ((64, 64), (128, 128), (192, 128), (256, 256), (512, 512))
 # What 32-bit offsets reach; beyond, rows are found by 64-bit ones, which is about 5% slower (data/kernel_log.md).
@@ -230,9 +229,7 @@ def _prepare_gather(base: Launch, tile: HopperTile) -> tuple[Launch, dict[str, t
     windowed = shape.window_left >= 0 and sequences * reach < total
     rows = sequences * reach if windowed else total
     made = {
-        f"{name}_buffer_ptr": torch.empty(
-            (rows, shape.num_kv_heads, dim), dtype=given["q_ptr"].dtype, device=device
-        )
+        f"{name}_buffer_ptr": torch.empty((rows, shape.num_kv_heads, dim), dtype=given["q_ptr"].dtype, device=device)
         for name, dim in (("k", shape.head_dim), ("v", shape.v_head_dim))
     }
     made["kv_indices"] = torch.empty_like(slots)
@@ -290,8 +287,8 @@ def _check_scales(base: Launch) -> None:
             )
     if base.shape.q_dtype == "fp16" and not 2.0**-15 <= base.arguments["v_scale"] <= 2.0**15:
         raise UserError(
-            f"with fp16 queries the Hopper kernel needs v_scale between 2^-15 and 2^15, got {base.arguments['v_scale']}: "
-            "it multiplies p, which must stay in fp16's range; the lean kernel takes any v_scale"
+            "with fp16 queries the Hopper kernel needs v_scale between 2^-15 and 2^15, "
+            f"got {base.arguments['v_scale']}: it multiplies p, which must stay in fp16's range; the lean kernel takes any v_scale"
         )
 
 

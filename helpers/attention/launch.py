@@ -223,7 +223,7 @@ def _default_kernel(device: torch.device) -> Callable:
     if device.type == "cpu" and not interpreted:
         raise UserError(
             "q is on the CPU and this process compiles kernels for a GPU: move the tensors to a CUDA device, "
-            "or run in an interpreter process (helpers.attention.interpreter)"
+            "or run in an interpreter process (helpers.attention.correctness.processes)"
         )
     return extend_attention_kernel
 

@@ -12,17 +12,18 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from helpers.attention.shapes import AttentionShape
-from helpers.attention.spec import CHOICES, LEAN, REPO_ROOT, build_spec
+from helpers.attention.spec import CHOICES, LEAN, build_spec
 from helpers.attention.tiles import TileConfig
-from helpers.compiler.arch import get_arch
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
 from helpers.errors import UserError
+from helpers.files import ROOT
+from helpers.hardware import get_arch
 
 if TYPE_CHECKING:
     from helpers.attention.launch import Launch
 
 LEAN_KERNEL = KernelRef(
-    path=str(REPO_ROOT / "kernels" / "lean_attention.py"), name="lean_attention_kernel", import_root=str(REPO_ROOT)
+    path=str(ROOT / "kernels" / "lean_attention.py"), name="lean_attention_kernel", import_root=str(ROOT)
 )
 _INGREDIENT_NAMES = tuple(name.upper() for name in CHOICES)
 

@@ -25,13 +25,13 @@ from typing import TYPE_CHECKING, Any
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT
 from helpers.attention.tiles import parse_tile
-from helpers.compiler.wheels import copy_bounded, find_definition, load_from_wheel
+from helpers.compiler.bring.wheels import copy_bounded, find_definition, load_from_wheel
 from helpers.errors import UserError
 
 if TYPE_CHECKING:
     import torch
 
-    from helpers.attention.inputs import Problem
+    from helpers.attention.correctness.inputs import Problem
 
 FETCH = "python benchmarks/fetch_peers.py"
 FA3_LIBRARY = "_vllm_fa3_C.abi3.so"
@@ -425,7 +425,7 @@ def dense_kv(problem: Problem, *, quantised: bool = False) -> tuple[torch.Tensor
     """
     import torch
 
-    from helpers.attention.sampled import cached_rows
+    from helpers.attention.correctness.reference_sampled import cached_rows
 
     shape = problem.shape
     results = []

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.attention.spec import head_dim_blocks
+from helpers.compiler.bring.from_file import spec_from_file
+from helpers.compiler.bring.from_wheel import fetch_wheel
+from helpers.compiler.bring.signature import kernel_source
 from helpers.compiler.kernel_spec import KernelSpec, Scalar
-from helpers.compiler.signature import kernel_source
-from helpers.compiler.spec_file import spec_from_file
-from helpers.compiler.wheel_kernels import fetch_wheel
 from helpers.errors import UserError
 
 INCIDENT_WHEEL = "sglang==0.5.10"

@@ -8,18 +8,17 @@ arguments `launch.py` would pass; tests hold the result against Triton's own spe
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from pathlib import Path
 
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.tiles import TileConfig, head_dim_blocks
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar
 from helpers.errors import UserError
+from helpers.files import ROOT
 
-REPO_ROOT = Path(__file__).resolve().parents[2]
 EXTEND_KERNEL = KernelRef(
-    path=str(REPO_ROOT / "kernels" / "extend_attention.py"),
+    path=str(ROOT / "kernels" / "extend_attention.py"),
     name="extend_attention_kernel",
-    import_root=str(REPO_ROOT),
+    import_root=str(ROOT),
 )
 CHOICES = {
     "tile_skip": ("branch", "bounds"),

@@ -5,9 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, check_writable, run_with_progress, show_result
+from helpers.commands.line.common import value_option
+from helpers.commands.line.grammar import OWN, Values, Verb, one, own_option, shared
+from helpers.commands.line.output import check_writable, show_result, write_result
+from helpers.commands.line.progress import progress
+from helpers.compiler.compile import compile_matrix
 from helpers.compiler.toolchain import INCIDENT_TRITON
 from helpers.errors import UserError
 
@@ -17,56 +21,41 @@ if TYPE_CHECKING:
 RECORDED = "tile_audit"
 
 
-@click.command("audit", cls=Verb)
-@click.option("--arch", "archs", metavar="ARCH,…", help="only these (default: all recorded)")
-@click.option("--head-dim", "head_dims", metavar="N,…", help="only these query/key head dims")
-@click.option("--kv-dtype", "kv_dtypes", metavar="DTYPE,…", help="only these: bf16, fp8_e4m3, fp8_e5m2")
-@click.option("--option", "options", metavar="NAME,…", help="only these: none, window, mask, cap")
-@click.option("--triton", help=f"Triton version [{INCIDENT_TRITON} where it is recorded]")
-@click.option("--live", is_flag=True, help="compile the cells now instead of reading recorded rows (seconds a cell)")
-@click.option("--top", type=click.IntRange(1, 1000), default=12, show_default=True, help="offenders shown")
-@click.option("--csv", "csv_path", type=click.Path(dir_okay=False, path_type=Path), help="write the rows to this file")
-@click.option("--json", "as_json", is_flag=True, help="print counts, offenders, spill_free and liveness as JSON")
-@click.option("--quiet", is_flag=True, help="no progress bar")
+@click.command(
+    "audit", cls=Verb, examples=("register-cliff audit --arch B200 --head-dim 256 --kv-dtype fp8_e4m3",
+                                 "register-cliff audit --arch 'RTX 5090' --live"),
+)  # fmt: skip
+@value_option("head_dim", many=True, default="(all recorded)", panel=OWN)
+@value_option("kv_dtype", many=True, default="(all recorded)", panel=OWN)
+@own_option("--feature", "features", metavar="NAME,…", type=Values(str), default="(all recorded)",
+            help="only cells with this: none, window, mask, cap")  # fmt: skip
+@own_option("--live", is_flag=True, help="compile the cells now instead of reading recorded rows (seconds a cell)")
+@own_option("--top", type=click.IntRange(1, 1000), default=12, metavar="N", help="how many offenders are shown")
+@shared("arch", "triton", many=("arch",), arch="(all recorded)", triton=f"({INCIDENT_TRITON} where it is recorded)")
+@shared("csv", "force", "json", "quiet")
 def audit_command(
-    archs: str | None, head_dims: str | None, kv_dtypes: str | None, options: str | None, triton: str | None,
-    live: bool, top: int, csv_path: Path | None, as_json: bool, quiet: bool,
+    arch: list | None, head_dim: list | None, kv_dtype: list | None, features: list | None, triton: list | None,
+    live: bool, top: int, csv_path: Path | None, as_json: bool, quiet: bool, force: bool,
 ) -> None:  # fmt: skip
     """Show where the tile tables fall off the register cliff, arch by arch: spills, crashes, and what would not.
 
     Reads the recorded rows; benchmarks/record_audit.py makes them, on any machine with a Triton.
     """
-    from helpers.attention.audit import OPTIONS
-    from helpers.compiler.arch import get_arch
+    from helpers.attention.studies.tile_audit import OPTIONS
 
     if csv_path is not None:
         check_writable(csv_path)
     wanted = {
-        "arch": [get_arch(name).name for name in _words(archs)],
-        "head_dim": [_number(word) for word in _words(head_dims)],
-        "kv_dtype": _known(_words(kv_dtypes), "KV dtype", ("bf16", "fp8_e4m3", "fp8_e5m2")),
-        "option": _known(_words(options), "option", tuple(OPTIONS)),
+        "arch": arch or [],
+        "head_dim": head_dim or [],
+        "kv_dtype": _known(kv_dtype or [], "KV dtype", ("bf16", "fp8_e4m3", "fp8_e5m2")),
+        "option": _known(features or [], "feature", tuple(OPTIONS)),
     }
-    table, source = _live(wanted, triton, quiet=quiet) if live else _recorded(wanted, triton)
+    table, source = _live(wanted, one(triton)) if live else _recorded(wanted, one(triton))
     result = audit_result(table, source, top=top)
     if csv_path is not None:
-        from helpers.compiler.paths import write_text_atomically
-
-        try:
-            write_text_atomically(csv_path, table.to_csv(index=False))
-        except OSError as exc:
-            raise UserError(f"cannot write {csv_path}: {exc.strerror or exc}") from exc
+        write_result(csv_path, table.to_csv(index=False))
     show_result(result, as_json, format_audit)
-
-
-def _words(text: str | None) -> list[str]:
-    return [] if text is None else [word.strip() for word in text.split(",")]
-
-
-def _number(word: str) -> int:
-    if not word.isdecimal() or len(word) > 6:
-        raise UserError(f"head dim {word[:40]!r} is not a whole number; give for example --head-dim 256,512")
-    return int(word)
 
 
 def _known(words: list[str], what: str, possible: tuple[str, ...]) -> list[str]:
@@ -78,8 +67,8 @@ def _known(words: list[str], what: str, possible: tuple[str, ...]) -> list[str]:
 
 def _recorded(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, str]:
     """(recorded rows that the filters leave, where they come from)."""
-    from helpers.reporting.audit_view import audit_rows
-    from helpers.reporting.records import provenance, read_rows
+    from helpers.recorded import provenance, read_rows
+    from helpers.workbook.root_cause.tile_audit import audit_rows
 
     whole = read_rows(RECORDED)
     table = audit_rows(whole, triton)
@@ -92,17 +81,18 @@ def _recorded(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame
     return table, provenance(whole)
 
 
-def _live(wanted: dict[str, list], triton: str | None, *, quiet: bool) -> tuple[pd.DataFrame, str]:
+def _live(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, str]:
     """(rows compiled now, or taken from this machine's cache; a sentence that says so)."""
     import pandas as pd
 
-    from helpers.attention.audit import ARCHS, audit_requests, row_of
+    from helpers.attention.studies.tile_audit import ARCHS, audit_requests, row_of
 
     cells = audit_requests(
         triton=triton or INCIDENT_TRITON, archs=wanted["arch"] or tuple(ARCHS), head_dims=wanted["head_dim"],
         kv_dtypes=wanted["kv_dtype"], options=wanted["option"],
     )  # fmt: skip
-    reports = run_with_progress([cell.request() for cell in cells], quiet=quiet)
+    with progress("compiling", len(cells)) as bar:
+        reports = compile_matrix([cell.request() for cell in cells], progress=bar.compiled)
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if len(missing) == len(reports):
         raise UserError(missing[0].message)
@@ -112,8 +102,8 @@ def _live(wanted: dict[str, list], triton: str | None, *, quiet: bool) -> tuple[
 
 def audit_result(table: pd.DataFrame, source: str, *, top: int = 12) -> dict:
     """What `audit --json` prints: source, triton, counts, offenders, spill_free, liveness; rows as dictionaries."""
-    from helpers.reporting.audit_view import audit_counts, audit_offenders, spill_free_choices
-    from helpers.reporting.liveness_view import liveness_counts
+    from helpers.workbook.root_cause.estimate import liveness_counts
+    from helpers.workbook.root_cause.tile_audit import audit_counts, audit_offenders, spill_free_choices
 
     (triton,) = table["triton"].dropna().unique()
     views = {

@@ -4,36 +4,43 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, show_result
-from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON
+from helpers.commands.line.common import ARCH_DEFAULT, TRITON_OF_SPEC, assumed_for, spec_argument, toolchain_of
+from helpers.commands.line.grammar import Verb, shared
+from helpers.commands.line.output import same_again, show_result
+from helpers.commands.line.progress import progress
+from helpers.errors import UserError
 
 
-@click.command("autotune", cls=Verb)
-@click.argument("spec", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--arch", default="sm_100a", show_default=True)
-@click.option("--triton", default=INCIDENT_TRITON, show_default=True)
-@click.option("--ptxas", default=BUNDLED, show_default=True)
-@click.option("--timeout", "timeout_s", type=click.FloatRange(1, 86_400), default=300.0, show_default=True,
-              help="seconds each stage of one compile may take")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="print every configuration as JSON")
-def autotune_command(spec: Path, arch: str, triton: str, ptxas: str, timeout_s: float, as_json: bool) -> None:
+@click.command("autotune", cls=Verb, examples=("register-cliff autotune spec.json --arch H100",))
+@spec_argument
+@shared("arch", "triton", "ptxas", "ptxas_flags", "time_limit", arch=ARCH_DEFAULT, triton=TRITON_OF_SPEC,
+        ptxas="bundled")  # fmt: skip
+@shared("json", "quiet")
+def autotune_command(
+    spec: Path | None, as_json: bool, quiet: bool, ptxas_flags: tuple[str, ...], timeout_s: float, **options
+) -> None:
     """Compile every configuration of a kernel under triton.autotune: what would be dropped without a word, and why.
 
     SPEC is a KernelSpec in JSON (`spec --file … --kernel …` makes one); its file runs in a worker process, for its
     list of configurations and for each compile. Nothing is launched: what prune_configs_by drops is not known.
     """
-    from helpers.compiler.autotune import autotune_report
-    from helpers.compiler.gate import read_specs
-    from helpers.compiler.toolchain import Toolchain
-    from helpers.errors import UserError
+    from helpers.compiler.kernel_spec import read_specs
+    from helpers.search.autotune import autotune_report
 
+    if spec is None:
+        raise UserError("no SPEC is given: name the spec of an autotuned kernel (`register-cliff spec` makes one)")
     specs = read_specs([spec])
     if len(specs) != 1:
         raise UserError(f"{spec} holds {len(specs)} specs; this takes one at a time")
-    report = autotune_report(specs[0], arch, Toolchain(triton, ptxas), timeout_s=timeout_s)
-    show_result(report.to_dict(), as_json, format_autotune)
+    arch, toolchain = toolchain_of({**options, **assumed_for(spec, options)})
+    with progress("compiling") as bar:
+        report = autotune_report(
+            specs[0], arch, toolchain, ptxas_flags=ptxas_flags, timeout_s=timeout_s, progress=bar.compiled
+        )
+    step = f"{same_again('try')} ranks edits for the spec's own configuration" if report.dropped else None
+    show_result(report.to_dict(), as_json, format_autotune, step)
 
 
 def format_autotune(result: dict) -> str:
@@ -49,4 +56,6 @@ def format_autotune(result: dict) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(6)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     head = f"{result['label']}, {result['arch']}, Triton {result['triton_version']}"
+    if not result["known"]:
+        return f"{head}\n\n{result['summary']}"
     return "\n".join([head, "", *lines, "", result["summary"]])

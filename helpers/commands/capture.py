@@ -7,9 +7,10 @@ import os
 import subprocess
 from pathlib import Path
 
-import click
+import rich_click as click
 
-from helpers.commands.common import HELP_NAMES, Verb, echo_json
+from helpers.commands.line.grammar import ARGUMENTS, Verb, shared
+from helpers.commands.line.output import echo_json, say, warn
 from helpers.errors import UserError
 
 
@@ -18,23 +19,23 @@ class _Rest(Verb):
 
     def __init__(self, *args, **kwargs) -> None:
         super().__init__(*args, **kwargs)
-        self.context_settings = {**HELP_NAMES, "ignore_unknown_options": True}
+        self.context_settings = {**self.context_settings, "ignore_unknown_options": True}
         self.allow_interspersed_args = False
 
 
-@click.command("capture", cls=_Rest)
-@click.option("-o", "--out", "folder", required=True, type=click.Path(file_okay=False, path_type=Path),
-              help="folder for the specs and the kernels' sources; several processes may share it")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="list what the folder holds as JSON, after the program's output")
-@click.argument("command", nargs=-1, type=click.UNPROCESSED)
-def capture_command(folder: Path, as_json: bool, command: tuple[str, ...]) -> int:
+@click.command("capture", cls=_Rest, examples=("register-cliff capture -o specs -- python serve.py",
+                                              "register-cliff capture -o specs"))  # fmt: skip
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[-- COMMAND...]", panel=ARGUMENTS,
+                help="the program with its arguments; without one, what FOLDER holds is listed")  # fmt: skip
+@shared("out_folder", "json", "quiet")
+def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str, ...]) -> int:
     """Run COMMAND (`-- python program.py …`) and record its Triton kernels; without one, list what a folder holds.
 
     Every distinct specialisation that it or its child processes launch or fail to compile becomes a JSON file for
     `compile SPEC` and the other verbs; failures that an autotuner swallows are among them. The program runs once, as it
     would without, in its own Python; the exit code is its own. Python's -I and -E switch the recording off.
     """
-    from helpers.compiler.capture import CAPTURE_ENV, HOOK_FOLDER
+    from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER
 
     code = 0
     if command:
@@ -44,14 +45,21 @@ def capture_command(folder: Path, as_json: bool, command: tuple[str, ...]) -> in
             env = {**os.environ, CAPTURE_ENV: str(folder.absolute()), "PYTHONPATH": path}
             code = subprocess.run(command, env=env, check=False).returncode
         except (OSError, ValueError) as exc:
-            raise UserError(f"cannot run {command[0][:80]!r}: {getattr(exc, 'strerror', None) or exc}") from exc
+            how = ""
+            if command[0].endswith(".py"):
+                how = f"; run it with Python: register-cliff capture -o {folder} -- python {command[0]}"
+            said = getattr(exc, "strerror", None) or exc
+            raise UserError(f"cannot run {command[0][:80]!r}: {said}{how}") from exc
     elif not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give a command to run: capture -o {folder} -- python program.py")
     rows = recorded(folder)
     if as_json:
         echo_json(rows)
+    elif command:
+        if not quiet:  # stdout is the program's own
+            warn(format_recorded(rows, folder))
     else:
-        click.echo(format_recorded(rows, folder), err=bool(command))
+        say(format_recorded(rows, folder))
     return 128 - code if code < 0 else code
 
 
@@ -83,7 +91,11 @@ def format_recorded(rows: list[dict], folder: Path) -> str:
             words.append(f"cannot be compiled elsewhere: {'; '.join(row['incomplete'])}")
         lines.append("  ".join(words))
     if rows:
-        lines.append(f"next: python -m helpers compile {rows[0]['spec']} --arch {rows[0]['arch']}")
+        lines.append(f"next: register-cliff compile {rows[0]['spec']} --arch {rows[0]['arch']}")
     else:
         lines.append("no Triton kernel was compiled or launched")
+        lines.append(
+            "next: without a GPU to run it on, make a spec of the kernel's source: "
+            "register-cliff spec --file KERNEL.py --kernel NAME --signature …"
+        )
     return "\n".join(lines)

@@ -3,124 +3,117 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, check_writable, show_result
+from helpers.commands.line.common import TRITON_OF_SPEC, assumed_for, toolchain_of
+from helpers.commands.line.given import FOLDER, PTX, SPEC, Given, read_text, recognise, spec_path
+from helpers.commands.line.grammar import ARGUMENTS, FILE, GIVEN, Verb, one, own_option, shared
+from helpers.commands.line.output import check_folder, check_writable, command_line, show_result, write_result
+from helpers.commands.line.progress import progress
 from helpers.errors import UserError
 
 if TYPE_CHECKING:
-    from helpers.compiler.probe import Step
-
-MAX_BYTES = 64_000_000
+    from helpers.search.minimize.prober import Step
 
 
-@click.command("minimize", cls=Verb)
-@click.argument("file", type=click.Path(dir_okay=True, path_type=Path))
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path),
-              help="where the result goes [FILE's name with .min before the ending, in this folder]")  # fmt: skip
-@click.option("--arch", help="what to assemble for [a PTX's own target; sm_100a for a spec]")
-@click.option("--ptxas", help="the ptxas release it fails on [a PTX: the oldest here that fails; a spec: bundled]")
-@click.option("--ptxas-flag", "flags", multiple=True, metavar="FLAG", help="one more flag for ptxas, such as -O1")
-@click.option("--triton", help="for a spec: the Triton release [3.5.1]")
-@click.option("--only-this-ptxas", is_flag=True, help="do not hold the result to the other ptxas releases here")
-@click.option("--time-limit", "time_limit_s", type=float, default=900.0, show_default=True, metavar="S",
-              help="seconds after which the best so far is the result")  # fmt: skip
-@click.option("--run-timeout", "timeout_s", type=float, default=60.0, show_default=True, metavar="S",
-              help="seconds one ptxas run (for a spec: one stage of a compile) may take")  # fmt: skip
-@click.option("--jobs", type=int, help="ptxas runs at once [as many as cores]; the result is the same for any")
-@click.option("--resume", "state_path", type=click.Path(dir_okay=False, path_type=Path), metavar="STATE",
-              help="keep the search in this file, and go on from it when it is there; without it, an interrupted "
-              "search is lost (PTX only)")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="print the result as JSON, the text included")
-@click.option("--quiet", is_flag=True, help="no progress bar")
+@click.command(
+    "minimize", cls=Verb, examples=("register-cliff minimize crash.ptx -o small.ptx --budget 300",
+                                    "register-cliff minimize spec.json --arch B200"),
+)  # fmt: skip
+@click.argument("file", type=GIVEN, metavar="FILE", panel=ARGUMENTS,
+                help="a PTX that ptxas fails on (also .ptx.gz), a KernelSpec in JSON, or a folder of one")  # fmt: skip
+@own_option("--only-this-ptxas", is_flag=True, help="do not hold the result to the other ptxas releases here")
+@own_option("--jobs", type=click.IntRange(1, 1024), metavar="N", default="(as many as cores)",
+            help="runs of ptxas at once; the result is the same for any")  # fmt: skip
+@own_option("--resume", "state_path", type=FILE, metavar="STATE",
+            help="keep the search in this file, and go on from it when it is there; without it, an interrupted "
+            "search is lost (PTX only)")  # fmt: skip
+@shared("budget", budget=900)
+@shared("arch", "triton", "ptxas", "ptxas_flags", "time_limit",
+        arch="(a PTX's own target; the chip that a SPEC was captured on, else sm_100a)", triton=TRITON_OF_SPEC,
+        ptxas="(for a PTX the oldest here that fails; for a SPEC bundled)", time_limit=60)  # fmt: skip
+@shared("out", "force", "json", "quiet", out="(FILE's name with .min before the ending, in this folder)")
 def minimize_command(
-    file: Path, out: Path | None, as_json: bool, quiet: bool, triton: str | None, state_path: Path | None, **options
-) -> None:
-    """Shrink FILE, a PTX that ptxas fails on, or a KernelSpec (JSON), while it fails in the same way.
+    file: Path, out: Path | None, as_json: bool, quiet: bool, force: bool, state_path: Path | None, triton: list | None,
+    arch: list | None, ptxas: list | None, **options,
+) -> None:  # fmt: skip
+    """Shrink a PTX that ptxas fails on, or a spec, while it fails in the same way.
 
-    A PTX (or .ptx.gz) is only ever given to ptxas, in a temporary folder, with a time limit. The result fails with the
-    same code at the same register count, agrees with the original at -O0 to -O3 on every ptxas here, and reads no
-    register before it is written. The kernel file that a spec names runs in a worker process.
+    A PTX is only ever given to ptxas, in a temporary folder, with a time limit. The result fails with the same code at
+    the same register count, agrees with the original at -O0 to -O3 on every ptxas here, and reads no register before
+    it is written. The kernel file that a spec names runs in a worker process.
     """
-    text = read_text_bounded(file)
-    is_spec = text.lstrip()[:1] == "{"
+    given = recognise(file)
+    is_spec = given.kind in (SPEC, FOLDER)
+    if is_spec:
+        given = Given(SPEC, spec_path(file))
+    text = read_text(given, wants="a PTX or a spec", kinds=(PTX, SPEC))
+    is_spec = is_spec or text.lstrip()[:1] == "{"  # part of one: whoever reads specs says what is missing
     ending = ".json" if is_spec else ".ptx"
-    out = out or Path(file.name.removesuffix(".gz").removesuffix(ending) + ".min" + ending)
+    out = out or Path(given.path.name.removesuffix(".gz").removesuffix(ending) + ".min" + ending)
     check_writable(out)
     if is_spec:
         if state_path is not None:
             raise UserError("--resume is for PTX: the compiles of a spec are in the cache, so a second run is quick")
-        result = _minimize_spec(text, out, triton, quiet, **options)
-        show_result(result, as_json, format_spec_result)
+        chain = {"arch": arch, "triton": triton, "ptxas": ptxas}
+        result = _minimize_spec(given.path, out, {**chain, **assumed_for(given.path, chain)}, **options)
+        show_result(result, as_json, format_spec_result, f"{command_line('report', out)} packs it for an issue")
         return
     if triton is not None:
         raise UserError("--triton is for a spec; a PTX is assembled as it is: name a --ptxas")
     if state_path is not None:
-        check_writable(state_path)
-    result = _minimize_ptx(text, out, state_path, quiet, **options)
-    show_result(result, as_json, format_ptx_result)
+        check_folder(state_path)
+    result = _minimize_ptx(text, out, state_path, arch=one(arch), ptxas=one(ptxas), **options)
+    show_result(result, as_json, format_ptx_result, f"{command_line('report', out)} packs it for an issue")
 
 
 def _minimize_ptx(
-    text: str, out: Path, state_path: Path | None, quiet: bool, *, arch: str | None, ptxas: str | None,
-    flags: Sequence[str], only_this_ptxas: bool, time_limit_s: float, timeout_s: float, jobs: int | None,
+    text: str, out: Path, state_path: Path | None, *, arch: str | None, ptxas: str | None,
+    ptxas_flags: Sequence[str], only_this_ptxas: bool, budget_s: float, timeout_s: float, jobs: int | None,
 ) -> dict:  # fmt: skip
-    from helpers.compiler.minimize import minimize_ptx
-    from helpers.compiler.paths import write_text_atomically
+    from helpers.search.minimize.minimize_ptx import minimize_ptx
 
-    with _bar(quiet) as progress:
+    with progress("how the original fails, on every ptxas here") as bar:
+
+        def show(step: Step) -> None:
+            words = f"{step.lines} of {step.lines_before} lines, {step.probes} probes; {step.phase}"
+            bar.update(words, done=step.done, total=step.total)
+
         small = minimize_ptx(
-            text, arch=arch, ptxas=ptxas, flags=flags, everywhere=not only_this_ptxas, time_limit_s=time_limit_s,
-            timeout_s=timeout_s, jobs=jobs, state_path=state_path, progress=progress,
+            text, arch=arch, ptxas=ptxas, flags=ptxas_flags, everywhere=not only_this_ptxas, time_limit_s=budget_s,
+            timeout_s=timeout_s, jobs=jobs, state_path=state_path, progress=show,
         )  # fmt: skip
-    write_text_atomically(out, small.ptx)
+    write_result(out, small.ptx)
     return {**small.to_dict(), "file": str(out)}
 
 
 def _minimize_spec(
-    text: str, out: Path, triton: str | None, quiet: bool, *, arch: str | None, ptxas: str | None,
-    flags: Sequence[str], time_limit_s: float, timeout_s: float, only_this_ptxas: bool, jobs: int | None,
+    file: Path, out: Path, chain: dict, *, ptxas_flags: Sequence[str], budget_s: float, timeout_s: float,
+    only_this_ptxas: bool, jobs: int | None,
 ) -> dict:  # fmt: skip
     import concurrent.futures
 
-    from helpers.compiler.kernel_spec import KernelSpec
-    from helpers.compiler.minimize_spec import minimize_spec
-    from helpers.compiler.paths import write_text_atomically
-    from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON, Toolchain
+    from helpers.compiler.kernel_spec import read_specs
+    from helpers.search.minimize.minimize_spec import minimize_spec
 
-    spec = KernelSpec.from_json(text)
+    if only_this_ptxas:
+        raise UserError("--only-this-ptxas is for PTX: a spec is held to the toolchain that is named for it")
+    specs = read_specs([file])
+    if len(specs) != 1:
+        raise UserError(f"{file} holds {len(specs)} specs; this takes one at a time")
+    arch, toolchain = toolchain_of(chain)
     executor = concurrent.futures.ThreadPoolExecutor(jobs) if jobs else contextlib.nullcontext()
-    with executor as pool, _count(quiet) as progress:
+    with executor as pool, progress("compiling") as bar:
         small = minimize_spec(
-            spec, arch or "sm_100a", Toolchain(triton or INCIDENT_TRITON, ptxas or BUNDLED), ptxas_flags=tuple(flags),
-            time_limit_s=time_limit_s, timeout_s=timeout_s, executor=pool, progress=progress,
+            specs[0], arch, toolchain, ptxas_flags=tuple(ptxas_flags),
+            time_limit_s=budget_s, timeout_s=timeout_s, executor=pool, progress=bar.counted,
         )  # fmt: skip
-    write_text_atomically(out, small.spec.to_json() + "\n")
+    write_result(out, small.spec.to_json() + "\n")
     return {**small.to_dict(), "file": str(out)}
-
-
-def read_text_bounded(file: Path) -> str:
-    """The text of a file of at most `MAX_BYTES`, unpacked when it is gzip; raises UserError."""
-    if not file.is_file():
-        what = "is a folder" if file.is_dir() else "is no ordinary file" if file.exists() else "is not there"
-        raise UserError(f"{file} {what}; name a PTX file, or a KernelSpec in JSON")
-    try:
-        with file.open("rb") as stream:
-            packed = stream.read(2) == b"\x1f\x8b"
-            stream.seek(0)
-            source = gzip.GzipFile(fileobj=stream) if packed else stream
-            data = source.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error) as exc:
-        raise UserError(f"cannot read {file}: {getattr(exc, 'strerror', None) or exc}") from exc
-    if len(data) > MAX_BYTES:
-        raise UserError(f"{file} holds more than {MAX_BYTES:,} bytes; larger files are not taken")
-    return data.decode(errors="replace")
 
 
 def format_ptx_result(result: dict) -> str:
@@ -132,7 +125,7 @@ def format_ptx_result(result: dict) -> str:
         f"{result['instructions']} of {result['instructions_before']} instructions",
         f"  still fails:  {failure} on ptxas {result['ptxas_version']} for {result['arch']}",
         f"  found with:   {result['probes']} probes, {result['ptxas_runs']} runs of ptxas, {result['wall_s']} s"
-        + ("" if result["complete"] else "; the time limit ended the search: more time may find less"),
+        + ("" if result["complete"] else "; the budget ended the search: a larger --budget may find less"),
         f"  see it with:  {result['command'].replace('minimized.ptx', result['file'])}",
     ]
     rows = result["verdicts"]
@@ -159,35 +152,6 @@ def format_spec_result(result: dict) -> str:
         *(f"  smaller: {change}" for change in result["changes"]),
         *(f"  needed:  {change}" for change in result["needed"]),
         f"  {result['compiles']} compiles, {result['wall_s']} s"
-        + ("" if result["complete"] else "; the time limit ended the search"),
+        + ("" if result["complete"] else "; the budget ended the search"),
     ]
     return "\n".join(out)
-
-
-@contextlib.contextmanager
-def _bar(quiet: bool) -> Iterator[Callable[[Step], None]]:
-    """A progress bar on stderr, fed with the steps of a search."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("how the original fails, on every ptxas here", total=None)
-
-        def show(step: Step) -> None:
-            words = f"{step.lines} of {step.lines_before} lines, {step.probes} probes; {step.phase}"
-            bar.update(task, description=words, completed=step.done, total=step.total or None)
-
-        yield show
-
-
-@contextlib.contextmanager
-def _count(quiet: bool) -> Iterator[Callable[[int, int, object], None]]:
-    """A count of compiles on stderr."""
-    from rich.console import Console
-    from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-    columns = (SpinnerColumn(), TextColumn("{task.completed:g} compiled"), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), disable=quiet) as bar:
-        task = bar.add_task("compiling", total=None)
-        yield lambda _done, _total, _report: bar.advance(task)

@@ -1,83 +1,86 @@
-"""`report`: one zip that reproduces a failure with nothing but a ptxas, and an issue text beside it."""
+"""`report`: one zip that reproduces a failure with nothing but its compiler, and an issue text beside it."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, check_writable, choice_options, request_of, show_result
-from helpers.errors import UserError
+from helpers.attention.ladder import ladder_of
+from helpers.commands.line.common import assumed_for, choice_options, refuse_choice, request_of
+from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PYTHON, SPEC, ZIP, recognise, refused, spec_path
+from helpers.commands.line.grammar import ARGUMENTS, GIVEN, SECONDS, Verb, one, own_option, shared
+from helpers.commands.line.output import check_writable, show_result
+from helpers.commands.line.progress import progress
+
+if TYPE_CHECKING:
+    from helpers.bundle.material import Source
 
 
-@click.command("report", cls=Verb)
-@click.argument("source", required=False, metavar="[SPEC|LOG|PTX]",
-                type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))  # fmt: skip
+@click.command(
+    "report", cls=Verb, examples=("register-cliff report crash.log -o report.zip",
+                                  "register-cliff report spec.json --arch B200 --minimize-for 60"),
+)  # fmt: skip
+@click.argument("source", required=False, metavar="[FILE]", type=GIVEN, panel=ARGUMENTS,
+                help="a KernelSpec in JSON, a folder of one, a log or a PTX (also .gz), or - for stdin")  # fmt: skip
+@own_option("--for", "symptom", type=click.Choice(["failure", "spills"]), default="failure",
+            help="spills: report a kernel that compiles and spills")  # fmt: skip
+@own_option("--withhold-source", is_flag=True,
+            help="no source, IR, spec or line info; names in the PTX are replaced")  # fmt: skip
+@own_option("--minimize-for", "minimize_s", type=SECONDS, metavar="SECONDS",
+            help="also look for a smaller PTX, for at most so long")  # fmt: skip
+@own_option("--allow-unreproduced", is_flag=True, help="write it although nothing fails again; it then says so")
 @choice_options(many=False)
-@click.option("-o", "--out", type=click.Path(dir_okay=False, path_type=Path), default="report.zip", show_default=True,
-              help="the zip; the issue text is written beside it as NAME.issue.md")  # fmt: skip
-@click.option("--withhold-source", is_flag=True, help="no source, IR, spec or line info; names in the PTX are replaced")
-@click.option("--minimize", "minimize_s", type=click.FloatRange(0, 86_400), default=0.0, metavar="SECONDS",
-              help="also look for a smaller PTX, for at most so long")  # fmt: skip
-@click.option("--allow-unreproduced", is_flag=True, help="write it although nothing fails again; it then says so")
-@click.option("--json", "as_json", is_flag=True, help="print what was written as JSON")
+@shared("out", "force", "json", "quiet", out="report.zip")
 def report_command(
     source: Path | None,
     out: Path,
+    symptom: str,
     withhold_source: bool,
-    minimize_s: float,
+    minimize_s: float | None,
     allow_unreproduced: bool,
     as_json: bool,
+    quiet: bool,
+    force: bool,
     **options,
 ) -> None:
     """Pack a failure into one zip to attach to an issue, and the issue's text beside it.
 
-    SPEC is a KernelSpec in JSON (its kernel file runs in a worker process), PTX and LOG are read only (- reads from
-    stdin); without one, the options spell out a configuration of the extend kernel. Before it is written, the zip's own
-    repro.sh is run in an empty folder and must fail as recorded.
+    The kernel file that a spec names runs in a worker process; PTX and logs are only read. Without FILE, the options
+    spell out a configuration of the extend kernel. Before it is written, the zip's own repro.sh (for what ptxas
+    refuses) or repro.py (for what Triton itself ends, what does not fit the chip, a trap) is run in an empty folder and
+    must fail as recorded. The issue text is written beside the zip, as NAME.issue.md.
     """
-    from helpers.reporting.bundle import report
+    from helpers.bundle.report import report
 
     if source is None:
-        what: object = request_of(None, options)
+        what: Source = request_of(None, options)
     else:
-        _only_of_any_kernel(source, options)
-        what = _stdin() if str(source) == "-" else source
+        refuse_choice(source, options)
+        what = source
+        given = recognise(source)
+        if given.kind in (PYTHON, CUBIN, PROGRAM, ZIP):
+            raise refused(given, wants="a spec, a PTX or a log")
+        if given.kind in (SPEC, FOLDER):
+            what = spec_path(source)
+            options = {**options, **assumed_for(what, options)}
     check_writable(out)
-    bundle = report(
-        what,
-        out,
-        withhold_source=withhold_source,
-        allow_unreproduced=allow_unreproduced,
-        arch=_one(options["arch"]),
-        triton=_one(options["triton"]),
-        ptxas=_one(options["ptxas"]),
-        ptxas_flags=options["ptxas_flags"],
-        minimize_s=minimize_s,
-        say=None if as_json else lambda words: click.echo(f"… {words}", err=True),
-    )
-    show_result(bundle.to_dict(), as_json, lambda _result: bundle.text())
-
-
-def _one(values: list | None) -> str | None:
-    return values[0] if values else None
-
-
-def _stdin() -> str:
-    from helpers.reporting.bundle_source import MAX_SOURCE_BYTES, decode
-
-    content = click.get_binary_stream("stdin").read(MAX_SOURCE_BYTES + 1)
-    if len(content) > MAX_SOURCE_BYTES:
-        raise UserError(f"stdin has more than {MAX_SOURCE_BYTES} bytes; specs, PTX and logs up to that are read")
-    return decode(content) + "\n"
-
-
-def _only_of_any_kernel(source: Path, options: dict) -> None:
-    """Raise UserError for an option of the extend kernel beside a file: it would change nothing."""
-    useful = {"arch", "triton", "ptxas", "ptxas_flags", "timeout_s"}
-    plain = (None, False, ())
-    given = [n for n, v in options.items() if n not in useful and v not in plain]
-    if given:
-        raise UserError(
-            f"--{given[0].replace('_', '-')} is for the extend kernel, and {source} says what failed: leave one away"
+    check_writable(issue_path := out.with_suffix(".issue.md"))
+    with progress("packing") as bar:
+        bundle = report(
+            what,
+            out,
+            withhold_source=withhold_source,
+            allow_unreproduced=allow_unreproduced,
+            arch=one(options["arch"]),
+            triton=one(options["triton"]),
+            ptxas=one(options["ptxas"]),
+            ptxas_flags=options["ptxas_flags"],
+            minimize_s=minimize_s or 0.0,
+            symptom=symptom,
+            ladder_of=ladder_of,
+            say=bar.update,
         )
+    show_result(bundle.to_dict(), as_json, lambda _result: bundle.text(),
+                f"read {issue_path}, paste it into an issue there, and attach {out}")  # fmt: skip

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
-import click
+import rich_click as click
 
-from helpers.commands.common import Verb, choice_options, request_of, show_result, spec_argument
+from helpers.attention.ladder import ladder_of
+from helpers.commands.line.common import choice_options, request_of, spec_argument
+from helpers.commands.line.grammar import Verb, shared
+from helpers.commands.line.output import note, same_again, show_result
+from helpers.commands.line.progress import progress
+from helpers.compiler.compile import CompileRequest
+from helpers.search.ablate import Limits
+from helpers.search.try_this import Progress, TriedEdit, edit_lines, result_words, try_request
 
 
-@click.command("try", cls=Verb)
+@click.command(
+    "try", cls=Verb, examples=("register-cliff try specs/NAME.json --arch B200", "register-cliff try --budget 60"),
+)  # fmt: skip
 @spec_argument
+@shared("budget", budget=300)
 @choice_options(many=False)
-@click.option("--budget", "seconds", type=click.FloatRange(1, 86_400), default=180.0, show_default=True,
-              help="seconds the search for sets of changes may take")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="print the ranked suggestions as JSON")
-@click.option("--quiet", is_flag=True, help="no progress on stderr")
-def try_command(spec: Path | None, seconds: float, as_json: bool, quiet: bool, **options) -> None:
+@shared("json", "quiet")
+def try_command(spec: Path | None, budget_s: float, as_json: bool, quiet: bool, **options) -> None:
     """Rank edits that make a failing or spilling compile pass: tile, launch, ptxas flags, other versions.
 
     Each was compiled: its registers and spills are ptxas's own. SPEC is a KernelSpec in JSON, of any kernel (its file
@@ -24,23 +32,62 @@ def try_command(spec: Path | None, seconds: float, as_json: bool, quiet: bool, *
     """
     from dataclasses import replace
 
-    from helpers.reporting.try_this import DEFAULT_BUDGET, format_try, try_command_result
+    from helpers.search.try_this import DEFAULT_BUDGET
 
     request = request_of(spec, options)
-    result = try_command_result(
-        request, budget=replace(DEFAULT_BUDGET, max_seconds=seconds), progress=None if quiet else _count()
+    with progress("compiling") as bar:
+        result = try_command_result(
+            request, budget=replace(DEFAULT_BUDGET, max_seconds=budget_s), progress=bar.counted, found=_tell
+        )
+    show_result(result, as_json, format_try, next_step(result))
+
+
+def _tell(edit: TriedEdit) -> None:
+    """An edit that passes, as soon as it is known; where it ranks is known at the end."""
+    note(f"{edit.change} passes: {result_words(edit.to_dict())}")
+
+
+def next_step(result: dict) -> str | None:
+    """The command to go on with after the edits; None where nothing was wrong."""
+    if result["baseline"]["status"] == "ok":
+        return None
+    if result["edits"]:
+        return f"{same_again('ablate')} finds which ingredients are the cause"
+    return f"{same_again('report')} packs the failure for an issue"
+
+
+def try_command_result(
+    request: CompileRequest,
+    *,
+    budget: Limits | None = None,
+    progress: Progress | None = None,
+    found: Callable[[TriedEdit], None] | None = None,
+) -> dict:
+    """What `try --json` prints: the baseline and the ranked `edits`; `found` hears of each edit as it passes."""
+    run = try_request(request, budget=budget, progress=progress, ladder_of=ladder_of, found=found)
+    edits, baseline = run.edits, run.baseline
+    return {
+        "label": request.spec.label or request.spec.kernel.name,
+        "arch": request.arch,
+        "triton_version": baseline.triton_version,
+        "ptxas_version": baseline.ptxas_version,
+        "baseline": {
+            "status": baseline.status,
+            "verdict": baseline.verdict_in_full(),
+            "message": baseline.message[:600],
+        },
+        "edits": [e.to_dict() for e in edits],
+    }
+
+
+def format_try(result: dict) -> str:
+    """The text of `try_command_result`."""
+    head = (
+        f"{result['label']}, {result['arch']}, Triton {result['triton_version']}, "
+        f"ptxas {result['ptxas_version'] or '(not reached)'}\nas it is: {result['baseline']['verdict']}\n"
     )
-    show_result(result, as_json, format_try)
-
-
-def _count():
-    """A progress callback: how many compiles are done, in one line on stderr of a terminal."""
-    done = 0
-
-    def show(*_what) -> None:
-        nonlocal done
-        done += 1
-        if click.get_text_stream("stderr").isatty():
-            click.echo(f"\r{done} compiled", nl=False, err=True)
-
-    return show
+    if result["baseline"]["status"] == "ok":
+        return head + "\nit compiles and nothing spills: there is nothing to try"
+    if not result["edits"]:
+        return head + "\nnothing that was tried compiles (or spills less); `ablate` shows what each change did"
+    return head + "\n" + "\n".join(edit_lines(result["edits"]))

@@ -1,6 +1,6 @@
 """The compile cache: content-addressed folders, one per generated PTX and one per assembly of it.
 
-A folder is complete or absent (see `paths.staged_folder`), so two notebooks may share the cache and a killed run
+A folder is complete or absent (see `files.staged_folder`), so two notebooks may share the cache and a killed run
 leaves nothing half-made. What does not read back as it was written is thrown away and made again.
 """
 
@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import CACHE_ENV, discard_folder, staged_folder, writable_cache_root
+from helpers.files import CACHE_ENV, discard_folder, staged_folder, writable_cache_root
 
 # Part of every key: raise it when what is stored changes its meaning.
 LAYOUT_VERSION = 2

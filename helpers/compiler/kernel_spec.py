@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from helpers.compiler.source import source_closure, source_closure_hash
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 
 Scalar = bool | int | float | str | None
 
@@ -135,7 +138,7 @@ class KernelSpec:
     def content_key(self) -> str:
         """sha256 of kernel source (with its imports) and specialisation; independent of file locations."""
         # JSON tells True, 1 and 1.0 apart, which as constexprs are three things; Python's == does not.
-        body = {
+        body: dict[str, Any] = {
             "source": self.kernel.source_hash(),
             "name": self.kernel.name,
             "signature": self.signature,
@@ -171,3 +174,85 @@ class KernelSpec:
                 f"not a KernelSpec: {type(exc).__name__}: {exc}. Expected JSON with kernel (path, name), signature, "
                 "constexprs, divisible_by_16 and options, as written by KernelSpec.to_json()"
             ) from exc
+
+
+# Constexprs that cut the work into pieces. BLOCK_DMODEL and the like are extents of the problem.
+TILE_NAME = re.compile(r"(?:BLOCK|TILE)(?:_?SIZE)?_?(?:[MNKXYZ]|Q|KV|[0-9])?(?:_SIZE)?", re.ASCII | re.IGNORECASE)
+
+
+def label_of(name: str, constexprs: Mapping[str, Scalar], options: Mapping[str, Any]) -> str:
+    """`matmul 128x64x32 w8 s3`: a name for tables that tells the tiles and launches of one kernel apart.
+
+    A tile of one side is `BLOCK=128`; warps and stages are there where the options say them. What else tells two specs
+    apart, `tell_apart` adds.
+    """
+    tile = {n: v for n, v in constexprs.items() if TILE_NAME.fullmatch(n) and type(v) is int}
+    words = [name, "x".join(map(str, tile.values())) if len(tile) > 1 else _pairs(tile)]
+    words += [f"{sign}{options[n]}" for n, sign in (("num_warps", "w"), ("num_stages", "s")) if n in options]
+    return " ".join(word for word in words if word)
+
+
+def tell_apart(specs: Sequence[KernelSpec]) -> list[KernelSpec]:
+    """The specs, those of one label with what differs between them added: `matmul GROUP=8` and `matmul GROUP=4`.
+
+    Specs that differ in nothing but their source keep one label.
+    """
+    by_label: dict[str, list[KernelSpec]] = {}
+    for spec in specs:
+        by_label.setdefault(spec.label, []).append(spec)
+    found = []
+    for spec in specs:
+        alike = [_traits(other) for other in by_label[spec.label]]
+        differing = {n: v for n, v in _traits(spec).items() if any(o.get(n, _ABSENT) != v for o in alike)}
+        name = spec.label or spec.kernel.name
+        found.append(replace(spec, label=f"{name} {_pairs(differing)}") if differing else spec)
+    return found
+
+
+_ABSENT = object()
+
+
+def _traits(spec: KernelSpec) -> dict[str, Any]:
+    """What a spec is, by name: its kernel, its parameters' types or values, its options."""
+    # JSON tells True, 1 and 1.0 apart, as compiles do.
+    values = {name: json.dumps(value) for name, value in spec.constexprs}
+    types = {
+        name: values.get(name, kind + (":16" if name in spec.divisible_by_16 else "")) for name, kind in spec.signature
+    }
+    return {"kernel": spec.kernel.name, **types, **{name: json.dumps(value) for name, value in spec.options}}
+
+
+def _pairs(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={value}" for name, value in values.items())
+
+
+def read_specs(paths: Sequence[Path]) -> list[KernelSpec]:
+    """The specs in JSON files, each one spec or a list of them; a spec without a label is known by its file's name.
+
+    A relative kernel path is relative to the file that names it. Raises UserError for what cannot be read.
+    """
+    specs = []
+    for path in paths:
+        specs += _specs_in(path)
+    return specs
+
+
+def _specs_in(path: Path) -> list[KernelSpec]:
+    try:
+        raw = json.loads(read_text_bounded(path, MAX_TEXT_BYTES, "the spec file", errors="strict"))
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as exc:
+        raise UserError(f"cannot read specs from {path}: {exc}") from exc
+    items = raw if isinstance(raw, list) else [raw]
+    found = []
+    for number, item in enumerate(items, start=1):
+        spec = KernelSpec.from_json(json.dumps(item))
+        name = path.stem if len(items) == 1 else f"{path.stem} {number}"
+        kernel = spec.kernel
+        if not Path(kernel.path).is_absolute():
+            kernel = replace(kernel, path=str(path.parent / kernel.path))
+        if kernel.import_root and not Path(kernel.import_root).is_absolute():
+            kernel = replace(kernel, import_root=str(path.parent / kernel.import_root))
+        found.append(replace(spec, kernel=kernel, label=spec.label or name))
+    return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 
-from helpers.compiler.arch import ARCHS
+from helpers.hardware import cap_for
 
 STATUSES = (
     "ok",
@@ -23,6 +23,8 @@ STATUSES = (
 )
 # A binary came out of it (whether it can be launched and is fast are other questions).
 COMPILED = ("ok", "spills")
+# Nothing is known of the kernel: the question could not be asked, or was not answered in time.
+NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
 EXPLANATIONS = {
     "ok": "compiled, nothing spilled",
     "spills": "compiled, but registers spilled to local memory",
@@ -40,13 +42,26 @@ EXPLANATIONS = {
 }
 
 
+def verdict_words(
+    status: str, *, registers: int | None = None, spill_store_bytes: int | None = None, code: str | None = None
+) -> str:
+    """How a compile ended, in one short phrase that can stand in a sentence; the one place that puts it into words."""
+    if status in COMPILED:
+        return f"{registers} registers, {spill_store_bytes} B spill stores"
+    words = "dies" if status == "register_exhausted" else status.replace("_", " ")
+    return f"{words} ({code})" if code else words
+
+
 @dataclass(frozen=True)
 class CompileReport:
     """One compile of one spec for one arch by one toolchain.
 
     Numbers are ptxas's own (`-v`), per thread or per CTA as named, and None where the compile did not get that far.
     `wall_s` is what this compile took when it was run, also when this report came out of the cache (`cached`).
-    Paths are of the kept stages; a failed compile keeps all up to the stage that failed.
+    Paths are of the kept stages; a failed compile keeps all up to the stage that failed. Where Triton's front end ended
+    it, `error_line` is its complaint in one line, `error_place` (`k.py:26`) and `error_source` the kernel's line it
+    names, `failed_pass` the MLIR pass, `frontend_log_path` its stderr and `reproducer_path` the MLIR that
+    `triton-opt` runs again; each None where it said nothing of the kind.
     """
 
     status: str
@@ -68,6 +83,10 @@ class CompileReport:
     register_count_asked: int | None = None
     message: str = ""
     failed_stage: str | None = None
+    error_line: str | None = None
+    error_place: str | None = None
+    error_source: str | None = None
+    failed_pass: str | None = None
     wall_s: float = 0.0
     cached: bool = False
     ptx_version: str | None = None
@@ -81,6 +100,8 @@ class CompileReport:
     llir_path: str | None = None
     cubin_path: str | None = None
     log_path: str | None = None
+    frontend_log_path: str | None = None
+    reproducer_path: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -92,16 +113,14 @@ class CompileReport:
         return self.status in COMPILED
 
     @property
-    def register_cap(self) -> int | None:
-        """Most registers a thread can have with this many warps in a CTA; None for an unknown arch or warp count."""
-        arch = ARCHS.get(self.arch)
-        return arch.register_cap(self.num_warps) if arch and self.num_warps else None
+    def cap(self) -> int | None:
+        """Most registers a thread can have with this many warps in a CTA; None where the warps are not known."""
+        return cap_for(num_warps=self.num_warps) if self.num_warps else None
 
     @property
     def launchable(self) -> bool:
         """Whether a binary came out and one CTA of it fits the register file: `maxnreg` allows what no SM can give."""
-        cap = self.register_cap
-        return self.compiled and (cap is None or (self.regs_per_thread or 0) <= cap)
+        return self.compiled and (self.cap is None or (self.regs_per_thread or 0) <= self.cap)
 
     @property
     def crashed(self) -> bool:
@@ -116,11 +135,28 @@ class CompileReport:
                 return name
         return "none"
 
+    @property
+    def headline(self) -> str:
+        """The message in one line: the complaint itself, not the lines around it."""
+        lines = self.message.strip().splitlines() or [""]
+        # Python's own front end quotes the source first and complains last.
+        last = self.status == "frontend_error" and self.error_line is None
+        return self.error_line or lines[-1 if last else 0].strip()
+
     def verdict(self) -> str:
-        """One short phrase with the telling numbers: `255 registers, 700 B spill stores` or `C7600 …`."""
-        if self.compiled:
-            return f"{self.regs_per_thread} registers, {self.spill_store_bytes} B spill stores"
-        return f"{self.status}{f' ({self.ptxas_code})' if self.ptxas_code else ''}"
+        """One short phrase with the telling numbers: `255 registers, 700 B spill stores` or `dies (C7600)`."""
+        return verdict_words(
+            self.status,
+            registers=self.regs_per_thread,
+            spill_store_bytes=self.spill_store_bytes,
+            code=self.ptxas_code,
+        )
+
+    def verdict_in_full(self) -> str:
+        """`verdict`, followed by the front end's complaint where the front end failed: its status alone says little."""
+        if self.status != "frontend_error" or not self.headline:
+            return self.verdict()
+        return f"{self.verdict()}: {self.headline}"
 
     def to_dict(self) -> dict:
         """All fields and `verdict`, ready for JSON."""
@@ -128,5 +164,22 @@ class CompileReport:
             **asdict(self),
             "tensor_core_path": self.tensor_core_path,
             "launchable": self.launchable,
+            "headline": self.headline,
             "verdict": self.verdict(),
         }
+
+
+LIVE = "live, compiled on this machine (no GPU involved)"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """A report and where it comes from: compiled in this run (or its cache), or read from data/."""
+
+    report: CompileReport
+    source: str
+
+    @property
+    def live(self) -> bool:
+        """Whether this machine compiled it."""
+        return self.source == LIVE

@@ -8,8 +8,8 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import check_ordinary_file
 from helpers.errors import UserError
+from helpers.files import check_ordinary_file
 
 MAX_SOURCE_BYTES = 4_000_000
 MAX_FILES = 2_000
@@ -24,7 +24,8 @@ def _read_with_stamp(path: str, _mtime_ns: int, _size: int) -> bytes:
     return Path(path).read_bytes()
 
 
-def _read(path: Path) -> bytes:
+def read_source(path: Path) -> bytes:
+    """The bytes of a Python file named by a spec; raises UserError for what cannot be read, a device, a huge file."""
     try:
         stat = check_ordinary_file(path, MAX_SOURCE_BYTES, "kernel source")
         return _read_with_stamp(str(path), stat.st_mtime_ns, stat.st_size)
@@ -86,7 +87,7 @@ def source_closure(path: Path, import_root: Path | None = None, *, kernels_only:
         seen.add(current)
         if len(seen) > MAX_FILES:
             raise UserError(f"{path} imports more than {MAX_FILES} files of its own: that is not one kernel's source")
-        for level, dotted in _imported_names(_read(current)):
+        for level, dotted in _imported_names(read_source(current)):
             if level > len(current.parents):
                 continue
             base = current.parents[level - 1] if level else root
@@ -99,7 +100,7 @@ def _belongs(file: Path, start: Path) -> bool:
     if file.parent == start.parent and file.name != "__init__.py":
         return True
     try:
-        return any(word in _read(file) for word in DEVICE_CODE)
+        return any(word in read_source(file) for word in DEVICE_CODE)
     except UserError:
         return False
 
@@ -110,7 +111,7 @@ def source_closure_hash(path: Path, import_root: Path | None = None, *, kernels_
     digest = hashlib.sha256()
     for file in source_closure(path, import_root, kernels_only=kernels_only):
         name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
-        content = _read(file)
+        content = read_source(file)
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
@@ -118,7 +119,7 @@ def source_closure_hash(path: Path, import_root: Path | None = None, *, kernels_
 
 def parse_source(path: Path) -> ast.Module:
     """The syntax tree of a file; raises UserError when it cannot be read or is not Python this interpreter reads."""
-    source = _read(path)
+    source = read_source(path)
     try:
         with _PARSING:
             return ast.parse(source)

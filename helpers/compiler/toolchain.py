@@ -6,18 +6,20 @@ Triton wheels go into one folder each (`pip install --no-deps --target`), ptxas 
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.paths import cache_root, discard_folder, staged_folder
 from helpers.errors import UserError
+from helpers.files import cache_root, discard_folder, staged_folder
 
 INCIDENT_TRITON = "3.5.1"
 INCIDENT_PTXAS = "12.8.93"
@@ -29,6 +31,7 @@ KNOWN_PTXAS = (
 )  # fmt: skip
 ENVIRONMENT = "environment"
 BUNDLED = "bundled"
+NVIDIA_PROGRAMS = Path("triton") / "backends" / "nvidia" / "bin"
 VERSION_TIMEOUT_S = 30.0
 _VERSION = re.compile(r"[0-9]{1,4}\.[0-9]{1,4}\.[0-9]{1,4}")
 
@@ -55,13 +58,41 @@ class Toolchain:
         if self.ptxas_for_codegen and self.ptxas == BUNDLED:
             raise UserError("ptxas_for_codegen needs a ptxas version, for example ptxas='13.1.80'")
 
+    def resolve(self) -> Tools:
+        """The programs on this machine that this asks for; raises ToolchainMissing."""
+        return Tools(resolve_triton(self.triton), None if self.ptxas == BUNDLED else resolve_ptxas(self.ptxas))
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A program (or, of a Triton, the folder that goes on sys.path) and the release it said it is."""
+
+    path: Path
+    version: str
+
+    def program(self, name: str) -> Path:
+        """Of a Triton: one of NVIDIA's programs that came with it (ptxas, ptxas-blackwell, nvdisasm); may not exist."""
+        return self.path / NVIDIA_PROGRAMS / name
+
+
+@dataclass(frozen=True)
+class Tools:
+    """A toolchain found: looked for once, carried along, not asked again. `ptxas` is None for the bundled one."""
+
+    triton: Tool
+    ptxas: Tool | None = None
+
+    def assembler(self, bundled: str = "ptxas") -> Tool:
+        """The ptxas that was named, else Triton's own program `bundled`: Triton says which one it would use."""
+        return self.ptxas or ptxas_tool(self.triton.program(bundled))
+
 
 class ToolchainMissing(UserError):
     """Raised when a Triton or ptxas is not on this machine; the sentence names the command that fetches it."""
 
 
 def _install_hint(what: str) -> str:
-    return f"fetch it with: python -m helpers toolchains install {what}"
+    return f"fetch it with: register-cliff toolchains install {what}"
 
 
 def toolchains_root() -> Path:
@@ -85,20 +116,20 @@ def ptxas_folder(version: str) -> Path:
 
 
 @lru_cache(maxsize=1)
-def environment_triton() -> tuple[str, Path] | None:
-    """(version, site folder) of the Triton that `import triton` finds, found without importing it; None if absent."""
+def environment_triton() -> Tool | None:
+    """The Triton that `import triton` finds (its site folder), found without importing it; None if absent."""
     spec = importlib.util.find_spec("triton")
     if spec is None or not spec.origin:
         return None
     site = Path(spec.origin).parents[1]
     try:
-        return importlib.metadata.version("triton"), site
+        return Tool(site, importlib.metadata.version("triton"))
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-def resolve_triton(version: str) -> tuple[str, Path]:
-    """(version, folder to put on sys.path) for a Triton version or `environment`; raises ToolchainMissing."""
+def resolve_triton(version: str) -> Tool:
+    """The Triton of a version or `environment`, its path the folder for sys.path; raises ToolchainMissing."""
     here = environment_triton()
     if version == ENVIRONMENT:
         if here is None:
@@ -108,8 +139,8 @@ def resolve_triton(version: str) -> tuple[str, Path]:
         return here
     folder = triton_folder(version)
     if (folder / "triton" / "__init__.py").is_file():
-        return version, folder
-    if here is not None and here[0] == version:
+        return Tool(folder, version)
+    if here is not None and here.version == version:
         return here
     installed = ", ".join(installed_tritons()) or "none"
     raise ToolchainMissing(f"Triton {version} is not installed (installed: {installed}); {_install_hint(version)}")
@@ -127,38 +158,37 @@ def _ptxas_version(path: str, _mtime_ns: int) -> str:
     return found.group(1)
 
 
-def ptxas_version(path: Path) -> str:
-    """The release of the ptxas at `path` (`12.8.93`), asked of the program itself; raises ToolchainMissing."""
+def ptxas_tool(path: Path) -> Tool:
+    """The ptxas at `path` with its release (`12.8.93`), asked of the program itself; raises ToolchainMissing."""
     try:
-        return _ptxas_version(str(path), path.stat().st_mtime_ns)
+        return Tool(path, _ptxas_version(str(path), path.stat().st_mtime_ns))
     except (OSError, subprocess.SubprocessError) as exc:
         raise ToolchainMissing(f"cannot run the ptxas at {path}: {exc}") from exc
 
 
-def resolve_ptxas(version: str) -> Path:
-    """The ptxas program of an installed release; raises ToolchainMissing. (`bundled` depends on Triton and arch.)"""
+def resolve_ptxas(version: str) -> Tool:
+    """The ptxas of an installed release; raises ToolchainMissing. (`bundled` depends on Triton and arch.)"""
     own = ptxas_folder(version) / "bin" / "ptxas"
     if own.is_file():
-        return own
-    for site in _triton_sites():
-        for program in sorted((site / "triton" / "backends" / "nvidia" / "bin").glob("ptxas*")):
-            if _version_or_none(program) == version:
-                return program
+        return ptxas_tool(own)
+    for tool in _bundled_ptxas():
+        if tool.version == version:
+            return tool
     raise ToolchainMissing(f"ptxas {version} is not installed; {_install_hint('ptxas==' + version)}")
 
 
-def _version_or_none(program: Path) -> str | None:
-    """The release of a ptxas; None for one that does not run, which must not hide those that do."""
-    try:
-        return ptxas_version(program)
-    except ToolchainMissing:
-        return None
+def _bundled_ptxas() -> Iterator[Tool]:
+    """Every ptxas that came with a Triton; one that does not run is passed over and hides no other."""
+    for site in _triton_sites():
+        for program in sorted((site / NVIDIA_PROGRAMS).glob("ptxas*")):
+            with contextlib.suppress(ToolchainMissing):
+                yield ptxas_tool(program)
 
 
 def _triton_sites() -> list[Path]:
     sites = [triton_folder(v) for v in installed_tritons(include_environment=False)]
     here = environment_triton()
-    return sites + ([here[1]] if here else [])
+    return sites + ([here.path] if here else [])
 
 
 def installed_tritons(*, include_environment: bool = True) -> list[str]:
@@ -172,21 +202,19 @@ def installed_tritons(*, include_environment: bool = True) -> list[str]:
     found = {version for version in found if _VERSION.fullmatch(version)}
     here = environment_triton() if include_environment else None
     if here:
-        found.add(here[0])
+        found.add(here.version)
     return sorted(found, key=version_key)
 
 
 def installed_ptxas() -> dict[str, Path]:
     """Every ptxas on hand, version to program: own downloads and those that came with a Triton."""
     found: dict[str, Path] = {}
-    for site in _triton_sites():
-        for program in sorted((site / "triton" / "backends" / "nvidia" / "bin").glob("ptxas*")):
-            if version := _version_or_none(program):
-                found.setdefault(version, program)
+    for tool in _bundled_ptxas():
+        found.setdefault(tool.version, tool.path)
     for folder in toolchains_root().glob("ptxas-*"):
         program = folder / "bin" / "ptxas"
-        if program.is_file() and _VERSION.fullmatch(version := folder.name.removeprefix("ptxas-")):
-            found[version] = program
+        if program.is_file() and _VERSION.fullmatch(release := folder.name.removeprefix("ptxas-")):
+            found[release] = program
     return dict(sorted(found.items(), key=lambda item: version_key(item[0])))
 
 
@@ -216,7 +244,7 @@ def _pip_install(requirement: str, target: Path, *, quiet: bool) -> None:
     if done.returncode != 0:
         raise ToolchainMissing(
             f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above). "
-            "Without a network only what is installed works: python -m helpers toolchains lists it"
+            "Without a network only what is installed works: register-cliff toolchains lists it"
         )
 
 
@@ -248,7 +276,7 @@ def install(request: str, *, quiet: bool = False) -> Path:
                 shutil.move(programs[0], scratch / "bin" / "ptxas")
                 (scratch / "bin" / "ptxas").chmod(0o755)
                 shutil.rmtree(unpacked)
-            for program in scratch.glob("triton/backends/nvidia/bin/*"):
+            for program in (scratch / NVIDIA_PROGRAMS).glob("*"):
                 program.chmod(0o755)
     except OSError as exc:
         raise UserError(

@@ -88,6 +88,11 @@ class PtxasLog:
         """The first entry function (a kernel), or None when ptxas compiled none."""
         return next((f for f in self.functions if f.is_entry), None)
 
+    @property
+    def failure_code(self) -> str | None:
+        """The code of the failure itself: advice in the same log has codes of its own."""
+        return next((code for code in self.codes if any(code in words for words in self.fatal)), None)
+
 
 def parse_ptxas_log(text: str, *, max_chars: int = 4_000_000) -> PtxasLog:
     """The log of one ``ptxas -v`` run as a `PtxasLog`; empty for text in which ptxas does not speak.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
+from helpers.inspection.ptx.scan import SourceLine
+
 __all__ = ["ttgir_lines"]
 
-Source = tuple[str, int]
 
 _DEFINITION = re.compile(r"^#loc(\d*) = loc\((.*)\)\s*$")
 _FILE = re.compile(r'^"((?:[^"\\]|\\.){0,4000})":(\d{1,9}):\d{1,9}$')
@@ -16,13 +17,13 @@ _NOTE = re.compile(r'\s*\bloc\((?:#loc\d*|unknown|"(?:[^"\\]|\\.){0,4000}"(?:\(#
 _MAX_STEPS = 64
 
 
-def ttgir_lines(text: str) -> list[tuple[str, Source | None]]:
+def ttgir_lines(text: str) -> list[tuple[str, SourceLine | None]]:
     """(text, (file, line) or None) of each line but location definitions; a call's callee counts. Never raises."""
     found: dict[str, str] = {}
     for line in text.split("\n"):
         if line.startswith("#loc") and (m := _DEFINITION.match(line)):
             found[m[1]] = m[2]
-    places: dict[str, Source | None] = {}
+    places: dict[str, SourceLine | None] = {}
     lines = []
     for line in text.split("\n"):
         if line.startswith("#loc"):
@@ -40,7 +41,7 @@ def ttgir_lines(text: str) -> list[tuple[str, Source | None]]:
     return lines
 
 
-def _place(number: str, found: dict[str, str]) -> Source | None:
+def _place(number: str, found: dict[str, str]) -> SourceLine | None:
     """Follow a location to a file and line: names and call sites lead on to their first reference."""
     for _ in range(_MAX_STEPS):
         body = found.get(number)

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from helpers.attention.interpreter import KernelProcesses
+from helpers.attention.correctness.processes import KernelProcesses
 
 
 @pytest.fixture(scope="session")

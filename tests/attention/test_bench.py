@@ -26,9 +26,9 @@ from helpers.attention.bench import (
     summary_table,
     write_rows,
 )
+from helpers.attention.correctness.reference import attention_float64, attention_low_precision
+from helpers.attention.correctness.reference_sampled import packed_rows, sampled_attention, sampled_tokens
 from helpers.attention.peers import Prepared, Variant, default_variants, unavailable
-from helpers.attention.reference import attention_float64, attention_low_precision
-from helpers.attention.sampled import packed_rows, sampled_attention, sampled_tokens
 from helpers.attention.shapes import AttentionShape
 from helpers.errors import UserError
 

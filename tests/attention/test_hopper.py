@@ -9,15 +9,15 @@ import pytest
 import torch
 
 from helpers.attention import hopper
-from helpers.attention.cases import hopper_cases
+from helpers.attention.correctness.cases import hopper_cases
+from helpers.attention.correctness.inputs import make_problem
+from helpers.attention.correctness.numerics import run_cases
 from helpers.attention.hopper import HEAD_DIMS, TILES, build_hopper_spec, prepare_hopper, why_not
-from helpers.attention.inputs import make_problem
-from helpers.attention.numerics import run_cases
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, LLAMA_LIKE, AttentionShape
-from helpers.compiler.arch import get_arch
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.hardware import get_arch
 from kernels.hopper_attention import hopper_attention_kernel
 from kernels.hopper_attention_wide import hopper_attention_wide_kernel
 
@@ -180,7 +180,9 @@ def test_it_gives_the_lean_kernels_answers_on_a_hopper_gpu(layer):
 def test_it_counts_its_items_anew_in_every_launch_on_a_hopper_gpu():
     if torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("written for compute capability 9.0")
-    problem = make_problem(replace(LLAMA_LIKE, model_window=200).with_lengths((1500, 0, 37), (900, 70, 1)), device="cuda")
+    problem = make_problem(
+        replace(LLAMA_LIKE, model_window=200).with_lengths((1500, 0, 37), (900, 70, 1)), device="cuda"
+    )
     outputs = [problem.new_output() for _ in range(2)]
     launches = [prepare_hopper(**problem.tensors(), o=o, **problem.options()) for o in outputs]
     launches[0].run()

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from helpers.attention.inputs import GUARD_ROWS, fence_intact, make_problem
+from helpers.attention.correctness.inputs import GUARD_ROWS, fence_intact, make_problem
 from helpers.attention.shapes import AttentionShape
 from helpers.errors import UserError
 

@@ -4,10 +4,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.attention.inputs import fence_intact, make_problem
+from helpers.attention.correctness.inputs import fence_intact, make_problem
+from helpers.attention.correctness.numerics import errors_against, judge, launchable_device, run_kernel, tolerance
+from helpers.attention.correctness.reference import attention_float64
 from helpers.attention.launch import extend_attention_fwd, prepare_launch
-from helpers.attention.numerics import errors_against, judge, launchable_device, run_kernel, tolerance
-from helpers.attention.reference import attention_float64
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN
 from helpers.attention.tiles import TileConfig

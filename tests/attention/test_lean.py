@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from helpers.attention.cases import Case, interpreter_cases, lean_cases
-from helpers.attention.inputs import make_problem
+from helpers.attention.correctness.cases import Case, interpreter_cases, lean_cases
+from helpers.attention.correctness.inputs import make_problem
+from helpers.attention.correctness.numerics import run_cases
 from helpers.attention.lean import (
     LEAN_TABLE,
     LeanTile,
@@ -16,13 +17,12 @@ from helpers.attention.lean import (
     lean_row,
     prepare_lean,
 )
-from helpers.attention.numerics import run_cases
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, LLAMA_LIKE, AttentionShape
 from helpers.attention.spec import LEAN
-from helpers.compiler.arch import ARCHS
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.hardware import ARCHS
 
 LAYERS = (GEMMA4_31B_SLIDING, GEMMA4_31B_GLOBAL, LLAMA_LIKE)
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.attention.cases import interpreter_cases
-from helpers.attention.numerics import run_cases, summarise
+from helpers.attention.correctness.cases import interpreter_cases
+from helpers.attention.correctness.numerics import run_cases, summarise
 from helpers.attention.spec import EXTEND_KERNEL
 
 SOURCE = Path(EXTEND_KERNEL.path).read_text(encoding="utf-8")

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.attention.cases import (
+from helpers.attention.correctness.cases import (
     GPU_DIMS,
     INTERPRETER_DIMS,
     MATRIX_FACTORS,
@@ -14,8 +14,17 @@ from helpers.attention.cases import (
     gpu_cases,
     interpreter_cases,
 )
-from helpers.attention.inputs import make_problem
-from helpers.attention.numerics import (
+from helpers.attention.correctness.fp8_and_tiles import (
+    FP8_VARIANTS,
+    TILE_VARIANTS,
+    fp8_rows,
+    fp8_shapes,
+    run_study,
+    tile_rows,
+    tile_shapes,
+)
+from helpers.attention.correctness.inputs import make_problem
+from helpers.attention.correctness.numerics import (
     Errors,
     errors_against,
     judge,
@@ -26,20 +35,12 @@ from helpers.attention.numerics import (
     tolerance,
     write_rows,
 )
-from helpers.attention.reference import attention_float64
+from helpers.attention.correctness.reference import attention_float64
 from helpers.attention.shapes import AttentionShape
-from helpers.attention.spec import INCIDENT, LEAN, REPO_ROOT
-from helpers.attention.studies import (
-    FP8_VARIANTS,
-    TILE_VARIANTS,
-    fp8_rows,
-    fp8_shapes,
-    run_study,
-    tile_rows,
-    tile_shapes,
-)
+from helpers.attention.spec import INCIDENT, LEAN
 from helpers.attention.tiles import TileConfig
 from helpers.errors import UserError
+from helpers.files import ROOT
 
 NEEDS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 CASES = interpreter_cases()
@@ -191,7 +192,7 @@ def test_rows_survive_a_csv_file(interpreter, tmp_path):
 
 
 def test_the_recording_script_writes_rows_and_counts(tmp_path, capsys):
-    script = runpy.run_path(str(REPO_ROOT / "benchmarks" / "record_numerics.py"))
+    script = runpy.run_path(str(ROOT / "benchmarks" / "record_numerics.py"))
     out = tmp_path / "new folder" / "rows.csv"
     arguments = ["--out", str(out), "--backend", "interpreter", "--parts", "fp8", "--workers", "2"]
     assert script["main"](arguments) == 0

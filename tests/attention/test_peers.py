@@ -14,10 +14,10 @@ import torch
 
 from helpers.attention import peers
 from helpers.attention.bench import bench_problem
+from helpers.attention.correctness.reference import attention_float64
 from helpers.attention.peers import Prepared, Variant, bind_by_name, dense_kv, fa3_why_not, paged_kv, prepare
-from helpers.attention.reference import attention_float64
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
-from helpers.compiler.wheels import (
+from helpers.compiler.bring.wheels import (
     copy_member,
     find_definition,
     import_closure,
@@ -205,7 +205,8 @@ def test_without_peers_each_missing_one_says_how_to_get_it(tmp_path: Path):
         for name in ("sglang", "FA3 dense", "FA3 paged 64", "FA3 paged 1", "FA3 paged 64, all fp8"):
             assert "fetch_peers.py" in missing[name]
         assert missing["incident, hopper tile"] == missing["incident, sm100 tile"] == ""
-        assert "62 MB" in missing["FlashInfer"]
+        assert "flashinfer-python" in missing["FlashInfer"] and "fetch_peers.py" in missing["FA4 paged 1"]
+        assert "not on the package index" in missing["FA4 of vLLM"]
 
 
 def test_every_archive_of_sglang_becomes_a_variant(tmp_path: Path):

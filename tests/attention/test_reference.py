@@ -4,8 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from helpers.attention.inputs import make_problem
-from helpers.attention.reference import attention_float64, attention_low_precision, visibility
+from helpers.attention.correctness.inputs import make_problem
+from helpers.attention.correctness.reference import attention_float64, attention_low_precision, visibility
 from helpers.attention.shapes import AttentionShape
 from helpers.errors import UserError
 

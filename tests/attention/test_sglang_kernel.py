@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import helpers as rc
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.errors import UserError
 
 PARAMETERS = """Q_Extend, K_Extend, V_Extend, O_Extend, K_Buffer, V_Buffer, qo_indptr, kv_indptr, kv_indices, mask_ptr,

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helpers.attention.inputs import make_problem
+from helpers.attention.correctness.inputs import make_problem
 from helpers.attention.launch import prepare_launch
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN, build_spec

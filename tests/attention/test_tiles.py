@@ -3,8 +3,8 @@
 import pytest
 
 from helpers.attention.tiles import TILE_ROWS, TileConfig, choose_tile, head_dim_blocks, parse_tile, tile_row
-from helpers.compiler.arch import ARCHS
 from helpers.errors import UserError
+from helpers.hardware import ARCHS
 
 # Written out, not computed: (capability, chooser) -> tiles for head dims 128, 256 and 512.
 TABLE = {

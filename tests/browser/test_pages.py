@@ -10,7 +10,7 @@ from pathlib import Path
 import driving
 import pytest
 
-from helpers.workbook import build
+from helpers.workbook.build import build
 
 NOTEBOOKS = driving.ROOT / "notebooks"
 NAMES = [*sorted(p.stem for p in NOTEBOOKS.glob("[0-9]*.ipynb")), "index"]

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.capture import CAPTURE_ENV, HOOK_FOLDER
+from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER
 from helpers.compiler.compile import compile_kernel
-from helpers.compiler.gate import read_specs
+from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
 
 REPO = Path(__file__).resolve().parents[2]
@@ -78,7 +78,7 @@ def triton_site(request):
     if request.param == "3.5.1":
         request.getfixturevalue("toolchain_351")
     try:
-        return request.param, resolve_triton(request.param)[1]
+        return request.param, resolve_triton(request.param).path
     except ToolchainMissing as exc:
         pytest.skip(str(exc))
 
@@ -146,7 +146,7 @@ def test_launches_and_failures_of_a_program_are_recorded_and_compile_again(trito
     assert bad["capture"]["outcome"] == "failed" and bad["capture"]["error_type"] == "PTXASError"
     assert "no.such.instruction" in bad["capture"]["error"] or "ptxas" in bad["capture"]["error"]
     assert by["name", 128]["capture"]["error_type"] == "CompilationError"
-    assert good["capture"]["triton_version"] == resolve_triton(name)[0]
+    assert good["capture"]["triton_version"] == resolve_triton(name).version
 
     # Elsewhere: the program's folder is gone, what was recorded still compiles and fails as it did.
     for file in ("kernels_of_mine.py", "offset.py", "program.py"):
@@ -186,7 +186,7 @@ def test_the_context_manager_sees_kernels_compiled_before_it_and_stops_at_its_en
         + f"""
 import sys
 sys.path.append({str(REPO)!r})
-from helpers.compiler.capture import capture
+from helpers.compiler.bring.capture import capture
 launch = lambda bad, block: add[(1,)](x, 1000, y, tl.float32, bad, block)
 launch("none", 128)
 with capture("specs") as recording:
@@ -202,13 +202,13 @@ launch("none", 64)
 print(len(recording.paths), [s.name for s in recording.specs[0].kernel.source_files()], Driver.launches)
 """
     )
-    done = run_program(tmp_path, resolve_triton("3.5.1")[1], program)
+    done = run_program(tmp_path, resolve_triton("3.5.1").path, program)
     assert done.stdout.splitlines()[-1] == "2 ['kernels_of_mine.py', 'offset.py'] ['add', 'add', 'add', 'add']"
     assert set(recorded(tmp_path / "specs")) == {"compiled none", "failed name"}
 
 
 def test_two_processes_may_share_a_folder_and_say_things_once(tmp_path):
-    site = resolve_triton("environment")[1]
+    site = resolve_triton("environment").path
     program = TENSORS + 'add[(1,)](x, 1000, y, tl.float32, "none", 128)\n'
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
@@ -221,7 +221,7 @@ def test_two_processes_may_share_a_folder_and_say_things_once(tmp_path):
 
 
 def test_a_program_with_helpers_and_sitecustomize_of_its_own_keeps_them(tmp_path):
-    site = resolve_triton("environment")[1]
+    site = resolve_triton("environment").path
     (tmp_path / "helpers.py").write_text("MINE = 'mine'\n")
     (tmp_path / "custom").mkdir()
     (tmp_path / "custom" / "sitecustomize.py").write_text("import os\nos.environ['SEEN'] = 'yes'\n")
@@ -234,7 +234,7 @@ def test_a_program_with_helpers_and_sitecustomize_of_its_own_keeps_them(tmp_path
 
 
 def test_a_function_as_constexpr_is_recorded_as_what_it_is(tmp_path):
-    site = resolve_triton("environment")[1]
+    site = resolve_triton("environment").path
     program = (
         TENSORS
         + """
@@ -260,7 +260,7 @@ applied.apply[(1,)](x, applied.double)
 
 
 def test_a_kernel_of_a_notebooks_cell_gets_a_file_with_what_it_uses(tmp_path):
-    site = resolve_triton("environment")[1]
+    site = resolve_triton("environment").path
     program = (
         TENSORS
         + """

@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import os
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from helpers.attention.incident import INCIDENT_CHOICE, incident_rows
-from helpers.attention.requests import Choice
-from helpers.compiler.arch import ARCHS
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE, incident_rows
+from helpers.compiler.codegen import Generated
 from helpers.compiler.compile import (
-    _frontend_failure,
     _judge,
     compile_kernel,
     compile_matrix,
@@ -23,13 +21,11 @@ from helpers.compiler.compile import (
 from helpers.compiler.report import EXPLANATIONS, STATUSES, CompileReport
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
 from helpers.errors import UserError
+from helpers.hardware import ARCHS
+from helpers.recorded import recorded
 
 REPO_ROOT = Path(__file__).parents[2]
-REFERENCE = list(
-    csv.DictReader(
-        line for line in (REPO_ROOT / "data" / "incident_reference.csv").read_text().splitlines() if line[0] != "#"
-    )
-)
+REFERENCE = recorded("incident_reference")
 # What each ablation of the incident leaves, on Triton 3.5.1: only the incident itself may crash.
 ABLATIONS = {
     "the incident": {},
@@ -48,7 +44,7 @@ ABLATIONS = {
 @pytest.fixture(scope="module")
 def shared_cache(tmp_path_factory, toolchain_351):
     """One cache for the run, all its processes included: what two tests need is compiled once."""
-    from helpers.compiler.paths import CACHE_ENV, cache_root
+    from helpers.files import CACHE_ENV, cache_root
 
     run = tmp_path_factory.getbasetemp()
     folder = (run.parent if "PYTEST_XDIST_WORKER" in os.environ else run) / "shared-cache"
@@ -194,15 +190,15 @@ def test_what_ptxas_lets_pass_is_judged(fields, trap, status):
     ],
 )
 def test_what_ends_before_ptxas_is_sorted(stage, error, status):
-    report = CompileReport(status="frontend_error", arch="sm_100a", triton_version="3.5.1", ptxas_version=None)
-    assert _frontend_failure(report, {"stage": stage, "error": error}).status == status
+    ended = Generated(Path("x"), (), False, "key", "3.5.1", stage, 0.1, error)
+    assert ended.failed and ended.failure_status() == status and ended.path("ptx") is None
 
 
 def test_missing_toolchains_are_reports_that_name_the_command():
     spec = INCIDENT_CHOICE.request().spec
     report = compile_kernel(spec, "sm_100a", Toolchain("9.9.9"))
     assert report.status == "toolchain_missing"
-    assert "python -m helpers toolchains install 9.9.9" in report.message
+    assert "register-cliff toolchains install 9.9.9" in report.message
     report = compile_kernel(spec, "sm_100a", Toolchain("environment", "13.9.9"))
     assert report.status == "toolchain_missing" and "install ptxas==13.9.9" in report.message
 

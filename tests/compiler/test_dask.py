@@ -11,7 +11,7 @@ import pytest
 
 import helpers.compiler.compile as compile_module
 from helpers.__main__ import main
-from helpers.attention.requests import Choice, product
+from helpers.attention.choice import Choice, product
 from helpers.compiler.compile import CompileRequest, compile_matrix
 from helpers.errors import UserError
 
@@ -82,7 +82,7 @@ def test_the_verb_compiles_on_a_running_cluster(client, capsys):
 
 @pytest.mark.parametrize("address", ["tcp://127.0.0.1:1", "rubbish", "http://x"])
 def test_no_scheduler_is_a_sentence_and_exit_code_2(address, capsys, monkeypatch):
-    monkeypatch.setattr("helpers.commands.dask_.CONNECT_TIMEOUT_S", 1)
+    monkeypatch.setattr("helpers.commands.line.dask_.CONNECT_TIMEOUT_S", 1)
     assert main(["matrix", "--head-dim", "64", "--tile", "16x32", "--dask", address]) == 2
     told = capsys.readouterr().err
     assert re.fullmatch(r"error: no Dask scheduler answers at '.*' \(.*\); start one with: dask scheduler, .*\n", told)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.attention.requests import Choice
-from helpers.compiler.kernel_spec import KernelRef, KernelSpec
+from helpers.attention.choice import Choice
+from helpers.compiler.kernel_spec import KernelRef, KernelSpec, label_of, tell_apart
 from helpers.errors import UserError
 
 
@@ -147,3 +147,38 @@ def test_copied_project_has_the_same_key(incident, tmp_path):
         shutil.copy(file, tmp_path / "kernels")
     moved = KernelRef(str(tmp_path / "kernels" / source.name), incident.kernel.name, str(tmp_path))
     assert replace(incident, kernel=moved).content_key() == incident.content_key()
+
+
+# --- labels ---------------------------------------------------------------------------------------------------
+
+
+def test_a_label_says_tile_warps_and_stages():
+    values = {"BLOCK_M": 128, "BLOCK_N": 64, "BLOCK_DMODEL": 256, "GROUP": 8, "ACT": "relu"}
+    assert label_of("k", values, {"num_stages": 3, "num_warps": 8}) == "k 128x64 w8 s3"
+    assert label_of("k", {"BLOCK": 64}, {}) == "k BLOCK=64"
+    assert label_of("k", {}, {}) == "k"
+
+
+def test_specs_of_one_label_are_told_apart_by_what_differs(write_kernel):
+    base = replace(write_kernel(), label="k")
+    wide = base.with_constexprs(BLOCK=256)
+    slow = base.with_options(num_warps=8)
+    assert [s.label for s in tell_apart([base, wide])] == ["k BLOCK=128", "k BLOCK=256"]
+    assert [s.label for s in tell_apart([base, wide, slow])] == [
+        "k BLOCK=128 num_warps=4", "k BLOCK=256 num_warps=4", "k BLOCK=128 num_warps=8",
+    ]  # fmt: skip
+    unaligned = replace(base, divisible_by_16=())
+    assert [s.label for s in tell_apart([base, unaligned])] == ["k x_ptr=*fp32:16", "k x_ptr=*fp32"]
+    # A flag is no number to a compile, nor to a label.
+    flags = [base.with_constexprs(BLOCK=value) for value in (True, 1)]
+    assert [s.label for s in tell_apart(flags)] == ["k BLOCK=true", "k BLOCK=1"]
+
+
+def test_labels_that_tell_apart_already_stay_and_twins_stay_twins(write_kernel):
+    base = write_kernel()
+    other = replace(base.with_constexprs(BLOCK=256), label="other")
+    assert tell_apart([base, other]) == [base, other]
+    assert [s.label for s in tell_apart([base, base])] == [base.label] * 2
+    assert [s.content_key() for s in tell_apart([base, base.with_constexprs(BLOCK=256)])] == [
+        base.content_key(), base.with_constexprs(BLOCK=256).content_key(),
+    ]  # fmt: skip

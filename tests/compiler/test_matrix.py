@@ -122,7 +122,7 @@ def test_nothing_is_left_running_when_the_process_ends(write_kernel, own_cache, 
         from helpers.compiler.kernel_spec import KernelSpec
         spec = KernelSpec.from_json({write_kernel().to_json()!r})
         print(compile_matrix([CompileRequest(spec, "sm_90a")] * 4)[0].status)
-        from helpers.compiler.pool import POOL
+        from helpers.compiler.worker.pool import POOL
         print(*[w.process.pid for idle in POOL._idle.values() for w in idle])
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)

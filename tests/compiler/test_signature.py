@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers.compiler.signature import kernel_source, specialise
+from helpers.compiler.bring.signature import kernel_source, specialise
 from helpers.errors import UserError
 
 SOURCE = """

@@ -88,5 +88,5 @@ def test_a_huge_file_is_not_read(tmp_path):
     kernel = make(tmp_path, kernel="")
     with open(kernel, "wb") as file:
         file.truncate(10_000_000_000)
-    with pytest.raises(UserError, match="10000000000 bytes; at most"):
+    with pytest.raises(UserError, match="10,000,000,000 bytes; at most"):
         source_closure(kernel)

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from helpers.compiler import toolchain as tc
-from helpers.compiler.paths import CACHE_ENV
+from helpers.compiler.compile import compile_kernel
 from helpers.errors import UserError
+from helpers.files import CACHE_ENV
 
 RUBBISH = [
     "",
@@ -86,26 +87,27 @@ def test_versions_sort_as_numbers():
 
 
 def test_environment_triton_is_found_without_importing_it():
-    version, site = tc.resolve_triton("environment")
-    assert (site / "triton" / "__init__.py").is_file() and version in tc.installed_tritons()
+    here = tc.resolve_triton("environment")
+    version = here.version
+    assert (here.path / "triton" / "__init__.py").is_file() and version in tc.installed_tritons()
     assert version not in tc.installed_tritons(include_environment=False) or tc.is_installed("triton", version)
 
 
 def test_missing_names_what_is_there_and_the_command(empty_cache):
-    here = tc.environment_triton()[0]
-    with pytest.raises(tc.ToolchainMissing, match=rf"installed: {here}.*python -m helpers toolchains install 3\.3\.3"):
+    here = tc.environment_triton().version
+    with pytest.raises(tc.ToolchainMissing, match=rf"installed: {here}.*register-cliff toolchains install 3\.3\.3"):
         tc.resolve_triton("3.3.3")
     with pytest.raises(tc.ToolchainMissing, match=r"install ptxas==13\.9\.9"):
         tc.resolve_ptxas("13.9.9")
 
 
 def test_the_environment_s_own_version_needs_no_install(empty_cache):
-    version, site = tc.environment_triton()
-    assert tc.resolve_triton(version) == (version, site)
+    here = tc.environment_triton()
+    assert tc.resolve_triton(here.version) == here
 
 
 def test_bundled_ptxas_are_found_by_version(toolchain_351):
-    assert tc.ptxas_version(tc.resolve_ptxas("12.8.93")) == "12.8.93"
+    assert tc.resolve_ptxas("12.8.93").version == "12.8.93"
     assert "12.8.93" in tc.installed_ptxas()
 
 
@@ -120,7 +122,7 @@ def test_a_broken_ptxas_hides_no_other(own_cache, toolchain_351):
         (program.parents[3] / "__init__.py").touch()
     assert tc.installed_tritons()[:3] == ["0.0.0", "0.0.1", "0.0.2"]
     assert "12.8.93" in tc.installed_ptxas()
-    assert tc.resolve_ptxas("12.8.93").is_file()
+    assert tc.resolve_ptxas("12.8.93").path.is_file()
 
 
 def test_stray_folders_are_not_toolchains(empty_cache):
@@ -187,12 +189,13 @@ def test_install_is_whole_and_done_once(empty_cache, pip_that):
 def test_ptxas_is_taken_out_of_its_wheel(empty_cache, pip_that):
     pip_that(
         "assert sys.argv[-1] == 'nvidia-cuda-nvcc-cu12==12.9.41', sys.argv\n"
-        "p = target / 'nvidia/cuda_nvcc/bin/ptxas'; p.parent.mkdir(parents=True); p.write_text('#!')\n"
+        "p = target / 'nvidia/cuda_nvcc/bin/ptxas'; p.parent.mkdir(parents=True)\n"
+        "p.write_text('#!/bin/sh\\necho V12.9.41')\n"
         "(target / 'nvidia/cuda_nvcc/bin/nvcc').touch()\n"
     )
     folder = tc.install("12.9.41", quiet=True)
     assert [str(p.relative_to(folder)) for p in folder.rglob("*")] == ["bin", "bin/ptxas"]
-    assert tc.resolve_ptxas("12.9.41") == folder / "bin" / "ptxas"
+    assert tc.resolve_ptxas("12.9.41") == tc.Tool(folder / "bin" / "ptxas", "12.9.41")
 
 
 def test_half_a_folder_in_the_way_is_replaced(empty_cache, pip_that):
@@ -219,3 +222,23 @@ def test_python_tag_is_this_python(empty_cache):
     assert tc.triton_folder("3.5.1") == Path(
         empty_cache / "toolchains" / f"triton-3.5.1-cp{sys.version_info.major}{sys.version_info.minor}"
     )
+
+
+def test_a_toolchain_is_found_once_and_carried(own_cache, toolchain_351, write_kernel, monkeypatch):
+    """A second look, or a second question to ptxas, would be for nothing."""
+    looks: list[str] = []
+    triton, asked = tc.resolve_triton, tc._ptxas_version.__wrapped__
+    monkeypatch.setattr(tc, "resolve_triton", lambda version: looks.append(version) or triton(version))
+    monkeypatch.setattr(tc, "_ptxas_version", lambda path, mtime: looks.append(path) or asked(path, mtime))
+    tools = toolchain_351.resolve()
+    assert tools.ptxas is None and tools.triton.version == "3.5.1"
+    assert tools.assembler() == tc.Tool(tools.triton.program("ptxas"), "12.8.93")
+    looks.clear()
+    assert compile_kernel(write_kernel(), "sm_90a", toolchain_351).status == "ok"
+    assert looks == ["3.5.1", str(tools.triton.program("ptxas"))]
+
+
+def test_a_named_ptxas_is_found_before_anything_is_compiled(own_cache, toolchain_351):
+    assert tc.Toolchain("3.5.1", "12.8.93").resolve().assembler("ptxas-blackwell").version == "12.8.93"
+    with pytest.raises(tc.ToolchainMissing, match=r"ptxas 1\.2\.9 is not installed"):
+        tc.Toolchain("3.5.1", "1.2.9").resolve()

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from helpers.compiler.compile import compile_kernel
-from helpers.compiler.pool import worker_environment
 from helpers.compiler.toolchain import KNOWN_TRITONS, Toolchain, ToolchainMissing, resolve_triton
+from helpers.compiler.worker.pool import worker_environment
 
 pytestmark = pytest.mark.usefixtures("toolchain_351", "own_cache")
 

@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.attention.requests import Choice
+from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_request
+from helpers.compiler.disassemble import disassemble
 from helpers.compiler.toolchain import resolve_triton
-from helpers.inspection.cubin import disassemble, readable_copy, register_counts
-from helpers.inspection.sass import sass_profile
+from helpers.inspection.binary.cubin import readable_copy, register_counts
+from helpers.inspection.binary.sass import sass_profile
 
 
 def elf(info: bytes) -> bytes:
@@ -33,14 +34,18 @@ def regcount(symbol: int, count: int) -> bytes:
     return struct.pack("<BBHII", 4, 0x2F, 8, symbol, count)
 
 
+def counts(cubin: bytes) -> dict[int, int]:
+    return {symbol: count for _, symbol, count in register_counts(cubin)}
+
+
 OTHER = struct.pack("<BBHII", 4, 0x11, 8, 7, 255) + struct.pack("<BBH", 2, 0x4A, 255)
 
 
 def test_counts_above_254_are_lowered_and_nothing_else():
     cubin = elf(OTHER + regcount(7, 255) + OTHER + regcount(9, 80))
-    assert register_counts(cubin) == {7: 255, 9: 80}
+    assert counts(cubin) == {7: 255, 9: 80}
     copy = readable_copy(cubin)
-    assert register_counts(copy) == {7: 254, 9: 80}
+    assert counts(copy) == {7: 254, 9: 80}
     assert [(a, b) for a, b in zip(cubin, copy, strict=True) if a != b] == [(255, 254)]
 
 
@@ -55,13 +60,13 @@ def test_no_bytes_raise(info, at, noise):
     cubin = elf(info)
     broken = cubin[:at] + noise + cubin[at + len(noise) :]
     for content in (info, cubin, cubin[:at], broken):
-        register_counts(content)
+        counts(content)
         assert len(readable_copy(content)) == len(content)
 
 
 @pytest.fixture(scope="module")
 def nvdisasm(toolchain_351) -> Path:
-    return resolve_triton(toolchain_351.triton)[1] / "triton" / "backends" / "nvidia" / "bin" / "nvdisasm"
+    return resolve_triton(toolchain_351.triton).program("nvdisasm")
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +79,7 @@ def spilling(toolchain_351):
 
 def test_a_kernel_of_255_registers_is_read_and_its_spills_found(spilling, nvdisasm):
     cubin = Path(spilling.cubin_path).read_bytes()
-    assert set(register_counts(cubin).values()) == {255}
+    assert set(counts(cubin).values()) == {255}
     done = disassemble(cubin, [nvdisasm])
     assert done.problem == "" and done.program == str(nvdisasm)
     profile = sass_profile(done.life_ranges, done.lines)

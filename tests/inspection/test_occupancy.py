@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import pytest
 
 from helpers.errors import UserError
-from helpers.inspection.occupancy import occupancy
+from helpers.inspection.binary.occupancy import occupancy
 
 KIB = 1024
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers.inspection.sass import SassInstruction, parse_life_ranges, parse_line_info, sass_profile
+from helpers.inspection.binary.sass import SassInstruction, parse_life_ranges, parse_line_info, sass_profile
 
 SASS = Path(__file__).parents[1] / "fixtures" / "sass"
 KERNELS = ("wgmma_sm90a", "spilling_sm120a")

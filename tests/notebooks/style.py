@@ -20,9 +20,9 @@ import nbformat
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from helpers.reporting.glossary import HOME, glossary_markdown, link_terms, unlinked_terms  # noqa: E402
-from helpers.reporting.pages import NOT_STATED, WIDGET_VIEW, figure_evidence, without_widget_views  # noqa: E402
-from helpers.reporting.paste_widget import example_log  # noqa: E402
+from helpers.workbook.glossary import HOME, glossary_markdown, link_terms, unlinked_terms  # noqa: E402
+from helpers.workbook.pages import NOT_STATED, WIDGET_VIEW, figure_evidence, without_widget_views  # noqa: E402
+from helpers.workbook.your_own_crash.paste_box import example_log  # noqa: E402
 
 FOLDER = ROOT / "notebooks"
 FEWEST_NOTEBOOKS = 3
@@ -155,7 +155,7 @@ def _whole_problems(notebook: nbformat.NotebookNode, name: str) -> list[str]:
     prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
     if name == HOME:
         if glossary_markdown() not in prose:
-            found.append("the glossary is not that of helpers/reporting/glossary.py (--fix)")
+            found.append("the glossary is not that of helpers/workbook/glossary.py (--fix)")
     else:
         unlinked = ", ".join(term.name for term in unlinked_terms(prose))
         if unlinked:
@@ -239,7 +239,7 @@ def fixed(notebook: nbformat.NotebookNode, name: str = "") -> nbformat.NotebookN
 
 
 def _write(path: Path, notebook: nbformat.NotebookNode) -> bool:
-    from helpers.compiler.paths import write_text_atomically
+    from helpers.files import write_text_atomically
 
     text = nbformat.writes(notebook).rstrip("\n") + "\n"
     changed = text != path.read_text(encoding="utf-8")
@@ -263,7 +263,7 @@ def main(arguments: list[str] | None = None) -> int:
     found = [] if chosen.notebook else name_problems(paths)
     for path in paths:
         if chosen.execute:
-            from helpers.workbook import execute_notebook
+            from helpers.workbook.build import execute_notebook
 
             run = execute_notebook(path)
             print(f"{path.name}: {'ran' if run.ok else 'FAILED'}, {run.seconds:.1f} s")

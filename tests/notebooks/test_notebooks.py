@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import style
 
-from helpers.workbook import execute_notebook
+from helpers.workbook.build import execute_notebook
 
 NOTEBOOKS = style.notebooks()
 

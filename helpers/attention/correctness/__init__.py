@@ -1,0 +1,1 @@
+"""Is the answer right: inputs, references in float64, cases, numerics."""

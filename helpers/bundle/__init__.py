@@ -1,0 +1,1 @@
+"""A report that reproduces itself: one zip to attach to an issue."""

@@ -1,0 +1,91 @@
+"""The verb `compile`: one configuration or spec in, its CompileReport out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import rich_click as click
+
+from helpers.commands.line.common import WORTH_TRYING, choice_options, request_of, spec_argument
+from helpers.commands.line.grammar import Verb, shared
+from helpers.commands.line.output import command_line, echo_json, same_again, say
+from helpers.compiler.compile import compile_request
+from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.errors import UserError
+from helpers.hardware import CAP
+
+
+@click.command(
+    "compile", cls=Verb, examples=("register-cliff compile specs/NAME.json --arch B200",
+                                   "register-cliff compile --head-dim 256 --window 1024 --tile 64x64"),
+)  # fmt: skip
+@spec_argument
+@choice_options(many=False)
+@shared("json", "quiet")
+def compile_command(spec: Path | None, as_json: bool, quiet: bool, **options) -> None:
+    """Compile a spec, or one configuration of the extend kernel, and print its CompileReport.
+
+    Without SPEC the options spell out a configuration of the extend kernel; their defaults are the incident, and a
+    reproduced crash is exit code 0. SPEC may be of any kernel: its file runs in a worker process.
+    """
+    report = compile_request(request_of(spec, options))
+    if as_json:
+        echo_json(report.to_dict())
+    elif report.status != "toolchain_missing":
+        say(format_report(report))
+        if step := next_step(report):
+            say(f"\nnext: {step}")
+    if report.status == "toolchain_missing":
+        raise UserError(report.message)
+
+
+def next_step(report: CompileReport) -> str | None:
+    """The command to go on with after a compile, for the same thing; None where nothing is wrong with it."""
+    if report.status in WORTH_TRYING:
+        return f"{same_again('try')} ranks edits that make it compile"
+    if report.status == "spills" and report.ptx_path:
+        return f"{command_line('pressure', report.ptx_path)} shows where the registers go"
+    return None
+
+
+def format_report(report: CompileReport) -> str:
+    """A report as aligned lines of text."""
+    lines = {
+        "spec": report.label,
+        "arch": report.arch,
+        "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or '(not reached)'}",
+        "status": f"{report.status}: {EXPLANATIONS[report.status]}",
+    }
+    if report.compiled or report.status.startswith("out_of"):
+        lines["registers"] = f"{report.regs_per_thread} per thread ({cap_words(report)})"
+        if report.compiled and not report.launchable:
+            lines["launch"] = (
+                f"cannot be launched: {report.num_warps} warps leave {report.cap} registers a thread, "
+                f"and it was given {report.regs_per_thread}; use fewer warps or a lower maxnreg"
+            )
+        lines["spills"] = (
+            f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, "
+            f"{report.stack_frame_bytes} B stack frame"
+        )
+    if report.smem_bytes is not None:
+        lines["memory"] = (
+            f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"
+        )
+    if report.instructions:
+        lines["tensor cores"] = report.tensor_core_path
+    if report.message:
+        lines["message"] = report.message.strip().replace("\n", "\n" + " " * 14)
+    if report.ptxas_command:
+        lines["command"] = report.ptxas_command
+    for stage in ("ptx", "ttgir", "cubin", "log", "reproducer", "frontend_log"):
+        if path := getattr(report, f"{stage}_path"):
+            lines[stage.upper() if stage in ("ptx", "ttgir") else stage.replace("frontend_log", "stderr")] = path
+    lines["time"] = f"{report.wall_s:.2f} s{' (from the cache)' if report.cached else ''}"
+    return "\n".join(f"{name + ':':<14}{text}" for name, text in lines.items())
+
+
+def cap_words(report: CompileReport) -> str:
+    """`cap 255`, or `cap 128 with 16 warps` where the launch leaves a thread less than an instruction can name."""
+    if report.cap is None or report.cap == CAP:
+        return f"cap {CAP}"
+    return f"cap {report.cap} with {report.num_warps} warps"

@@ -1,0 +1,177 @@
+"""Code generation: a spec becomes PTX in a worker process with its own Triton; the result is kept in the cache."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from helpers.compiler import cache
+from helpers.compiler.front_end import front_end_parts
+from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
+from helpers.compiler.worker.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
+from helpers.hardware import GpuArch
+from helpers.inspection.crash import mlir
+from helpers.inspection.crash.mlir import FrontEndFailure
+from helpers.inspection.ptx import scan
+from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
+
+STAGE_FILES = {"ttir": "kernel.ttir", "ttgir": "kernel.ttgir", "llir": "kernel.llir", "ptx": "kernel.ptx"}
+_TARGET_REFUSED = re.compile(
+    r"sm_?\d+\w*.{0,60}(not (?:supported|recognized|defined)|unsupported)|unsupported (?:target|architecture|arch)",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True)
+class Generated:
+    """What code generation left of a spec: the PTX and the stages before it, up to the stage that failed.
+
+    `stage` is `done`, or where it ended: load, options, frontend, a stage of Triton's, died, timeout. `ptxas_program`
+    and `ptxas_flags` are of the command Triton itself would run. `front_end` is what Triton's C++ side said of its
+    failure. `wall_s` is what it took when it was run.
+    """
+
+    folder: Path
+    files: tuple[str, ...]
+    cached: bool
+    spec_key: str
+    triton_version: str
+    stage: str
+    wall_s: float
+    error: str = ""
+    ptxas_program: str = "ptxas"
+    ptxas_flags: tuple[str, ...] = ()
+    kernel_name: str | None = None
+    num_warps: int | None = None
+    smem_bytes: int | None = None
+    tmem_columns: int | None = None
+    instructions: dict[str, int] = field(default_factory=dict)
+    trap_stub: bool = False
+    ptx_lines: int | None = None
+    ptx_sha256: str | None = None
+    ptx_version: str | None = None
+    front_end: FrontEndFailure | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it ended before there was a PTX and a command for ptxas."""
+        return self.stage != "done"
+
+    def path(self, stage: str) -> str | None:
+        """Where the text of a stage (`ttir`, `ttgir`, `llir`, `ptx`) is kept; None where it was not reached."""
+        name = STAGE_FILES[stage]
+        return str(self.folder / name) if name in self.files else None
+
+    def failure_status(self) -> str:
+        """The status of a CompileReport for a code generation that failed."""
+        words = self.error.lower()
+        if self.stage == "timeout":
+            return "timeout"
+        if "out of resource: tensor memory" in words:
+            return "out_of_tensor_memory"
+        if "out of resource: shared memory" in words:
+            return "out_of_shared_memory"
+        if _TARGET_REFUSED.search(self.error) and self.stage != "frontend":
+            return "unsupported_target"
+        return "frontend_error"
+
+
+@lru_cache(maxsize=2)
+def _read_by(foreign: bool) -> str:
+    """sha256 over the code that turns a spec into what is cached, so that a mended worker or parser makes it anew."""
+    digest = hashlib.sha256()
+    for file in (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()), Path(scan.__file__), Path(mlir.__file__)):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def codegen_key(spec_key: str, arch: GpuArch, *, triton: str, cuda: str | None, foreign: bool) -> str:
+    """The name of a code generation in the cache: all that its result depends on."""
+    return cache.content_key(
+        spec=spec_key, capability=arch.capability, triton=triton, codegen_cuda=cuda, by=_read_by(foreign)
+    )
+
+
+def generate(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, triton: Tool, timeout_s: float) -> Generated:
+    """The stages of `spec` for `arch` by the Triton that `toolchain` resolved to; from the cache where they are.
+
+    A kernel that fails, hangs or kills its worker is a result. Raises UserError for a kernel file that cannot be read
+    and ToolchainMissing for a Triton that does not start.
+    """
+    spec_key, foreign = spec.content_key(), spec.kernel.stub_imports
+    cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
+
+    def make() -> tuple[dict, dict[str, bytes], bool]:
+        answer, keep = _answer(spec, arch, triton, cuda=cuda, timeout_s=timeout_s)
+        stages = answer.pop("stages")
+        told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else (None, {})
+        # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
+        keep = keep or (told is not None and told.aborts)
+        ptx = stages.get("ptx", "")
+        meta = {
+            **answer,
+            "front_end": asdict(told) if told else None,
+            "triton_version": triton.version,
+            "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
+            "instructions": count_instructions(ptx) if ptx else {},
+            "trap_stub": bool(ptx) and is_trap_stub(ptx),
+            "ptx_lines": ptx.count("\n") if ptx else None,
+            "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest() if ptx else None,
+            "ptx_version": (found := re.search(r"^\.version\s+(\S+)", ptx, re.MULTILINE)) and found.group(1),
+        }
+        files = {STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in STAGE_FILES}
+        return meta, {**files, **kept}, keep
+
+    key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign)
+    entry, cached = cache.get_or_make("codegen", key, make)
+    return Generated(
+        folder=entry["folder"],
+        files=tuple(entry["files"]),
+        cached=cached,
+        spec_key=spec_key,
+        triton_version=entry["triton_version"],
+        stage=entry["stage"],
+        wall_s=entry["seconds"]["total"],
+        error=str(entry.get("error", "")),
+        ptxas_program=entry["ptxas_program"],
+        ptxas_flags=tuple(entry.get("ptxas_flags", ())),
+        kernel_name=entry.get("kernel_name"),
+        num_warps=entry.get("num_warps"),
+        smem_bytes=entry.get("smem_bytes"),
+        tmem_columns=entry.get("tmem_columns"),
+        instructions=entry["instructions"],
+        trap_stub=bool(entry["trap_stub"]),
+        ptx_lines=entry["ptx_lines"],
+        ptx_sha256=entry["ptx_sha256"],
+        ptx_version=entry["ptx_version"],
+        front_end=FrontEndFailure(**entry["front_end"]) if entry.get("front_end") else None,
+    )
+
+
+def _answer(spec: KernelSpec, arch: GpuArch, triton: Tool, *, cuda: str | None, timeout_s: float) -> tuple[dict, bool]:
+    """(what the worker answers, whether it is a fact about the kernel: a timeout and a dead worker are not)."""
+    request = {
+        "capability": arch.capability,
+        "codegen_cuda_version": cuda,
+        "spec": {
+            "kernel": spec.kernel.for_worker(),
+            "signature": spec.signature,
+            "constexprs": spec.constexprs,
+            "divisible_by_16": spec.divisible_by_16,
+            "options": spec.options,
+        },
+    }
+    try:
+        with POOL.borrow(triton, foreign=spec.kernel.stub_imports) as worker:
+            return worker.ask(request, timeout_s), True
+    except WorkerTimeout as exc:
+        return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
+    except WorkerDied as exc:
+        said = {"stage": "died", "error": str(exc), "log": exc.log}
+        return {**said, "stages": {}, "seconds": {"total": 0.0}}, False
+    except WorkerUnusable as exc:
+        raise ToolchainMissing(f"Triton {triton.version} does not start with this Python: {exc}") from exc

@@ -1,0 +1,1 @@
+"""The processes that load kernels and generate code, one Triton each."""

@@ -1,0 +1,284 @@
+"""The worker: one process, one Triton version, kernel source in, PTX out. Runs as a script; imports only Triton.
+
+It speaks JSON lines: requests on stdin, answers on the descriptor that stdout was when it started (kernels and
+Triton print to stdout, so the real one is moved out of their way). It stops before ptxas: the command Triton
+would run is captured, not executed, so that the caller runs ptxas once, with its own time limit, also when the
+answer is a crash.
+"""
+
+import importlib.machinery
+import importlib.util
+import json
+import os
+import re
+import signal
+import subprocess as _REAL_SUBPROCESS
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import types
+
+MAX_MESSAGE_CHARS = 20_000
+
+
+class _PtxasCommandCaptured(Exception):
+    def __init__(self, argv):
+        super().__init__("captured")
+        self.argv = argv
+
+
+class KernelLoader:
+    """How a worker gets a kernel: `load` gives the JITFunction, `source` what Triton's compiler takes.
+
+    One loader serves a whole process; it remembers the files it executed, each once per source hash. The worker for
+    kernels whose imports are missing (foreign_worker.py) gives the worker another loader.
+    """
+
+    def __init__(self):
+        self.modules = {}
+        self.roots = set()
+        self.files = set()
+
+    def load(self, kernel):
+        """The JITFunction called `name` in the file `path`."""
+        module = self.module(kernel)
+        fn = getattr(module, kernel["name"], None)
+        if fn is None:
+            raise AttributeError(f"{os.path.basename(kernel['path'])} defines no {kernel['name']!r}")
+        while not hasattr(fn, "arg_names") or type(fn).__name__ in ("Autotuner", "Heuristics"):
+            inner = getattr(fn, "fn", None)
+            if inner is None or isinstance(inner, types.FunctionType):
+                break
+            fn = inner
+        if not hasattr(fn, "arg_names"):
+            raise TypeError(f"{kernel['name']!r} is not a @triton.jit function")
+        return fn
+
+    def source(self, fn, spec):
+        """An ASTSource (of a Gluon kernel, Gluon's own) in the form this Triton's launcher would build it."""
+        if getattr(fn, "is_gluon", bool)():
+            from triton.experimental.gluon._runtime import GluonASTSource as ASTSource
+        else:
+            from triton.compiler.compiler import ASTSource
+
+        index = {name: i for i, name in enumerate(fn.arg_names)}
+        signature = dict(spec["signature"])
+        if list(signature) != list(fn.arg_names):
+            missing = [n for n in fn.arg_names if n not in signature]
+            extra = [n for n in signature if n not in index]
+            raise TypeError(
+                f"the signature does not fit {fn.__name__}: missing {missing or 'none'}, "
+                f"not parameters {extra or 'none'}"
+            )
+        constexprs = {(index[name],): value for name, value in spec["constexprs"]}
+        attrs = {(index[name],): [["tt.divisibility", 16]] for name in spec["divisible_by_16"]}
+        return ASTSource(fn, signature=signature, constexprs=constexprs, attrs=attrs)
+
+    def module(self, kernel):
+        """The kernel's file, executed."""
+        key = (kernel["path"], kernel["source_hash"])
+        if key in self.modules:
+            return self.modules[key]
+        root = kernel["import_root"]
+        # Only this kernel's root, and none of the modules an earlier kernel brought: `import common` means the file
+        # beside this kernel, as it is now, also when another folder has a common.py or this one was edited.
+        sys.path[:] = [root, *(p for p in sys.path if p not in self.roots)]
+        self.roots.add(root)
+        self.files.update(os.path.realpath(file) for file in kernel["files"])
+        for name in [n for n, m in sys.modules.items() if self._is_local(m)]:
+            del sys.modules[name]
+        importlib.invalidate_caches()
+        import linecache
+
+        linecache.checkcache()
+        # Named as Python itself would import it: Triton writes module names into symbol names and hashes. A name
+        # that is taken (a kernel in a file called json.py) would break what comes later in this process.
+        name = _module_name(kernel["path"], root)
+        if name in sys.modules or name in sys.stdlib_module_names or name == "triton":
+            name = f"kernel_file_{name}"
+        spec = importlib.util.spec_from_file_location(
+            name, kernel["path"], loader=self.file_loader(name, kernel["path"])
+        )
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[name] = module
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            sys.modules.pop(name, None)
+            raise
+        self.modules[key] = module
+        return module
+
+    def forget(self, kernel):
+        """Execute the kernel's file anew when it is asked for next."""
+        self.modules.pop((kernel["path"], kernel["source_hash"]), None)
+
+    def file_loader(self, name, path):
+        """What executes a file of the kernel's source."""
+        return SourceLoader(name, path)
+
+    def find_spec(self, fullname, path=None, target=None):
+        """As an entry of sys.meta_path: finds the modules that are part of a kernel's source; leaves all others."""
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path, target)
+        if spec is None or not spec.has_location or os.path.realpath(spec.origin) not in self.files:
+            return None
+        spec.loader = self.file_loader(fullname, spec.origin)
+        return spec
+
+    def _is_local(self, module):
+        file = getattr(module, "__file__", None)
+        return isinstance(file, str) and os.path.realpath(file) in self.files
+
+
+class SourceLoader(importlib.machinery.SourceFileLoader):
+    """Runs the source as it is now. Python's .pyc files are told stale by size and whole seconds of mtime only, so a
+    file edited twice within a second would run as the older text, and be cached under the newer one's hash."""
+
+    def get_code(self, fullname):
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
+def _module_name(path, root):
+    if root:
+        relative = os.path.relpath(os.path.abspath(path), os.path.abspath(root))
+        if not relative.startswith(".."):
+            return os.path.splitext(relative)[0].replace(os.sep, ".")
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _make_ir(src, target, options, backend, context):
+    codegen, modules = backend.get_codegen_implementation(options), backend.get_module_map()
+    try:
+        return src.make_ir(target, options, codegen, modules, context)
+    except TypeError as exc:
+        # Triton 3.4 has no target parameter; any other TypeError is the kernel's.
+        if "positional argument" not in str(exc) or "make_ir" not in str(exc):
+            raise
+        return src.make_ir(options, codegen, modules, context)
+
+
+def _capture_ptxas_command(make_cubin, ptx, metadata):
+    """The argument list Triton would start ptxas with, captured at the moment it tries to."""
+    import triton.backends.nvidia.compiler as nvidia
+
+    class Recorder:
+        def __getattr__(self, name):
+            return getattr(_REAL_SUBPROCESS, name)
+
+        @staticmethod
+        def run(argv, *_args, **_kwargs):
+            raise _PtxasCommandCaptured(list(argv))
+
+    previous_tempdir = tempfile.tempdir
+    with tempfile.TemporaryDirectory(prefix="register-cliff-worker-") as scratch:
+        tempfile.tempdir = scratch
+        nvidia.subprocess = Recorder()
+        try:
+            make_cubin(ptx, metadata)
+        except _PtxasCommandCaptured as captured:
+            argv = [str(word) for word in captured.argv]
+        else:
+            raise RuntimeError("this Triton did not start ptxas through subprocess.run")
+        finally:
+            nvidia.subprocess = _REAL_SUBPROCESS
+            tempfile.tempdir = previous_tempdir
+    # Input and output names are the caller's business.
+    return [word for word in argv if not (word.endswith((".ptx", ".o")) or word == "-o")]
+
+
+def codegen(request, loader):
+    """The answer to a request for the stages of a spec: their texts, or the error and where it came."""
+    from triton._C.libtriton import ir
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler.compiler import make_backend
+
+    spec = request["spec"]
+    answer = {"stages": {}, "stage": "load", "seconds": {}}
+    started = time.perf_counter()
+    try:
+        fn = loader.load(spec["kernel"])
+        target = GPUTarget("cuda", request["capability"], 32)
+        answer["stage"] = "options"
+        backend = make_backend(target)
+        launch_options = dict(spec["options"])
+        if request.get("codegen_cuda_version"):
+            from triton.backends.nvidia.compiler import ptx_get_version
+
+            launch_options["ptx_version"] = ptx_get_version(request["codegen_cuda_version"])
+        unknown = [k for k in launch_options if k not in backend.parse_options({}).__dict__]
+        if unknown:
+            raise TypeError(f"this Triton has no launch option {', '.join(unknown)}")
+        options = backend.parse_options(launch_options)
+        src = loader.source(fn, spec)
+        stages = {}
+        try:
+            backend.add_stages(stages, options, src.language)
+        except TypeError:
+            backend.add_stages(stages, options)
+        context = ir.context()
+        ir.load_dialects(context)
+        backend.load_dialects(context)
+        answer["stage"] = "frontend"
+        module = _make_ir(src, target, options, backend, context)
+        metadata = {}
+        for name, stage in stages.items():
+            answer["stage"] = name
+            if name == "cubin":
+                argv = _capture_ptxas_command(stage, module, metadata)
+                answer["ptxas_program"], answer["ptxas_flags"] = argv[0], argv[1:]
+                break
+            module = stage(module, metadata)
+            answer["seconds"][name] = time.perf_counter() - started
+            answer["stages"][name] = str(module)
+        answer["stage"] = "done"
+        answer["smem_bytes"] = metadata.get("shared")
+        answer["tmem_columns"] = metadata.get("tmem_size")
+        answer["num_warps"] = metadata.get("num_warps", options.num_warps)
+        answer["kernel_name"] = metadata.get("name")
+    except Exception as exc:  # whatever a stranger's kernel or this Triton raises becomes the report's message
+        answer["error_type"] = type(exc).__name__
+        answer["error"] = describe(exc)[:MAX_MESSAGE_CHARS]
+        answer["traceback"] = traceback.format_exc()[-MAX_MESSAGE_CHARS:]
+    answer["seconds"]["total"] = time.perf_counter() - started
+    return answer
+
+
+def describe(exc):
+    """The message of an exception and of its cause, without colour codes: Triton nests the telling one inside."""
+    parts = []
+    while exc is not None and len(parts) < 4:
+        text = str(exc).strip()
+        if text and text not in parts:
+            parts.append(text)
+        exc = exc.__cause__
+    return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(parts)) or "no message"
+
+
+def _end_with_parent(parent):
+    """End this process group once `parent` is gone: the end of stdin is only seen between two requests."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.killpg(0, signal.SIGKILL)
+
+
+def main(loader, answer=codegen):
+    """Answer the requests on stdin, one a line, until it ends."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    # Whatever Triton, LLVM or a kernel file prints goes to stderr, which the caller keeps as the log.
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    import triton
+
+    # Triton builds a C launcher only when a driver is active; cross-compiling never needs one.
+    print(json.dumps({"ready": True, "triton_version": triton.__version__}), file=answers, flush=True)
+    sys.meta_path.insert(0, loader)
+    for line in sys.stdin:
+        request = json.loads(line)
+        print(json.dumps(answer(request, loader)), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main(KernelLoader())

@@ -1,0 +1,1 @@
+"""What does my log say: the failure, what helps, what does not, where to report."""

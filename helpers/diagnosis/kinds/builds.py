@@ -1,0 +1,152 @@
+"""A build that failed around a ptxas that did not: a killed neighbour, a host compiler, a missing file, the linker."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from helpers.diagnosis.failure import BUILD, LIKELY, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.kinds.advice import report_lines
+from helpers.inspection.crash.crash_log import CrashLog
+
+PTXAS_WORDINGS = ()
+WORDINGS = ()
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One way in which a build fails beside ptxas: how it is worded, what it means, what helps."""
+
+    name: str
+    words: re.Pattern[str]
+    means: str
+    edit: str
+    why: str
+
+
+def _reason(name: str, words: str, means: str, edit: str, why: str) -> Reason:
+    return Reason(name, re.compile(words), means, edit, why)
+
+
+_KILLED = "Killed"
+REASONS = (
+    _reason(
+        "missing", r"(?:fatal )?error: [^\n]{1,300}: No such file or directory|catastrophic error: cannot open "
+                   r"source file [^\n]{1,200}|"
+        r"fatal error C1083:[^\n]{1,300}",
+        "a header or file is missing: the compiler of the C++ code says so, not ptxas",
+        "give the build the folder of that file (submodules, include path), or the package that brings it",
+        "the file named in the message is not where the build looks",
+    ),
+    _reason(
+        "link", r"cannot find -l[\w.+-]{1,80}|undefined reference to [^\n]{1,300}|collect2: error[^\n]{0,120}|ld "
+                r"returned 1 exit status|"
+        r"LNK[0-9]{4}[^\n]{1,200}|nvlink error *:[^\n]{1,300}",
+        "the linker failed, after every kernel had compiled",
+        "give the linker the library it names (path or package)",
+        "compiling and linking are two steps; the kernels are not at fault",
+    ),
+    _reason(
+        "source", r"\S{1,300}?(?:\([0-9]+\)|:[0-9]+:[0-9]+): (?:fatal )?error: [^\n]{1,400}|\S{1,200}\([0-9]+\): "
+                  r"error [A-Z]?[0-9#-]{1,8}"
+        r"[^\n]{0,300}",
+        "the C++ front end (host or device code) refuses a line of the source; ptxas is not involved",
+        "mend that line, or take the versions of the libraries that the source was written for",
+        "the message names the file and the line",
+    ),
+    _reason(
+        "killed", r"(?:^|(?<=[\s\]>|]))Killed(?=\s|$)|Killed signal terminated program \w+|fatal error: Killed",
+        "a program was killed from outside: likely the machine ran out of memory (RAM)",
+        "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more memory",
+        "each compiler of a large kernel takes gigabytes; `dmesg | grep -i oom` says whether it was so",
+    ),
+    _reason(
+        "crashed", r"Segmentation fault|internal compiler error[^\n]{0,200}|Bus error|Illegal instruction(?= |$)",
+        "a program of the build crashed; the log does not name which one",
+        "run the failing command by hand with --dryrun (nvcc) or -v, and see which step dies; then another release "
+        "of that program",
+        "nvcc starts several programs (cudafe++, cicc, ptxas, the host compiler), and any of them can be it",
+    ),
+)  # fmt: skip
+_STOPPED = re.compile(
+    r"ninja: build stopped|make(?:\[\d\])?: \*\*\*|Error compiling objects for extension|"
+    r"subprocess-exited-with-error|error: command '"
+    r"[^'\n]{1,300}' failed|FAILED: |errors? detected in the compilation|compilation terminated|Failed to build|nvcc "
+    r"failed|"
+    r"error MSB[0-9]{4}|returned non-zero exit status|failed to build|Build failed|could not compile|nvcc error while|"
+    r"panicked at"
+)
+# One of these is in each of the patterns above.
+_WORDS = ("rror", "Killed", "fault", "cannot find", "undefined", "LNK", "ld returned", "Illegal")
+_ZERO = re.compile(r"(?<![0-9])0 errors?")
+
+
+def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
+    """A failed build, where no compiler of a GPU kernel says why."""
+    gpu = log.speaks("nvcc") or bool(log.compiled.functions)
+    if not gpu:
+        return
+    lines = log.bare
+    stopped = next(
+        (i for i, line in enumerate(lines) if _STOPPED.search(line[:600]) and not _ZERO.search(line[:600])), None
+    )
+    reasons = []
+    for index, line in enumerate(lines):
+        if not any(word in line for word in _WORDS):
+            continue
+        for reason in REASONS:
+            if m := reason.words.search(line[:1_200]):
+                reasons.append((index, reason, m[0].strip()))
+                break
+        if len(reasons) >= 200:
+            break
+    if stopped is None and not any(r.name in ("missing", "link", "source") for _, r, _ in reasons):
+        return
+    if not reasons and stopped is None:
+        return
+    order = {r.name: i for i, r in enumerate(REASONS)}
+    at, first, words = min(reasons, key=lambda r: (order[r[1].name], r[0])) if reasons else (stopped or 0, None, "")
+    message = words or lines[at].strip()[:300]
+    yield Failure("build_failed_elsewhere", message, at=at, details={"reason": first.name if first else ""})
+
+
+_SPILLS = (
+    Suggestion(
+        "apart from that, a kernel spills registers: fewer threads per block, a smaller tile or unroll, or a higher "
+        "cap",
+        "a spill costs time and does not fail a build; a kernel that spills much also takes its compiler more memory "
+        "and time",
+        "ptxas's report in the log",
+    ),
+)
+
+
+def _build(log: CrashLog, failure: Failure) -> Answer:
+    reason = next((r for r in REASONS if r.name == failure.detail("reason")), None)
+    compiled = report_lines(log)
+    because = [f"the build says: {failure.message}"]
+    because.append(reason.means if reason else "the build stopped; why, the log does not say")
+    if compiled:
+        because.append("what ptxas says in the log is a report on kernels it compiled, not why the build failed")
+        because += compiled
+    elif log.speaks("ptxas"):
+        because.append("ptxas does not complain in the log")
+    spilling = next((f for f in log.compiled.functions if f.spill_store_bytes), None)
+    helps = (Suggestion(reason.edit, reason.why, "general; the message itself"),) if reason else ()
+    return Answer(
+        tuple(because),
+        (*helps, *(_SPILLS if spilling else ())),
+        (),
+        "the project that is built" if reason and reason.name in ("missing", "source", "link") else "nobody yet",
+        "its build is at fault, not the compiler of the kernels" if reason and reason.name != "crashed"
+        else "first find out which program it is",
+        ("the whole output of the build with one job (-j 1) and verbose",),
+        title="" if reason else "a build failed; why, the log does not say",
+        confidence=LIKELY,
+    )  # fmt: skip
+
+
+KINDS = (Kind("build_failed_elsewhere", "the build failed, and not by what ptxas says in the log", _build, BUILD),)
+
+__all__ = ["KINDS", "PTXAS_WORDINGS", "REASONS", "WORDINGS", "recognise"]

@@ -1,0 +1,288 @@
+"""The chip lacks what the kernel uses: a feature from a later chip on, or of one family of chips only.
+
+A threshold in a message ("requires .target sm_80 or higher") is never the reader's chip. No release adds a feature to a
+chip.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.words import OWNER, chip_words, is_triton, maker
+from helpers.hardware import known_chip
+from helpers.inspection.crash.crash_log import CrashLog
+
+_SM = r"sm_[0-9]{2,3}[af]?"
+PTXAS_WORDINGS = (
+    wording(
+        "feature_not_on_target",
+        rf"'(?P<feature>[^'\n]{{1,200}})' requires ?\.target (?P<floor>{_SM})(?: or higher)?",
+    ),
+    wording("feature_not_on_target", rf"'(?P<feature>[^'\n]{{1,200}})' not supported on ?\.target '?(?P<chip>{_SM})'?"),
+    wording(
+        "feature_not_on_target",
+        rf"(?:Instruction|Feature|Modifier|Type|Operation) '(?P<feature>[^'\n]{{1,200}})' cannot be compiled for "
+        rf"architecture "
+        rf"'(?P<chip>{_SM})'",
+    ),
+    wording(
+        "feature_not_on_target", rf"(?P<feature>\S[^\n';]{{0,120}}?) requires ?\.target (?P<floor>{_SM})(?: or higher)?"
+    ),
+)
+WORDINGS = (
+    # Triton's own check, before there is PTX.
+    wording(
+        "feature_not_on_target",
+        r"type (?P<feature>fp8\w{1,12}) not supported in this architecture\.?(?: The supported fp8 dtypes are "
+        r"(?P<others>\([^)\n]{0,120}\)))?",
+        "not supported in this arch",
+    ),
+    wording(
+        "feature_not_on_target",
+        r"(?P<feature>fp8e4nv) data type is not supported on CUDA arch < (?P<below>[0-9]{2,3})",
+        "data type is not supported on CUDA arch",
+    ),
+    wording(
+        "feature_not_on_target",
+        rf"(?P<feature>'?[\w.]{{3,120}}'?) needs target feature (?:\(?)(?P<floor>{_SM})",
+        "needs target feature",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Feature:
+    """What a feature's name in a message means: who has it, and what does the same elsewhere."""
+
+    names: re.Pattern[str]
+    what: str
+    has: str
+    instead: str
+    # The least chip (as 80), for features that every later chip has; None for those of one family.
+    floor: int | None = None
+    # Chips that have it under their arch-specific target only (100 for sm_100a).
+    a_targets: tuple[int, ...] = ()
+
+
+def _feature(
+    names: str, what: str, has: str, instead: str, floor: int | None = None, a_targets: tuple[int, ...] = ()
+) -> Feature:
+    return Feature(re.compile(names), what, has, instead, floor, a_targets)
+
+
+# Source: PTX ISA, "Target ISA Notes" of each instruction. The first that fits is taken.
+FEATURES = (
+    _feature(
+        r"tcgen05|\.cta_group|\.32x32b|\.16x(?:64|128|256)b|\.kind::|tensor memory",
+        "tcgen05 (tensor memory and its matrix instructions)",
+        "data-centre Blackwell only: sm_100a, sm_103a and Thor (sm_110a, once sm_101a); consumer Blackwell (sm_120a, "
+        "sm_121a) and "
+        "every other chip do not have it",
+        "a kernel or path of its own for this chip, by mma.sync (consumer Blackwell) or wgmma (Hopper)",
+        a_targets=(100, 101, 103, 110),
+    ),
+    _feature(
+        r"wgmma|WGMMA|\.wgmma",
+        "wgmma (Hopper's warp-group matrix instructions)",
+        "sm_90a only: neither earlier chips nor Blackwell have it",
+        "a kernel or path of its own for this chip: mma.sync, or tcgen05 on data-centre Blackwell",
+        a_targets=(90,),
+    ),
+    _feature(
+        r"setmaxnreg",
+        "setmaxnreg (registers handed from warp to warp)",
+        "the arch-specific targets from Hopper on (their names end in a: sm_90a, sm_100a …)",
+        "a kernel without a register split between warp groups",
+        a_targets=(90, 100, 101, 103, 110, 120, 121),
+    ),
+    _feature(
+        r"e2m1|e3m2|e2m3|ue8m0|ue4m3|block.scale|scale_vec|mxf|nvf4",
+        "4- and 6-bit floats and their block scales",
+        "the arch-specific targets of Blackwell (sm_100a, sm_120a and their relatives)",
+        "fp8 or 16-bit operands",
+        a_targets=(100, 101, 103, 110, 120, 121),
+    ),
+    _feature(r"e4m3|e5m2|fp8", "fp8 conversions and matrix instructions", "sm_89 and higher", "fp16 or bf16 "
+                                                                                              "operands", 89),
+    _feature(
+        r"bf16",
+        "bfloat16 arithmetic",
+        "sm_80 (Ampere) and higher",
+        "fp16 or fp32 instead of bf16 (for a model: dtype=float16 or float32, --dtype half, torch_dtype=torch.float16)",
+        80,
+    ),
+    _feature(r"tf32", "tf32 matrix instructions", "sm_80 (Ampere) and higher", "fp16 operands, or plain fp32 "
+                                                                               "arithmetic", 80),
+    _feature(r"redux", "redux (reduction over a warp in one instruction)", "sm_80 (Ampere) and higher",
+             "a reduction by shuffles", 80),
+    _feature(r"cp\.async\.bulk|\.bulk|tensormap|mbarrier\.try_wait|cp\.reduce", "bulk copies by descriptor (TMA)",
+             "sm_90 (Hopper) and higher; parts of it (tensormap.replace) on the arch-specific targets only",
+             "loads by pointers, or cp.async", 90, (90, 100, 101, 103, 110, 120, 121)),
+    _feature(r"cp\.async|mbarrier", "asynchronous copies to shared memory", "sm_80 (Ampere) and higher",
+             "plain loads, or a kernel for older chips", 80),
+    _feature(r"\.cluster|cluster|elect|griddepcontrol|multimem|stmatrix", "thread-block clusters and what came with "
+                                                                          "them",
+             "sm_90 (Hopper) and higher", "a path without clusters", 90),
+    _feature(r"f32x2", "packed fp32 arithmetic", "sm_100 and higher", "scalar fp32", 100),
+    _feature(r"acq_rel|acquire|release|relaxed|fence", "memory operations with an order (acquire, release)",
+             "sm_70 (Volta) and higher", "older fences (membar) and volatile accesses", 70),
+    _feature(r"m16n8k(?:8|16|32|64)", "Ampere's shapes of the tensor-core instructions (mma)", "sm_80 (Ampere) and "
+                                                                                               "higher; the "
+             "smallest from sm_75 on", "a kernel for older chips, with their shapes", 80),
+    _feature(r"ldmatrix|\.m8n8|tanh", "ldmatrix and other instructions of Turing", "sm_75 (Turing) and higher",
+             "loads from shared memory thread by thread", 75),
+    _feature(r"wmma|WMMA|\bmma\b|\.m16n16k16|\.m8n8k4|nanosleep|\.sync", "tensor-core matrix instructions (wmma)",
+             "sm_70 (Volta) and higher", "plain arithmetic", 70),
+    _feature(r"(?:atom|red)\b.*f64|atomicAdd", "atomic addition of doubles", "sm_60 (Pascal) and higher",
+             "a loop of compare-and-swap (atomicCAS)", 60),
+    _feature(r"\.f16|half", "fp16 arithmetic", "sm_53 and higher", "fp32", 53),
+)  # fmt: skip
+
+
+def feature_of(name: str) -> Feature | None:
+    """What is known of a feature by its name in a message, or None."""
+    return next((f for f in FEATURES if f.names.search(name)), None)
+
+
+def _number(name: str) -> int:
+    return int(re.sub(r"[^0-9]", "", name) or 0)
+
+
+def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
+    name = failure.detail("feature") or "a feature"
+    floor, chip = failure.detail("floor"), failure.detail("chip") or log.arch
+    if failure.detail("below"):
+        floor = f"sm_{failure.detail('below')}"
+    known = feature_of(name)
+    because = [f"{'ptxas' if log.runs else 'Triton' if is_triton(log) else 'the compiler'} says: {failure.message}"]
+    if known and not floor:
+        because.append(f"{known.what}: {known.has}")
+    elif known and floor:
+        because.append(f"{name} ({known.what}) needs {floor}" + ("" if floor[-1] == "a" else " or higher"))
+    because.append(_chip_sentence(chip, floor, known))
+    if failure.seen > 1:
+        because.append(f"the log says it {failure.seen} times")
+    suffix = _suffix_cure(chip, floor, known)
+    helps: list[Suggestion] = []
+    if suffix:
+        helps.append(suffix)
+    if known and not suffix:
+        helps.append(
+            Suggestion(known.instead, f"{name} is then not needed", "PTX ISA, target notes of the instruction")
+        )
+    elif not known and not suffix:
+        helps.append(Suggestion("another path or data type in the kernel, without this feature", f"{name} is then "
+                                                                                                 f"not needed",
+                                "follows from the message"))  # fmt: skip
+    if not suffix:
+        helps.append(_newer_chip(floor, known))
+    later = _later_ptx(log)
+    if later:
+        helps.insert(0, later)
+    if not suffix:
+        helps += _wrong_target(log)
+    return Answer(
+        tuple(because),
+        tuple(helps),
+        () if suffix or later else _in_vain(log),
+        *_to_whom(log, suffix),
+        ("the GPU and its chip (nvidia-smi --query-gpu=name,compute_cap --format=csv)",) if chip is None else (),
+        (),
+        title=f"the chip lacks a feature that the kernel uses: {known.what}" if known else "",
+    )
+
+
+def _chip_sentence(chip: str | None, floor: str | None, known: Feature | None) -> str:
+    if chip:
+        return f"this compile was for {chip_words(chip)}" + (
+            f", which is below {floor}" if floor and _number(chip) < _number(floor) else ""
+        )
+    if floor:
+        return f"so the chip compiled for is below {floor}; which one it is, the log does not say"
+    return "which chip the compile was for, the log does not say"
+
+
+def _suffix_cure(chip: str | None, floor: str | None, known: Feature | None) -> Suggestion | None:
+    """The chip has the feature, and its plain target hides it: `sm_100` for `sm_100a`."""
+    if chip is None or chip[-1] in "af":
+        return None
+    number = _number(chip)
+    has = set(known.a_targets if known else ()) | ({_number(floor)} if floor and floor[-1] == "a" else set())
+    if number not in has:
+        return None
+    return Suggestion(
+        f"compile for {chip}a instead of {chip} (nvcc: -gencode arch=compute_{number}a,code={chip}a; ptxas: "
+        f"--gpu-name={chip}a and "
+        f".target {chip}a)",
+        f"the chip has the feature, and only its arch-specific target {chip}a offers it",
+        "PTX ISA: features of a target whose name ends in a are not in the plain target",
+    )
+
+
+def _newer_chip(floor: str | None, known: Feature | None) -> Suggestion:
+    least = floor or (f"sm_{known.floor}" if known and known.floor else None)
+    if least and not (known and known.floor is None):
+        chip = known_chip(least)
+        words = f" ({chip.generation} and later)" if chip else ""
+        return Suggestion(
+            f"a GPU with {least} or higher{words}", "the feature is in the chip", "the message's own threshold"
+        )
+    return Suggestion("a GPU that has it" + (f": {known.has.split(':')[0].removesuffix(' only')}" if known else ""),
+                      "the feature is in the chip", "PTX ISA, target notes of the instruction")  # fmt: skip
+
+
+_ON_CHIP = re.compile(r"on (?P<chip>sm_[0-9]{2,3}[af]?)' requires ?PTX ISA \.version (?P<version>[0-9.]{1,8})")
+
+
+def _later_ptx(log: CrashLog) -> Suggestion | None:
+    """ptxas can say of one chip that a later version of PTX is enough: then a release helps, on that chip."""
+    m = _ON_CHIP.search(log.flat.text) if "requires PTX ISA" in log.flat.text else None
+    if m is None:
+        return None
+    return Suggestion(
+        f"if the chip is {m['chip']}: have the PTX written with .version {m['version'].rstrip('.')} or later (a "
+        f"newer compiler)",
+        "ptxas says that the feature is there on that chip from that version on",
+        "ptxas's own message",
+    )
+
+
+def _wrong_target(log: CrashLog) -> list[Suggestion]:
+    if not log.speaks("nvcc", "clang", "CMake or Ninja", "TileLang") or is_triton(log):
+        return []
+    return [
+        Suggestion(
+            "if the GPU is a newer one: take the old target out of the build (-gencode, CMAKE_CUDA_ARCHITECTURES, "
+            "TORCH_CUDA_ARCH_LIST)",
+            "a build compiles for every target in its list, whatever GPU is in the machine",
+            "general: nvcc compiles once a target",
+        )
+    ]
+
+
+def _in_vain(log: CrashLog) -> tuple[Suggestion, ...]:
+    tools = "Triton, ptxas or PyTorch" if is_triton(log) else "ptxas or CUDA"
+    return (
+        Suggestion(
+            f"any other release of {tools}, {'num_warps, tile sizes' if is_triton(log) else 'tile sizes'} or ptxas "
+            f"flags",
+            "no release adds an instruction to a chip",
+            "follows from the message",
+        ),
+    )
+
+
+def _to_whom(log: CrashLog, suffix: Suggestion | None) -> tuple[str, str]:
+    if suffix:
+        return f"{OWNER}, or whoever chose the target", "the target is the build's choice; no compiler is at fault"
+    made = maker(log)
+    if made and not is_triton(log) and log.speaks("TileLang", "XLA", "CUTLASS DSL (CuTe)", "cuTile"):
+        return f"{OWNER}, then {made}", "it chose an instruction that this chip does not have"
+    return "the kernel's or the model's project", "it chose a data type or an instruction that this chip does not have"
+
+
+KINDS = (Kind("feature_not_on_target", "the chip lacks a feature that the kernel uses", _chip_lacks),)
+
+__all__ = ["FEATURES", "KINDS", "PTXAS_WORDINGS", "WORDINGS", "Feature", "feature_of"]

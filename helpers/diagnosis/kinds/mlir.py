@@ -1,0 +1,446 @@
+"""Compilers before ptxas that failed: a refused source, an MLIR assertion, a verifier, a pass, LLVM, libNVVM, Tile IR.
+
+The pass, the source line, the kernel and the target are taken from the text. Whether the kernel or the compiler
+is at fault follows from the form: a refusal names the source, an assertion the compiler's own code.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.words import OWNER, TRITON, chip_words, is_triton, kernel_of, maker, spec_verbs, triton_words
+from helpers.inspection.crash.crash_log import CrashLog
+from helpers.inspection.crash.pasted_text import near, near_any
+
+PTXAS_WORDINGS = ()
+WORDINGS = ()
+REFUSED, CRASHED, NO_WORDS = "refused", "crashed", "no words"
+
+_MAX_PLACES = 40
+_ASSERTION = re.compile(r"Assertion [`'](?P<said>.{1,900}?)' failed")
+_BEFORE_ASSERTION = re.compile(r"(?P<source>[\w./+\\:~-]{1,300}\.(?:cpp|h|cc|hpp|inc)):(?P<line>[0-9]{1,6}): ")
+# An assertion is a compiler's where its place or its function is.
+_COMPILER = re.compile(r"mlir|llvm|[Tt]riton|[\\/]lib[\\/](?:Dialect|Analysis|Conversion|Target)|nvws|tileir")
+_UNREACHABLE = re.compile(r"UNREACHABLE executed(?: at (?P<source>[\w./+\\:~-]{1,300}):(?P<line>[0-9]{1,6}))?")
+_BEFORE_ERROR = re.compile(
+    r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7}):[0-9]{1,5}\)?$"
+)
+_AFTER_ERROR = re.compile(r" \S{1,300}:[0-9]+:[0-9]+: (?:note|error):| \^| module (?:attributes )?\{| note:|\n")
+_NOT_A_REASON = "Failures have been detected while processing"
+_PIPELINE = re.compile(r"Pipeline failed while executing \[`(?P<pass>[\w.-]{1,120})`")
+_PASS_OF_LLVM = re.compile(
+    r"Running pass '(?P<pass>[^'\n]{1,120})' on (?:function|basic block|module) '@?(?P<function>[^'\n]{1,200})'"
+)
+_LLVM = re.compile(r"(?:LLVM ERROR|fatal error: error in backend): (?P<said>[^\n]{1,300})")
+_OPERATION = re.compile(
+    r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|"
+    r"func)\.[\w.]{1,60}' op [^\n]{1,300})"
+)
+_PLAIN = (
+    (CRASHED, re.compile(r"PassManager::run failed")),
+    (CRASHED, re.compile(r"Failures have been detected while processing an MLIR pass pipeline")),
+    (CRASHED, re.compile(r"failed to translate module to LLVM IR")),
+    (CRASHED, re.compile(r"error encountered during parsing")),
+    (NO_WORDS, re.compile(r"NVVM backend compilation failed|libNVVM failed while compiling[^\n]{0,80}")),
+    (REFUSED, re.compile(r"NVVM_ERROR_[A-Z_]{3,40}:?[^\n]{0,300}")),
+    (NO_WORDS, re.compile(r"NVPTX compiler invocation failed[^\n]{0,200}")),
+    (NO_WORDS, re.compile(r"failed to compile Tile IR program[^\n]{0,200}|TileCompilerExecutionError: [^\n]{0,120}")),
+    (CRASHED, re.compile(r"Compilation failed, MLIR module written to [^\n]{0,200}")),
+    (REFUSED, re.compile(r"Failed in (?:cuda|nopython) mode pipeline \(step: [^)\n]{0,80}\)[^\n]{0,300}")),
+    (REFUSED, re.compile(r"NVRTC_ERROR_COMPILATION[^\n]{0,300}|nvrtc: error: failed to [^\n]{0,200}")),
+    (REFUSED, re.compile(r"(?:TVMError|tvm\.error\.InternalError|InternalError): Check failed: [^\n]{0,400}")),
+)
+_PYTHON = re.compile(
+    r"(?:[A-Za-z_][\w.]{0,80}\.)?(?P<error>CompilationError|CompileTimeAssertionFailure|"
+    r"UnsupportedLanguageConstruct): ?"
+    r"(?P<place>at [0-9]{1,6}:[0-9]{1,5}:)?"
+)
+_PYTHON_ERRORS = ("CompilationError:", "CompileTimeAssertionFailure:", "UnsupportedLanguageConstruct:")
+_DIED = re.compile(r"Fatal Python error: (?P<said>Aborted|Segmentation fault|Illegal instruction)")
+_STAGE = re.compile(r"line (?P<line>[0-9]{1,6}),? in (?P<stage>make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir|amdgcn|"
+                    r"hsaco))\b|"
+                    r"(?P<stage2>make_(?:ttir|ttgir|llir|ptx)) \(")  # fmt: skip
+STAGES = {
+    "make_ir": "reading the kernel's Python",
+    "make_ttir": "Triton's first passes (TTIR)",
+    "make_ttgir": "Triton's GPU passes (TTGIR)",
+    "make_gluon_ir": "Gluon's passes",
+    "make_llir": "the lowering to LLVM IR (make_llir)",
+    "make_ptx": "LLVM's code generation (make_ptx)",
+    "make_cubin": "ptxas (make_cubin)",
+    "make_amdgcn": "LLVM's code generation for AMD",
+}
+
+
+def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
+    """One failure of a compiler before ptxas, put together from its several lines."""
+    flat = log.flat.text
+    parts = [
+        part
+        for part in (
+            _crash(flat),
+            _source_error(log),
+            _operation(log),
+            _llvm(flat),
+            _python(log),
+            _plain(flat),
+            _died(log),
+        )
+        if part
+    ]
+    if any(run.complaints for run in log.runs) or any(f.kind != "died" for f in found):
+        # What a caller makes of a refusal by ptxas is no failure of its own.
+        parts = [part for part in parts if part.weight < 3]
+    if not parts:
+        return
+    first = min(parts, key=lambda part: (part.weight, part.at))
+    details = dict(first.details)
+    if m := _PIPELINE.search(flat):
+        details["pass"] = m["pass"]
+    elif m := _PASS_OF_LLVM.search(flat):
+        # The last one named is the innermost.
+        last = [*_PASS_OF_LLVM.finditer(flat)][-1]
+        details["pass"] = last["pass"]
+        details["function"] = last["function"].lstrip("@")
+    stage = next((m["stage"] or m["stage2"] for m in [_STAGE.search(log.text)] if m), None)
+    details |= {"case": first.case, **({"stage": stage} if stage else {})}
+    yield Failure("frontend_error", first.message[:600], at=log.flat.line_of(min(p.at for p in parts)), details=details)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A piece of evidence: how much it says (0 most), where, in what form, its words and named parts."""
+
+    weight: int
+    at: int
+    case: str
+    message: str
+    details: dict[str, str]
+
+
+def _at(m: re.Match[str]) -> dict[str, str]:
+    return {"source": f"{m['source']}:{m['line']}"} if m["source"] else {}
+
+
+def _crash(flat: str) -> _Part | None:
+    for m in itertools.islice(near(_ASSERTION, flat, "Assertion"), _MAX_PLACES):
+        before = flat[max(0, m.start() - 2_000) : m.start()]
+        places = [*_BEFORE_ASSERTION.finditer(before)]
+        if _COMPILER.search(before[places[-1].start() :] if places else before[-600:]):
+            details = {**(_at(places[-1]) if places else {}), "assertion": m["said"]}
+            return _Part(0, m.start(), CRASHED, f"assertion `{m['said']}` failed", details)
+    if (found := _UNREACHABLE.search(flat)) is not None:
+        before = re.split(r"[)\]}] |\. ", flat[max(0, found.start() - 120) : found.start()].strip())[-1].strip()
+        details = {**_at(found), "before": before if 3 < len(before) < 90 else ""}
+        return _Part(0, found.start(), CRASHED, found[0], details)
+    return None
+
+
+def _source_error(log: CrashLog) -> _Part | None:
+    flat = log.flat.text
+    at = flat.find(": error: ")
+    for _ in range(_MAX_PLACES):
+        if at < 0:
+            return None
+        place = _BEFORE_ERROR.search(flat[max(0, at - 330) : at])
+        said = _AFTER_ERROR.split(flat[at + 9 : at + 420])[0].strip()
+        if place and said and not said.startswith(_NOT_A_REASON):
+            line = log.bare[log.flat.line_of(at)].partition(": error: ")[2].strip()
+            # Behind the message stands the source line, on a line of its own unless breaks were lost.
+            message = line if line and said.startswith(" ".join(line.split())) else said
+            code = said[len(message) :].strip() if message != said else ""
+            return _Part(1, at, CRASHED, f"error: {message}", {**_at(place), "said": message, "code": code})
+        at = flat.find(": error: ", at + 9)
+    return None
+
+
+def _operation(log: CrashLog) -> _Part | None:
+    """A verifier's complaint without a place, as releases before 2.1 print it."""
+    m = next(iter(near(_OPERATION, log.text, "' op ", before=120, after=320)), None)
+    if m is None:
+        return None
+    at = log.flat.starts[min(log.text.count("\n", 0, m.start()), len(log.flat.starts) - 1)]
+    return _Part(2, at, CRASHED, f"error: {m['said'].strip()}", {"said": m["said"].strip()})
+
+
+def _llvm(flat: str) -> _Part | None:
+    if m := _LLVM.search(flat):
+        said = re.split(
+            r" (?:In function: |clang|Stack dump:|PLEASE submit|Fatal Python error|Aborted|error: could not|File "
+            r"\")", m["said"]
+        )[0].strip()  # fmt: skip
+        return _Part(1, m.start(), CRASHED, f"LLVM ERROR: {said}", {"llvm": said})
+    return None
+
+
+def _plain(flat: str) -> _Part | None:
+    for case, pattern in _PLAIN:
+        if m := pattern.search(flat):
+            words = m[0].split(" For even more")[0].strip()
+            return _Part(3, m.start(), case, words, {})
+    return None
+
+
+def _python(log: CrashLog) -> _Part | None:
+    """A CompilationError's place and its last line, which holds the reason; the source between is left out."""
+    m = next(iter(near_any(_PYTHON, log.text, _PYTHON_ERRORS, before=120, after=60)), None)
+    if m is None:
+        return None
+    after = [line.strip() for line in log.text[m.end() : m.end() + 6_000].split("\n")]
+    carets = next((i for i, line in enumerate(after) if line and not line.strip("^ ~")), None)
+    reason = next((line for line in after[carets + 1 :] if line), "") if carets is not None else ""
+    code = after[carets - 1] if carets else ""
+    if not reason:
+        reason = next((line for line in after if line), "")
+    message = f"{m['error']}: {m['place'] or ''} {reason}".replace("  ", " ").strip()
+    number = log.text.count("\n", 0, m.start())
+    at = log.flat.starts[number] if number < len(log.flat.starts) else 0
+    return _Part(
+        0, at, REFUSED, message, {"reason": reason, "code": code[:200], "source": (m["place"] or "").strip("at :")}
+    )
+
+
+def _died(log: CrashLog) -> _Part | None:
+    """Python's own dump of a process that died while one of Triton's stages ran."""
+    m = _DIED.search(log.flat.text)
+    stage = _STAGE.search(log.text) if m else None
+    if m is None or stage is None or stage["stage"] == "make_cubin":
+        return None
+    return _Part(2, m.start(), CRASHED, f"Fatal Python error: {m['said']}", {})
+
+
+# --- what is known of some of them ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Known:
+    """Something public or measured about a crash of a front end: the words that tell it, a sentence, its evidence."""
+
+    words: re.Pattern[str]
+    sentence: str
+    evidence: str
+
+
+def _known(words: str, sentence: str, evidence: str) -> Known:
+    return Known(re.compile(words), sentence, evidence)
+
+
+# Looked up in public threads, 2026-11.
+KNOWN = (
+    _known(
+        r"HoistTMEMAlloc",
+        "this pass dies in 3.4.0 on fla-core 0.3.2's chunk_gated_delta_rule_bwd_kernel_dhu_blockdim64, and 3.5.0 "
+        "compiles that kernel; "
+        "of another kernel it may die in later releases too",
+        "measured here; reported alike: triton-lang/triton #7837, #8459, #8695",
+    ),
+    _known(
+        r"RemoveLayoutConversions",
+        "an operand that does not dominate its use after this pass was reported for several releases",
+        "reported: triton-lang/triton #6733, #8257, #9809",
+    ),
+    _known(
+        r"mma -> mma layout conversion is only supported on Ampere",
+        "Hopper's own conversion came with triton-lang/triton #4492 (August 2024); on chips before sm_80 it means "
+        "tl.dot results fed "
+        "into another tl.dot, which that release cannot convert",
+        "reported: triton-lang/triton #2627, #4492",
+    ),
+    _known(
+        r"tcgen05\.wait|tcgen05\.",
+        "LLVM has no tcgen05 for the target it was told: on sm_120a the chip lacks it, on sm_103a that LLVM does not "
+        "know the chip",
+        "reported: triton-lang/triton #8481 (GB300), #11747 (sm_120)",
+    ),
+    _known(
+        r"nvvm\.shfl\.sync",
+        "LLVM was told a PTX version before 6.0 for a chip between sm_30 and sm_62, where shfl.sync needs it",
+        "reported: llvm/llvm-project #90421",
+    ),
+    _known(
+        r"redux\.sync\.f",
+        "redux on floats exists on data-centre Blackwell only; LLVM was asked for it on another chip",
+        "reported: triton-lang/triton #7517",
+    ),
+)
+
+
+# --- what is said -----------------------------------------------------------------------------------------
+
+
+def _frontend(log: CrashLog, failure: Failure) -> Answer:
+    case = failure.detail("case")
+    because = [_who_says(log, failure)]
+    because += _places(log, failure)
+    because += [f"known: {k.sentence} [{k.evidence}]" for k in _known_of(log, failure)]
+    if log.speaks("AMD's compiler"):
+        because.append("it was compiling for AMD's chips: this project covers NVIDIA's only")
+    if case == REFUSED:
+        return _refused(log, failure, because)
+    if case == NO_WORDS:
+        because.append("it gives no reason: neither a line nor a pass")
+    triton = is_triton(log)
+    return Answer(
+        tuple(because),
+        _crash_helps(log),
+        (
+            Suggestion(
+                "ptxas flags, maxnreg or another ptxas" if triton else "ptxas flags or another ptxas",
+                "ptxas never ran: there was no PTX yet"
+                if "PTX" not in failure.message
+                else "the PTX was never finished",
+                "the stage that failed",
+            ),
+        ),
+        *_crash_to_whom(log),
+        _crash_attach(log),
+        spec_verbs(log, "compile", "bisect", "try", "report"),
+        title="Triton itself failed before there was PTX"
+        if triton
+        else "a compiler failed before there was machine code",
+    )
+
+
+def _who_says(log: CrashLog, failure: Failure) -> str:
+    names = (
+        "CUTLASS DSL (CuTe)",
+        "cuTile",
+        "Reactant",
+        "Numba",
+        "TileLang",
+        "Triton",
+        "llc",
+        "clang",
+        "libNVVM",
+        "XLA",
+        "NVRTC",
+    )
+    who = next((n for n in names if log.speaks(n)), "the compiler")
+    return f"{'LLVM' if failure.detail('llvm') and who in ('llc', 'clang') else who} says: {failure.message}"
+
+
+def _places(log: CrashLog, failure: Failure) -> list[str]:
+    said = []
+    source, name = failure.detail("source"), kernel_of(log, failure)
+    if failure.detail("before"):
+        said.append(f"just before: {failure.detail('before')}")
+    if source and failure.detail("case") == CRASHED:
+        own = source.rsplit(":", 1)[0].endswith((".py", ".mlir", ".ttir", ".ttgir", ".jl"))
+        said.append(f"at {source}" + ("" if own else ": the compiler's own source, not the kernel's"))
+    if failure.detail("code") and failure.detail("case") == CRASHED:
+        said.append(f"the source line: {failure.detail('code')}")
+    if failure.detail("pass"):
+        said.append(f"in the pass {failure.detail('pass')}")
+    if failure.detail("stage"):
+        stage = failure.detail("stage") or ""
+        said.append(f"in the stage {stage}: {STAGES.get(stage, stage)}")
+    more = [f"kernel {name}"] if name else []
+    more += [f"target {chip_words(log.arch)}"] if log.arch else []
+    more += [f"{log.num_warps} warps"] if log.num_warps else []
+    if more:
+        said.append("the text gives " + ", ".join(more))
+    return said
+
+
+def _known_of(log: CrashLog, failure: Failure) -> list[Known]:
+    words = " ".join((failure.message, *(str(v) for v in failure.details.values())))
+    if log.speaks("AMD's compiler"):
+        return []
+    return [k for k in KNOWN if k.words.search(words) and (is_triton(log) or "triton-lang" not in k.evidence)]
+
+
+def _refused(log: CrashLog, failure: Failure, because: list[str]) -> Answer:
+    if failure.detail("code"):
+        because.append(f"at the source line: {failure.detail('code')}")
+    who = "Triton" if is_triton(log) else "the compiler"
+    return Answer(
+        tuple(because),
+        (
+            Suggestion(
+                "mend the source at the place that is named",
+                failure.detail("reason") or "the message says what is refused",
+                "the message itself",
+            ),
+        ),
+        (
+            Suggestion(
+                "num_warps, maxnreg, ptxas flags or another ptxas"
+                if is_triton(log)
+                else "ptxas flags or another ptxas",
+                f"{who} refused the source before there was PTX",
+                "the place where it is raised",
+            ),
+        ),
+        OWNER,
+        f"{who} says what it cannot take in the source; to its makers only if that source is valid",
+        ("the kernel's source and its constexprs",),
+        spec_verbs(log, "compile"),
+        title=f"{who} refuses the kernel's source",
+    )
+
+
+def _crash_helps(log: CrashLog) -> tuple[Suggestion, ...]:
+    if is_triton(log):
+        said = triton_words(log)
+        return (
+            Suggestion(
+                "another num_warps or num_stages, from the kernel's own list",
+                "they change what the passes do and not what the kernel computes",
+                "general; register-cliff try finds out for the kernel",
+            ),
+            Suggestion(
+                "another release of Triton, older or newer" + (f" than {said}" if said else ""),
+                "the fault is in that release's own code",
+                "general; register-cliff bisect says which releases have it",
+            ),
+        )
+    if log.speaks("llc", "clang"):
+        return (
+            Suggestion(
+                "another release of LLVM, or a target that has the instruction (-mcpu, -mattr=+ptxNN)",
+                "it has no way to write that operation for the target it was told",
+                "the message itself",
+            ),
+        )
+    return (
+        Suggestion(
+            "another release of that compiler, and the smallest kernel that still fails",
+            "a compiler that breaks off without a reason is at fault, whatever the kernel is",
+            "general",
+        ),
+    )
+
+
+def _crash_to_whom(log: CrashLog) -> tuple[str, str]:
+    made = maker(log)
+    if log.speaks("Intel's Triton"):
+        return "Intel's backend for Triton (github.com/intel/intel-xpu-backend-for-triton)", (
+            "it is not NVIDIA's path, and not covered here; a pass that breaks off is at fault, whatever the kernel is"
+        )
+    if is_triton(log) and not log.speaks("CUTLASS DSL (CuTe)", "cuTile", "TileLang"):
+        said = triton_words(log)
+        return TRITON, "a pass that asserts or breaks off is at fault, whatever the kernel is" + (
+            f" (version {said})" if said else "; name its version"
+        )
+    if made:
+        return made, "a compiler that breaks off by itself is at fault, whatever the kernel is"
+    return "the makers of the compiler that printed it", "a compiler that breaks off by itself is at fault"
+
+
+def _crash_attach(log: CrashLog) -> tuple[str, ...]:
+    if is_triton(log):
+        return (
+            "the MLIR module after the message, whole, with its `{-# external_resources … #-}` block: it is the "
+            "reproducer",
+            "the kernel's source, its constexprs, num_warps and num_stages",
+        )
+    return ("the kernel's source, and the intermediate files if the compiler can keep them",)
+
+
+KINDS = (Kind("frontend_error", "a compiler failed before there was machine code", _frontend),)
+
+__all__ = ["KINDS", "KNOWN", "PTXAS_WORDINGS", "STAGES", "WORDINGS", "recognise"]

@@ -1,0 +1,67 @@
+"""Compilers that this project does not cover: AMD's. It says what the message is, and stops there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind
+from helpers.diagnosis.words import is_triton, kernel_of
+from helpers.inspection.crash.crash_log import CrashLog
+from helpers.inspection.crash.pasted_text import near
+
+PTXAS_WORDINGS = ()
+WORDINGS = ()
+# LLVM's own register allocator: NVIDIA's path has none before ptxas, which words it otherwise.
+_OUT_OF_REGISTERS = (
+    (re.compile(r"ran out of registers during register allocation"), "ran out of registers"),
+    (re.compile(r"(?:LLVM ERROR: )?could not scavenge [^\n]{1,60}? to spill[^\n]{0,60}"), "could not scavenge"),
+    (re.compile(r"(?:LLVM ERROR: )?Error while trying to spill [SV]GPR[^\n]{0,160}"), "Error while trying to spill"),
+    (re.compile(r"inline assembly requires more registers than available"), "requires more registers"),
+    (re.compile(r"couldn't allocate (?:output|input) register for constraint '[^'\n]{1,8}'"), "couldn't allocate"),
+)
+_ANY = re.compile(r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}")
+
+
+def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
+    """A failure of AMD's compiler."""
+    flat, amd = log.flat.text, log.speaks("AMD's compiler")
+    for pattern, word in _OUT_OF_REGISTERS:
+        for m in near(pattern, flat, word):
+            details = {"amd": "yes" if amd else "", "registers": "yes"}
+            yield Failure("amd_compiler", m[0].strip(), at=log.flat.line_of(m.start()), details=details)
+            return
+    said = _ANY.search(flat) if amd and not log.runs else None
+    if said:
+        words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \")", said[0])[0].strip()
+        yield Failure("amd_compiler", words, at=log.flat.line_of(said.start()), details={"amd": "yes"})
+
+
+def _amd(log: CrashLog, failure: Failure) -> Answer:
+    sure = failure.detail("amd")
+    name = kernel_of(log, failure)
+    because = [f"the log says: {failure.message}"]
+    because.append(
+        "these are words of the LLVM that comes with ROCm, for AMD's chips" + (f", here {log.arch}" if log.arch else "")
+        if sure
+        else "these are words of LLVM's own register allocator, as for AMD's chips (ROCm); NVIDIA's path does not "
+        "have it"
+    )
+    if failure.detail("registers"):
+        because.append("the compiler ran out of the chip's registers (SGPRs or VGPRs) and found no room to spill")
+    if name:
+        because.append(f"the kernel is {name}")
+    because.append("this project covers NVIDIA's chips only: it has no advice that was tried on AMD's")
+    to = "ROCm's compiler (github.com/ROCm/llvm-project)" if sure else "the makers of that compiler"
+    return Answer(
+        tuple(because),
+        report_to=f"{to}{', or Triton for its AMD backend' if is_triton(log) and sure else ''}",
+        report_why="a compiler that breaks off instead of spilling is at fault, whatever the kernel is",
+        attach=("the kernel's source or LLVM IR, the chip (gfx…), the versions of ROCm and LLVM",),
+        confidence="certain" if sure else LIKELY,
+    )
+
+
+KINDS = (Kind("amd_compiler", "AMD's compiler failed: not covered here", _amd),)
+
+__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "recognise"]

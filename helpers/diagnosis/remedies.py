@@ -1,0 +1,135 @@
+"""What was measured on the incident's kernel: what helps against its register exhaustion, and what does not.
+
+Each claim with its evidence; for another kernel it is a lead.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from helpers.diagnosis.failure import Suggestion
+from helpers.inspection.crash.crash_log import CrashLog
+from helpers.recorded import recorded
+
+MEASURED_ON = "on the incident's kernel"
+
+
+ABOUT_MEASURED = (
+    "the incident's kernel is extend attention, head dim 256, fp8 cache, window 1024, tile 128x64, 8 warps, compiled "
+    "for sm_100a; for another kernel what was measured is a lead: register-cliff ablate finds out for it"
+)
+
+
+ARITHMETIC = "arithmetic: 65,536 registers per SM, allocated to warps in units of 8 per thread"
+
+
+def _verdict(row: dict[str, str]) -> str:
+    if row["status"] in ("ok", "spills"):
+        path = "" if row["tensor_core_path"] == "tcgen05" else f" by {row['tensor_core_path']}"
+        return f"compiles{path}, {int(float(row['spill_store_bytes']))} B of spill stores"
+    return f"{row['ptxas_code'] or row['status']}"
+
+
+def measured(remedies: Iterable[str], tritons: Iterable[str] = ()) -> str:
+    """The recorded verdicts of remedies of data/remedies.csv as one phrase; several remedies want one Triton."""
+    wanted, allowed = set(remedies), set(tritons)
+    rows = [r for r in recorded("remedies") if r["remedy"] in wanted and (not allowed or r["triton"] in allowed)]
+    if not rows:
+        return "measured here: data/remedies.csv"
+    by_verdict: dict[str, list[str]] = {}
+    for row in rows:
+        word = row["remedy"] if len(allowed) == 1 else row["triton"]
+        by_verdict.setdefault(_verdict(row), []).append(word)
+    words = "; ".join(f"{', '.join(names)}: {verdict}" for verdict, names in by_verdict.items())
+    return f"measured here (data/remedies.csv, Triton {f'{next(iter(allowed))}, ' if len(allowed) == 1 else ''}{words})"
+
+
+def at_the_limit(log: CrashLog) -> tuple[Suggestion, ...]:
+    """What helps against C7600 at 255 registers, best first: measured on the incident's kernel."""
+    where = _where(log)
+    return (
+        *smaller_tile(log),
+        Suggestion(
+            "in the kernel: loop bounds instead of a tile-wide `if`, and accumulate inside the dot (scale once, after)",
+            "takes away the branch and the second accumulator; the large tile stays",
+            f"{measured(('bounds and fused',))}, {where}",
+        ),
+        *_newer_triton(log),
+        Suggestion(
+            "maxnreg=255 as a Triton launch option (not as a ptxas flag)",
+            "told of a limit, Triton moves tensor memory in smaller pieces (x64 for x128); the flag comes after",
+            f"{measured(('maxnreg=255 as a launch option',))}, {where}; reported for maxnreg=250: "
+            "triton-lang/triton #8488",
+        ),
+        Suggestion(
+            "ptxas -O1 (launch option ptx_options='-O1')",
+            "the allocator survives; the kernel spills more and is scheduled worse",
+            f"{measured(('-O1',))}, {where}",
+        ),
+        Suggestion(
+            "a 16-bit KV cache or operands up-cast before the dot, where fp8 is in the kernel",
+            "fp8 operands are one of the incident's four necessary ingredients",
+            f"{measured(('bf16 KV cache', 'fp8 up-cast before the dots'), ('3.5.1',))}, {where}",
+        ),
+    )
+
+
+def _where(log: CrashLog) -> str:
+    """What the measurements were made on, and that this log's arch is another where it is."""
+    other = log.arch and not log.arch.startswith(("sm_100", "sm_103"))
+    return MEASURED_ON + (f"; not measured for {log.arch}" if other else "")
+
+
+def _release(version: str) -> tuple[int, ...]:
+    return tuple(int(n) for n in re.findall(r"[0-9]{1,4}", version)[:2])
+
+
+def _newer_triton(log: CrashLog) -> tuple[Suggestion, ...]:
+    here = (log.triton.stated,) if log.triton.stated else log.triton.candidates
+    if here and all(_release(v) >= (3, 7) for v in here):
+        return ()
+    return (
+        Suggestion(
+            "Triton 3.7 or later",
+            "its code generation changed: the same source compiles, with heavy spills",
+            f"{measured(('nothing',))}, {_where(log)}",
+        ),
+    )
+
+
+def smaller_tile(log: CrashLog) -> tuple[Suggestion, ...]:
+    """The first remedy: the tile that the merged fix chose."""
+    return (
+        Suggestion(
+            "a smaller tile: 64x64 where it was 128x64 (halve BLOCK_M first)",
+            "accumulator and scores per thread halve",
+            f"{measured(('tile 64x64',))}, {_where(log)}",
+        ),
+    )
+
+
+def in_vain_at_the_limit() -> tuple[Suggestion, ...]:
+    """What does not help against C7600 at 255 registers: measured on the incident's kernel."""
+    table = recorded("version_matrix")
+    died = sorted({r["ptxas_version"] for r in table if r["triton"] == "3.5.1" and r["status"] == "register_exhausted"},
+                  key=lambda v: [int(n) for n in v.split(".")])  # fmt: skip
+    span = f", {len(died)} releases from {died[0]} to {died[-1]}" if died else ""
+    return (
+        Suggestion(
+            "--maxrregcount, at any value",
+            "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
+            measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
+        ),
+        Suggestion(
+            "another ptxas for the same PTX",
+            "it is the PTX that asks for too much",
+            f"measured here (data/version_matrix.csv): Triton 3.5.1's PTX is fatal on every ptxas tried{span}",
+        ),
+        Suggestion("ptxas -O2, --regAllocOptLevel=2", "the default is -O3; neither gives way",
+                   measured(("-O2", "--regAllocOptLevel=2"), ("3.5.1",))),
+        Suggestion("more pipeline stages (num_stages)", "they take shared memory and, if anything, registers",
+                   measured(("num_stages 2",), ("3.5.1",))),
+        Suggestion("more warps, or fewer: it compiles, badly", "kilobytes of spills, or off the fast tensor-core path",
+                   measured(("num_warps 4", "num_warps 16"), ("3.5.1",))),
+    )  # fmt: skip

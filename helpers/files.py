@@ -1,0 +1,228 @@
+"""Files: the checkout's folder, the cache folder, reading what a stranger gave within a limit, atomic writing."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import shutil
+import stat
+import sys
+import tempfile
+import warnings
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import IO, BinaryIO
+
+from helpers.errors import UserError
+
+CACHE_ENV = "REGISTER_CLIFF_CACHE"
+# The folder that holds helpers/, kernels/ and data/: the checkout.
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def cache_root() -> Path:
+    """The cache folder: $REGISTER_CLIFF_CACHE, else the platform's user cache folder. Not created here."""
+    if override := os.environ.get(CACHE_ENV):
+        return Path(override).expanduser().absolute()
+    # Imported here: a bare machine that sets the variable (benchmarks/record_audit.py) does without it.
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("register-cliff"))
+
+
+@lru_cache(maxsize=16)
+def _usable(root: Path) -> Path:
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=root):
+            pass
+        return root
+    except OSError as exc:
+        substitute = Path(tempfile.mkdtemp(prefix="register-cliff-"))
+        warnings.warn(
+            f"cannot write to the cache folder {root} ({exc.strerror or exc}); results of this session go to "
+            f"{substitute} and are not reused. Set {CACHE_ENV} to a writable folder to keep them.",
+            stacklevel=3,
+        )
+        return substitute
+
+
+def writable_cache_root() -> Path:
+    """`cache_root()`, made; where it cannot be written, a temporary folder for this process, with a warning."""
+    return _usable(cache_root())
+
+
+@contextlib.contextmanager
+def staged_folder(final: Path) -> Iterator[Path]:
+    """A scratch folder that becomes `final` in one rename when the block ends well, and vanishes when it does not.
+
+    Whoever comes second finds `final` already there and keeps it: content-addressed folders are interchangeable.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=final.parent))
+    try:
+        yield scratch
+        # mkdtemp makes folders private; a cache shared between users must be readable.
+        scratch.chmod(0o755)
+        try:
+            os.rename(scratch, final)
+        except OSError:
+            if not final.is_dir():
+                raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a folder so that no reader ever sees it half gone: rename first, delete after."""
+    with contextlib.suppress(OSError):
+        grave = Path(tempfile.mkdtemp(prefix=".discard-", dir=folder.parent))
+        os.rename(folder, grave / "x")
+        shutil.rmtree(grave, ignore_errors=True)
+
+
+STDIN = Path("-")
+# What is read of a spec, a PTX or a log at most. The largest PTX of Triton seen here has half a megabyte.
+MAX_TEXT_BYTES = 64_000_000
+_CHUNK = 1 << 20
+# Where both ends are wanted, what lies between is read and dropped; this many times the limit, then it has no end.
+_MOST_PASSED_OVER = 50
+
+
+@dataclass(frozen=True)
+class FileContent:
+    """What was read of a file: its bytes, unpacked if they were gzip, and how many were left out in the middle."""
+
+    data: bytes
+    left_out: int = 0
+
+    def text(self, errors: str = "replace") -> str:
+        """The bytes as text (see `decode_text`), every line ended by a line feed."""
+        return decode_text(self.data, errors).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decode_text(data: bytes, errors: str = "replace") -> str:
+    """Bytes as text: UTF-8, or UTF-16 where a mark says so (as PowerShell writes); a leading mark is no text.
+
+    Raises UnicodeDecodeError only with `errors="strict"`.
+    """
+    if data[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return data.decode("utf-16", errors)
+    return data.removeprefix(b"\xef\xbb\xbf").decode("utf-8", errors)
+
+
+def read_bounded(
+    source: str | Path, max_bytes: int, what: str = "the file", *, both_ends: bool = False, hint: str = ""
+) -> FileContent:
+    """What a file, a pipe or stdin (`-`) holds, gzip unpacked: at most `max_bytes` of it.
+
+    More than that is refused; with `both_ends` the first and the last half of `max_bytes` are kept instead, with a line
+    break between. Raises UserError, which begins with `what` and ends with `hint`, for what cannot be read: a folder,
+    a device (which has no end), damaged gzip, too much. A pipe is waited for.
+    """
+    path = Path(source)
+    end = f"; {hint}" if hint else ""
+    name = what if path == STDIN else f"{what} {path}"
+    try:
+        if path == STDIN:
+            return _read_stream(sys.stdin.buffer, max_bytes, both_ends, name, end)
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
+            kind = "is a folder" if stat.S_ISDIR(mode) else "is no ordinary file and no pipe"
+            raise UserError(f"{name} {kind}{end}")
+        with path.open("rb") as stream:
+            return _read_stream(stream, max_bytes, both_ends, name, end)
+    except (OSError, EOFError, zlib.error, ValueError) as exc:  # ValueError: a path with a NUL in it
+        if isinstance(exc, UserError):
+            raise
+        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}{end}") from exc
+
+
+def read_text_bounded(
+    source: str | Path, max_bytes: int, what: str = "the file", *, errors: str = "replace", hint: str = ""
+) -> str:
+    """The text of a file, a pipe or stdin; as `read_bounded`, and `errors="strict"` refuses what is no text."""
+    try:
+        return read_bounded(source, max_bytes, what, hint=hint).text(errors)
+    except UnicodeDecodeError as exc:
+        raise UserError(f"{what} {source} is no UTF-8 text{f'; {hint}' if hint else ''}") from exc
+
+
+def _read_stream(stream: BinaryIO, limit: int, both_ends: bool, name: str, end: str) -> FileContent:
+    first = stream.read(_CHUNK)
+    joined: IO[bytes] = _Joined(first, stream)  # type: ignore[assignment]
+    if first[:2] == b"\x1f\x8b":
+        joined = gzip.GzipFile(fileobj=joined)  # type: ignore[assignment]
+    if not both_ends:
+        content = bytearray()
+        while len(content) <= limit and (chunk := joined.read(min(_CHUNK, limit + 1 - len(content)))):
+            content += chunk
+        if len(content) > limit:
+            raise UserError(f"{name} has more than {limit:,} bytes; at most that many are read{end}")
+        return FileContent(bytes(content))
+    half = limit // 2
+    head, tail = bytearray(), bytearray()
+    while len(head) < half and (chunk := joined.read(min(_CHUNK, half - len(head)))):
+        head += chunk
+    total = len(head)
+    while chunk := joined.read(_CHUNK):
+        total += len(chunk)
+        if total > _MOST_PASSED_OVER * limit:
+            raise UserError(f"{name} has more than {_MOST_PASSED_OVER * limit:,} bytes, or no end{end}")
+        tail += chunk
+        if len(tail) > half + 4 * _CHUNK:
+            del tail[: len(tail) - half]
+    del tail[: max(0, len(tail) - half)]
+    left_out = total - len(head) - len(tail)
+    return FileContent(bytes(head) + (b"\n" if left_out else b"") + bytes(tail), left_out)
+
+
+class _Joined:
+    """A stream whose first bytes were read already, to see what it is."""
+
+    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+        self._head, self._rest = head, rest
+
+    def read(self, size: int = -1) -> bytes:
+        if not self._head:
+            return self._rest.read(size)
+        found, self._head = (self._head, b"") if size < 0 else (self._head[:size], self._head[size:])
+        return found
+
+
+def check_ordinary_file(path: Path, max_bytes: int, what: str) -> os.stat_result:
+    """The stat of a file that can be read whole; raises UserError for a device, a pipe, or more than `max_bytes`.
+
+    For paths that stand in a pasted spec: /dev/zero would fill the memory, and a pipe would be waited for. A folder is
+    left to the reading, whose error says so. Raises OSError as stat does.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
+        raise UserError(f"{what} {path} is no ordinary file; name a file with text in it")
+    if found.st_size > max_bytes:
+        raise UserError(f"{what} {path} has {found.st_size:,} bytes; at most {max_bytes:,} are read")
+    return found
+
+
+def write_text_atomically(path: Path, text: str) -> None:
+    """Write `text` to `path` through a temporary name, so that a killed run leaves the old file or the new one."""
+    write_bytes_atomically(path, text.encode())
+
+
+def write_bytes_atomically(path: Path, content: bytes) -> None:
+    """Write `content` to `path` through a temporary name in the same folder."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+        os.chmod(scratch, 0o644)
+        os.replace(scratch, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(scratch)
+        raise

@@ -1,0 +1,1 @@
+"""What a compiled binary says: cubin, SASS, its loops, occupancy."""

@@ -1,0 +1,1 @@
+"""What a PTX says: its lines, registers, control flow, and the demand on registers at each line."""

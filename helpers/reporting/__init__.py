@@ -1,1 +1,0 @@
-"""What people see and attach: tables, plots, explorers, recorded rows and the workbook's verdict."""

@@ -1,0 +1,1 @@
+"""Many compiles, one question: ablate, try, bisect, gate, autotune, minimize."""

@@ -1,0 +1,1 @@
+"""The smallest PTX or spec that still fails in the same way."""

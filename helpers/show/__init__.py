@@ -1,0 +1,1 @@
+"""How a verdict, a table and a figure look."""

@@ -1,0 +1,1 @@
+"""The notebooks: one room a notebook, the explorers, the pages."""

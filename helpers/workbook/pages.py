@@ -1,0 +1,249 @@
+"""Notebooks as HTML pages that open from disk: nothing fetched, light or dark, default views.
+
+nbconvert renders the cells (its `basic` template: a fragment); the page around them is ours, because
+nbconvert's own pages fetch MathJax, require.js, jQuery and the widget manager. A Content-Security-Policy in
+each page makes the browser refuse whatever would still be fetched, and `network_loads` finds it before that.
+"""
+
+from __future__ import annotations
+
+import copy
+import html
+import platform
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.show.display import table_html
+
+if TYPE_CHECKING:
+    from nbformat import NotebookNode
+
+WIDGET_VIEW = "application/vnd.jupyter.widget-view+json"
+_POLICY = (
+    "default-src 'none'; img-src data: blob:; font-src data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; frame-src data:"
+)
+
+
+@dataclass(frozen=True)
+class PageEntry:
+    """One notebook as the index lists it."""
+
+    name: str  # the notebook's file name without .ipynb; the page is name + ".html"
+    title: str
+    seconds: float
+    failed: bool = False
+    evidence: tuple[str, ...] = ()  # of each figure, in order: as `figure_evidence` says it
+
+
+NOT_STATED = "not stated"
+_EVIDENCE_MEANS = {
+    "compile-only": "compile-only (compiled, not run on a GPU)",
+    "live": "live, from this run",
+    "recorded": "recorded, read from data/",
+    NOT_STATED: NOT_STATED,
+}
+
+
+def figure_evidence(notebook: NotebookNode) -> list[str]:
+    """For each picture among the outputs, in order, where it says it comes from: "compile-only, live", "recorded", …"""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    return [said for output in outputs if (said := _evidence_of(output)) is not None]
+
+
+def _evidence_of(output: NotebookNode) -> str | None:
+    """What a picture says of its source, `NOT_STATED` where it says nothing; None for an output without a picture."""
+    pictures = [mime for mime in output.get("data", {}) if mime.startswith("image/")]
+    if not pictures:
+        return None
+    return output.get("metadata", {}).get(pictures[0], {}).get("evidence") or NOT_STATED
+
+
+def _with_captions(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which a line under each picture says live, recorded or compile-only."""
+    from nbformat.v4 import new_output
+
+    told = copy.deepcopy(notebook)
+    for cell in told.cells:
+        if "outputs" not in cell:
+            continue
+        outputs = []
+        for output in cell.outputs:
+            outputs.append(output)
+            said = _evidence_of(output)
+            if said is not None:
+                means = "; ".join(_EVIDENCE_MEANS.get(kind, kind) for kind in said.split(", "))
+                line = f'<p class="evidence">Evidence: {html.escape(means)}.</p>'
+                outputs.append(new_output("display_data", {"text/html": line}))
+        cell.outputs = outputs
+    return told
+
+
+def notebook_title(notebook: NotebookNode, fallback: str) -> str:
+    """The first heading of the notebook, without its marks; `fallback` where there is none."""
+    for cell in notebook.cells:
+        found = re.search(r"^#{1,6} +(.+?) *#*$", cell.source, re.MULTILINE)
+        if found and cell.cell_type == "markdown":
+            return re.sub(r"[`*]", "", found.group(1))
+    return fallback
+
+
+def without_widget_views(notebook: NotebookNode) -> NotebookNode:
+    """A copy that reads without a running kernel: widget views and state gone, everything else as it was.
+
+    An output that has another rendering (HTML, an image) keeps that; one that is a widget and nothing else
+    becomes a line saying where it is alive, because its plain text would be `VBox(children=(...))`.
+    """
+    plain = copy.deepcopy(notebook)
+    plain.metadata.pop("widgets", None)
+    for cell in plain.cells:
+        for output in cell.get("outputs", []):
+            data = output.get("data", {})
+            if data.pop(WIDGET_VIEW, None) is None or set(data) - {"text/plain"}:
+                continue
+            alone = len(cell.outputs) == 1
+            shown = "nothing of it is kept here" if alone else "this page shows its default view"
+            data["text/plain"] = f"[interactive in JupyterLab (make lab); {shown}]"
+            data["text/html"] = (
+                f'<p class="widget-note">Interactive in JupyterLab (<code>make lab</code>); {shown}.</p>'
+            )
+    return plain
+
+
+def notebook_page(
+    notebook: NotebookNode, *, entry: PageEntry, order: Sequence[str] = (), folder: Path | None = None
+) -> str:
+    """One self-contained HTML page of an executed notebook.
+
+    `order` holds the names of all notebooks, for the links to the one before and the one after; `folder` is
+    where images that a markdown cell names by relative path lie: they are put into the page.
+    """
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(template_name="basic", embed_images=True)
+    resources = {"metadata": {"path": str(folder)}} if folder else {}
+    body, _ = exporter.from_notebook_node(_with_captions(without_widget_views(notebook)), resources=resources)
+    for name in order:
+        body = body.replace(f'href="{name}.ipynb', f'href="{name}.html')
+    at = order.index(entry.name) if entry.name in order else 0
+    before = f'<a href="{order[at - 1]}.html">← {order[at - 1]}</a>' if at > 0 else "<span></span>"
+    last = at + 1 >= len(order)
+    after = "<span></span>" if last else f'<a href="{order[at + 1]}.html">{order[at + 1]} →</a>'
+    banner = (
+        '<p class="banner">This notebook <span class="failed">failed</span>; '
+        "what follows its last output did not run.</p>"
+    )
+    return _page(
+        entry.title,
+        f'<nav><a href="index.html">Register Cliff</a><span>{html.escape(entry.name)}</span></nav>\n'
+        f'<main>{banner if entry.failed else ""}{body}</main>\n<nav class="foot">{before}{after}</nav>',
+        foot=f"Executed top to bottom in {entry.seconds:.1f} s",
+        style=_code_style(),
+    )
+
+
+def index_page(entries: Sequence[PageEntry], verdict: Mapping) -> str:
+    """The front page: the verdict (as in verdict.json: lines, columns, rows), then links to the pages."""
+    import pandas as pd
+
+    lines = "".join(f'<p class="verdict">{html.escape(line)}</p>' for line in verdict["lines"])
+    table = table_html(pd.DataFrame(verdict["rows"], columns=verdict["columns"]).convert_dtypes())
+    listed = "".join(
+        f'<tr><td><a href="{entry.name}.html">{html.escape(entry.title)}</a></td>'
+        f"<td>{'<span class=failed>failed</span>' if entry.failed else 'ran'}, {entry.seconds:.1f} s</td>"
+        f"<td>{html.escape(_figures_in_words(entry.evidence))}</td>"
+        f'<td><a href="{entry.name}.ipynb">executed notebook</a></td></tr>'
+        for entry in entries
+    )
+    return _page(
+        "Register Cliff",
+        f"<main><h1>Register Cliff</h1>{lines}"
+        f'{table}<h2>The notebooks</h2><div class="scroll"><table><thead><tr><th>page</th><th>this run</th>'
+        f"<th>its figures</th><th></th></tr></thead><tbody>{listed}</tbody></table></div></main>",
+        foot="Written by make workbook",
+    )
+
+
+def _figures_in_words(evidence: Sequence[str]) -> str:
+    counts = Counter(evidence)
+    return "; ".join(f"{count} {said}" for said, count in counts.items()) or "none"
+
+
+def _page(title: str, content: str, *, foot: str, style: str = "") -> str:
+    css = (Path(__file__).parent / "pages.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{css}{style}</style>\n</head>\n<body>\n{content}\n"
+        f"<footer>{foot}, Python {platform.python_version()} on {platform.system()} {platform.machine()}. "
+        "This page loads nothing from the network.</footer>\n</body>\n</html>\n"
+    )
+
+
+@lru_cache(maxsize=1)
+def _code_style() -> str:
+    from pygments.formatters import HtmlFormatter
+
+    def rules(style: str) -> str:
+        # The ground is the page's own, so only what sits on it is taken.
+        lines = HtmlFormatter(style=style).get_style_defs(".highlight").splitlines()
+        return "\n".join(line for line in lines if line.startswith(".highlight ."))
+
+    return f"{rules('default')}\n@media (prefers-color-scheme: dark) {{\n{rules('github-dark')}\n}}\n"
+
+
+_FETCHING_ATTRIBUTES = {"src", "srcset", "poster", "data", "background", "xlink:href"}
+_LINKING_TAGS = {"a", "area"}
+_CSS_LOAD = re.compile(r"""@import\b|url\(\s*["']?(?!data:|\#|["'\s)])[^)]{1,200}""", re.IGNORECASE)
+_SCRIPT_LOAD = re.compile(
+    r"""(?:\bimport\s*\(?|\bfrom|\bfetch\s*\(|\bimportScripts\s*\(|\.src\s*=|\.open\s*\([^)]{0,40},)\s*["'`]\s*(?:https?:)?//"""
+    r"""|["'`](?:https?:)?//[^"'`\s]{1,200}\.(?:m?js|css|woff2?)\b""",
+    re.IGNORECASE,
+)
+
+
+class _LoadFinder(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[str] = []
+        self._inside = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._inside = tag if tag in ("style", "script") else ""
+        for name, value in attrs:
+            value = (value or "").strip()
+            fetching = name in _FETCHING_ATTRIBUTES or (name == "href" and tag not in _LINKING_TAGS)
+            if fetching and value and not value.lower().startswith(("data:", "#", "blob:", "about:")):
+                self.found.append(f"<{tag} {name}={value[:120]}>")
+            elif name == "style":
+                self._search(_CSS_LOAD, value)
+            elif name == "srcdoc":
+                self.found += network_loads(value)
+
+    def handle_endtag(self, tag: str) -> None:
+        self._inside = ""
+
+    def handle_data(self, data: str) -> None:
+        if self._inside:
+            self._search(_CSS_LOAD if self._inside == "style" else _SCRIPT_LOAD, data)
+
+    def _search(self, pattern: re.Pattern, text: str) -> None:
+        self.found += [match.group()[:120] for match in pattern.finditer(text)]
+
+
+def network_loads(page: str) -> list[str]:
+    """Everything in an HTML page that a browser would fetch to show it; [] for a self-contained page.
+
+    Links that a reader may click are not loads. A file beside the page is one: the page alone would lack it.
+    """
+    finder = _LoadFinder()
+    finder.feed(page)
+    finder.close()
+    return finder.found

@@ -1,0 +1,77 @@
+"""What several notebooks say in the same way: sentences and folds with numbers from values, a report."""
+
+from __future__ import annotations
+
+import html
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from helpers.compiler.report import EXPLANATIONS, Evidence
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+
+@lru_cache(maxsize=16)
+def source_lines_of(path: str) -> dict[int, str]:
+    """Line number to text, from 1."""
+    return dict(enumerate(Path(path).read_text().splitlines(), start=1))
+
+
+def say(text: str) -> None:
+    """Show a sentence whose numbers were formatted from values, as Markdown."""
+    from IPython.display import Markdown, display
+
+    display(Markdown(text.strip()))
+
+
+def compiler_log(evidence: Evidence) -> str:
+    """ptxas's own log of a compile, or its message where only a recorded row is at hand."""
+    path = evidence.report.log_path
+    if evidence.live and path:
+        return Path(path).read_text().strip()
+    return f"({evidence.source})\n{evidence.report.message}"
+
+
+def report_summary(evidence: Evidence) -> None:
+    """Print a report's verdict, numbers and evidence, without folders of this machine."""
+    report = evidence.report
+    print(f"{report.status}: {EXPLANATIONS[report.status]}")
+    print(f"  arch {report.arch}, Triton {report.triton_version}, ptxas {report.ptxas_version}")
+    print(f"  {report.verdict()}")
+    print(
+        f"  {report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns, "
+        f"tensor cores by {report.tensor_core_path}"
+    )
+    print(f"  {evidence.source}")
+
+
+FOLD_CLASS = "rc-fold"
+
+
+def fold(question: str, answer: str) -> HTML:
+    """The question with its answer below a fold that a click opens; needs no running kernel to open.
+
+    Both are plain text with `code` and **bold** in Markdown's way; an empty line begins a paragraph. Format the answer
+    from values, so that it cannot drift.
+    """
+    from IPython.display import HTML
+
+    return HTML(
+        f'<details class="{FOLD_CLASS}" '
+        'style="border:1px solid #8888;border-radius:6px;padding:.5em .9em;margin:.4em 0">'
+        f'<summary style="cursor:pointer">{_inline(question)} <i>(open for the answer)</i></summary>'
+        f"{''.join(f'<p>{_inline(part)}</p>' for part in _paragraphs(answer))}</details>"
+    )
+
+
+def _paragraphs(text: str) -> list[str]:
+    return [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
+
+
+def _inline(text: str) -> str:
+    escaped = html.escape(" ".join(text.split()))
+    coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
+    return re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", coded)

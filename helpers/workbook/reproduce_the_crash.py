@@ -1,0 +1,138 @@
+"""Notebook 01: the crash beside the release's kernel, Gemma 4's layers, and an explorer of single compiles."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE
+from helpers.attention.tiles import TileConfig, parse_tile
+from helpers.compiler.report import Evidence
+from helpers.hardware import get_arch
+from helpers.show.plots import plot_registers
+from helpers.show.reports import counts_frame
+from helpers.show.verdicts import words_in_sentence
+from helpers.workbook.explorer.choices import (
+    INGREDIENT_FIELDS,
+    choice_controls,
+    choice_of,
+    is_final,
+    one_line,
+    verdict_html,
+)
+from helpers.workbook.explorer.frame import ExplorerFrame, View
+from helpers.workbook.explorer.pictures import kept_png, reports_key
+from helpers.workbook.explorer.work import Work
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+COMPILE_FIELDS = (
+    "arch",
+    "head_dim",
+    "kv_dtype",
+    "window",
+    "tile",
+    "num_warps",
+    "num_stages",
+    "triton",
+    "ptxas",
+    *INGREDIENT_FIELDS,
+)
+
+
+def compile_view(base: Choice, state: dict, work: Work) -> View:
+    """The view of one configuration: compiled, or recorded where its toolchain is missing."""
+    choice = choice_of(base, state)
+    evidence = work.compile_one(choice)
+    report = evidence.report
+    return View(
+        verdict=verdict_html(evidence),
+        title=one_line(report),
+        command=choice.command(),
+        png=kept_png(
+            partial(plot_registers, [evidence], report.verdict(), labels=[report.arch]),
+            figure="registers",
+            reports=reports_key([evidence]),
+        ),
+        choice=choice,
+        data=evidence,
+        final=is_final([evidence]),
+    )
+
+
+def explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
+    """An explorer of single compiles that starts at `choice` (default: the incident); `view.data` is the Evidence."""
+    return ExplorerFrame(
+        "compile", choice_controls(choice, COMPILE_FIELDS), lambda state, work: compile_view(choice, state, work)
+    )
+
+
+def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> pd.DataFrame:
+    """This project's kernel beside the release kernel's recorded rows, in the same order, with the difference in bytes.
+
+    `same_verdict` compares crash with crash: the claim under test. Raises ValueError when the rows do not pair up.
+    """
+    rows = []
+    for item, ref in zip(evidence, reference.to_dict("records"), strict=True):
+        report = item.report
+        if f"hd{ref['head_dim']} {ref['kv_dtype']}" not in report.label or ref["tile"] not in report.label:
+            raise ValueError(f"row {report.label!r} is compared with {ref}")
+        crash_there = ref["status"] == "register_exhausted"
+        spill_there = None if crash_there else int(ref["spill_store_bytes"])
+        spill_here = report.spill_store_bytes
+        rows.append(
+            {
+                "configuration": report.label,
+                "0.5.10 kernel": words_in_sentence({**ref, "ptxas_code": ref["note"] if crash_there else None}),
+                "this kernel": words_in_sentence(report),
+                "spill difference (B)": None if spill_there is None or spill_here is None else spill_here - spill_there,
+                "same_verdict": crash_there == report.crashed,
+            }
+        )
+    return counts_frame(rows)
+
+
+def choice_tile(choice: Choice) -> TileConfig:
+    """The tile a choice comes to on its arch."""
+    return parse_tile(choice.tile, capability=get_arch(choice.arch).capability, head_dim=choice.head_dim)
+
+
+def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.DataFrame:
+    """One row a Gemma 4 layer kind and KV dtype: how many layers, the tile, and ptxas's verdict."""
+    counts = {layer.shape.head_dim: layer for layer in GEMMA4_LAYERS}
+    return counts_frame(
+        [
+            {
+                "layer": counts[choice.head_dim].shape.name,
+                "layers": counts[choice.head_dim].count,
+                "head_dim": choice.head_dim,
+                "kv_dtype": choice.kv_dtype,
+                "tile": str(choice_tile(choice)),
+                "status": item.report.status,
+                "regs_per_thread": item.report.regs_per_thread,
+                "spill_store_bytes": item.report.spill_store_bytes,
+                "tensor_core_path": item.report.tensor_core_path,
+                "evidence": "live" if item.live else "recorded",
+            }
+            for item, choice in zip(evidence, choices, strict=True)
+        ]
+    )
+
+
+def reference_findings(table: pd.DataFrame) -> dict[str, int]:
+    """Of an `against_reference` table: how many `rows` there are, and in how many the verdicts `agree`.
+
+    `least` and `most` are the differences in bytes of spill stores, over the rows where both kernels compile.
+    """
+    differences = table["spill difference (B)"].dropna()
+    return {"rows": len(table), "agree": int(table["same_verdict"].sum()), "least": int(differences.min()),
+            "most": int(differences.max())}  # fmt: skip
+
+
+def dying_layers(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `layer_table`: how many `layers` die, and the head dims and KV dtypes of those that do."""
+    dead = table[table["status"] == "register_exhausted"]
+    return {"layers": int(dead["layers"].sum()), "head_dims": set(dead["head_dim"]), "kv_dtypes": set(dead["kv_dtype"])}

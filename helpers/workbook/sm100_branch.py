@@ -1,0 +1,214 @@
+"""Notebook 03: what the tile chooser answers before and after the fix, what that costs, and an explorer of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from helpers.attention.choice import Choice
+from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.attention.tiles import SM100_BRANCH, TileConfig, choose_tile, tile_row
+from helpers.compiler.report import Evidence
+from helpers.hardware import ARCHS, get_arch
+from helpers.show.html import banner, facts_html, note
+from helpers.show.plots import cap_line, compile_time_words, conditions, status_bar
+from helpers.show.reports import counts_frame, ctas_per_sm
+from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
+from helpers.show.verdicts import words_in_sentence
+from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final
+from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.pictures import kept_png, reports_key
+from helpers.workbook.explorer.work import Work
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+CHOOSER_FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
+AFTER = (("after the fix", "after_fix"), ("release 0.5.15", "release_0_5_15"))
+EXTEND_LEN = 4096
+
+
+def _at(choice: Choice, chooser: str) -> tuple[Choice, TileConfig, str]:
+    """The choice with the chooser's tile, the tile, and the rule it came from."""
+    capability = get_arch(choice.arch).capability
+    tile = choose_tile(capability, choice.head_dim, chooser=chooser)
+    return replace(choice, tile=str(tile), num_warps=tile.num_warps), tile, tile_row(capability, chooser).rule
+
+
+def _words(tile: TileConfig, rule: str, evidence: Evidence) -> str:
+    report = evidence.report
+    ctas = ctas_per_sm(report)
+    reads = math.ceil(EXTEND_LEN / tile.block_m)
+    path = f", {report.tensor_core_path}" if report.instructions else ""
+    return f"{tile} ({rule}): {report.verdict()}{path}; {reads} reads of each key and value" + (
+        f", {ctas} CTA{'' if ctas == 1 else 's'} per SM" if ctas is not None else ""
+    )
+
+
+def _view(base: Choice, state: dict, work: Work) -> View:
+    choice = choice_of(base, state)
+    (old_choice, old, old_rule), (new_choice, new, new_rule) = _at(choice, "before_fix"), _at(choice, state["after"])
+    before, after = work.compile([old_choice, new_choice])
+    status = after.report.status
+    name = f"{choice.arch}, head dim {choice.head_dim}, {choice.kv_dtype} cache"
+    was, becomes = words_in_sentence(before.report), words_in_sentence(after.report)
+    if old == new:
+        said, title = f"nothing changed for {name}: {old} before and after", f"{old} stays"
+    else:
+        said = f"{name}: {old} becomes {new}; {was} becomes {becomes}"
+        title = f"{old} → {new}: {was} → {becomes}"
+    rows = {
+        "before": _words(old, old_rule, before),
+        "after": _words(new, new_rule, after),
+        "evidence": "; ".join(dict.fromkeys([evidence_words(before), evidence_words(after)])),
+    }
+    return View(
+        verdict=banner(status, said)
+        + facts_html(rows)
+        + note(f"Reads are arithmetic, for {EXTEND_LEN:,} new tokens: one per block of rows."),
+        title=said,
+        command=new_choice.command(),
+        png=kept_png(
+            partial(plot_before_after, [before], [after], [f"hd{choice.head_dim}"], title),
+            figure="before and after",
+            title=title,
+            head_dim=choice.head_dim,
+            reports=reports_key([before, after]),
+        ),
+        choice=new_choice,
+        data=(before, after),
+        final=is_final([before, after]),
+    )
+
+
+def tile_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
+    """An explorer of the tile chooser before and after the fix; `view.data` is the pair of Evidence."""
+    controls = {**choice_controls(choice, CHOOSER_FIELDS), "after": drop("compare with", AFTER, "after_fix")}
+    return ExplorerFrame("tile", controls, lambda state, work: _view(choice, state, work))
+
+
+def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:
+    """What the tile chooser answers per arch and head dim, before and after the fix, and where that changed."""
+    rows = []
+    for arch in ARCHS.values():
+        row: dict[str, object] = {"arch": arch.name, "product": arch.product}
+        for head_dim in head_dims:
+            before = choose_tile(arch.capability, head_dim, chooser="before_fix")
+            after = choose_tile(arch.capability, head_dim, chooser="after_fix")
+            row[f"hd{head_dim}"] = str(after) if before == after else f"{before} → {after}"
+        row["row used"] = _row_words(tile_row(arch.capability, "after_fix").name)
+        rows.append(row)
+    return counts_frame(rows)
+
+
+def _row_words(name: str) -> str:
+    """The name of a row of the chooser's table; the merged fix's own is said as the pages say it."""
+    return f"merged row ({name})" if name == SM100_BRANCH.name else name
+
+
+def fix_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
+    """Verdicts before and after the fix, one row a layer and KV dtype."""
+    return counts_frame(
+        [
+            {"layer": name, "before": b.report.verdict(), "after": a.report.verdict(),
+             "path before": b.report.tensor_core_path, "path after": a.report.tensor_core_path}
+            for name, b, a in zip(names, before, after, strict=True)
+        ]
+    )  # fmt: skip
+
+
+def cost_table(
+    before: Sequence[Evidence], after: Sequence[Evidence], choices: Sequence[Choice], extend_len: int = 4096
+) -> pd.DataFrame:
+    """What the smaller tiles cost: CTAs, how often keys and values are read, occupancy, tensor-core path.
+
+    Compile-time arithmetic for a prefill of `extend_len` new tokens of one sequence; `kv_reads` is the number of
+    query blocks, each of which walks the keys and values anew. CTAs per SM are None where there is no binary.
+    """
+    rows = []
+    for choice, old, new in zip(choices, before, after, strict=True):
+        for when, item, chooser in (("before", old, "before_fix"), ("after", new, "after_fix")):
+            report, arch = item.report, get_arch(choice.arch)
+            tile = choose_tile(arch.capability, choice.head_dim, chooser=chooser)
+            blocks = math.ceil(extend_len / tile.block_m)
+            rows.append(
+                {"layer": f"hd{choice.head_dim} {choice.kv_dtype}", "when": when, "tile": str(tile), "kv_reads": blocks,
+                 "ctas": blocks * choice.num_q_heads, "ctas_per_sm": ctas_per_sm(report),
+                 "tensor_core_path": report.tensor_core_path,
+                 "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
+            )  # fmt: skip
+    return counts_frame(rows)
+
+
+def fix_findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> dict[str, int]:
+    """How many configurations die before and after the fix, and the spill stores of those that compile, summed."""
+    return {
+        f"{what}_{when}": value
+        for when, items in (("before", before), ("after", after))
+        for what, value in (
+            ("fatal", sum(item.report.crashed for item in items)),
+            ("spilled", sum(item.report.spill_store_bytes or 0 for item in items)),
+        )
+    }
+
+
+def cost_findings(table: pd.DataFrame) -> dict[str, object]:
+    """Of a `cost_table`, after the fix: each layer's tensor-core path, the layers on mma.sync, CTAs per SM."""
+    after = table[table["when"] == "after"]
+    paths = dict(zip(after["layer"], after["tensor_core_path"], strict=True))
+    return {"paths": paths, "mma.sync": [layer for layer, path in paths.items() if path == "mma.sync"],
+            "ctas_per_sm": after["ctas_per_sm"].tolist()}  # fmt: skip
+
+
+def plot_before_after(
+    before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str], title: str
+) -> Figure:
+    """Pairs of bars, before over after the fix, one pair a layer and KV dtype."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    fig, ax = plt.subplots(figsize=(8.5, 1.4 + 0.82 * len(names)))
+    for i, (old, new) in enumerate(zip(before, after, strict=True)):
+        status_bar(ax, 2.3 * i, old.report, height=0.85)
+        status_bar(ax, 2.3 * i + 1, new.report, height=0.85)
+        for y, word, colour in ((2.3 * i, "before", BEFORE_COLOUR), (2.3 * i + 1, "after", AFTER_COLOUR)):
+            ax.text(-3, y, word, ha="right", va="center", fontsize=8, color=colour)
+    ax.set_yticks([2.3 * i + 0.5 for i in range(len(names))], names, fontsize=9)
+    ax.tick_params(axis="y", pad=42, length=0)
+    ax.set_ylim(2.3 * len(names) - 0.6, -1.0)
+    cap_line(ax)
+    claim(ax, title, conditions([*before, *after]))
+    plt.close(fig)
+    return fig
+
+
+def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
+    """How often a prefill reads each key and value, before and after, a pair of bars a layer; takes a `cost_table`."""
+    import matplotlib.pyplot as plt
+
+    use_house_style()
+    layers = list(dict.fromkeys(table["layer"]))
+    fig, ax = plt.subplots(figsize=(8.5, 1.4 + 0.7 * len(layers)))
+    for i, layer in enumerate(layers):
+        for offset, (when, colour) in enumerate((("before", BEFORE_COLOUR), ("after", AFTER_COLOUR))):
+            row = table[(table["layer"] == layer) & (table["when"] == when)].iloc[0]
+            y = 2.3 * i + offset
+            ax.barh(y, row["kv_reads"], 0.85, color=colour, hatch=None if when == "after" else "///", edgecolor="white")
+            ax.text(
+                row["kv_reads"],
+                y,
+                f"  {row['kv_reads']}×  ({when}: {row['tile']}, {row['tensor_core_path']})",
+                va="center",
+                fontsize=9,
+            )
+    ax.set_yticks([2.3 * i + 0.5 for i in range(len(layers))], layers, fontsize=9)
+    ax.set_ylim(2.3 * len(layers) - 0.6, -0.9)
+    ax.set_xlim(0, table["kv_reads"].max() * 1.6)
+    ax.set_xlabel("times each query head's CTAs read the same keys and values (blocks of new tokens)")
+    claim(ax, title, compile_time_words(subtitle))
+    plt.close(fig)
+    return fig

@@ -1,0 +1,290 @@
+"""What verbs say and write: the next step, notes, the progress bar, files that are kept, a reader who leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from helpers.__main__ import main
+from helpers.commands.line.cli import cli
+from helpers.compiler.report import CompileReport
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / "tests" / "fixtures" / "logs"
+SMALL = ["--head-dim", "64", "--window", "none", "--tile", "16x64", "--triton", "environment"]
+
+
+def next_of(out: str) -> str:
+    """The command of the line that says what to do next; it must parse."""
+    (line,) = re.findall(r"^next: (.*)$", out, re.MULTILINE)
+    words = shlex.split(line)
+    stop = next((i for i, word in enumerate(words) if word in ("ranks", "shows", "packs", "finds", "records")), None)
+    verb, *rest = words[1:stop]
+    assert words[0] == "register-cliff"
+    cli.get_command(None, verb).make_context(verb, list(rest))
+    return " ".join(words[1:stop])
+
+
+# --- the next step --------------------------------------------------------------------------------------------------
+
+
+def test_diagnose_says_how_to_go_on_where_something_failed(capsys, tmp_path):
+    for log in LOGS.glob("c7600*.log"):
+        assert main(["diagnose", str(log)]) == 0
+        assert "how to go on" in capsys.readouterr().out, log
+    (tmp_path / "fine.log").write_text("all went well\n")
+    assert main(["diagnose", str(tmp_path / "fine.log")]) == 0
+    assert "how to go on" not in capsys.readouterr().out
+
+
+def test_diagnose_keeps_its_evidence_for_verbose(capsys):
+    log = str(LOGS / "pr22079_comment.log")
+    lengths = []
+    for more in ([], ["--verbose"]):
+        assert main(["diagnose", log, *more]) == 0
+        lengths.append(len(capsys.readouterr().out))
+    assert lengths[1] > 1.3 * lengths[0]
+
+
+def test_a_crash_goes_on_to_try_with_the_same_words(toolchain_351, capsys):
+    words = ["--arch", "B200", "--num-warps", "8", "--tile", "hopper", "--mask"]
+    assert main(["compile", *words]) == 0
+    out = capsys.readouterr().out
+    assert next_of(out) == "try --arch sm_100a --tile hopper --num-warps 8 --mask"
+    assert main(["compile", *words, "--json"]) == 0
+    assert "next:" not in capsys.readouterr().out
+    assert main(["matrix", "--window", "none,1024", "--triton", "3.5.1", "--quiet"]) == 0
+    assert "--window 1024" in next_of(capsys.readouterr().out)
+
+
+def test_a_compile_with_nothing_wrong_has_no_next_step(capsys):
+    assert main(["compile", *SMALL]) == 0
+    assert "next:" not in capsys.readouterr().out
+
+
+def test_pressure_over_the_cap_goes_on_to_minimize(capsys):
+    assert main(["pressure", str(ROOT / "data" / "incident.ptx.gz")]) == 0
+    assert next_of(capsys.readouterr().out) == f"minimize {ROOT / 'data' / 'incident.ptx.gz'}"
+
+
+# --- spec, capture, gate: how to begin ------------------------------------------------------------------------------
+
+
+def test_spec_lists_the_kernels_of_a_file_without_and_with_an_unknown_name(tmp_path, capsys):
+    (tmp_path / "k.py").write_text(
+        "import triton\n@triton.jit\ndef a(x):\n    pass\n@triton.jit\ndef b(x):\n    pass\n"
+    )
+    assert main(["spec", "--file", str(tmp_path / "k.py")]) == 2
+    assert "--kernel NAME; kernels in" in (err := capsys.readouterr().err) and ": a, b" in err
+    assert main(["spec", "--file", str(tmp_path / "k.py"), "--kernel", "c"]) == 2
+    assert "kernels there: a, b" in capsys.readouterr().err
+
+
+def test_capture_that_saw_nothing_points_to_spec(tmp_path, capfd):
+    assert main(["capture", "-o", str(tmp_path / "specs"), "--", sys.executable, "-c", "print('mine')"]) == 0
+    out, err = capfd.readouterr()
+    assert out == "mine\n" and "register-cliff spec --file KERNEL.py" in err
+    (tmp_path / "program.py").write_text("")
+    assert main(["capture", "-o", str(tmp_path / "specs"), str(tmp_path / "program.py")]) == 2
+    assert f"-- python {tmp_path / 'program.py'}" in capfd.readouterr().err
+    assert main(["capture", "-o", str(tmp_path / "specs"), "--quiet", "--", sys.executable, "-c", ""]) == 0
+    assert capfd.readouterr() == ("", "")
+
+
+def test_gate_says_how_to_make_its_first_baseline_and_the_command_does(write_kernel, tmp_path, capsys):
+    (tmp_path / "s.json").write_text(write_kernel().to_json())
+    baseline = tmp_path / "rows.csv"
+    words = ["gate", str(tmp_path / "s.json"), "--baseline", str(baseline), "--arch", "H100", "--quiet"]
+    assert main(words) == 2
+    said = capsys.readouterr().err
+    assert "there is no baseline" in said and not baseline.exists()
+    first = shlex.split(said.partition("register-cliff ")[2])
+    assert first[0] == "gate" and first[-1] == "--write"
+    assert main([*first, "--arch", "H100", "--quiet"]) == 0
+    assert "next: the same command without --write" in capsys.readouterr().out
+    assert main(words) == 0
+    assert main(["gate", "--baseline", str(baseline)]) == 2
+    assert "no SPEC is given" in capsys.readouterr().err
+
+
+# --- files that are written -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("verb", ["matrix", "audit", "spec", "minimize", "report"])
+def test_a_file_that_is_there_is_kept_unless_force_is_given(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k.py").write_text("import triton\n@triton.jit\ndef a(x):\n    pass\n")
+    kept = tmp_path / ("kept.zip" if verb == "report" else "kept")
+    kept.write_text("mine")
+    minimized = str(ROOT / "data" / "incident_minimized.ptx")
+    words = {
+        "matrix": [*SMALL, "--csv", kept.name],
+        "audit": ["--arch", "B200", "--csv", kept.name],
+        "spec": ["--file", "k.py", "--kernel", "a", "--signature", "*fp32", "-o", kept.name],
+        "minimize": [minimized, "-o", kept.name],
+        "report": [minimized, "-o", kept.name],
+    }[verb]
+    assert main([verb, *words]) == 2
+    out, err = capsys.readouterr()
+    assert f"{kept.name} is there already" in err and "--force" in err and out == "" and kept.read_text() == "mine"
+    if verb in ("matrix", "audit", "spec"):
+        assert main([verb, *words, "--force"]) == 0
+        assert kept.read_text() != "mine"
+
+
+def test_a_folder_and_a_place_that_cannot_be_written_are_one_line(tmp_path, capsys):
+    for where, said in ((tmp_path, "is a directory"), (Path("/proc/no/x.csv"), "cannot write")):
+        assert main(["matrix", *SMALL, "--csv", str(where), "--force"]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1
+
+
+# --- a reader who leaves, a full disk -------------------------------------------------------------------------------
+
+
+def process(words: list[str], **options) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-m", "helpers", *words], cwd=ROOT, stderr=subprocess.PIPE, text=True,
+                            **options)  # fmt: skip
+
+
+def test_a_reader_who_leaves_loses_neither_the_csv_nor_the_exit_code(write_kernel, tmp_path, capsys):
+    file = tmp_path / "rows.csv"
+    verb = process(["matrix", *SMALL, "--csv", str(file), "--quiet"], stdout=subprocess.PIPE)
+    verb.stdout.close()
+    assert (verb.wait(120), verb.stderr.read()) == (0, "") and file.read_text().count("\n") == 2
+    # A baseline that the kernel cannot keep: exit code 1, also where nobody reads why.
+    (tmp_path / "s.json").write_text(write_kernel().to_json())
+    words = ["gate", str(tmp_path / "s.json"), "--baseline", str(tmp_path / "b.csv"), "--arch", "H100", "--quiet"]
+    assert main([*words, "--write"]) == 0
+    (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text().replace(",none,", ",wgmma,"))
+    assert main(words) == 1
+    verb = process(words, stdout=subprocess.PIPE)
+    verb.stdout.close()
+    assert (verb.wait(120), verb.stderr.read()) == (1, "")
+
+
+def test_a_full_disk_on_stdout_is_one_line():
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full here")
+    with open("/dev/full", "w") as full:
+        verb = process(["diagnose", str(LOGS / "c7602.log")], stdout=full)
+        _out, err = verb.communicate(timeout=120)
+    assert verb.returncode == 2 and err.startswith("error: cannot print the result") and err.count("\n") == 1
+
+
+# --- the progress bar -----------------------------------------------------------------------------------------------
+
+
+def on_a_terminal(words: list[str]) -> tuple[int, str, str]:
+    """(exit code, stdout, what appeared on the terminal that stderr was)."""
+    ours, theirs = pty.openpty()
+    env = {**os.environ, "TERM": "xterm", "COLUMNS": "100"}
+    done = subprocess.Popen([sys.executable, "-m", "helpers", *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=theirs,
+                            env=env, text=True)  # fmt: skip
+    os.close(theirs)
+    shown = b""
+    out, _ = done.communicate(timeout=120)
+    while True:
+        try:
+            piece = os.read(ours, 65_536)
+        except OSError:  # the other end is closed
+            break
+        if not piece:
+            break
+        shown += piece
+    os.close(ours)
+    return done.returncode, out, shown.decode(errors="replace")
+
+
+def test_the_progress_bar_is_on_a_terminal_alone_and_off_with_quiet_and_json(isolated_cache):
+    code, out, shown = on_a_terminal(["matrix", *SMALL])
+    assert code == 0 and "compiling" in shown and "1/1" in shown and "compiling" not in out
+    for flag in ("--quiet", "--json"):
+        code, out, shown = on_a_terminal(["matrix", *SMALL, flag])
+        assert (code, shown) == (0, "") and out
+    verb = process(["matrix", *SMALL], stdout=subprocess.DEVNULL)
+    assert verb.communicate(timeout=120)[1] == ""
+
+
+# --- the budget -----------------------------------------------------------------------------------------------------
+
+
+def test_a_budget_is_kept_and_what_was_not_tried_is_named(toolchain_351, isolated_cache, capsys):
+    import time
+
+    began = time.monotonic()
+    assert main(["ablate", "--budget", "6", "--json"]) == 0
+    took = time.monotonic() - began
+    result = json.loads(capsys.readouterr().out)
+    assert took < 30, took  # 4 s alone; one compile of the incident takes about 2 s here
+    assert result["untried"] and not set(result["untried"]) & {rung["change"] for rung in result["rungs"]}
+    # What the time did not suffice for is not told as a verdict.
+    assert "timeout" not in {rung["status"] for rung in result["rungs"]}
+
+
+def test_a_compile_cut_by_the_budget_is_not_a_verdict(monkeypatch):
+    from helpers.search import ablate as module
+
+    made = []
+
+    def compile_matrix(requests, **_options):
+        made.extend(requests)
+        status = "timeout" if len(made) > 1 else "ok"
+        return [CompileReport(status=status, arch="sm_80", triton_version=None, ptxas_version=None) for _ in requests]
+
+    monkeypatch.setattr(module, "compile_matrix", compile_matrix)
+    baseline = CompileReport(status="register_exhausted", arch="sm_80", triton_version=None, ptxas_version=None)
+    from helpers.attention.choice import Choice
+    from helpers.search.changes import option_change
+
+    changes = [option_change("num_warps", 8, n) for n in (1, 2, 4)]
+    import time
+
+    bench = module._Bench(
+        Choice().request(),
+        baseline,
+        module.Limits(max_seconds=50.0),
+        time.monotonic(),
+        executor=None,
+        progress=None,
+        found=None,
+    )
+    monkeypatch.setattr(module, "usable_cores", lambda: 0.5)  # one compile a batch
+    tried, reason = bench.run([(change,) for change in changes], bounded=False)
+    assert [single[0] for single in tried] == changes[:1] and reason == "50 seconds"
+    assert all(request.timeout_s <= 50 for request in made)
+
+
+# --- what a stranger's text may do to a terminal ---------------------------------------------------------------------
+
+
+def test_no_control_character_of_a_strangers_reaches_the_terminal(tmp_path, capsys, write_kernel):
+    evil = tmp_path / "x\x1b]0;owned\x07\x9b31m.log"
+    evil.write_text("all went well\n")
+    for words in (["compile", str(evil)], ["pressure", f"{evil}.gone"], [f"{evil}"]):
+        assert main(words) == 2
+        said = "".join(capsys.readouterr())
+        assert "\x1b" not in said and "\x07" not in said and "\x9b" not in said and "owned" in said
+    spec = json.loads(write_kernel().to_json()) | {"label": "a\x1b[2Jb"}
+    (tmp_path / "s.json").write_text(json.dumps(spec))
+    assert main(["compile", str(tmp_path / "s.json"), "--arch", "H100"]) == 0
+    said = "".join(capsys.readouterr())
+    assert "\x1b" not in said and "[2Jb" in said
+
+
+def test_a_word_that_is_no_verb_names_a_verb(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "crash.log").write_text((LOGS / "c7600.log").read_text())
+    for word, said in (("tyr", "did you mean 'try'"), ("crash.log", "register-cliff diagnose crash.log reads it"),
+                       ("zzzz", "register-cliff --help lists them"), ("x" * 9_999, "there is no verb")):  # fmt: skip
+        assert main([word]) == 2
+        err = capsys.readouterr().err
+        assert said in err and err.count("\n") == 1 and len(err) < 300

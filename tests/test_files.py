@@ -1,0 +1,124 @@
+"""One reader for everything a person names: a file, a pipe, stdin, gzip; a device or too much is a sentence."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from helpers.__main__ import main
+from helpers.compiler.kernel_spec import read_specs
+from helpers.errors import UserError
+from helpers.files import decode_text, read_bounded, read_text_bounded
+from helpers.recorded import recorded, rows_of
+
+PTX = Path(__file__).parent / "fixtures" / "ptx" / "crash_sm100a.ptx.gz"
+
+
+@pytest.fixture
+def stdin(monkeypatch):
+    """`stdin(data)`: what is piped in from now on."""
+
+    def pipe(data: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(data)))
+
+    return pipe
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("way", ["file", "pipe", "stdin"])
+def test_file_pipe_and_stdin_read_alike_plain_or_gzip(way, packed, tmp_path, stdin):
+    said = b"one\r\ntwo" + bytes(range(32, 127)) * 30_000
+    content, source = gzip.compress(said) if packed else said, tmp_path / "x"
+    if way == "stdin":
+        stdin(content)
+        source = Path("-")
+    elif way == "file":
+        source.write_bytes(content)
+    else:
+        os.mkfifo(source)
+        threading.Thread(target=source.write_bytes, args=(content,), daemon=True).start()
+    found = read_bounded(source, len(said))
+    assert found.data == said and found.left_out == 0 and found.text().startswith("one\ntwo")
+
+
+@pytest.mark.parametrize("what", ["folder", "device", "missing", "damaged", "too much", "unpacks to too much", "nul"])
+def test_what_cannot_be_read_is_one_sentence_with_the_hint(what, tmp_path):
+    path = tmp_path / "x"
+    if what == "folder":
+        path.mkdir()
+    elif what == "device":
+        path = Path("/dev/zero")
+    elif what == "damaged":
+        path.write_bytes(gzip.compress(b"x" * 10_000)[:-9])
+    elif what == "too much":
+        path.write_bytes(b"x" * 1_001)
+    elif what == "unpacks to too much":
+        path.write_bytes(gzip.compress(b"x" * 50_000_000))
+        assert path.stat().st_size < 100_000
+    elif what == "nul":
+        path = Path("a\0b")
+    for both_ends in (False, True) if what not in ("too much", "unpacks to too much") else (False,):
+        with pytest.raises(UserError) as refusal:
+            read_bounded(path, 1_000, "the PTX", both_ends=both_ends, hint="name another")
+        assert "the PTX" in str(refusal.value) and str(refusal.value).endswith("; name another")
+        assert (
+            what not in ("folder", "device")
+            or "is a folder" in str(refusal.value)
+            or "no ordinary" in str(refusal.value)
+        )
+
+
+def test_both_ends_are_kept_and_the_middle_is_counted(tmp_path):
+    path = tmp_path / "long"
+    path.write_bytes(b"a" * 30_000 + b"b" * 30_000 + b"c" * 30_000)
+    found = read_bounded(path, 40_000, both_ends=True)
+    assert found.data == b"a" * 20_000 + b"\n" + b"c" * 20_000 and found.left_out == 50_000
+    assert read_bounded(path, 90_000, both_ends=True).data == path.read_bytes()
+
+
+def test_both_ends_of_something_without_an_end_are_given_up(tmp_path):
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(b"x" * 9_000_000))
+    with pytest.raises(UserError, match="or no end"):
+        read_bounded(path, 100_000, both_ends=True)
+
+
+def test_text_is_utf8_or_what_its_mark_says(tmp_path):
+    assert decode_text("größer".encode("utf-16")) == decode_text("größer".encode("utf-8-sig")) == "größer"
+    path = tmp_path / "latin"
+    path.write_bytes("größer".encode("latin-1"))
+    assert "r" in read_text_bounded(path, 100)
+    with pytest.raises(UserError, match="no UTF-8 text"):
+        read_text_bounded(path, 100, errors="strict")
+
+
+def test_every_verb_reads_packed_ptx_from_stdin(stdin, capsys, tmp_path, monkeypatch):
+    stdin(PTX.read_bytes())
+    assert main(["pressure", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["demand"] > 255
+    stdin(gzip.compress(b"ptxas fatal   : (C7600) Register allocation failed with register count of '255'. Compile\n"))
+    assert main(["diagnose", "-"]) == 0
+    assert "register exhaustion" in capsys.readouterr().out
+    monkeypatch.chdir(tmp_path)
+    stdin(gzip.compress(b"{}"))
+    assert main(["minimize", "-"]) == 2
+    assert "not a KernelSpec" in capsys.readouterr().err
+
+
+def test_a_packed_spec_is_a_spec(tmp_path, write_kernel):
+    spec = write_kernel()
+    (tmp_path / "k.json.gz").write_bytes(gzip.compress(spec.to_json().encode()))
+    assert read_specs([tmp_path / "k.json.gz"]) == [spec]
+
+
+def test_rows_are_read_in_one_way():
+    rows = recorded("incident_reference")
+    assert rows and list(rows) == rows_of(Path(__file__).parents[1] / "data" / "incident_reference.csv")
+    assert recorded("absent") == ()
