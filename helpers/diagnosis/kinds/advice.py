@@ -17,7 +17,7 @@ PTXAS_WORDINGS = ()
 WORDINGS = ()
 _CODED = re.compile(r"\(C75[0-9]{2}\)")
 _ADVICE = re.compile(r"(?:info|warning) ?: ?(?P<words>\((?P<code>C75[0-9]{2})\) ?[^\n]{1,600})")
-_NEXT = re.compile(r" (?=ptxas[\w.-]{0,24} (?:info|warning|error|fatal) ?:)| Used [0-9]+ registers")
+_NEXT = re.compile(r" (?=ptxas[\w.-]{0,24} (?:info|warning|error|fatal) ?:)| Used [0-9]{1,4} registers")
 _SPILLED = re.compile(
     r"warning ?: ?(?P<words>Registers are spilled to local memory in function '(?P<function>[^'\n]{1,2000})'(?:, "
     r"?(?P<stores>[0-9]{1,9}) "
