@@ -288,7 +288,8 @@ def _check_scales(base: Launch) -> None:
     if base.shape.q_dtype == "fp16" and not 2.0**-15 <= base.arguments["v_scale"] <= 2.0**15:
         raise UserError(
             "with fp16 queries the Hopper kernel needs v_scale between 2^-15 and 2^15, "
-            f"got {base.arguments['v_scale']}: it multiplies p, which must stay in fp16's range; the lean kernel takes any v_scale"
+            f"got {base.arguments['v_scale']}: it multiplies p, which must stay in fp16's range; the lean kernel takes "
+            "any v_scale"
         )
 
 
