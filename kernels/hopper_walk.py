@@ -14,6 +14,9 @@ from triton.experimental.gluon import language as gl
 from triton.experimental.gluon.language.nvidia.hopper import async_copy, mbarrier
 from triton.language.core import _aggregate as aggregate
 
+# Triton 3.9 has the same copy under another name.
+copy_rows = getattr(async_copy, "async_load", None) or async_copy.async_copy_global_to_shared
+
 
 @aggregate
 class Batch:
@@ -366,7 +369,7 @@ def gather(tile, pointers, FIRST: gl.constexpr):
     PIECE: gl.constexpr = gl.SliceLayout(0, gl.SliceLayout(2, pointers.type.layout))
     pieces = FIRST + gl.arange(0, tile.shape[1] // WIDTH, layout=PIECE) * WIDTH
     whole = (pointers + pieces[None, :][:, :, None]).reshape(tile.shape)
-    async_copy.async_copy_global_to_shared(tile, gl.max_contiguous(gl.multiple_of(whole, [1, 16]), [1, 8]))
+    copy_rows(tile, gl.max_contiguous(gl.multiple_of(whole, [1, 16]), [1, 8]))
 
 
 @gluon.jit
