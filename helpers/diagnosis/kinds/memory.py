@@ -87,7 +87,7 @@ def _over(failure: Failure, unit: str) -> str:
 
 
 def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
-    inductor = log.speaks("Inductor")
+    inductor, amd = log.speaks("Inductor"), log.speaks("AMD's compiler")
     who = "Inductor" if failure.detail("function") and inductor else "Triton" if is_triton(log) else "the log"
     because = [f"{who} says: {failure.message}"]
     if failure.required is not None and failure.limit is not None:
@@ -101,7 +101,7 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
             f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say"
         )
     helps = _inductor_memory(failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
-    if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
+    if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor and not amd:
         helps = (*helps, *_OWN_TILES)
     to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
     why = (
