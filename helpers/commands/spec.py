@@ -19,12 +19,13 @@ from helpers.errors import UserError
         "register-cliff spec --wheel sglang==0.5.10 --incident -o spec.json",
     ),
 )  # fmt: skip
-@own_option("--file", "file", type=GIVEN, metavar="FILE", help="a Python file with the kernel")
-@own_option("--wheel", metavar="NAME==VERSION|FILE", help="a wheel: a requirement for pip, or a .whl on this machine")
+@own_option("--file", "file", type=GIVEN, metavar="FILE", help="a Python file with the kernel, or what Inductor wrote")
+@own_option("--wheel", metavar="NAME==VERSION|FILE",
+            help="a wheel or sdist: a requirement, or a .whl or .tar.gz on this machine")  # fmt: skip
 @own_option("--member", metavar="PATH:KERNEL", help="the kernel in the wheel")
 @own_option("--kernel", metavar="NAME", help="the @triton.jit function in --file")
 @own_option("--signature", default="", metavar="ITEM,…",
-            help="types and values in order or as name=item: *bf16:16, i32:16, fp32, BLOCK=128")  # fmt: skip
+            help="types and values in order or as name=item: *bf16:16, i32:16, fp32, BLOCK=128, d=None")  # fmt: skip
 @own_option("--constexpr", "constexprs", multiple=True, metavar="NAME=VALUE", help="one constexpr (repeatable)")
 @own_option("--option", "options", multiple=True, metavar="NAME=VALUE",
             help="one launch option: num_warps=8, num_stages=1, maxnreg=128 (repeatable)")  # fmt: skip
@@ -38,8 +39,9 @@ def spec_command(file, wheel, member, kernel, signature, constexprs, options, im
     """Make a KernelSpec of any kernel, for `compile SPEC`, `matrix SPEC`, `ablate SPEC`, `autotune SPEC` and the rest.
 
     The kernel's file is read here, not run; a compile runs it in a worker process, with stand-ins for imports that are
-    missing. In the signature *bf16 is a pointer, :16 says divisible by 16 (as torch's allocations are), stride_*=i32:16
-    names many. A wheel comes through your pip's own set-up; it is not installed. Missing items are listed.
+    missing. In the signature *bf16 is a pointer, :16 says divisible by 16 (as torch's allocations are),
+    stride_*=i32:16 names many, None is an argument that is left out. A wheel comes through your pip's own set-up
+    and an sdist from the same index; neither is installed or built. Missing items are listed.
     """
     if (file is None) == (wheel is None):
         raise UserError("give --file FILE --kernel NAME, or --wheel NAME==VERSION --member PATH:KERNEL")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import rich_click as click
@@ -9,11 +10,11 @@ import rich_click as click
 from helpers.attention.ladder import ladder_of
 from helpers.commands.line.common import choice_options, request_of, spec_argument
 from helpers.commands.line.grammar import Verb, shared
-from helpers.commands.line.output import same_again, show_result
+from helpers.commands.line.output import note, same_again, show_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import CompileRequest
 from helpers.search.ablate import Limits
-from helpers.search.try_this import Progress, edit_lines, try_request
+from helpers.search.try_this import Progress, TriedEdit, edit_lines, result_words, try_request
 
 
 @click.command(
@@ -35,8 +36,15 @@ def try_command(spec: Path | None, budget_s: float, as_json: bool, quiet: bool, 
 
     request = request_of(spec, options)
     with progress("compiling") as bar:
-        result = try_command_result(request, budget=replace(DEFAULT_BUDGET, max_seconds=budget_s), progress=bar.counted)
+        result = try_command_result(
+            request, budget=replace(DEFAULT_BUDGET, max_seconds=budget_s), progress=bar.counted, found=_tell
+        )
     show_result(result, as_json, format_try, next_step(result))
+
+
+def _tell(edit: TriedEdit) -> None:
+    """An edit that passes, as soon as it is known; where it ranks is known at the end."""
+    note(f"{edit.change} passes: {result_words(edit.to_dict())}")
 
 
 def next_step(result: dict) -> str | None:
@@ -49,10 +57,14 @@ def next_step(result: dict) -> str | None:
 
 
 def try_command_result(
-    request: CompileRequest, *, budget: Limits | None = None, progress: Progress | None = None
+    request: CompileRequest,
+    *,
+    budget: Limits | None = None,
+    progress: Progress | None = None,
+    found: Callable[[TriedEdit], None] | None = None,
 ) -> dict:
-    """What `try --json` prints: the baseline and the ranked `edits`."""
-    run = try_request(request, budget=budget, progress=progress, ladder_of=ladder_of)
+    """What `try --json` prints: the baseline and the ranked `edits`; `found` hears of each edit as it passes."""
+    run = try_request(request, budget=budget, progress=progress, ladder_of=ladder_of, found=found)
     edits, baseline = run.edits, run.baseline
     return {
         "label": request.spec.label or request.spec.kernel.name,
@@ -65,6 +77,8 @@ def try_command_result(
             "message": baseline.message[:600],
         },
         "edits": [e.to_dict() for e in edits],
+        "timed_out": list(run.timed_out),
+        "untried": list(run.untried),
     }
 
 
@@ -76,6 +90,18 @@ def format_try(result: dict) -> str:
     )
     if result["baseline"]["status"] == "ok":
         return head + "\nit compiles and nothing spills: there is nothing to try"
-    if not result["edits"]:
-        return head + "\nnothing that was tried compiles (or spills less); `ablate` shows what each change did"
-    return head + "\n" + "\n".join(edit_lines(result["edits"]))
+    lines = edit_lines(result["edits"])
+    if not lines:
+        lines = ["no change whose compile ended compiles (or spills less)"]
+    if result["timed_out"]:
+        lines.append(f"not known, the compile reached its time limit: {_some(result['timed_out'])}")
+    if result["untried"]:
+        lines.append(f"not known, the budget ended before: {_some(result['untried'])}")
+    if not result["edits"] and not (result["timed_out"] or result["untried"]):
+        lines.append("`ablate` shows what each change did")
+    return head + "\n" + "\n".join(lines)
+
+
+def _some(changes: list[str], most: int = 6) -> str:
+    more = f" and {len(changes) - most} more" if len(changes) > most else ""
+    return "; ".join(changes[:most]) + more

@@ -137,6 +137,14 @@ _AT_RUN_TIME = tuple(
         (r"no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|named symbol not found",
          "the program has no machine code for this GPU: it was built for other chips, and a build for this one (or "
          "with PTX) helps"),
+        (
+            r"kernel image is invalid|CUDA_ERROR_INVALID_IMAGE",
+            "the driver cannot load the binary: it was made for another chip or is damaged",
+        ),
+        (
+            r"CUDA_ERROR_INVALID_PTX|a PTX JIT compilation failed",
+            "the compiler inside the driver refused the PTX; what it said (its error log) is not in the log",
+        ),
         (r"unspecified launch failure", "a kernel broke off while it ran; compute-sanitizer says where"),
         (r"NCCL|ProcessGroup", "processes waited for each other until a time limit"),
         (r"Cannot find ptxas", "no ptxas was found where the caller looks (PATH, CUDA_HOME, TRITON_PTXAS_PATH)"),

@@ -101,7 +101,6 @@ def _arch_words(log: CrashLog, first: Failure | None) -> str | None:
 
 # What the log's tools are called as the producer of the program; the first that speaks is taken.
 _PRODUCERS = (
-    ("AMD's compiler", "amd"),
     ("CUTLASS DSL (CuTe)", "cute_dsl"),
     ("cuTile", "cutile"),
     ("TileLang", "tilelang"),
@@ -119,13 +118,15 @@ _PRODUCERS = (
     ("nvcc", "nvcc"),
 )
 # Words of nvcc itself: what it says is about the program it compiles, whatever else is in the log.
-_BY_NVCC = re.compile(r"'\S+' died (?:due to|with)|nvcc (?:error|fatal)")
+_BY_NVCC = re.compile(r"'\S{1,60}' died (?:due to|with)|nvcc (?:error|fatal)")
 
 
 def producer_of(log: CrashLog, first: Failure | None) -> str:
     """Who wrote the program that was compiled, in one word, only on evidence in the log; else `unknown`."""
     if first is not None and _BY_NVCC.search(first.message):
         return "nvcc"
+    if first is not None and first.kind == "amd_compiler":
+        return "amd"
     return next((word for name, word in _PRODUCERS if log.speaks(name)), "unknown")
 
 
@@ -305,16 +306,16 @@ def as_html(diagnosis: Diagnosis) -> str:
         if listed:
             items = "".join(f"<li>{say(item)}</li>" for item in listed)
             parts.append(f"<b>{heading}</b><ul style='margin:.2em 0'>{items}</ul>")
-    items = [
+    evidence_items = [
         f"<li>{say(f.name)} {say(f.value[:120])} ({say(f.how)}): <code>{say(f.text[:160])}</code></li>"
         for f in diagnosis.log.facts[:MAX_EVIDENCE]
     ]
-    items += [
+    evidence_items += [
         f"<li>{say(s.edit)}: {say(s.evidence)}</li>" for s in (*diagnosis.suggestions, *diagnosis.in_vain) if s.evidence
     ]
-    if items:
+    if evidence_items:
         what = "Evidence: the text each fact came from, and what each claim rests on"
-        parts.append(f"<details><summary>{what}</summary><ul>{''.join(items)}</ul></details>")
+        parts.append(f"<details><summary>{what}</summary><ul>{''.join(evidence_items)}</ul></details>")
     parts += [f"<p style='margin:.4em 0'><i>{say(note)}</i></p>" for note in diagnosis.notes]
     return "".join(parts) + "</div>"
 

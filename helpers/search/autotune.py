@@ -83,7 +83,7 @@ class AutotuneReport:
     def summary(self) -> str:
         """One sentence: how many of how many are dropped, by reason."""
         if self.not_known:
-            return f"not known: {self.not_known}"
+            return self.not_known
         if not self.dropped:
             return f"all {len(self.tried)} configurations compile for {self.arch}"
         reasons = Counter(t.why for t in self.dropped)

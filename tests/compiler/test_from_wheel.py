@@ -1,8 +1,14 @@
-"""Kernels from wheels: only device code is kept, hostile archives are refused, nothing is installed."""
+"""Kernels from wheels and sdists: hostile archives are refused, nothing is installed and nothing is built."""
 
 from __future__ import annotations
 
+import hashlib
+import http.server
+import io
+import json
 import subprocess
+import tarfile
+import threading
 import zipfile
 from pathlib import Path
 
@@ -10,6 +16,7 @@ import pytest
 
 from helpers.compiler.bring import from_wheel as wheel_kernels
 from helpers.compiler.bring.from_wheel import fetch_wheel, spec_from_wheel
+from helpers.compiler.bring.sdists import sdist_link
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
@@ -54,7 +61,9 @@ def test_a_kernel_straight_out_of_a_wheel_compiles(tmp_path):
     spec = spec_from_wheel(wheel, "tiny/ops/scale.py:scale", "*fp32:16, i32, 128", options={"num_warps": 2})
     assert spec.label == "tiny-1.0 scale:scale BLOCK=128 w2"
     kept = {str(f.relative_to(spec.kernel.root)) for f in spec.kernel.root.rglob("*.py")}
-    assert kept == {"tiny/ops/scale.py", "tiny/ops/more.py", "tiny/ops/beside.py", "tiny/triton_utils/device.py"}
+    assert kept == {name for name in FILES if name.endswith(".py")}
+    # Of these, the kernel's source is its own folder and what holds device code: nothing else changes its key.
+    assert {f.name for f in spec.kernel.source_files()} == {"scale.py", "more.py"}
     report = compile_kernel(spec, "sm_90a", Toolchain("environment"))
     assert report.status == "ok", report.message
     # The end of a path is enough where one file has it; what is not there is answered with what is.
@@ -92,7 +101,7 @@ def test_names_that_leave_the_folder_are_refused_before_a_byte_is_written(tmp_pa
     wheel = make_wheel(tmp_path / "in", {**FILES, name: text})
     with pytest.raises(UserError, match="not a wheel to trust"):
         fetch_wheel(wheel)
-    assert not list((own_cache / "wheels").glob("*")) and not list(tmp_path.rglob("evil.py"))
+    assert not list((own_cache / "packages").glob("*")) and not list(tmp_path.rglob("evil.py"))
 
 
 def test_links_duplicates_bombs_and_damage_are_refused(tmp_path, own_cache, monkeypatch):
@@ -114,7 +123,7 @@ def test_links_duplicates_bombs_and_damage_are_refused(tmp_path, own_cache, monk
         fetch_wheel(damaged)
     with pytest.raises(UserError, match="no Triton kernel"):
         fetch_wheel(make_wheel(tmp_path / "empty", {"tiny/x.py": "1\n"}))
-    assert not list((own_cache / "wheels").glob("*")), "half a wheel was left in the cache"
+    assert not list((own_cache / "packages").glob("*")), "half a wheel was left in the cache"
 
 
 def test_one_huge_member_is_passed_over_and_the_rest_is_read(tmp_path):
@@ -136,6 +145,7 @@ def test_pip_is_asked_once_for_wheels_only_and_its_words_come_through(tmp_path, 
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(wheel_kernels.subprocess, "run", pip)
+    monkeypatch.setattr(wheel_kernels, "download_sdist", lambda *_: None)
     folder = fetch_wheel("tiny==1.0")
     assert folder.name == "tiny-1.0" and fetch_wheel("tiny==1.0") == folder and len(asked) == 1
     assert {"--no-deps", "--only-binary=:all:"} <= set(asked[0]) and asked[0][-1] == "tiny==1.0"
@@ -151,3 +161,115 @@ def test_what_is_no_requirement_never_reaches_pip(word, monkeypatch):
     monkeypatch.setattr(wheel_kernels.subprocess, "run", lambda *a, **k: pytest.fail("pip was asked"))
     with pytest.raises(UserError):
         fetch_wheel(word)
+
+
+# --- sdists -----------------------------------------------------------------------------------------------
+
+
+def make_sdist(folder: Path, files: dict[str, str], name: str = "tiny-2.0.tar.gz", top: str = "tiny-2.0/") -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(folder / name, "w:gz") as out:
+        for member, text in files.items():
+            info = tarfile.TarInfo(top + member)
+            info.size = len(text.encode())
+            out.addfile(info, io.BytesIO(text.encode()))
+    return folder / name
+
+
+def test_an_sdist_is_read_and_its_setup_is_not_run(tmp_path, own_cache):
+    setup = f"open({str(tmp_path / 'ran')!r}, 'w')\n"
+    sdist = make_sdist(tmp_path, {**FILES, "setup.py": setup})
+    spec = spec_from_wheel(sdist, "tiny/ops/scale.py:scale", "*fp32:16, i32, 128", options={"num_warps": 2})
+    assert spec.label.startswith("tiny-2.0 scale:scale") and not (tmp_path / "ran").exists()
+    assert (own_cache / "packages" / "tiny-2.0").is_dir()
+    report = compile_kernel(spec, "sm_90a", Toolchain("environment"))
+    assert report.status == "ok", report.message
+    assert fetch_wheel("tiny==2.0") == spec.kernel.root  # it is here: nobody is asked
+
+
+def test_a_package_below_src_is_imported_without_it(tmp_path):
+    sdist = make_sdist(tmp_path, {f"src/{name}": text for name, text in FILES.items()})
+    spec = spec_from_wheel(sdist, "tiny/ops/scale.py:scale", "*fp32:16, i32, 128")
+    assert compile_kernel(spec, "sm_90a", Toolchain("environment")).status == "ok"
+
+
+@pytest.mark.parametrize("name", ["../evil.py", "a/../../evil.py", "/abs/evil.py", "tiny\\evil.py", "C:/evil.py"])
+def test_an_sdist_that_would_leave_its_folder_is_refused(tmp_path, own_cache, name):
+    with pytest.raises(UserError, match="not an sdist to trust"):
+        fetch_wheel(make_sdist(tmp_path / "in", {**FILES, name: "triton.jit"}, top=""))
+    assert not list((own_cache / "packages").glob("*")) and not list(tmp_path.rglob("evil.py"))
+
+
+def test_links_bombs_and_damage_in_an_sdist(tmp_path, own_cache, monkeypatch):
+    sdist = make_sdist(tmp_path / "link", {})
+    with tarfile.open(sdist, "w:gz") as out:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE):
+            info = tarfile.TarInfo(f"tiny-2.0/tiny/link{kind.decode()}.py")
+            info.type, info.linkname = kind, "/etc/passwd"
+            out.addfile(info)
+        info = tarfile.TarInfo("tiny-2.0/tiny/k.py")
+        info.size = len(b"# triton.jit\n")
+        out.addfile(info, io.BytesIO(b"# triton.jit\n"))
+    folder = fetch_wheel(sdist)
+    assert [f.name for f in folder.rglob("*.py")] == ["k.py"]
+    monkeypatch.setattr(wheel_kernels, "MAX_TOTAL_BYTES", 3_000_000)
+    bomb = {**FILES, **{f"tiny/b{i}.py": "#" * 1_500_000 for i in range(4)}}
+    with pytest.raises(UserError, match="larger than 3000000 bytes together"):
+        fetch_wheel(make_sdist(tmp_path / "bomb", bomb))
+    for cut in (0, 50, 300):
+        damaged = make_sdist(tmp_path / f"cut{cut}", FILES)
+        damaged.write_bytes(damaged.read_bytes()[:cut])
+        with pytest.raises(UserError, match=r"cannot read|no Triton kernel"):
+            fetch_wheel(damaged)
+
+
+PAGE = """<!DOCTYPE html><html><body>
+<a href="../../files/tiny-1.0-py3-none-any.whl#sha256={d}">tiny-1.0-py3-none-any.whl</a>
+<a href="../../files/Tiny-2.0.tar.gz#sha256={d}" data-requires-python="&gt;=3.8">Tiny-2.0.tar.gz</a>
+<a href="../../files/tiny-extra-2.0.tar.gz#sha256={d}">tiny-extra-2.0.tar.gz</a></body></html>""".format(d="a" * 64)
+
+
+def test_the_address_of_an_sdist_in_both_kinds_of_index_page():
+    found = sdist_link(PAGE, "tiny", "2.0", page_url="https://index.test/simple/tiny/", is_json=False)
+    assert found == ("https://index.test/files/Tiny-2.0.tar.gz", "a" * 64)
+    files = [{"url": "https://files.test/tiny-2.0.tar.gz", "hashes": {"sha256": "b" * 64}}]
+    page = json.dumps({"files": [{"url": "tiny-2.0.zip", "hashes": {}}, *files]})
+    assert sdist_link(page, "tiny", "2.0", page_url="https://i.test/tiny/", is_json=True) == (files[0]["url"], "b" * 64)
+    for text, is_json in (("", True), ("[1]", True), ("{", True), ("<a href='file:///tiny-2.0.tar.gz'>", False)):
+        assert sdist_link(text, "tiny", "2.0", page_url="", is_json=is_json) is None
+    assert sdist_link(PAGE, "tiny", "3.0", page_url="", is_json=False) is None
+
+
+def test_a_release_without_a_wheel_comes_as_an_sdist_that_is_what_the_index_says(tmp_path, monkeypatch):
+    sdist = make_sdist(tmp_path / "files", FILES)
+    digest = hashlib.sha256(sdist.read_bytes()).hexdigest()
+    page = {"files": [{"url": "tiny-2.0.tar.gz", "hashes": {"sha256": digest}}]}
+
+    class Index(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = sdist.read_bytes() if self.path.endswith(".tar.gz") else json.dumps(page).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/vnd.pypi.simple.v1+json")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_):
+            return None
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Index)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("PIP_INDEX_URL", f"http://127.0.0.1:{server.server_port}/simple")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    refused = UserError("pip download tiny==2.0 failed: no wheel")
+    monkeypatch.setattr(wheel_kernels, "download", lambda *_: (_ for _ in ()).throw(refused))
+    try:
+        page["files"][0]["hashes"]["sha256"] = "0" * 64
+        with pytest.raises(UserError, match="not what the index says"):
+            fetch_wheel("tiny==2.0")
+        page["files"][0]["hashes"]["sha256"] = digest
+        assert (fetch_wheel("tiny==2.0") / "tiny/ops/scale.py").is_file()
+        with pytest.raises(UserError, match="no wheel"):
+            fetch_wheel("tiny==9.0")
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.bundle.findings import ptxas_table
+from helpers.bundle.members import ptxas_table
 from helpers.bundle.repro import expected_of
 from helpers.compiler import run_ptxas as assemble
 from helpers.compiler.compile import compile_kernel

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.compiler.bring.inductor import kernels_in_strings, written_out
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar, label_of
-from helpers.compiler.source import guess_import_root
+from helpers.compiler.source import guess_import_root, parse_source
 from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing, resolve_triton
 from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
@@ -31,12 +33,17 @@ def spec_from_file(
 
     The file is read here and run only by a compile, in a worker process, where imports that are missing are replaced by
     stand-ins. `options` are the launch's (num_warps …). A kernel under `triton.autotune` takes what its configurations
-    set from the first of them, unless it is given. The label defaults to `name` (the file's and the kernel's) with its
+    set from the first of them, unless it is given. What Inductor writes is taken as it is: a kernel in a string of its
+    output code, a signature in `triton_meta`. The label defaults to `name` (the file's and the kernel's) with its
     tile, warps and stages. Raises UserError that lists the kernel's parameters.
     """
     file = Path(path)
     if not file.is_file():
         raise UserError(f"there is no file {file}")
+    known_as = f"{file.stem}:{kernel}"
+    if import_root is None and (source_text := kernels_in_strings(parse_source(file)).get(kernel)):
+        # Inductor's output code: the kernel gets a file of its own.
+        file = written_out(kernel, source_text)
     root = Path(import_root) if import_root is not None else guess_import_root(file)
     if not file.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{file} does not lie below the import root {root}")
@@ -47,7 +54,7 @@ def spec_from_file(
     if source.autotuned:
         given = given_items(source, signature)
         try:
-            first = configurations(reference, ENVIRONMENT)[0]
+            first = _first_configuration(reference)
         except ListNotKnown as exc:
             unknown = str(exc)
         else:
@@ -63,11 +70,24 @@ def spec_from_file(
         constexprs=parts.constexprs,
         divisible_by_16=parts.divisible_by_16,
         options=tuple(chosen.items()),
-        label=label or label_of(name or f"{file.stem}:{kernel}", dict(parts.constexprs), chosen),
+        label=label or label_of(name or known_as, dict(parts.constexprs), chosen),
     )
 
 
+def _first_configuration(kernel: KernelRef) -> Configuration:
+    """The first configuration of an autotuned kernel, if it is the same on every kind of chip; else ListNotKnown."""
+    try:
+        return configurations(kernel, ENVIRONMENT)[0]
+    except ListNotKnown as exc:
+        firsts = [configurations(kernel, ENVIRONMENT, arch=arch)[0] for arch in _KINDS_OF_CHIP]
+        if any(first != firsts[0] for first in firsts):
+            raise exc
+        return firsts[0]
+
+
 LOAD_TIMEOUT_S = 120.0
+# One of each kind that lists tell apart.
+_KINDS_OF_CHIP = ("sm_80", "sm_90a", "sm_100a", "sm_120a")
 
 
 MAX_CONFIGURATIONS = 2_000
@@ -96,7 +116,13 @@ def configurations(kernel: KernelRef, triton: str, *, arch: str | None = None) -
     chip = None
     if arch is not None:
         known = get_arch(arch)
-        chip = {"capability": known.capability, "max_shared_mem": known.smem_per_block_max_bytes}
+        # "H100 / H200": lists ask for a part of the name. "RTX 50" is a family's.
+        names = [part for part in known.product.split(" / ") if not re.fullmatch(r"RTX [0-9]0", part)]
+        chip = {
+            "capability": known.capability,
+            "max_shared_mem": known.smem_per_block_max_bytes,
+            "name": f"NVIDIA {names[0]}" if names else "",
+        }
     tool = resolve_triton(triton)
     try:
         with POOL.borrow(tool, foreign=True) as worker:
@@ -109,9 +135,9 @@ def configurations(kernel: KernelRef, triton: str, *, arch: str | None = None) -
         raise UserError(f"{kernel.path} does not load: {answer['error'][:400]}")
     if answer.get("doubt"):
         raise ListNotKnown(
-            f"the configurations of {kernel.name} are not known: the list depends on {answer['doubt']}, which is not "
-            "here and for which a stand-in of register-cliff's answered. Name the folder its imports start from with "
-            "--import-root, or install what is missing beside Triton"
+            f"the configurations of {kernel.name} are not known: the list depends on {answer['doubt']}. What the "
+            "project's own modules say is read where --import-root names the folder they are imported from, what other "
+            "packages say where they are installed; `capture` records what a run really chose"
         )
     found = [Configuration(*item) for item in answer["configurations"]]
     if not found:

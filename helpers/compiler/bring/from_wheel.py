@@ -1,7 +1,8 @@
-"""Kernels straight out of a PyPI wheel: fetched by pip, of it only the files with device code kept, nothing installed.
+"""Kernels straight out of a PyPI wheel or sdist: fetched, its Python files kept, nothing installed and nothing built.
 
-What pip fetches goes through the user's own set-up (index, proxy, cache) and is never built: wheels only. What stays is
-a folder in the user's cache; a kernel's file is run only by a compile, in a worker process.
+A wheel is fetched by pip, through the user's own set-up (index, proxy, cache). pip would run the code of an sdist to
+learn its name; where a release has no wheel, its archive is taken from the same index as a file. What stays is a folder
+in the user's cache; a kernel's file is run only by a compile, in a worker process.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from helpers.compiler.bring.from_file import spec_from_file
+from helpers.compiler.bring.sdists import download_sdist, is_sdist, read_sdist
 from helpers.compiler.bring.wheels import MAX_SOURCE_BYTES, read_members, safe_members
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.source import DEVICE_CODE
@@ -41,7 +43,7 @@ def spec_from_wheel(
 ) -> KernelSpec:
     """The KernelSpec of a kernel in a wheel: `"sglang==0.5.10"`, `"sglang/…/extend_attention.py:_fwd_kernel"`.
 
-    `wheel` is a requirement for pip (the newest release without `==`) or a wheel or zip on this machine; the rest is as
+    `wheel` is a requirement (the newest release without `==`) or a wheel, zip or sdist on this machine; the rest is as
     for `spec_from_file`. Raises UserError, naming the kernels' files there are, and when pip cannot fetch it.
     """
     path, separator, kernel = member.rpartition(":")
@@ -59,13 +61,14 @@ def spec_from_wheel(
 
 def _inside(path: str, folder: Path) -> str:
     """The member's path below the folder; raises UserError with the likeliest names."""
-    known = [str(file.relative_to(folder)) for file in folder.rglob("*.py")]
+    texts = {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*.py")}
+    known = [name for name, text in texts.items() if any(word in text for word in DEVICE_CODE)]
     wanted = PurePosixPath(path).as_posix().removeprefix("./")
     found = [name for name in known if name == wanted] or [name for name in known if name.endswith(f"/{wanted}")]
     if len(found) == 1:
         return found[0]
     close = found or [name for name in known if PurePosixPath(name).name == PurePosixPath(wanted).name]
-    close = close or [name for name in known if DEVICE_CODE[0] in (folder / name).read_bytes()]
+    close = close or [name for name in known if DEVICE_CODE[0] in texts[name]]
     what = "is several files" if len(found) > 1 else "holds no device code, or is not there"
     raise UserError(f"{path[:120]!r} {what} in {folder.name}; files with kernels: {', '.join(sorted(close)[:12])}")
 
@@ -73,36 +76,49 @@ def _inside(path: str, folder: Path) -> str:
 def fetch_wheel(wheel: str | Path) -> Path:
     """The folder with a wheel's device code, fetched and unpacked unless it is in the cache; raises UserError."""
     local = Path(wheel)
-    if local.suffix in (".whl", ".zip"):
+    if local.suffix in (".whl", ".zip") or is_sdist(local.name):
         if not local.is_file():
             raise UserError(f"there is no file {local}")
         return unpack(local, requirement=local.name)
     found = _REQUIREMENT.fullmatch(str(wheel).strip())
     if found is None:
-        raise UserError(f"cannot read {str(wheel)[:80]!r}: give NAME==VERSION, NAME, or the path of a .whl file")
+        raise UserError(
+            f"cannot read {str(wheel)[:80]!r}: give NAME==VERSION, NAME, or the path of a .whl or .tar.gz file"
+        )
     name, version = found.groups()
     if version:
         known = _wheels_folder() / f"{_normal(name)}-{version}"
         if (known / "wheel.json").is_file():
             return known
     with tempfile.TemporaryDirectory(prefix="register-cliff-wheel-") as scratch:
-        return unpack(download(found.group(0), Path(scratch)), requirement=found.group(0))
+        try:
+            archive = download(found.group(0), Path(scratch))
+        except UserError:
+            sdist = download_sdist(name, version, Path(scratch)) if version else None
+            if sdist is None:
+                raise
+            archive = sdist
+        return unpack(archive, requirement=found.group(0))
 
 
 def _wheels_folder() -> Path:
-    return writable_cache_root() / "wheels"
+    # Not "wheels", where earlier releases kept the files with device code alone.
+    return writable_cache_root() / "packages"
 
 
 def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def download(requirement: str, folder: Path) -> Path:
-    """The wheel of a requirement, without its dependencies, through pip into `folder`; raises UserError."""
+def download(requirement: str, folder: Path, *, python: str | None = None) -> Path:
+    """The wheel of a requirement, without its dependencies, through pip into `folder`; raises UserError.
+
+    `python` is the version it is for (`3.12`); left out, this interpreter's.
+    """
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-input",
         "--only-binary=:all:", "--implementation", "cp", "--dest", str(folder),
-        "--python-version", f"{sys.version_info.major}.{sys.version_info.minor}",
+        "--python-version", python or f"{sys.version_info.major}.{sys.version_info.minor}",
     ]  # fmt: skip
     for platform in _PLATFORMS:
         command += ["--platform", f"{platform}_x86_64"]
@@ -122,7 +138,7 @@ def download(requirement: str, folder: Path) -> Path:
 
 
 def unpack(archive: Path, *, requirement: str) -> Path:
-    """The folder in the cache that holds the archive's device code and the modules beside it; raises UserError.
+    """The folder in the cache that holds the archive's Python files; raises UserError.
 
     With it lies `wheel.json`: the file's name and sha256. Members are bounded in number and size.
     """
@@ -130,6 +146,9 @@ def unpack(archive: Path, *, requirement: str) -> Path:
     words = archive.name.removesuffix(archive.suffix).split("-")
     # A wheel's own name says what it is; any other file is known by its content.
     name = f"{_normal(words[0])}-{words[1]}" if archive.suffix == ".whl" and len(words) >= 5 else ""
+    if is_sdist(archive.name):
+        stem, _, version = archive.name.removesuffix(".tar.gz").rpartition("-")
+        name = f"{_normal(stem)}-{version}" if stem and re.fullmatch(r"[0-9][0-9A-Za-z.+!]{0,40}", version) else ""
     folder = _wheels_folder() / (name or f"{re.sub(r'[^A-Za-z0-9_.]', '_', archive.stem)[:40]}-{digest[:12]}")
     if (folder / "wheel.json").is_file() and json.loads((folder / "wheel.json").read_text()).get("sha256") == digest:
         return folder
@@ -137,7 +156,7 @@ def unpack(archive: Path, *, requirement: str) -> Path:
         folder = folder.with_name(f"{folder.name}-{digest[:12]}")
         if folder.is_dir():
             return folder
-    sources = device_code(archive)
+    sources = python_files(archive)
     about = {"requirement": requirement, "file": archive.name, "sha256": digest, "kept": sorted(sources)}
     with staged_folder(folder) as scratch:
         for member, content in sources.items():
@@ -148,21 +167,21 @@ def unpack(archive: Path, *, requirement: str) -> Path:
     return folder
 
 
-def device_code(archive: Path) -> dict[str, bytes]:
-    """The Python members with device code, and those in the same folders; raises UserError when there is none."""
-    names = [name for name in safe_members(archive) if name.endswith(".py")]
-    if len(names) > MAX_MEMBERS:
-        raise UserError(f"{archive.name} holds {len(names)} Python files; at most {MAX_MEMBERS} are read")
-    contents = read_members(archive, names, max_bytes=MAX_SOURCE_BYTES, max_total=MAX_TOTAL_BYTES)
-    marked = {name for name, content in contents.items() if any(word in content for word in DEVICE_CODE)}
-    if not marked:
+def python_files(archive: Path) -> dict[str, bytes]:
+    """The Python members of a wheel, zip or sdist; raises UserError when none of them holds device code.
+
+    Those with device code become part of a kernel; the others are there for what a tuning list imports.
+    """
+    if is_sdist(archive.name):
+        contents = read_sdist(archive, max_members=MAX_MEMBERS, max_bytes=MAX_SOURCE_BYTES, max_total=MAX_TOTAL_BYTES)
+    else:
+        names = [name for name in safe_members(archive) if name.endswith(".py")]
+        if len(names) > MAX_MEMBERS:
+            raise UserError(f"{archive.name} holds {len(names)} Python files; at most {MAX_MEMBERS} are read")
+        contents = read_members(archive, names, max_bytes=MAX_SOURCE_BYTES, max_total=MAX_TOTAL_BYTES)
+    if not any(word in content for content in contents.values() for word in DEVICE_CODE):
         raise UserError(f"{archive.name} holds no Triton kernel")
-    folders = {PurePosixPath(name).parent for name in marked}
-    return {
-        name: content
-        for name, content in contents.items()
-        if name in marked or (PurePosixPath(name).parent in folders and PurePosixPath(name).name != "__init__.py")
-    }
+    return contents
 
 
 def _sha256(path: Path) -> str:

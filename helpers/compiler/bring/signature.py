@@ -12,9 +12,10 @@ import fnmatch
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from helpers.compiler.bring.inductor import kernels_in_strings, signature_beside
 from helpers.compiler.kernel_spec import Scalar
 from helpers.compiler.source import parse_source
 from helpers.errors import UserError
@@ -31,7 +32,8 @@ MAX_SIGNATURE_CHARS = 20_000
 _NAMED = re.compile(r"\s*([A-Za-z_*?][\w*?]*)\s*=\s*(.*)", re.DOTALL)
 _HOW = (
     "Types are such as *bf16, *fp8e4nv:16, i32, i32:16 (divisible by 16), fp32; constexprs get values; items are "
-    "separated by commas, in the kernel's order or as name=item, where stride_* names many"
+    "separated by commas, in the kernel's order or as name=item, where stride_* names many; None is an argument that "
+    "is left out (dht=None)"
 )
 
 
@@ -47,16 +49,21 @@ class Parameter:
     specialised: bool = True
 
     def __str__(self) -> str:
-        return f"{self.name} (constexpr)" if self.constexpr else self.name
+        default = f" = {self.default!r}" if self.has_default else ""
+        return f"{self.name} (constexpr){default}" if self.constexpr else f"{self.name}{default}"
 
 
 @dataclass(frozen=True)
 class KernelSource:
-    """What the source says of one kernel: its parameters in order, and whether an autotuner chooses some of them."""
+    """What the source says of one kernel: its parameters in order, and whether an autotuner chooses some of them.
+
+    `beside` are items of a signature that stand in the source itself, as Inductor writes them.
+    """
 
     name: str
     parameters: tuple[Parameter, ...]
     autotuned: bool
+    beside: Mapping[str, object] = field(default_factory=dict)
 
     def listing(self) -> str:
         """The parameters in words."""
@@ -70,7 +77,7 @@ def kernel_source(path: Path, name: str) -> KernelSource:
     kernels = [f for f in functions if _is_kernel(f)]
     node = next((f for f in reversed(kernels) if f.name == name), None)
     if node is None:
-        there = ", ".join(sorted({f.name for f in kernels})) or "none"
+        there = ", ".join(sorted({*(f.name for f in kernels), *kernels_in_strings(tree)})) or "none"
         why = "is no @triton.jit function" if any(f.name == name for f in functions) else "is not defined"
         raise UserError(f"{name[:80]!r} {why} in {path}; kernels there: {there}")
     decorators = [_name_of(d) for d in node.decorator_list]
@@ -79,7 +86,8 @@ def kernel_source(path: Path, name: str) -> KernelSource:
     defaults = [None] * (len(positional) - len(node.args.defaults)) + list(node.args.defaults)
     pairs = [*zip(positional, defaults, strict=True), *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]
     parameters = tuple(_parameter(arg, default, i, skipped) for i, (arg, default) in enumerate(pairs))
-    return KernelSource(name, parameters, any(d.endswith("autotune") for d in decorators))
+    autotuned = any(d.endswith("autotune") for d in decorators)
+    return KernelSource(name, parameters, autotuned, signature_beside(node))
 
 
 def kernel_names(path: Path) -> list[str]:
@@ -145,6 +153,8 @@ def specialise(
     given = given_items(kernel, signature)
     for name, value in constexprs.items():
         given[_known(kernel, name)] = value
+    names = {parameter.name for parameter in kernel.parameters}
+    given = {name: item for name, item in kernel.beside.items() if name in names} | given
     decided = {p.name: _decide(p, given[p.name]) for p in kernel.parameters if p.name in given}
     missing = [p for p in kernel.parameters if p.name not in given and not p.has_default]
     if missing:

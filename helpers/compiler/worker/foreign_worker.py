@@ -103,11 +103,8 @@ class ForeignLoader(worker.KernelLoader):
         """([(constexprs, options, text)] of the autotuner around a kernel, why that is not to be trusted or None)."""
         self.forget(kernel)
         self._unload(kernel)
-        if any(b"torch" in _bytes(file) for file in [kernel["path"], *kernel["files"]]) or b"import" in _bytes(
-            kernel["path"]
-        ):
-            with contextlib.suppress(Exception):
-                import torch  # noqa: F401  before the chip answers for it
+        with contextlib.suppress(Exception):
+            import torch  # noqa: F401  before the chip answers for it
         stubs.RECORD.begin(tuning_list.chip_answers(chip) if chip else {})
         self.real = True
         try:
@@ -145,8 +142,11 @@ class ForeignLoader(worker.KernelLoader):
         if not names:
             return None
         name = names[0]
+        if name.startswith("line ") or name.endswith(tuning_list.MACHINE):
+            return name
         module = max((m for m in stubs.RECORD.failed if f"{name}.".startswith(f"{m}.")), key=len, default=None)
-        return f"{name} ({module} does not load here: {stubs.RECORD.failed[module]})" if module else name
+        why = f" ({module} does not load here: {stubs.RECORD.failed[module]})" if module else " (it is not here)"
+        return f"{name}, for which a stand-in of register-cliff's answered{why}"
 
     def file_loader(self, name, path):
         return _Definitions(name, path, self.definitions_only, self.needed)
@@ -254,14 +254,6 @@ def _stood_for(values):
 
 def _plain(values):
     return {n: _name_of(v) if _stood_for([v]) else v for n, v in values.items()}
-
-
-def _bytes(path):
-    try:
-        with open(path, "rb") as file:
-            return file.read(4_000_000)
-    except OSError:
-        return b""
 
 
 def _configurations(kernel):

@@ -11,7 +11,8 @@ import contextlib
 import os
 import sys
 
-_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+# How the name of a question ends that this machine, and not the chip, has answered.
+MACHINE = ", which asks for this machine's GPU"
 
 
 # --- which statements make a list ---------------------------------------------------------------------------
@@ -105,11 +106,11 @@ def regions(path, kernel, root):
     if node is None:
         return {}
     expressions = list_expressions(node)
-    found = {}
+    found: dict = {}
     for part in [*expressions, *decorators(node)]:
         last = part.end_lineno if part in expressions else part.lineno
         found.setdefault(os.path.realpath(path), []).append((part.lineno, last))
-    todo, seen = [(path, tree, expressions)], set()
+    todo, seen = [(path, tree, expressions)], {("", "")}
     while todo:
         file, module, parts = todo.pop()
         statements, names = statements_behind(module, parts)
@@ -156,7 +157,8 @@ def _imported(file, statements, used, names, root):
 def _package_of(file):
     real = os.path.realpath(file)
     for module in list(sys.modules.values()):
-        if isinstance(getattr(module, "__file__", None), str) and os.path.realpath(module.__file__) == real:
+        origin = getattr(module, "__file__", None)
+        if isinstance(origin, str) and os.path.realpath(origin) == real:
             return module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
     return ""
 
@@ -181,8 +183,9 @@ def touches(frames, places):
 
 @contextlib.contextmanager
 def as_on(chip, record):
-    """The time in which torch and Triton say that `chip` is the GPU: {"capability": 90, "max_shared_mem": 232448}.
+    """The time in which torch and Triton say that `chip` is the GPU.
 
+    `chip` is such as {"capability": 90, "max_shared_mem": 232448, "name": "NVIDIA H100"}, the name "" if not known.
     Without a chip they say what this machine has, and every question is recorded: the answer is not the chip's.
     """
     undo = []
@@ -216,12 +219,14 @@ def chip_answers(chip):
     """What torch says of the chip, by name, as functions."""
     capability = divmod(chip["capability"], 10)
     values = {"is_available": True, "get_device_capability": capability, "device_count": 1, "current_device": 0}
+    if chip.get("name"):
+        values["get_device_name"] = chip["name"]
     return {f"torch.cuda.{name}": (lambda *_, _value=value, **__: _value) for name, value in values.items()}
 
 
 def _recorded(name, plain, record):
     def ask(*args, **kwargs):
-        record(f"{name}, which asks for this machine's GPU")
+        record(f"{name}{MACHINE}")
         return plain(*args, **kwargs)
 
     return ask
@@ -239,7 +244,7 @@ def _set_driver(chip, record):
 
     class Properties(dict):
         def __missing__(self, key):
-            record(f"the chip's {key}, which Triton's driver tells")
+            record(f"{key} of Triton's driver{MACHINE}")
             raise KeyError(key)
 
     class Utils:
@@ -263,7 +268,7 @@ def _set_driver(chip, record):
             return divmod(chip["capability"], 10)
 
         def __getattr__(self, name):
-            record(f"Triton's driver ({name})")
+            record(f"{name} of Triton's driver{MACHINE}")
             raise AttributeError(name)
 
     # reset_active() would look for a GPU: what was there before is put back as it was.

@@ -87,7 +87,7 @@ def _over(failure: Failure, unit: str) -> str:
 
 
 def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
-    inductor = log.speaks("Inductor")
+    inductor, amd = log.speaks("Inductor"), log.speaks("AMD's compiler")
     who = "Inductor" if failure.detail("function") and inductor else "Triton" if is_triton(log) else "the log"
     because = [f"{who} says: {failure.message}"]
     if failure.required is not None and failure.limit is not None:
@@ -95,13 +95,13 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
             _over(failure, "bytes of shared memory per CTA")
             + ("; the compile itself had succeeded" if is_triton(log) and not inductor else "")
         )
-        because += _chips_of(failure.limit)
+        because += _chips_of(log, failure.limit)
     elif failure.detail("wanted"):
         because.append(
             f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say"
         )
     helps = _inductor_memory(failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
-    if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
+    if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor and not amd:
         helps = (*helps, *_OWN_TILES)
     to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
     why = (
@@ -116,7 +116,9 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
     )  # fmt: skip
 
 
-def _chips_of(limit: int) -> list[str]:
+def _chips_of(log: CrashLog, limit: int) -> list[str]:
+    if log.speaks("AMD's compiler"):
+        return ["the log is of an AMD chip: the limit is that of its local memory (LDS), for one workgroup"]
     chips = limit_words(limit)
     if not chips:
         return []

@@ -27,9 +27,9 @@ _BEFORE_ASSERTION = re.compile(r"(?P<source>[\w./+\\:~-]{1,300}\.(?:cpp|h|cc|hpp
 _COMPILER = re.compile(r"mlir|llvm|[Tt]riton|[\\/]lib[\\/](?:Dialect|Analysis|Conversion|Target)|nvws|tileir")
 _UNREACHABLE = re.compile(r"UNREACHABLE executed(?: at (?P<source>[\w./+\\:~-]{1,300}):(?P<line>[0-9]{1,6}))?")
 _BEFORE_ERROR = re.compile(
-    r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7}):[0-9]{1,5}\)?$"
+    r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7})(?::[0-9]{1,5})?\)?$"
 )
-_AFTER_ERROR = re.compile(r" \S{1,300}:[0-9]+:[0-9]+: (?:note|error):| \^| module (?:attributes )?\{| note:|\n")
+_AFTER_ERROR = re.compile(r" \S{1,300}:[0-9]{1,7}:[0-9]{1,5}: (?:note|error):| \^| module (?:attributes )?\{| note:|\n")
 _NOT_A_REASON = "Failures have been detected while processing"
 _PIPELINE = re.compile(r"Pipeline failed while executing \[`(?P<pass>[\w.-]{1,120})`")
 _PASS_OF_LLVM = re.compile(
@@ -41,6 +41,7 @@ _OPERATION = re.compile(
     r"func)\.[\w.]{1,60}' op [^\n]{1,300})"
 )
 _PLAIN = (
+    (CRASHED, re.compile(r"error: [Ff]ailed to legalize operation '[^'\n]{1,80}'[^\n]{0,60}")),
     (CRASHED, re.compile(r"PassManager::run failed")),
     (CRASHED, re.compile(r"Failures have been detected while processing an MLIR pass pipeline")),
     (CRASHED, re.compile(r"failed to translate module to LLVM IR")),
@@ -61,6 +62,9 @@ _PYTHON = re.compile(
 )
 _PYTHON_ERRORS = ("CompilationError:", "CompileTimeAssertionFailure:", "UnsupportedLanguageConstruct:")
 _DIED = re.compile(r"Fatal Python error: (?P<said>Aborted|Segmentation fault|Illegal instruction)")
+_INNER = re.compile(r'File "(?P<file>[^"\n]{1,400})", line (?P<line>[0-9]{1,6}),? in (?P<function>[\w<>]{1,80})')
+# A launch is no compile: the driver's side of Triton is left out.
+_OF_COMPILER = re.compile(r"triton/(?:compiler|language|runtime/jit)|triton/backends/\w{1,20}/compiler")
 _STAGE = re.compile(r"line (?P<line>[0-9]{1,6}),? in (?P<stage>make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir|amdgcn|"
                     r"hsaco))\b|"
                     r"(?P<stage2>make_(?:ttir|ttgir|llir|ptx)) \(")  # fmt: skip
@@ -127,7 +131,7 @@ def _at(m: re.Match[str]) -> dict[str, str]:
 
 
 def _crash(flat: str) -> _Part | None:
-    for m in itertools.islice(near(_ASSERTION, flat, "Assertion"), _MAX_PLACES):
+    for m in itertools.islice(near(_ASSERTION, flat, "Assertion", before=0, after=1_000), _MAX_PLACES):
         before = flat[max(0, m.start() - 2_000) : m.start()]
         places = [*_BEFORE_ASSERTION.finditer(before)]
         if _COMPILER.search(before[places[-1].start() :] if places else before[-600:]):
@@ -152,10 +156,16 @@ def _source_error(log: CrashLog) -> _Part | None:
             line = log.bare[log.flat.line_of(at)].partition(": error: ")[2].strip()
             # Behind the message stands the source line, on a line of its own unless breaks were lost.
             message = line if line and said.startswith(" ".join(line.split())) else said
-            code = said[len(message) :].strip() if message != said else ""
+            code = _pointed_at(log, log.flat.line_of(at))
             return _Part(1, at, CRASHED, f"error: {message}", {**_at(place), "said": message, "code": code})
         at = flat.find(": error: ", at + 9)
     return None
+
+
+def _pointed_at(log: CrashLog, line: int) -> str:
+    """The source line under a complaint, where a line of its own with a caret follows; else ""."""
+    below = log.bare[line + 1 : line + 3]
+    return below[0].strip() if len(below) == 2 and below[1].strip().startswith("^") else ""
 
 
 def _operation(log: CrashLog) -> _Part | None:
@@ -205,12 +215,18 @@ def _python(log: CrashLog) -> _Part | None:
 
 
 def _died(log: CrashLog) -> _Part | None:
-    """Python's own dump of a process that died while one of Triton's stages ran."""
-    m = _DIED.search(log.flat.text)
-    stage = _STAGE.search(log.text) if m else None
-    if m is None or stage is None or stage["stage"] == "make_cubin":
+    """Python's own dump of a process that died inside Triton's compiler: the innermost frame tells."""
+    m = _DIED.search(log.text)
+    if m is None:
         return None
-    return _Part(2, m.start(), CRASHED, f"Fatal Python error: {m['said']}", {})
+    current = log.text.find("Current thread", m.end())
+    inner = _INNER.search(log.text, max(current, m.end()))
+    if inner is None or not _OF_COMPILER.search(inner["file"].replace("\\", "/")) or inner["function"] == "make_cubin":
+        return None
+    number = log.text.count("\n", 0, m.start())
+    at = log.flat.starts[number] if number < len(log.flat.starts) else 0
+    details = {"frame": f"{inner['file'][-80:]}:{inner['line']} in {inner['function']}"}
+    return _Part(2, at, CRASHED, f"Fatal Python error: {m['said']}", details)
 
 
 # --- what is known of some of them ------------------------------------------------------------------------
@@ -335,6 +351,8 @@ def _places(log: CrashLog, failure: Failure) -> list[str]:
         said.append(f"the source line: {failure.detail('code')}")
     if failure.detail("pass"):
         said.append(f"in the pass {failure.detail('pass')}")
+    if failure.detail("frame"):
+        said.append(f"the innermost frame: {failure.detail('frame')}")
     if failure.detail("stage"):
         stage = failure.detail("stage") or ""
         said.append(f"in the stage {stage}: {STAGES.get(stage, stage)}")

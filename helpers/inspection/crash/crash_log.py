@@ -60,7 +60,7 @@ _ARCH_SAID = (
     ("not supported on", re.compile(rf"not supported on \.target '{_SM}'")),
     ("cannot be compiled", re.compile(rf"cannot be compiled for architecture '{_SM}'")),
     (".target", re.compile(rf"(?<!requires )\.target[ \t]{{1,8}}'?{_SM}(?! or higher)")),
-    ("is not defined", re.compile(r"Value '(sm_[0-9]{2,4}[a-z]?)' is not defined for option 'gpu-name'")),
+    ("is not defined", re.compile(r"Value '(sm_[0-9]{2,4}[a-z]?)' is not defined for option 'gpu-[a-z]{1,20}'")),
     ("Cannot find option", re.compile(r"Cannot find option named '(sm_[0-9]{2,4}[a-z]?)'")),
     ("gpu architecture", re.compile(r"Unsupported gpu architecture '((?:sm|compute)_[0-9]{2,4}[a-z]?)'")),
     ("-mcpu", re.compile(rf"-mcpu[= ]{_SM}")),

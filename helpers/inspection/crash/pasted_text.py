@@ -42,7 +42,7 @@ _ENTITY = re.compile(r"&(?:quot|apos|lt|gt|amp|nbsp|#[0-9]{2,4}|#x[0-9a-fA-F]{2,
 _ESCAPED_BREAK = re.compile(
     r"(?<!\\)\\n(?:`?ptxas|  ?File|Repro command|Traceback|triton\.|Required|Reducing|LLVM ERROR|UNREACHABLE|nvcc |"
     r"module |"
-    r"error:|OutOf|No valid|please share|[\w./-]{1,200}:[0-9]+:[0-9]+: error)"
+    r"error:|OutOf|No valid|please share|[\w./-]{1,200}:[0-9]{1,7}:[0-9]{1,5}: error)"
 )
 # Not the `\n` of a Windows path such as C:\temp\new\file.
 _BREAK = re.compile(r"(?<!\\)\\n(?!vidia[\\/])(?![\w.-]{1,60}\\(?!n))")
@@ -254,7 +254,7 @@ def flat_text(lines: Iterable[str]) -> FlatText:
     return FlatText(" ".join(parts), tuple(starts))
 
 
-MAX_NEAR = 5_000
+MAX_NEAR = 3_000
 
 
 def near(
@@ -263,14 +263,19 @@ def near(
     """The matches of `pattern` around each place where the plain `word` stands; their positions are those of `text`.
 
     A search for a word is many times faster than one for a pattern, and a pattern sees a bounded piece of the text. A
-    match has to begin or end beside the word. At most `MAX_NEAR` places are looked at.
+    match has to begin or end beside the word; with `before` 0 it begins with it. At most `MAX_NEAR` places are tried.
     """
     at, last = text.find(word), -1
     for _ in range(MAX_NEAR):
         if at < 0:
             return
-        start = max(last, at - before, 0)
-        for m in pattern.finditer(text, start, at + len(word) + after):
+        start, end = max(last, at - before, 0), at + len(word) + after
+        if not before:
+            first = pattern.match(text, at, end)
+            found: Iterable[re.Match[str]] = (first,) if first else ()
+        else:
+            found = pattern.finditer(text, start, end)
+        for m in found:
             if m.start() > at:
                 break
             if m.end() > at:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 from helpers.inspection.crash.pasted_text import near
 
@@ -171,51 +172,26 @@ def triton_evidence(
 
     `ptx_version` is that of a PTX module in the log, `flags` those of the ptxas command.
     """
-    table = triton_lines()
-    releases = table["releases"]
+    releases = triton_lines()["releases"]
     facts: list[Fact] = []
     contradictions: list[str] = []
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
-    said = next(near(_TRITON_SAID, edges, "riton", before=60, after=120), None) or _TRITON_WHEEL.search(edges)
-    stated = said[1].rstrip(".") if said else None
-    if said and stated:
+    stated = None
+    if said := next(near(_TRITON_SAID, edges, "riton", before=60, after=120), None) or _TRITON_WHEEL.search(edges):
+        stated = said[1].rstrip(".")
         facts.append(Fact("triton_version", stated, STATED, said[0][:MAX_EXCERPT]))
 
     sets: list[set[str]] = []
-
-    def narrow(fits: set[str], words: str, excerpt: str) -> None:
-        if fits == set(releases):
-            return  # true of all: tells nothing
-        if fits:
-            sets.append(fits)
-            facts.append(Fact("triton_version", " or ".join(r for r in releases if r in fits), DERIVED, excerpt))
+    clues = [*_clues_of_lines(frames), *_clues_of_ptxas(text, arch=arch, ptx_version=ptx_version, flags=set(flags))]
+    for clue in clues:
+        if clue.fits == set(releases):
+            continue  # true of all: tells nothing
+        if clue.fits:
+            sets.append(clue.fits)
+            words = " or ".join(r for r in releases if r in clue.fits)
+            facts.append(Fact("triton_version", words, DERIVED, clue.excerpt))
         else:
-            contradictions.append(f"{words} fits none of the Triton releases read ({', '.join(releases)})")
-
-    seen: set[tuple] = set()
-    for frame in frames:
-        key = _key(frame.file)
-        by_line = table["lines"].get(key, {}).get(frame.function) if key else None
-        if by_line is None or (key, frame.line, frame.function) in seen:
-            continue
-        seen.add((key, frame.line, frame.function))
-        where = f"{key} line {frame.line} in {frame.function}"
-        narrow(_releases_of(by_line.get(str(frame.line), ""), frame.code), where, where)
-    blackwell = arch is not None and _capability(arch) >= 100
-    program = next(near(_OWN_PTXAS, text, "backends", before=60, after=120), None)
-    if program:
-        has = {r for r in releases if program[1] in table["marks"][r]["ptxas"]}
-        if program[1] == "ptxas" and blackwell:
-            # From the release on that ships a second ptxas for this arch, the first is not used for it.
-            has = {r for r in has if "ptxas-blackwell" not in table["marks"][r]["ptxas"]}
-        narrow(has, f"Triton's own {program[1]}" + (f" for {arch}" if arch else ""), program[0])
-    # A PTX alone is no evidence: an overridden ptxas sets its version.
-    if ptx_version and program:
-        fits = {r for r in releases if ptx_version in _ptx_versions(table["marks"][r]["ptxas"], blackwell)}
-        narrow(fits, f"PTX .version {ptx_version} by Triton's own ptxas", f".version {ptx_version}")
-    for flag in {f for r in releases for f in table["marks"][r]["flags"]}:
-        if flag in set(flags) and program:
-            narrow({r for r in releases if flag in table["marks"][r]["flags"]}, f"the flag {flag}", flag)
+            contradictions.append(f"{clue.words} fits none of the Triton releases read ({', '.join(releases)})")
 
     candidates = set.intersection(*sets) if sets and not contradictions else set()
     if sets and not candidates and not contradictions:
@@ -225,6 +201,50 @@ def triton_evidence(
             f"the log names Triton {stated}, its line numbers are those of {' or '.join(sorted(candidates))}"
         )
     return TritonEvidence(tuple(r for r in releases if r in candidates), stated, tuple(contradictions), tuple(facts))
+
+
+class _Clue(NamedTuple):
+    """The releases that one thing in a log fits, that thing in words, and the log's own text."""
+
+    fits: set[str]
+    words: str
+    excerpt: str
+
+
+def _clues_of_lines(frames: Iterable[Frame]) -> Iterator[_Clue]:
+    """A clue for each different place in Triton's own files that a traceback names."""
+    lines = triton_lines()["lines"]
+    seen: set[tuple] = set()
+    for frame in frames:
+        key = _key(frame.file)
+        by_line = lines.get(key, {}).get(frame.function) if key else None
+        if by_line is None or (key, frame.line, frame.function) in seen:
+            continue
+        seen.add((key, frame.line, frame.function))
+        where = f"{key} line {frame.line} in {frame.function}"
+        yield _Clue(_releases_of(by_line.get(str(frame.line), ""), frame.code), where, where)
+
+
+def _clues_of_ptxas(text: str, *, arch: str | None, ptx_version: str | None, flags: set[str]) -> Iterator[_Clue]:
+    """Clues of a ptxas that lies inside Triton: that this release ships it, its PTX version, its flags.
+
+    A PTX alone is no evidence: an overridden ptxas sets its version.
+    """
+    program = next(near(_OWN_PTXAS, text, "backends", before=60, after=120), None)
+    if program is None:
+        return
+    releases, marks = triton_lines()["releases"], triton_lines()["marks"]
+    blackwell = arch is not None and _capability(arch) >= 100
+    has = {r for r in releases if program[1] in marks[r]["ptxas"]}
+    if program[1] == "ptxas" and blackwell:
+        # From the release on that ships a second ptxas for this arch, the first is not used for it.
+        has = {r for r in has if "ptxas-blackwell" not in marks[r]["ptxas"]}
+    yield _Clue(has, f"Triton's own {program[1]}" + (f" for {arch}" if arch else ""), program[0])
+    if ptx_version:
+        fits = {r for r in releases if ptx_version in _ptx_versions(marks[r]["ptxas"], blackwell)}
+        yield _Clue(fits, f"PTX .version {ptx_version} by Triton's own ptxas", f".version {ptx_version}")
+    for flag in sorted(flags & {f for r in releases for f in marks[r]["flags"]}):
+        yield _Clue({r for r in releases if flag in marks[r]["flags"]}, f"the flag {flag}", flag)
 
 
 def bundled_ptxas(triton: TritonEvidence, program: str) -> tuple[Fact, ...]:
