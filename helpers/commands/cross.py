@@ -160,7 +160,14 @@ def cross_grids(found: Crossed) -> dict[str, Grid]:
         if not rows:
             continue
         text = STEPS[STEPS.index(step) - 1].upper()
-        grids[step] = grid_of(rows, tuple(columns), lambda r, c, step=step: cell_of_crossing(found.at(step, r, c)),
+
+        def at(row: str, column: str, step: str = step) -> Cell | None:
+            return cell_of_crossing(found.at(step, row, column))
+
+        grids[step] = grid_of(
+            rows,
+            tuple(columns),
+            at,
                               row_title=f"{text} made by", column_title=f"{WORK[step]} and the rest by")  # fmt: skip
     return grids
 

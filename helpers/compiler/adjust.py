@@ -95,7 +95,7 @@ def _tensor_memory(text: str, reader: WheelFacts) -> tuple[str, str]:
         written = [
             _in_other_words(line, width, to=new).replace(f"{alias} =", f"{alias}_{width} =", 1) for width in widths
         ]
-        text = use.sub(lambda m, alias=alias: f"{m.group(1)}{alias}_{m.group(2)}", text)
+        text = use.sub(rf"\g<1>{alias}_\g<2>", text)
         # What is no type of a value (there is none so far) keeps the old name.
         written.append(_in_other_words(line, 32, to=new))
         text = text.replace(line, "\n".join(written), 1)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -221,9 +222,9 @@ class _Run:
             report, changes = self._assembled(generated, Tools(tc.Tool(Path(), ""), tc.resolve_ptxas(name)))
             return Crossing(CUBIN, self.what.name, name, report, changes)
 
-        cells = self._all([lambda name=name: assembled(name) for name in self.names])
+        cells = self._all([partial(assembled, name) for name in self.names])
         members = tuple(Member(name, None, name) for name in self.names)
-        own = {cell.done_by: cell.report for cell in cells}
+        own = {cell.done_by: cell.report for cell in cells if cell.report is not None}
         return Crossed(self.label, self.arch.name, self.steps, members, own, tuple(cells))
 
     def _assembled(self, generated: Generated, tools: Tools) -> tuple[CompileReport, tuple[str, ...]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from helpers.compiler.report import CompileReport, verdict_words
-from helpers.search.cross import COMPILES, CUBIN, DOES, STEPS, WORK, Crossed, Crossing, Turn, verdict_of
+from helpers.search.cross import CUBIN, DOES, STEPS, WORK, Crossed, Crossing, Turn, verdict_of
 
 
 def sentences(found: Crossed) -> list[str]:
@@ -17,7 +17,7 @@ def sentences(found: Crossed) -> list[str]:
         return ["no release at hand gave a verdict"]
     if not found.turns:
         only = next(iter(known.values()))
-        how = "compiles" if only == COMPILES else f"fails in the same way ({only.sentence()})"
+        how = "compiles" if isinstance(only, str) else f"fails in the same way ({only.sentence()})"
         return [f"it {how} with every release of {kind} that gave a verdict ({', '.join(known)}): nothing turns"]
     said = [turn_sentence(found, turn) for turn in found.turns]
     silent = [name for name in verdicts if name not in known]

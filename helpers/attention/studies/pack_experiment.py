@@ -108,7 +108,7 @@ def assembled(this: Subject, ptxas: str, chosen: Sequence[Pack], words: str) -> 
 def edit_rows(this: Subject, ptxas: str) -> list[dict]:
     """The text as it is, all packs changed, and those after each load alone."""
     changeable = this.changeable()
-    edits = [(AS_IT_IS, [])]
+    edits: list[tuple[str, list[Pack]]] = [(AS_IT_IS, [])]
     if changeable:
         edits.append((ALL, changeable))
         groups = Counter(p.after_load for p in changeable)

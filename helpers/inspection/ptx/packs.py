@@ -47,16 +47,17 @@ def packs(ptx: str) -> tuple[Pack, ...]:
     writers = _writers(lines)
     feeds = {name for line in lines if (found := _PAIRS.match(line)) for name in _NAME.findall(found.group(1))}
     once = {name: at[0] for name, at in writers.items() if len(at) == 1}
-    found, loads = [], 0
+    listed: list[Pack] = []
+    loads = 0
     for number, line in enumerate(lines, start=1):
         if _LOAD.match(line):
             loads += 1
         if (whole := _WHOLE.match(line)) and whole.group(2) in feeds:
-            found.append(Pack(number, WHOLE, whole.group(2), whole.group(3), whole.group(4), loads))
+            listed.append(Pack(number, WHOLE, whole.group(2), whole.group(3), whole.group(4), loads))
         elif (joined := _JOINED.match(line)) and joined.group(2) in feeds:
             if pack := _open_pack(lines, once, number, joined, loads):
-                found.append(pack)
-    return tuple(found)
+                listed.append(pack)
+    return tuple(listed)
 
 
 def _writers(lines: list[str]) -> dict[str, list[int]]:
@@ -75,17 +76,17 @@ def _writers(lines: list[str]) -> dict[str, list[int]]:
     return writers
 
 
-def _open_pack(lines, once, number, joined, loads) -> Pack | None:
+def _open_pack(lines: list[str], once: dict[str, int], number: int, joined: re.Match[str], loads: int) -> Pack | None:
     for low_wide, shifted in ((joined.group(3), joined.group(4)), (joined.group(4), joined.group(3))):
-        places = [once.get(name) for name in (low_wide, shifted)]
-        if None in places:
+        low_at, shift_at = once.get(low_wide), once.get(shifted)
+        if low_at is None or shift_at is None:
             continue
-        low, shift = _WIDENED.match(lines[places[0] - 1]), _SHIFTED.match(lines[places[1] - 1])
+        low, shift = _WIDENED.match(lines[low_at - 1]), _SHIFTED.match(lines[shift_at - 1])
         if low is None or shift is None or (high_at := once.get(shift.group(2))) is None:
             continue
         high = _WIDENED.match(lines[high_at - 1])
         if high is not None and low.group(2) in once and high.group(2) in once:
-            parts = (places[0], high_at, places[1])
+            parts = (low_at, high_at, shift_at)
             return Pack(number, OPEN, joined.group(2), low.group(2), high.group(2), loads, parts)
     return None
 
