@@ -416,6 +416,8 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
     order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
     tried, reason, size = 0, "", 0
     for size in range(1, bench.limits.max_size + 1):
+        if size == 2:
+            order = [r for r in order if not r.changes[0].alone]
         if size > len({r.changes[0].name for r in order}) and not cut:
             return SmallestSets(goal, held, (), size - 1, tried, True, "no larger sets of changes")
         sets = (

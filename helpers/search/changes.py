@@ -41,7 +41,7 @@ class Change:
 
     `description` is the change in words (`BLOCK_M 128 → 64`), `group` a word by which many changes can be held still.
     `ptxas_flags` and `environment` (of the worker that generates code, nobody else's) are for changes that no spec can
-    express, such as -O1 and a switch of LLVM's.
+    express, such as -O1 and a switch of LLVM's. One that is to be tried `alone` is never put together with others.
     """
 
     name: str
@@ -50,6 +50,7 @@ class Change:
     group: str = "kernel"
     ptxas_flags: tuple[str, ...] = ()
     environment: Environment = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,12 +129,22 @@ def compiler_changes(toolchain: Toolchain) -> list[Change]:
     tools = toolchain.resolve()
     facts = wheel_facts(tools.triton)
     changes = [
-        Change(name, f"LLVM {name}: {what}", lambda s: s, "llvm", environment=switch_environment([name], tools.triton))
+        Change(
+            name,
+            f"LLVM {name}: {what}",
+            lambda s: s,
+            "llvm",
+            environment=switch_environment([name], tools.triton),
+            alone=True,
+        )
         for name, what in LLVM_SWITCHES.items()
         if facts.knows(name)
     ]
     flags = [f"{ALLOCATION}={level}" for level in ALLOCATION_LEVELS]
-    return changes + [Change("register_allocation", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in flags]
+    changes += [
+        Change("register_allocation", f"ptxas {flag}", lambda s: s, "ptxas", (flag,), alone=True) for flag in flags
+    ]
+    return changes
 
 
 def _launch_changes(spec: KernelSpec, arch: GpuArch) -> list[Change]:

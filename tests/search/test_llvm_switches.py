@@ -18,7 +18,7 @@ from helpers.compiler.worker.pool import worker_environment
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.search.ablate import ablate
-from helpers.search.changes import compiler_changes
+from helpers.search.changes import compiler_changes, option_change
 
 NO_PAIRS = (("DISABLE_LLVM_OPT", "nvptx-no-f32x2"),)
 PAIRS = """
@@ -90,3 +90,15 @@ def test_a_flag_of_the_callers_replaces_tritons_own():
     made = ptx_as_generated(".version 8.7\n", gpu_name="sm_100a", flags=("-v", "--regAllocOptLevel=2"))
     assert flags_of(made, ("--regAllocOptLevel=4",)) == (("-v", "--regAllocOptLevel=4"), "sm_100a")
     assert flags_of(made, ()) == (("-v", "--regAllocOptLevel=2"), "sm_100a")
+
+
+def test_a_change_of_the_compiler_is_tried_alone_and_in_no_set(fake_ptxas, write_kernel):
+    words = "ptxas fatal   : (C7600) Register allocation failed with register count of '255'"
+    version = fake_ptxas(f'echo "{words}" >&2; exit 255')
+    chain = Toolchain("3.6.0", version)
+    spec = write_kernel()
+    changes = [option_change("num_warps", 4, 2), option_change("num_stages", None, 1)]
+    changes += [c for c in compiler_changes(chain) if c.name == "nvptx-no-f32x2"]
+    found = ablate(spec, "sm_90a", chain, changes=changes)
+    assert len(found.rungs) == 3 and not found.rungs[-1].report.compiled
+    assert found.compiles == 1 + 3 + 1  # as it is, each alone, and the one pair without LLVM

@@ -13,9 +13,9 @@ import traceback
 from typing import Any
 
 
-def _load_beside(name):
+def _load_beside(name) -> Any:
     path = os.path.join(os.path.dirname(os.path.abspath(__file__)), name + ".py")
-    spec = importlib.util.spec_from_file_location(f"_register_cliff_{name}", path)
+    spec: Any = importlib.util.spec_from_file_location(f"_register_cliff_{name}", path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
     spec.loader.exec_module(module)
@@ -48,7 +48,7 @@ def answer_from_text(request, _loader):
     from triton.compiler.compiler import make_backend
 
     begin = request["begin"]
-    answer = {"stages": {}, "stage": "options", "seconds": {}, "dropped_options": []}
+    answer: dict[str, Any] = {"stages": {}, "stage": "options", "seconds": {}, "dropped_options": []}
     started = time.perf_counter()
     try:
         backend = make_backend(GPUTarget("cuda", request["capability"], 32))
@@ -86,7 +86,7 @@ def answer_from_text(request, _loader):
 
 
 def _stages(backend, options):
-    stages = {}
+    stages: dict[str, Any] = {}
     try:
         from triton.compiler.compiler import Language
 
