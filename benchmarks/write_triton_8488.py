@@ -161,8 +161,8 @@ def _no_count(incident: pd.DataFrame) -> str:
     assert fewest_dead < most_alive
     return (
         f"So the number of open packs alone does not decide: on the PTX of 3.6.0, {fewest_dead} open packs of 64 still"
-        f" die and {most_alive} compile. It depends on which ones they are. The highest number of values that are live at"
-        " once, as this repository counts them, is the same in all of these texts."
+        f" die and {most_alive} compile. It depends on which ones they are. The highest number of values that live"
+        " at once, as this repository counts them, is the same in all of these texts."
     )
 
 

@@ -94,3 +94,7 @@ def test_the_pressure_estimate_sees_packs_through():
     text = incident()
     demands = {pressure_profile(t).demand for t in (text, repacked(text))}
     assert len(demands) == 1
+
+
+def test_a_shift_by_another_amount_makes_no_pack():
+    assert packs(HEAD + OPENED.replace(", 32;", ", 16;") + USED) == ()
