@@ -182,7 +182,7 @@ def _share_words(f: PtxasFunction) -> str:
 
 def _coded_answer(log: CrashLog, failure: Failure) -> Answer:
     lines = (failure.detail("all") or failure.message).split("\n")
-    because = ["ptxas advises; nothing in the log failed"]
+    because = ["ptxas advises; advice is no failure"]
     helps, seen = [], set()
     for line in lines:
         known = next((a for a in ADVICE if a.words.search(line)), None)
@@ -219,13 +219,13 @@ def _spill_warning(log: CrashLog, failure: Failure) -> Answer:
         report_to="nobody",
         report_why="a spill is no failure",
         go_on=_pressure(log),
-        title=f"a warning: {kernel_of(log, failure) or 'a kernel'} spills registers; nothing failed",
+        title=f"a warning: {kernel_of(log, failure) or 'a kernel'} spills registers, which is no failure",
     )
 
 
 def _warning(log: CrashLog, failure: Failure) -> Answer:
     return Answer(
-        (f"ptxas warns: {failure.message}", "a warning: nothing in the log failed"),
+        (f"ptxas warns: {failure.message}", "a warning is no failure"),
         report_to="nobody",
         report_why="a warning is no failure",
     )
