@@ -50,6 +50,7 @@ CATALOGUE: dict[str, Kind] = {kind.name: kind for family in FAMILIES for kind in
 KINDS: tuple[str, ...] = (*dict.fromkeys(kind.public or kind.name for kind in CATALOGUE.values()), "unknown")
 MAX_FAILURES = 200
 MAX_EACH = 2_000
+MAX_FEATURES = 200
 _PTXAS_WORDINGS = tuple(w for family in FAMILIES for w in family.PTXAS_WORDINGS)
 _WORDINGS = tuple(w for family in FAMILIES for w in family.WORDINGS)
 # Words of ptxas that a caller quotes without its name.
@@ -78,6 +79,7 @@ def find_failures(log: CrashLog) -> Found:
     stated += _of_text(log, _WORDINGS)
     if not any(f.kind != "ptxas_error" for f in stated):
         stated += _of_text(log, _QUOTED)
+    stated = _with_counts(stated)
     deaths = [*ptxas_died.recognise(log, stated)]
     stated = [f for f in stated if f.kind != "died"] + deaths
     for family in (other_compilers, mlir, known_ptxas_faults):
@@ -92,6 +94,17 @@ def find_failures(log: CrashLog) -> Found:
     for failure in (*stated, *others):
         distinct.add(failure)
     return Found(tuple(_in_order(distinct.failures)), distinct.total)
+
+
+def _with_counts(stated: list[Failure]) -> list[Failure]:
+    """Without the failures whose count is cut off, where another of the kind has it: output of ranks runs together."""
+    counted = {f.kind for f in stated if f.register_count_asked is not None}
+    registers_kinds = ("register_exhaustion", "register_cap_too_low")
+    return [
+        f
+        for f in stated
+        if f.register_count_asked is not None or f.kind not in counted or f.kind not in registers_kinds
+    ]
 
 
 def _in_order(failures: list[Failure]) -> list[Failure]:
@@ -116,6 +129,11 @@ def _of_run(run: PtxasRun) -> Failure | None:
     else:
         first = run.complaints[0]
         failure = Failure("ptxas_error", (first.text or first.joined)[:600], ptx_line=first.ptx_line, at=first.at)
+    if failure.kind == "feature_not_on_target":
+        # Of the same file only: another one may be for another target.
+        same = [c for c in run.complaints[:MAX_FEATURES] if c.ptx_path == complaint.ptx_path]
+        others = [f for c in same if (f := _of_complaint(c)) and f.kind == failure.kind]
+        failure = chip_lacks.together(failure, others)
     line = failure.ptx_line if failure.ptx_line is not None else run.complaints[0].ptx_line
     return replace(failure, ptx_line=line, ptx_path=run.ptx_path, command=run.command)
 

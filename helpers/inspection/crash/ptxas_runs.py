@@ -26,7 +26,8 @@ class Complaint:
     """One complaint of ptxas: its severity, its words, the PTX line it names, and the words with what a wrap cut off.
 
     `joined` and `glued` are the words with the lines behind them, put together with a blank and without one: a terminal
-    breaks between words or inside them. `at` is the number of its line in the log, from 0.
+    breaks between words or inside them. `ptx_path` is the file that the line names. `at` is the number of its line in
+    the log, from 0.
     """
 
     severity: str
@@ -35,6 +36,7 @@ class Complaint:
     ptx_line: int | None = None
     joined: str = ""
     glued: str = ""
+    ptx_path: str | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,13 @@ def _take(run: _Open, lines: list[str], bare: list[str], index: int) -> None:
         rest.append(below.strip()[:300])
     run.complaints.append(
         Complaint(
-            said[1], text, index, int(place[1]) if place else None, " ".join((text, *rest)), "".join((text, *rest))
+            said[1],
+            text,
+            index,
+            int(place[1]) if place else None,
+            " ".join((text, *rest)),
+            "".join((text, *rest)),
+            named[1] if (named := _PTX_FILE.search(line[: said.start()])) else None,
         )
     )
 
