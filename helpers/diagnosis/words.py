@@ -76,7 +76,7 @@ def spec_verbs(log: CrashLog, *verbs: str) -> tuple[str, ...]:
     return (
         "with the kernel's source or wheel in hand: register-cliff spec makes a spec of it, and then register-cliff "
         + ", ".join(verbs)
-        + " go on from there",
+        + (" goes on from there" if len(verbs) == 1 else " go on from there"),
     )
 
 

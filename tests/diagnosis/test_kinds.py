@@ -113,7 +113,7 @@ RIGHT = [
         "",
         "own project",
     ),
-    ("09", "advice_only", {}, "advises; nothing in the log failed", "__launch_bounds__.*minnctapersm", "", "nobody"),
+    ("09", "advice_only", {}, "advises; advice is no failure", "__launch_bounds__.*minnctapersm", "", "nobody"),
     ("09b", "advice_only", {"spill_store_bytes": 512, "kernel": "fused_24"}, "512", "", "", "nobody"),
     (
         "10",

@@ -51,10 +51,12 @@ KINDS: tuple[str, ...] = (*dict.fromkeys(kind.public or kind.name for kind in CA
 MAX_FAILURES = 200
 MAX_EACH = 2_000
 MAX_FEATURES = 200
+MAX_BESIDE = 60
 _PTXAS_WORDINGS = tuple(w for family in FAMILIES for w in family.PTXAS_WORDINGS)
 _WORDINGS = tuple(w for family in FAMILIES for w in family.WORDINGS)
 # Words of ptxas that a caller quotes without its name.
 _QUOTED = tuple(w for w in _PTXAS_WORDINGS if w.hint)
+_COUNTED = ("register_exhaustion", "register_cap_too_low")
 # A failure whose words say less than those of another in the same log, and that mean the same one.
 _FOLLOWS_FROM = {"frontend_error": {"amd_compiler", "feature_not_on_target", "slow_compile"}, "launch_resources": set(),
                  "slow_compile": {"candidate_dropped"}}  # fmt: skip
@@ -99,12 +101,7 @@ def find_failures(log: CrashLog) -> Found:
 def _with_counts(stated: list[Failure]) -> list[Failure]:
     """Without the failures whose count is cut off, where another of the kind has it: output of ranks runs together."""
     counted = {f.kind for f in stated if f.register_count_asked is not None}
-    registers_kinds = ("register_exhaustion", "register_cap_too_low")
-    return [
-        f
-        for f in stated
-        if f.register_count_asked is not None or f.kind not in counted or f.kind not in registers_kinds
-    ]
+    return [f for f in stated if f.register_count_asked is not None or f.kind not in counted or f.kind not in _COUNTED]
 
 
 def _in_order(failures: list[Failure]) -> list[Failure]:
@@ -123,12 +120,14 @@ def _of_run(run: PtxasRun) -> Failure | None:
     """The failure a run of ptxas tells of: the first of its complaints that is known, else its first complaint."""
     if not run.complaints:
         return None
-    for complaint in run.complaints:
-        if (failure := _of_complaint(complaint)) is not None:
-            break
-    else:
-        first = run.complaints[0]
-        failure = Failure("ptxas_error", (first.text or first.joined)[:600], ptx_line=first.ptx_line, at=first.at)
+    known = ((c, f) for c in run.complaints if (f := _of_complaint(c)) is not None)
+    complaint, failure = next(known, (run.complaints[0], None))
+    if failure is None:
+        said = (complaint.text or complaint.joined)[:600]
+        failure = Failure("ptxas_error", said, ptx_line=complaint.ptx_line, at=complaint.at)
+    elif failure.kind in _COUNTED and failure.register_count_asked is None:
+        # Output of several ranks runs together: one line is cut, another one has the count.
+        failure = next((f for _, f in known if f.kind == failure.kind and f.register_count_asked is not None), failure)
     if failure.kind == "feature_not_on_target":
         # Of the same file only: another one may be for another target.
         same = [c for c in run.complaints[:MAX_FEATURES] if c.ptx_path == complaint.ptx_path]
@@ -172,7 +171,19 @@ def _of_text(log: CrashLog, wordings: tuple[Wording, ...]) -> list[Failure]:
             found.append(replace(failure, resource=resource, code=_code(m.string[max(0, m.start() - 12) : m.end()])))
             if count >= MAX_EACH:
                 break
-    return found
+    return _once_each(found)
+
+
+def _once_each(found: list[Failure]) -> list[Failure]:
+    """Of failures of one kind without numbers that stand side by side (an error's name and its text), the first."""
+    kept: list[Failure] = []
+    last: dict[str, int] = {}
+    for failure in sorted(found, key=lambda f: f.place):
+        beside = failure.place - last.get(failure.kind, -MAX_BESIDE) < MAX_BESIDE
+        if not (beside and failure.kind == "launch_resources"):
+            kept.append(failure)
+            last[failure.kind] = failure.place + len(failure.message)
+    return kept
 
 
 # --- repetitions ------------------------------------------------------------------------------------------

@@ -79,13 +79,13 @@ _STOPPED = re.compile(
 )
 # One of these is in each of the patterns above.
 _WORDS = ("rror", "Killed", "fault", "cannot find", "undefined", "LNK", "ld returned", "Illegal")
+_NVLINK = re.compile(r"nvlink (?:error|fatal) {0,3}:")
 _ZERO = re.compile(r"(?<![0-9])0 errors?")
 
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """A failed build, where no compiler of a GPU kernel says why."""
-    gpu = log.speaks("nvcc") or bool(log.compiled.functions)
-    if not gpu:
+    if not (log.speaks("nvcc") or log.compiled.functions or _NVLINK.search(log.flat.text)):
         return
     lines = log.bare
     stopped = next(
@@ -142,9 +142,15 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
         "its build is at fault, not the compiler of the kernels" if reason and reason.name != "crashed"
         else "first find out which program it is",
         ("the whole output of the build with one job (-j 1) and verbose",),
-        title="" if reason else "a build failed; why, the log does not say",
+        title=_title(log, reason),
         confidence=LIKELY,
     )  # fmt: skip
+
+
+def _title(log: CrashLog, reason: Reason | None) -> str:
+    if reason is None:
+        return "a build failed; why, the log does not say"
+    return "" if log.speaks("ptxas") else "the build failed, and not in a compile of a GPU kernel's PTX"
 
 
 KINDS = (Kind("build_failed_elsewhere", "the build failed, and not by what ptxas says in the log", _build, BUILD),)

@@ -20,7 +20,10 @@ _OUT_OF_REGISTERS = (
     (re.compile(r"inline assembly requires more registers than available"), "requires more registers"),
     (re.compile(r"couldn't allocate (?:output|input) register for constraint '[^'\n]{1,8}'"), "couldn't allocate"),
 )
-_ANY = re.compile(r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}")
+_ANY = re.compile(
+    r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}|"
+    r"(?:ld\.)?lld: error: [^\n]{1,200}|error: [^\n]{0,80}instruction not supported on this GPU"
+)
 
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
@@ -33,7 +36,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
             return
     said = _ANY.search(flat) if amd and not log.runs else None
     if said:
-        words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \")", said[0])[0].strip()
+        words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \"|v_\w+ |error: [0-9]+ error)", said[0])[0].strip()
         yield Failure("amd_compiler", words, at=log.flat.line_of(said.start()), details={"amd": "yes"})
 
 
@@ -56,7 +59,9 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
     return Answer(
         tuple(because),
         report_to=f"{to}{', or Triton for its AMD backend' if is_triton(log) and sure else ''}",
-        report_why="a compiler that breaks off instead of spilling is at fault, whatever the kernel is",
+        report_why="a compiler that breaks off instead of spilling is at fault, whatever the kernel is"
+        if failure.detail("registers")
+        else "whether the kernel or the compiler is at fault, this project cannot say of AMD's",
         attach=("the kernel's source or LLVM IR, the chip (gfx…), the versions of ROCm and LLVM",),
         confidence="certain" if sure else LIKELY,
     )

@@ -156,7 +156,8 @@ def _about_cap(log: CrashLog, asked: int) -> str:
 
 def _counts(log: CrashLog) -> tuple[int, ...]:
     """The numbers of warps that a kernel of this log's language may have."""
-    return POWERS if is_triton(log) else WARP_COUNTS
+    groups = log.speaks("CUTLASS DSL (CuTe)", "TileLang", "TVM", "nvcc") and not is_triton(log)
+    return WARP_COUNTS if groups else POWERS
 
 
 def _cap_setters(log: CrashLog) -> str:

@@ -12,6 +12,7 @@ from helpers.diagnosis.words import (
     OWNER,
     TRITON,
     chip_words,
+    is_cuda_cpp,
     is_triton,
     maker,
     ptx_verbs,
@@ -39,6 +40,8 @@ PTXAS_WORDINGS = (
     wording("unsupported_ptx_version", r"Unsupported \.version (?P<version>[0-9.]{1,8})"),
     wording("ptx_version_too_low",
             r"(?P<feature>\S[^\n;]{0,120}?) requires ?PTX ISA \.version (?P<version>[0-9.]{1,8}) or later"),
+    wording("cannot_write", r"(?:Could not open output file|Cannot open output file|Could not write|Failed to write)"
+                            r"[^\n]{0,300}|No space left on device|Disk quota exceeded"),
     wording("internal_error", r"\(C7907\)[^\n]{0,200}|[Ii]nternal (?:compiler )?error[^\n]{0,200}"),
     wording("host_memory", r"[Mm]emory [Aa]llocation (?:[Ff]ailure|[Ee]rror)|[Oo]ut of memory"),
     wording("illegal_instruction",
@@ -77,9 +80,64 @@ WORDINGS = (
 # --- a chip that ptxas does not know -----------------------------------------------------------------------
 
 
+# Whose words a refusal is, where it says so itself.
+_WHO = (("nvcc ", "nvcc"), ("nvrtc", "NVRTC"), ("gpu-name", "ptxas"), ("recognized processor", "LLVM"))
+
+
+def _nvrtc(log: CrashLog, failure: Failure) -> Answer:
+    """NVRTC refuses a chip's name, and does not repeat it; the program that calls NVRTC chose it."""
+    caller = next((name for name in ("CuPy", "Numba", "Inductor", "Triton") if log.speaks(name)), "")
+    whose = f"{caller}, which calls NVRTC" if caller else "the program that calls NVRTC"
+    return Answer(
+        (
+            f"NVRTC says: {failure.message}",
+            f"the name of the chip is given by {whose}, and is mostly that of the GPU in the machine; NVRTC does not "
+            "repeat it",
+            "a usual reason is an NVRTC older than the GPU; a GPU that NVRTC's release has dropped is another",
+        ),
+        (
+            Suggestion(
+                "an NVRTC (CUDA toolkit or its package) that knows the GPU"
+                + (f", with a {caller} built for it" if caller else ""),
+                "from sm_120 on that is CUDA 12.8 or later; before sm_75 it is CUDA 12 or earlier",
+                "CUDA's release notes",
+            ),
+        ),
+        (Suggestion("changes in the kernel", "NVRTC stops before it reads the kernel", "the message"),),
+        NOBODY,
+        "two parts of the toolchain are of different ages; no compiler is at fault",
+        ("the GPU and its chip (nvidia-smi)", f"the versions of {caller or 'the calling program'} and of its CUDA"),
+    )  # fmt: skip
+
+
+def _by_nvcc(name: str, first: str) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...]]:
+    """What helps where nvcc itself refuses a chip that is newer than it is."""
+    number = f"{name[3:].rstrip('af')[:-1]}.{name[3:].rstrip('af')[-1]}"
+    return (
+        (
+            Suggestion(f"an nvcc of CUDA {first} or later", f"{name} is in it", "CUDA's release notes"),
+            Suggestion(
+                f"or take {name} out of the list of targets (-gencode, CMAKE_CUDA_ARCHITECTURES; for PyTorch's "
+                f"extensions TORCH_CUDA_ARCH_LIST without {number}, and with +PTX behind the last chip that nvcc "
+                "knows)",
+                f"code for an earlier chip runs on {name} where that chip is of the same major number, and PTX of any "
+                "earlier chip is compiled by the driver",
+                "the CUDA programming guide: binary and PTX compatibility",
+            ),
+        ),
+        (
+            Suggestion("another ptxas beside this nvcc", "nvcc itself refuses the name", "nvcc's own message"),
+            Suggestion("changes in the kernel", "nvcc stops before it reads the source", "nvcc's own message"),
+        ),
+    )
+
+
 def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
     name = (failure.detail("unknown") or log.arch or "").replace("compute_", "sm_")
-    who = "ptxas" if log.runs else failure.detail("tool") or ("nvcc" if log.speaks("nvcc") else "the compiler")
+    who = failure.detail("tool") or next((w for words, w in _WHO if words in failure.message), "")
+    who = who or ("ptxas" if log.runs else "the compiler")
+    if who == "NVRTC":
+        return _nvrtc(log, failure)
     because = [f"{who} says: {failure.message}"]
     chip = known_chip(name)
     if failure.detail("version"):
@@ -94,12 +152,14 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
         helps, in_vain = _cutile(name), _no_new_ptxas(log)
     elif chip and chip.last_cuda:
         because.append(
-            f"{chip_words(name)} was dropped after CUDA {chip.last_cuda}: a {who} of CUDA 13 or later does not know it"
+            f"{chip_words(name)} was dropped after CUDA {chip.last_cuda}: {who} of CUDA 13 and later does not know it"
         )
         helps, in_vain = _older_toolkit(log, name, chip.last_cuda)
     elif chip:
         because.append(f"{chip_words(name)} is known from CUDA {chip.first_cuda} on: this {who} is older")
-        helps, in_vain = _newer_toolkit(log, name, chip.first_cuda)
+        helps, in_vain = (
+            _by_nvcc(name, chip.first_cuda) if who == "nvcc" else _newer_toolkit(log, name, chip.first_cuda)
+        )
     else:
         because.append(
             f"this project's table of chips, sm_50 to sm_121, has no {name}"
@@ -162,7 +222,7 @@ def _newer_toolkit(log: CrashLog, name: str, first: str) -> tuple[tuple[Suggesti
         helps += [
             Suggestion("a newer Triton (with its own ptxas)",
                        "both have to know the chip: Triton writes the PTX version, ptxas the machine code", evidence),
-            _own_ptxas(log),
+            *(() if _by_own_ptxas(log) else (_own_ptxas(log),)),
         ]  # fmt: skip
     else:
         helps.append(Suggestion(
@@ -172,8 +232,8 @@ def _newer_toolkit(log: CrashLog, name: str, first: str) -> tuple[tuple[Suggesti
     in_vain = []
     if is_triton(log):
         in_vain.append(Suggestion(
-            "a newer ptxas alone, for PTX an old Triton wrote",
-            "its `.version` is older than the chip, and ptxas refuses the pair",
+            "a newer ptxas called by hand on the PTX that is already written",
+            "its `.version` can be older than the chip, and ptxas refuses the pair",
             "measured here: ptxas 12.9 refuses Triton 3.5.1's PTX for sm_103a (tests/fixtures/logs)",
         ))  # fmt: skip
     in_vain.append(
@@ -214,6 +274,11 @@ def _no_new_ptxas(log: CrashLog) -> tuple[Suggestion, ...]:
             "another ptxas, or other options of the kernel", "tileiras itself refuses the chip's name", "the message"
         ),
     )
+
+
+def _by_own_ptxas(log: CrashLog) -> bool:
+    """Whether the ptxas that refused is the one that Triton brings: then no override is at fault."""
+    return log.value("ptxas_origin") == "bundled with Triton"
 
 
 def _own_ptxas(log: CrashLog) -> Suggestion:
@@ -304,7 +369,7 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
             "own version",
             "the message; NVIDIA's page on CUDA compatibility",
         ))  # fmt: skip
-    elif is_triton(log):
+    elif is_triton(log) and not _by_own_ptxas(log):
         helps.append(_own_ptxas(log))
     if not driver:
         helps.append(Suggestion(
@@ -420,11 +485,28 @@ def lower_level() -> Suggestion:
 
 
 def _unresolved(log: CrashLog, failure: Failure) -> Answer:
+    symbol, made = failure.detail("symbol") or "", maker(log)
+    because = [f"ptxas says: {failure.message}", f"the PTX calls {symbol}, and nothing in it defines that name"]
+    if symbol.startswith("__nv"):
+        because.append(
+            f"{symbol} is of libdevice, NVIDIA's library of mathematics for compilers: whoever writes the PTX has to "
+            "put its code in or resolve the call"
+        )
+    if made and not is_cuda_cpp(log):
+        # Its user has no command line to link with.
+        helps = (
+            Suggestion(
+                "another release of the tool that wrote the PTX, with the CUDA toolkit that it asks for",
+                "that tool has to define what it calls, mostly from a file of the toolkit (libdevice)",
+                "follows from the message; which release does is not recorded here",
+            ),
+        )
+        return Answer(
+            tuple(because), helps, (), made, "it left a call in its PTX without what is called",
+            ("the PTX", "the versions of the tool and of its CUDA toolkit"),
+        )  # fmt: skip
     return Answer(
-        (
-            f"ptxas says: {failure.message}",
-            f"the PTX calls {failure.detail('symbol')}, and nothing in it defines that name",
-        ),
+        tuple(because),
         (
             Suggestion(
                 "link the code that defines it: device linking (-rdc=true, -dlink), a bitcode or library file left out",
@@ -436,6 +518,36 @@ def _unresolved(log: CrashLog, failure: Failure) -> Answer:
         OWNER,
         "a part of the program was not handed to the compiler",
         ("the compile and link commands",),
+    )
+
+
+def _cannot_write(log: CrashLog, failure: Failure) -> Answer:
+    full = next((w for w in ("No space left on device", "Disk quota exceeded") if w in log.flat.text), None)
+    because = [f"ptxas says: {failure.message}"]
+    if full and full not in failure.message:
+        because.append(f"the log says as well: {full}")
+    because.append("what ptxas could not do is write its file; it says nothing against the PTX")
+    return Answer(
+        tuple(because),
+        (
+            Suggestion(
+                "free space on the disk of the temporary folder, or another folder (TMPDIR)"
+                if full
+                else "check the folder of that file: does it exist, may it be written, is its disk full (df -h)",
+                "the temporary files of a build with many jobs take gigabytes"
+                if full
+                else "these are the reasons for which a file cannot be opened for writing",
+                "the log's own words" if full else "follows from the message",
+            ),
+        ),
+        (
+            Suggestion(
+                "another ptxas, or changes in the kernel", "the PTX is not what it complains of", "ptxas's own message"
+            ),
+        ),
+        NOBODY,
+        "the machine's disk or folder is at fault",
+        ("`df -h` and the permissions of the folder",),
     )
 
 
@@ -468,6 +580,7 @@ KINDS = (
     ),
     Kind("illegal_instruction", "ptxas could not read the PTX", _illegal),
     Kind("internal_error", "ptxas broke off with an internal error", _internal),
+    Kind("cannot_write", "ptxas could not write its output", _cannot_write, public="ptxas_error"),
     Kind("unresolved_symbol", "the PTX calls what nothing defines", _unresolved, public="ptxas_error"),
     Kind("ptxas_error", "ptxas refused the PTX for a reason this project does not know", _ptxas_error),
 )

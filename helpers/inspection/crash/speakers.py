@@ -131,6 +131,8 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
                 r"VGPR)[0-9]* ",
             ),
             ("HIP", r"HIP error|hipError"),
+            ("rocm", r"\+rocm[0-9]"),
+            ("MI", r"(?<![\w.])MI[23][0-9]{2}[AX]?(?![\w.])"),
         ),
     ),
     (
@@ -191,6 +193,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             "nvcc failed",
             "nvcc error while",
             '"nvcc"',
+            ("detected in the compilation", r"detected in the compilation of \"[^\"\n]{1,300}\.cuh?\""),
             ("nvcc", rf"nvcc (?:error|fatal|warning) {{0,4}}:|{_PATH}nvcc(?:\.exe)?(?![\w./\\-])|\bnvcc -"),
             ("' died", r"'(?:ptxas|cicc|nvlink|fatbinary|cudafe\+\+)' died"),
             (
