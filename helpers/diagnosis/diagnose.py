@@ -95,14 +95,20 @@ def _notes(log: CrashLog, found: Found, answer: Answer) -> list[str]:
     notes = [*log.notes, *answer.notes]
     others = [f for f in found.failures[1:] if f.kind != found.failures[0].kind]
     if len(found.failures) > 1 and CATALOGUE[found.failures[0].kind].rank < NO_FAILURE:
-        kinds = ", ".join(dict.fromkeys(CATALOGUE[f.kind].public or f.kind for f in others))
-        notes.append(
-            f"{found.count} different failures are in this log; this is about the first"
-            + (f" (the others: {kinds.replace('_', ' ')})" if kinds else "")
-        )
+        notes.append(_of_several(found, others))
     if any(MEASURED_ON in s.evidence for s in answer.helps):
         notes.append(ABOUT_MEASURED)
     return [*notes, *log.triton.contradictions]
+
+
+def _of_several(found: Found, others: list[Failure]) -> str:
+    """What is said of more than one failure in a log; one message about several files is one failure."""
+    if len({(f.kind, f.code, f.register_count_asked, f.required, f.message) for f in found.failures}) == 1:
+        return f"the same failure is in this log {found.count} times, each time of another compile"
+    kinds = ", ".join(dict.fromkeys(CATALOGUE[f.kind].public or f.kind for f in others))
+    return f"{found.count} different failures are in this log; this is about the first" + (
+        f" (the others: {kinds.replace('_', ' ')})" if kinds else ""
+    )
 
 
 def _ended_otherwise(log: CrashLog, first: Failure) -> Diagnosis | None:

@@ -98,10 +98,10 @@ _SAYS = re.compile(
     r"(?:^|[\s\]:>(])(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Za-z_]\w{0,60}(?:Error|Exception|Failure|Interrupt): |"
     r"nvJitLink error|failed with|LLVM ERROR|Assertion .{1,300} failed|Segmentation fault|not supported|"
     r"RESOURCE_EXHAUSTED|CUDA_ERROR_\w+|cudaError\w+|is not recognized|cannot find|undefined reference|"
-    r"command not found"
+    r"command not found|OutOfResources: |out of resource: "
 )
 _SAYS_WORDS = ("rror", "RROR", "atal", "FATAL", "xception:", "ailure:", "nterrupt:", "failed", "Segmentation",
-               "not supported", "EXHAUSTED", "not recognized", "cannot find", "undefined ref", "not found")  # fmt: skip
+               "not supported", "EXHAUSTED", "not recognized", "cannot find", "undefined ref", "not found", "esource")  # fmt: skip
 _PYTHON = re.compile(
     r"(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Za-z_]\w{0,60}(?:Error|Exception|Failure|Interrupt|OutOfResources)(?::|$)"
 )

@@ -24,6 +24,7 @@ from helpers.diagnosis.kinds import (
     slow,
     toolchain,
 )
+from helpers.diagnosis.unknown import last_words
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 from helpers.inspection.crash.ptxas_runs import Complaint, PtxasRun
@@ -77,7 +78,7 @@ class Found:
 
 def find_failures(log: CrashLog) -> Found:
     """What failed in a log, or what it states instead of a failure; nothing where it states nothing known."""
-    stated = [f for run in log.runs if (f := _of_run(run)) is not None]
+    stated = [f for run in log.runs if not _is_over(log, run) and (f := _of_run(run)) is not None]
     stated += _of_text(log, _WORDINGS)
     if not any(f.kind != "ptxas_error" for f in stated):
         stated += _of_text(log, _QUOTED)
@@ -114,6 +115,11 @@ def _in_order(failures: list[Failure]) -> list[Failure]:
 
 
 # --- one complaint, one run -------------------------------------------------------------------------------
+
+
+def _is_over(log: CrashLog, run: PtxasRun) -> bool:
+    """Whether the text around a complaint calls it solved, and another failure follows."""
+    return bool(run.complaints) and all(c.solved for c in run.complaints) and last_words(log, run.at) is not None
 
 
 def _of_run(run: PtxasRun) -> Failure | None:

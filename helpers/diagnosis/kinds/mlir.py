@@ -311,7 +311,7 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
                 "the stage that failed",
             ),
         ),
-        *_crash_to_whom(log),
+        *_crash_to_whom(log, failure),
         _crash_attach(log),
         spec_verbs(log, "compile", "bisect", "try", "report"),
         title="Triton itself failed before there was PTX"
@@ -466,7 +466,9 @@ def _crash_helps(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
     )
 
 
-def _crash_to_whom(log: CrashLog) -> tuple[str, str]:
+def _crash_to_whom(log: CrashLog, failure: Failure) -> tuple[str, str]:
+    if _TENSOR_MEMORY.search(failure.message):
+        return OWNER, "it chose a memory that this chip does not have"
     made = maker(log)
     if log.speaks("Intel's Triton"):
         return "Intel's backend for Triton (github.com/intel/intel-xpu-backend-for-triton)", (

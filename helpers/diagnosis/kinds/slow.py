@@ -17,6 +17,12 @@ PTXAS_WORDINGS = ()
 WORDINGS = ()
 # A compile of a minute is what people ask about.
 SLOW_SECONDS = 60.0
+# Of a build or tuning that ended well, only what took longer than this is one.
+LONG_SECONDS = 600.0
+_DONE = re.compile(
+    r"Successfully (?:installed|built)|Autotuning complete|autotuning complete|Build finished successfully|"
+    r"\[100%\] Built target|Finished `?release|BUILD SUCCESS|Completed tuning"
+)
 
 
 @dataclass(frozen=True)
@@ -95,6 +101,8 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     stage = _IN_STAGE.search(log.text, stack.start()) if stack else None
     if best is None and stage is None:
         return
+    if stage is None and best is not None and best[0] < LONG_SECONDS and _DONE.search(flat, best[1].start()):
+        return  # it took its time, and all went well
     ps = next(iter(near(_PS, log.text, "ptxas", before=60, after=200)), None) if stack else None
     where = best[2] if best and best[2] else ""
     details = {"stage": where or (ps["tool"] if ps else "") or (stage[1] if stage else "")}
@@ -122,7 +130,7 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
     ptxas = stage in ("ptxas", "make_cubin")
     helps = [*(_ptxas_helps() if ptxas else _front_helps(log, stage)), *_general_helps(log)]
     made = maker(log)
-    to, why = (OWNER, "first the size of what one thread does: a compile of minutes nearly always unrolls too much")
+    to, why = (OWNER, "first the size of what one thread does: a slow compile mostly unrolls too much")
     if stage.startswith("make_") and not ptxas:
         to, why = (
             f"{OWNER}, then {TRITON}",
@@ -141,6 +149,9 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
             "same time",
         ),
         (*spec_verbs(log, "compile --timeout", "try"), *(ptx_verbs(log) if ptxas else ())),
+        title=f"a compile takes long: {_minutes(float(failure.detail('seconds') or 0))}"
+        if failure.detail("seconds")
+        else "",
         confidence=LIKELY,
     )
 
@@ -218,6 +229,6 @@ def _general_helps(log: CrashLog) -> tuple[Suggestion, ...]:
     return tuple(found)
 
 
-KINDS = (Kind("slow_compile", "a compile takes minutes", _slow, NO_FAILURE - 1),)
+KINDS = (Kind("slow_compile", "a compile takes long", _slow, NO_FAILURE - 1),)
 
 __all__ = ["KINDS", "PTXAS_WORDINGS", "SIGNS", "SLOW_SECONDS", "WORDINGS", "recognise", "seconds_of"]

@@ -26,7 +26,8 @@ class Complaint:
     """One complaint of ptxas: its severity, its words, the PTX line it names, and the words with what a wrap cut off.
 
     `joined` and `glued` are the words with the lines behind them, put together with a blank and without one: a terminal
-    breaks between words or inside them. `ptx_path` is the file that the line names. `at` is the number of its line in
+    breaks between words or inside them. `ptx_path` is the file that the line names; `solved` says that the prose around it
+    calls it solved. `at` is the number of its line in
     the log, from 0.
     """
 
@@ -37,6 +38,7 @@ class Complaint:
     joined: str = ""
     glued: str = ""
     ptx_path: str | None = None
+    solved: bool = False
 
 
 @dataclass(frozen=True)
@@ -111,8 +113,9 @@ def _take(run: _Open, lines: list[str], bare: list[str], index: int) -> None:
     if not run.complaints:
         run.at = index
     place = _PLACE.search(line[: said.start()])
-    rest = []
-    for below in bare[index + 1 : index + 1 + MAX_WRAPPED_LINES]:
+    rest: list[str] = []
+    text, behind = _quoted(text, lines[index - 1] if index else "")
+    for below in [] if behind is not None else bare[index + 1 : index + 1 + MAX_WRAPPED_LINES]:
         if _OTHER.match(below):
             break
         rest.append(below.strip()[:300])
@@ -125,8 +128,22 @@ def _take(run: _Open, lines: list[str], bare: list[str], index: int) -> None:
             " ".join((text, *rest)),
             "".join((text, *rest)),
             named[1] if (named := _PTX_FILE.search(line[: said.start()])) else None,
+            solved=behind is not None and _SOLVED.search(behind[:300]) is not None,
         )
     )
+
+
+# Somebody tells a failure that is over: `I had "ptxas fatal : …" but updating fixed that`.
+_SOLVED = re.compile(r"\b(?:fixed|solved|resolved|gone|went away|goes away|no longer|is past)\b", re.IGNORECASE)
+
+
+def _quoted(text: str, before: str) -> tuple[str, str | None]:
+    """(ptxas's words, what stands behind their quotation); None behind where they are not quoted in a sentence."""
+    mark = before.rstrip()[-1:]
+    if mark not in ('"', "`") or mark not in text:
+        return text, None
+    said, _, behind = text.partition(mark)
+    return said.strip(), behind
 
 
 def split_command(command: str) -> tuple[str, tuple[str, ...], str]:
