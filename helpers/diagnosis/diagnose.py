@@ -118,7 +118,8 @@ def _ended_otherwise(log: CrashLog, first: Failure) -> Diagnosis | None:
     after = int(first.detail("last") or first.at)
     if (ended := last_words(log, after)) is None or (first.kind == "candidate_dropped" and goes_on(log, ended[0])):
         return None
-    remark = f"apart from that, {CATALOGUE[first.kind].title}: {first.message}"
+    what = CATALOGUE[first.kind].title.removeprefix("no failure: ")
+    remark = f"apart from that, the log says: {first.message} ({what}, which is no failure)"
     return _unknown(log, Found(), max(after, ended[0] - 1), remark)
 
 

@@ -101,7 +101,8 @@ _SAYS = re.compile(
     r"command not found|OutOfResources: |out of resource: "
 )
 _SAYS_WORDS = ("rror", "RROR", "atal", "FATAL", "xception:", "ailure:", "nterrupt:", "failed", "Segmentation",
-               "not supported", "EXHAUSTED", "not recognized", "cannot find", "undefined ref", "not found", "esource")  # fmt: skip
+               "not supported", "EXHAUSTED", "not recognized", "cannot find", "undefined ref", "not found",
+               "esource")  # fmt: skip
 _PYTHON = re.compile(
     r"(?:[A-Za-z_]\w{0,60}\.){0,8}[A-Za-z_]\w{0,60}(?:Error|Exception|Failure|Interrupt|OutOfResources)(?::|$)"
 )
@@ -146,13 +147,13 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         )
         if found is None:
             continue
-        said = found[0].strip()[:MAX_QUOTED]
+        said = found[0].strip().rstrip(".")[:MAX_QUOTED]
         if reason.means.startswith(_RUN_TIME):
             return f"{reason.means} (the log says: {said})", True
         return f"the log says: {said}; that is, {reason.means}", True
     if (said := _said(log, after)) is not None:
         return (
-            f"the log says: {said}; this project has no rule for that message, so it does not say what it means or "
+            f"the log says: {said.rstrip('.')}; this project has no rule for that message, so it does not say what it means or "
             "what helps"
         ), False
     return _nothing_said(log), False

@@ -6,6 +6,7 @@ one complaint of ptxas) and, where no single line states it, `recognise` (over t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from helpers.diagnosis.failure import NO_FAILURE, STATED_FAILURE, Failure, Kind, Wording
@@ -57,6 +58,10 @@ _PTXAS_WORDINGS = tuple(w for family in FAMILIES for w in family.PTXAS_WORDINGS)
 _WORDINGS = tuple(w for family in FAMILIES for w in family.WORDINGS)
 # Words of ptxas that a caller quotes without its name.
 _QUOTED = tuple(w for w in _PTXAS_WORDINGS if w.hint)
+# Words of a caller on ptxas's own line.
+_RUN_ON = re.compile(
+    r"\.? (?=Skipping\b|Ignoring this|\[rank[0-9]+\]|Traceback \(|Set TORCH_LOGS|Repro command|Stack dump|Aborted\b)"
+)
 _COUNTED = ("register_exhaustion", "register_cap_too_low")
 # A failure whose words say less than those of another in the same log, and that mean the same one.
 _FOLLOWS_FROM = {"frontend_error": {"amd_compiler", "feature_not_on_target", "slow_compile"}, "launch_resources": set(),
@@ -149,7 +154,7 @@ def _of_complaint(complaint: Complaint) -> Failure | None:
         for text in texts:
             if m := words.pattern.search(text[:2_500]):
                 failure = words.failure(m, complaint.at)
-                whole = complaint.text if text == complaint.text else m[0]
+                whole = _RUN_ON.split(complaint.text)[0] if text == complaint.text else m[0]
                 return replace(
                     failure,
                     message=(f"line {complaint.ptx_line}: " if complaint.ptx_line else "") + whole.strip()[:600],

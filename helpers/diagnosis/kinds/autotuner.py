@@ -21,7 +21,7 @@ _HEAD = re.compile(
 _TAIL = re.compile(
     r"Ignoring this choice|(?:config|choice|candidate)s? (?:is |was |were )?(?:skipped|dropped|ignored|discarded)|, "
     r"(?:skipped|ignored)\b|"
-    r"^ignored\b|[Ss]kipping (?:it|this)|moving on|trying the next"
+    r"^ignored\b|\. Skipping\.|[Ss]kipping (?:it|this)|moving on|trying the next"
 )
 # One of these is in each of the patterns above.
 _WORDS = (
@@ -42,7 +42,8 @@ _WORDS = (
 )
 # Words that say: it went on.
 _WENT_ON = re.compile(
-    r"AUTOTUNE \w+\(|best config|best of \d+|best=Config|[Aa]utotuning complete|finished after|Ignoring this choice|"
+    r"AUTOTUNE \w+\(|best config|best of \d+|best=Config|[Aa]utotuning complete|Completed tuning|"
+    r"finished after|Ignoring this choice|"
     r"ignored, \d+ left|"
     r"[Ss]kipping config|skipped|serving on|step \d+ |Compiling \d+ configs"
 )

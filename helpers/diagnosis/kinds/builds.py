@@ -108,7 +108,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
                 break
         if len(reasons) >= 200:
             break
-    if stopped is None and not any(r.name in ("missing", "device link", "link", "source") for _, r, _ in reasons):
+    if stopped is None and not any(r.name in _THE_PROJECTS for _, r, _ in reasons):
         return
     if not reasons and stopped is None:
         return
@@ -145,13 +145,16 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
         tuple(because),
         (*helps, *(_SPILLS if spilling else ())),
         (),
-        "the project that is built" if reason and reason.name in ("missing", "source", "device link", "link") else "nobody yet",
+        "the project that is built" if reason and reason.name in _THE_PROJECTS else "nobody yet",
         "its build is at fault, not the compiler of the kernels" if reason and reason.name not in ("killed", "crashed")
         else "first find out which program it is",
         ("the whole output of the build with one job (-j 1) and verbose",),
         title=_title(log, reason),
         confidence=LIKELY,
     )  # fmt: skip
+
+
+_THE_PROJECTS = ("missing", "source", "device link", "link")
 
 
 def _title(log: CrashLog, reason: Reason | None) -> str:

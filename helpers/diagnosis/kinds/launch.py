@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.kinds.other_compilers import not_covered, not_nvidia
 from helpers.diagnosis.words import OWNER, is_cuda_cpp, is_triton, spec_verbs
 from helpers.hardware import cap_for
 from helpers.inspection.crash.crash_log import CrashLog
@@ -22,6 +23,8 @@ PTXAS_WORDINGS = ()
 
 
 def _launch(log: CrashLog, failure: Failure) -> Answer:
+    if whose := not_nvidia(log):
+        return not_covered(log, failure, whose)
     triton, cpp = is_triton(log), is_cuda_cpp(log)
     because = [
         f"the log says: {failure.message}",

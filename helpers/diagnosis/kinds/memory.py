@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.kinds.other_compilers import not_covered, not_nvidia
 from helpers.diagnosis.words import (
     OWNER,
     is_cuda_cpp,
@@ -88,8 +89,8 @@ def _over(failure: Failure, unit: str) -> str:
 
 
 def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
-    if log.speaks("AMD's compiler"):
-        return _of_amd(log, failure)
+    if whose := not_nvidia(log):
+        return not_covered(log, failure, whose)
     inductor = log.speaks("Inductor")
     who = "Inductor" if failure.detail("function") and inductor else "Triton" if is_triton(log) else "the log"
     because = [f"{who} says: {failure.message}"]
@@ -119,31 +120,6 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
     )  # fmt: skip
 
 
-def _of_amd(log: CrashLog, failure: Failure) -> Answer:
-    """The same message for AMD's chips: what it is, and that it is not covered."""
-    because = [f"the log says: {failure.message}"]
-    if failure.required is not None and failure.limit is not None:
-        because.append(_over(failure, "bytes of the memory that a block shares (LDS, on AMD's chips)"))
-    because.append(
-        f"the log names AMD's compiler or chip{f' ({log.arch})' if log.arch else ''}: this project covers NVIDIA's "
-        "chips only, and what it measured does not bear on AMD's"
-    )
-    return Answer(
-        tuple(because),
-        (
-            Suggestion(
-                "a smaller tile, or fewer pipeline stages",
-                "what a block keeps at once has to fit",
-                "the message's own numbers; not tried on AMD's chips",
-            ),
-        ),
-        (),
-        OWNER,
-        "its tiles and stages are its own choice",
-        ("the shapes and data types of the inputs", "tile sizes and num_stages"),
-    )
-
-
 def _chips_of(limit: int) -> list[str]:
     chips = limit_words(limit)
     if not chips:
@@ -164,8 +140,8 @@ def _triton_memory(failure: Failure) -> tuple[Suggestion, ...]:
     if _without_pipeline(failure):
         return (tile,)
     stages = Suggestion(
-        "one pipeline stage less (num_stages), where it is above 1",
-        "each stage keeps a copy of the tiles that it loads ahead",
+        "one pipeline stage less (num_stages), where it is above 2",
+        "each stage keeps a copy of the tiles that it loads ahead; on sm_80 stages 2 and 1 take the same",
         "Triton's own message names num_stages",
     )
     return (stages, tile)
@@ -328,6 +304,8 @@ def _tensor_memory(log: CrashLog, failure: Failure) -> Answer:
 
 
 def _threads(log: CrashLog, failure: Failure) -> Answer:
+    if whose := not_nvidia(log):
+        return not_covered(log, failure, whose)
     required, limit = failure.required or 0, failure.limit or 0
     by_registers = limit < 1024
     why = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind
-from helpers.diagnosis.words import is_triton, kernel_of
+from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.words import OWNER, is_triton, kernel_of
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 
@@ -40,6 +40,40 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
         yield Failure("amd_compiler", words, at=log.flat.line_of(said.start()), details={"amd": "yes"})
 
 
+def not_nvidia(log: CrashLog) -> str:
+    """`AMD's` or `Intel's` where the log shows their toolchain and nothing of NVIDIA's compilers; else ""."""
+    if (log.arch or "").startswith("sm_") or log.speaks("ptxas", "nvcc", "NVRTC", "libNVVM", "nvJitLink"):
+        return ""
+    return next((w for tool, w in (("AMD's compiler", "AMD's"), ("Intel's Triton", "Intel's")) if log.speaks(tool)), "")
+
+
+def not_covered(log: CrashLog, failure: Failure, whose: str) -> Answer:
+    """A failure that is worded as NVIDIA's is, for a chip of another maker: its numbers, and nothing measured."""
+    because = [f"the log says: {failure.message}"]
+    if failure.required is not None and failure.limit is not None:
+        over = failure.required - failure.limit
+        because.append(f"{failure.required:,} are asked for, {failure.limit:,} are there: {over:,} too many")
+    because.append(
+        f"the log shows {whose} chip or toolchain{f' ({log.arch})' if log.arch else ''}: this project covers NVIDIA's "
+        f"chips only, and nothing that it measured bears on {whose}"
+    )
+    return Answer(
+        tuple(because),
+        (
+            Suggestion(
+                "a smaller tile, fewer warps or fewer pipeline stages",
+                "what a block keeps at once has to fit",
+                f"general; not tried on {whose} chips",
+            ),
+        ),
+        (),
+        OWNER,
+        "tile, warps and stages are its own choice",
+        ("the shapes and data types of the inputs", "tile sizes, num_warps and num_stages"),
+        title=f"the kernel asks for more than {whose} chip has: not covered here",
+    )
+
+
 def _amd(log: CrashLog, failure: Failure) -> Answer:
     sure = failure.detail("amd")
     name = kernel_of(log, failure)
@@ -69,4 +103,4 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
 
 KINDS = (Kind("amd_compiler", "AMD's compiler failed: not covered here", _amd),)
 
-__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "recognise"]
+__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "not_covered", "not_nvidia", "recognise"]

@@ -51,8 +51,8 @@ _NUMBER_OF = {name: number for number, (name, _) in SIGNALS.items()}
 # Windows: status codes as a process leaves them.
 STATUSES = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC0000409: "stack buffer overrun",
             0xC000001D: "illegal instruction", 0xC0000374: "heap corruption",
-            0xC0000135: "a DLL that it needs is missing", 0xC0000139: "a DLL lacks a function that it needs", 0xC000007B: "a DLL of another kind of processor",
-            0xC0000142: "a DLL failed to start"}  # fmt: skip
+            0xC0000135: "a DLL that it needs is missing", 0xC0000139: "a DLL lacks a function that it needs",
+            0xC000007B: "a DLL of another kind of processor", 0xC0000142: "a DLL failed to start"}  # fmt: skip
 # With these it never began: Windows could not start it.
 NOT_STARTED = (0xC0000135, 0xC0000139, 0xC000007B, 0xC0000142)
 KILL, SEGV = 9, 11

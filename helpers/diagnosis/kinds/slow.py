@@ -148,7 +148,7 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
             "how long each stage takes, the sizes of the tiles, and whether other processes were compiling at the "
             "same time",
         ),
-        (*spec_verbs(log, "compile --timeout", "try"), *(ptx_verbs(log) if ptxas else ())),
+        (*spec_verbs(log, "compile --time-limit", "try"), *(ptx_verbs(log) if ptxas else ())),
         title=f"a compile takes long: {_minutes(float(failure.detail('seconds') or 0))}"
         if failure.detail("seconds")
         else "",

@@ -150,6 +150,15 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
     elif failure.detail("tool") == "tileiras":
         because.append(f"this tileiras, cuTile's compiler, has no {chip_words(name)}")
         helps, in_vain = _cutile(name), _no_new_ptxas(log)
+    elif name.startswith("sm_101"):
+        new = name.replace("sm_101", "sm_110")
+        because.append(f"{name} is Thor's name up to CUDA 12.9; from CUDA 13.0 on the same chip is called {new}")
+        helps, in_vain = (
+            Suggestion(f"write {new} for {name}, where the {who} is one of CUDA 13.0 or later", "it is the same chip",
+                       "CUDA's release notes"),
+            Suggestion(f"or take a {who} of CUDA 12.8 or 12.9, which knows {name}", "it is the name's own release",
+                       "CUDA's release notes"),
+        ), ()  # fmt: skip
     elif chip and chip.last_cuda:
         because.append(
             f"{chip_words(name)} was dropped after CUDA {chip.last_cuda}: {who} of CUDA 13 and later does not know it"

@@ -26,9 +26,8 @@ class Complaint:
     """One complaint of ptxas: its severity, its words, the PTX line it names, and the words with what a wrap cut off.
 
     `joined` and `glued` are the words with the lines behind them, put together with a blank and without one: a terminal
-    breaks between words or inside them. `ptx_path` is the file that the line names; `solved` says that the prose around it
-    calls it solved. `at` is the number of its line in
-    the log, from 0.
+    breaks between words or inside them. `ptx_path` is the file that the line names; `solved` says that the prose around
+    it calls it solved. `at` is the number of its line in the log, from 0.
     """
 
     severity: str

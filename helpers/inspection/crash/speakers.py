@@ -46,7 +46,7 @@ _TRITON = (
     "`ptxas` raised",
     ("triton", rf"(?:^|[\\/(\s\"'])triton{_PATH}(?:compiler|backends|runtime|language)\b"),
     ("triton.", r"(?<![\w.])triton\.(?:runtime|compiler|language|testing|jit|compile|autotune|Config)\b"),
-    ("Triton Error", r"(?<!_)Triton Error \[CUDA\]"),
+    ("Triton Error", r"(?<!_)Triton Error \[\w{2,6}\]"),
     ("ttg.", r"(?<![\w.])\"?ttn?g\.[\w-]{3}"),
     ("OutOfResources", r"\.OutOfResources|(?:^|[\n`])OutOfResources: out of resource"),
     ("out of resource", r"out of resource: ?(?:shared memory|tensor memory|threads),"),
@@ -130,7 +130,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
                 r"spill (?:SGPR|"
                 r"VGPR)[0-9]* ",
             ),
-            ("HIP", r"HIP error|hipError"),
+            ("HIP", r"HIP error|hipError|Triton Error \[HIP\]"),
             ("rocm", r"\+rocm[0-9]"),
             ("MI", r"(?<![\w.])MI[23][0-9]{2}[AX]?(?![\w.])"),
         ),
@@ -145,6 +145,8 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
                 rf"intel-xpu-backend",
             ),
             ("xpu", r"'device_type': 'xpu'"),
+            ("intel_extension_for_pytorch", r"intel_extension_for_pytorch[^\n]{0,20}XPU"),
+            ("Triton Error [", r"Triton Error \[(?:XPU|SYCL|ZE)\]"),
         ),
     ),
     (
