@@ -5,15 +5,19 @@ A reason is either a rule of the table here or the log's own line. Nothing is sa
 
 from __future__ import annotations
 
+import itertools
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from helpers.inspection.crash.crash_log import CrashLog
-from helpers.inspection.crash.pasted_text import near_any
 
 __all__ = ["REASONS", "Reason", "last_words", "why_unknown"]
 
 MAX_QUOTED = 240
+MAX_LINE = 1_000
+MAX_PLACES = 2_000
+MAX_WRAPPED = 20
 
 
 @dataclass(frozen=True)
@@ -136,15 +140,15 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         return "this is not text", False
     if log.value("ptxas_gave_up"):
         return "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log", False
-    lined = "\n".join(log.bare[after + 1 :])
+    lines = log.bare[after + 1 :]
     flat = log.flat.text[log.flat.starts[after + 1] if 0 <= after + 1 < len(log.flat.starts) else 0 :]
     for reason in REASONS:
         if not any(hint in flat for hint in reason.hints):
             continue
         # On one line first: in the text made one line, a quotation may run on into the next.
-        found = next(
-            (m for text in (lined, flat) for m in near_any(reason.words, text, reason.hints, before=400)), None
-        )
+        said_in = (line[:MAX_LINE] for line in lines if any(hint in line for hint in reason.hints))
+        pieces = itertools.chain(itertools.islice(said_in, MAX_PLACES), _pieces(flat, reason.hints))
+        found = next((m for piece in pieces if (m := reason.words.search(piece))), None)
         if found is None:
             continue
         said = found[0].strip().rstrip(".")[:MAX_QUOTED]
@@ -153,10 +157,21 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         return f"the log says: {said}; that is, {reason.means}", True
     if (said := _said(log, after)) is not None:
         return (
-            f"the log says: {said.rstrip('.')}; this project has no rule for that message, so it does not say what it means or "
-            "what helps"
+            f"the log says: {said.rstrip('.')}; this project has no rule for that message, so it does not say what "
+            "it means or what helps"
         ), False
     return _nothing_said(log), False
+
+
+def _pieces(flat: str, hints: tuple[str, ...]) -> Iterator[str]:
+    """The surroundings of the first places of some plain words, in a text made one line."""
+    for hint in hints:
+        at = flat.find(hint)
+        for _ in range(MAX_WRAPPED):
+            if at < 0:
+                break
+            yield flat[max(0, at - 300) : at + 500]
+            at = flat.find(hint, at + len(hint))
 
 
 def _said(log: CrashLog, after: int) -> str | None:
