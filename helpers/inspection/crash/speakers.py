@@ -121,7 +121,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             "ROCArray",
             "could not scavenge",
             "is_hip: True",
-            ("gfx", r"(?<!\w)gfx(?:9|1[0-2])[0-9a-f]{2}\b"),
+            ("gfx", r"(?<!\w)gfx(?:[89]|1[0-2])[0-9a-f]{2}\b"),
             ("rocm", rf"(?i:{_PATH}rocm[\\/-])"),
             ("hipcc", r"(?<![\w.])hipcc\b"),
             ("backends", rf"triton{_PATH}backends{_PATH}amd"),
