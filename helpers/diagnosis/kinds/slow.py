@@ -19,6 +19,7 @@ WORDINGS = ()
 SLOW_SECONDS = 60.0
 # Of a build or tuning that ended well, only what took longer than this is one.
 LONG_SECONDS = 600.0
+SEEN_AT_WORK = "a stack in the log shows a process in"
 _DONE = re.compile(
     r"Successfully (?:installed|built)|Autotuning complete|autotuning complete|Build finished successfully|"
     r"\[100%\] Built target|Finished `?release|BUILD SUCCESS|Completed tuning"
@@ -138,7 +139,7 @@ def _seen_at_work(log: CrashLog, best: _Seen | None, stack: re.Match[str], stage
     where = (best.stage if best else "") or (ps["tool"] if ps else "") or stage[1]
     return Failure(
         "slow_compile",
-        (best.match[0] if best else f"a process was seen in {stage[1]}")[:300],
+        (best.match[0] if best else f"{SEEN_AT_WORK} {stage[1]}")[:300],
         at=log.flat.line_of(best.match.start()) if best else log.text.count("\n", 0, stack.start()),
         details={"stage": where, "seconds": f"{time:.0f}" if time else ""},
     )
@@ -153,7 +154,11 @@ def _minutes(seconds: float) -> str:
 
 def _slow(log: CrashLog, failure: Failure) -> Answer:
     stage = failure.detail("stage") or ""
-    because = [f"the log says: {failure.message}", "a compile that takes long has not failed: the log shows no refusal"]
+    seen = failure.message.startswith(SEEN_AT_WORK)
+    because = [
+        failure.message if seen else f"the log says: {failure.message}",
+        "a compile that takes long has not failed: the log shows no refusal",
+    ]
     if failure.detail("seconds"):
         because.append(f"the longest time it names is {_minutes(float(failure.detail('seconds') or 0))}")
     because.append(_stage_sentence(stage))
