@@ -115,7 +115,8 @@ def _ended_otherwise(log: CrashLog, first: Failure) -> Diagnosis | None:
     """The answer for a log in which nothing known failed, and which ends in a failure of something else."""
     if CATALOGUE[first.kind].rank < NO_FAILURE:
         return None
-    after = int(first.detail("last") or first.at)
+    # What an autotuner dropped may be raised and caught before it says so; anything else stands anywhere.
+    after = int(first.detail("last") or -1)
     if (ended := last_words(log, after)) is None or (first.kind == "candidate_dropped" and goes_on(log, ended[0])):
         return None
     what = CATALOGUE[first.kind].title.removeprefix("no failure: ")

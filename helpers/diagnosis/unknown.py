@@ -151,7 +151,7 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         found = next((m for piece in pieces if (m := reason.words.search(piece))), None)
         if found is None:
             continue
-        said = found[0].strip().rstrip(".")[:MAX_QUOTED]
+        said = _cut(found[0].strip().rstrip("."))
         if reason.means.startswith(_RUN_TIME):
             return f"{reason.means} (the log says: {said})", True
         return f"the log says: {said}; that is, {reason.means}", True
@@ -174,13 +174,18 @@ def _pieces(flat: str, hints: tuple[str, ...]) -> Iterator[str]:
             at = flat.find(hint, at + len(hint))
 
 
+def _cut(words: str) -> str:
+    """At most `MAX_QUOTED` characters, with a sign where something is left out."""
+    return words if len(words) <= MAX_QUOTED else f"{words[:MAX_QUOTED].rstrip()} …"
+
+
 def _said(log: CrashLog, after: int) -> str | None:
     """The line that says what failed: a compiler's or tool's first, a Python exception's last, no caller's wrapper."""
     first = last = wrapper = None
     for line in log.bare[after + 1 :]:
         if not any(word in line for word in _SAYS_WORDS) or not _SAYS.search(line[:1_000]):
             continue
-        words = " ".join(line.split())[:MAX_QUOTED]
+        words = _cut(" ".join(line.split()))
         if _WRAPPER.search(line[:600]):
             wrapper = wrapper or words
         elif _PYTHON.match(line.strip()[:700]):

@@ -161,7 +161,7 @@ def test_what_a_tool_is_quoted_with_stands_in_the_log():
         for line in found.because:
             if (m := SAYS.match(line)) and found.kind not in ("trapped", "frontend_error"):
                 quoted = re.sub(r"\s", "", NOT_WORDS.sub("", m[1]).strip())
-                if quoted.rstrip(".") not in text:
+                if quoted.rstrip(".…") not in text:
                     return False
         return True
 

@@ -22,6 +22,10 @@ _SM = r"sm_[0-9]{2,3}[af]?"
 PTXAS_WORDINGS = (
     wording(
         "feature_not_on_target",
+        rf"'(?P<feature>[^'\n]{{1,200}})' without '[^'\n]{{1,80}}' requires ?\.target (?P<floor>{_SM})(?: or higher)?",
+    ),
+    wording(
+        "feature_not_on_target",
         rf"'(?P<feature>[^'\n]{{1,200}})' requires ?\.target (?P<floor>{_SM})(?: or higher)?",
     ),
     wording("feature_not_on_target", rf"'(?P<feature>[^'\n]{{1,200}})' not supported on ?\.target '?(?P<chip>{_SM})'?"),
@@ -190,7 +194,7 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
     if len(set(floors)) > 1:
         because.append(f"the highest of these thresholds is {floors[-1]}, and the kernel as it is needs all of them")
     because.append(_chip_sentence(log, chip, floors[0] if floors else None, known))
-    if failure.seen > 1:
+    if failure.seen > 1 and log.runs:  # a traceback repeats a message in its source line
         because.append(f"the log says it {failure.seen} times")
     suffix = _suffix_cure(chip, floor, known)
     later = _later_ptx(log)

@@ -141,7 +141,7 @@ def _triton_memory(failure: Failure) -> tuple[Suggestion, ...]:
         return (tile,)
     stages = Suggestion(
         "one pipeline stage less (num_stages), where it is above 2",
-        "each stage keeps a copy of the tiles that it loads ahead; on sm_80 stages 2 and 1 take the same",
+        "each stage keeps a copy of the tiles that it loads ahead; from 2 to 1 it can stay the same",
         "Triton's own message names num_stages",
     )
     return (stages, tile)

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.kinds.other_compilers import not_nvidia
 from helpers.diagnosis.words import OWNER, TRITON, chip_words, is_triton, kernel_of, maker, spec_verbs, triton_words
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near, near_any
@@ -302,7 +303,9 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
     return Answer(
         tuple(because),
         _crash_helps(log, failure),
-        (
+        ()
+        if not_nvidia(log)
+        else (
             Suggestion(
                 "ptxas flags, maxnreg or another ptxas" if triton else "ptxas flags or another ptxas",
                 "ptxas never ran: there was no PTX yet"
@@ -449,7 +452,7 @@ def _crash_helps(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
             ),
             release,
         )
-    if log.speaks("llc", "clang"):
+    if log.speaks("llc", "clang") or (failure.detail("llvm") or "").startswith("Cannot select"):
         return (
             Suggestion(
                 "another release of LLVM, or a target that has the instruction (-mcpu, -mattr=+ptxNN)",

@@ -20,6 +20,7 @@ _OUT_OF_REGISTERS = (
     (re.compile(r"inline assembly requires more registers than available"), "requires more registers"),
     (re.compile(r"couldn't allocate (?:output|input) register for constraint '[^'\n]{1,8}'"), "couldn't allocate"),
 )
+_ROCM = re.compile(r"(?i)(?<![a-z])(?:rocm|hip(?:cc|error)?(?![a-z])|ROCArray|rocarray)")
 _ANY = re.compile(
     r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}|"
     r"(?:ld\.)?lld: error: [^\n]{1,200}|error: [^\n]{0,80}instruction not supported on this GPU"
@@ -79,7 +80,7 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
     name = kernel_of(log, failure)
     because = [f"the log says: {failure.message}"]
     because.append(
-        "these are words of the LLVM that comes with ROCm, for AMD's chips" + (f", here {log.arch}" if log.arch else "")
+        "these are words of LLVM, which compiles for AMD's chips here" + (f" ({log.arch})" if log.arch else "")
         if sure
         else "these are words of LLVM's own register allocator, as for AMD's chips (ROCm); NVIDIA's path does not "
         "have it"
@@ -89,7 +90,8 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
     if name:
         because.append(f"the kernel is {name}")
     because.append("this project covers NVIDIA's chips only: it has no advice that was tried on AMD's")
-    to = "ROCm's compiler (github.com/ROCm/llvm-project)" if sure else "the makers of that compiler"
+    rocm = sure and _ROCM.search(log.text)
+    to = "ROCm's compiler (github.com/ROCm/llvm-project)" if rocm else "the makers of that compiler"
     return Answer(
         tuple(because),
         report_to=f"{to}{', or Triton for its AMD backend' if is_triton(log) and sure else ''}",

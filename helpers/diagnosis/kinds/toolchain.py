@@ -50,7 +50,7 @@ PTXAS_WORDINGS = (
             r"directive)[^\n]{0,200}|Arguments mismatch[^\n]{0,200}|Unexpected instruction types[^\n]{0,200}|Invalid "
             r"[^\n]{0,200}|"
             r"Undefined[^\n]{0,200}|Unrecognized[^\n]{0,200}|Modifier '[^\n]{0,200}? cannot be applied[^\n]{0,200}|"
-            r"State space incorrect[^\n]{0,200}|Call has wrong number[^\n]{0,120}|Duplicate "
+            r"State space (?:incorrect|mismatch)[^\n]{0,200}|Call has wrong number[^\n]{0,120}|Duplicate "
             r"definition[^\n]{0,200}|Unexpected [^\n]{0,200}|syntax error"),
     wording("unresolved_symbol", r"Unresolved extern (?:function|variable) '(?P<symbol>[^'\n]{1,500})'"),
 )  # fmt: skip
@@ -370,7 +370,14 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
         )
     driver = _inside_the_driver(log, failure)
     helps: list[Suggestion] = []
-    if driver:
+    if log.speaks("nvJitLink"):
+        helps.append(Suggestion(
+            "an nvJitLink at least as new as the compiler that wrote the PTX (package nvidia-nvjitlink, or the CUDA "
+            "toolkit's)",
+            "here the ptxas is the one inside nvJitLink: it reads PTX up to its own version",
+            "the message; NVIDIA's page on CUDA compatibility",
+        ))  # fmt: skip
+    elif driver:
         helps.append(Suggestion(
             "a newer driver, or a CUDA toolkit for the kernel's compiler that is no newer than the driver's CUDA "
             "(nvidia-smi names it)",
@@ -565,8 +572,9 @@ def _ptxas_error(log: CrashLog, failure: Failure) -> Answer:
     said = triton_words(log)
     return Answer(
         (f"ptxas says: {failure.message}", "this project has no rule for that message"),
-        report_to=f"whoever wrote the PTX: {made}" if made else "whoever wrote the PTX",
-        report_why=f"ptxas refuses what the PTX says{f' (Triton {said})' if said and made == TRITON else ''}",
+        report_to=f"whoever wrote the PTX or called ptxas: {made}" if made else "whoever wrote the PTX or called ptxas",
+        report_why="what ptxas refuses is the PTX or its command line"
+        + (f" (Triton {said})" if said and made == TRITON else ""),
         attach=("the PTX, and the command line of ptxas",),
         go_on=ptx_verbs(log),
     )
