@@ -62,6 +62,11 @@ _QUOTED = tuple(w for w in _PTXAS_WORDINGS if w.hint)
 _RUN_ON = re.compile(
     r"\.? (?=Skipping\b|Ignoring this|\[rank[0-9]+\]|Traceback \(|Set TORCH_LOGS|Repro command|Stack dump|Aborted\b)"
 )
+# How ptxas goes on behind the part of its sentence by which a kind is known.
+_SENTENCE = re.compile(
+    r"(?:[.,;]? ?(?:Compile the program with a higher register \w{1,6}|Try to ?compile with register target of [0-9]+|"
+    r"or (?:higher|later)|in function '[^'\n]{0,2000}'|for instruction '[^'\n]{0,200}'|[0-9]+ bytes spill \w+))*\.?"
+)
 _COUNTED = ("register_exhaustion", "register_cap_too_low")
 # A failure whose words say less than those of another in the same log, and that mean the same one.
 _FOLLOWS_FROM = {"frontend_error": {"amd_compiler", "feature_not_on_target", "slow_compile"}, "launch_resources": set(),
@@ -154,7 +159,7 @@ def _of_complaint(complaint: Complaint) -> Failure | None:
         for text in texts:
             if m := words.pattern.search(text[:2_500]):
                 failure = words.failure(m, complaint.at)
-                whole = _RUN_ON.split(complaint.text)[0] if text == complaint.text else m[0]
+                whole = _own_words(text, m.end()) if text == complaint.text else m[0]
                 return replace(
                     failure,
                     message=(f"line {complaint.ptx_line}: " if complaint.ptx_line else "") + whole.strip()[:600],
@@ -162,6 +167,11 @@ def _of_complaint(complaint: Complaint) -> Failure | None:
                     ptx_line=complaint.ptx_line if complaint.ptx_line is not None else failure.ptx_line,
                 )
     return None
+
+
+def _own_words(text: str, end: int) -> str:
+    """A line of ptxas to where its known sentence ends: what follows can be somebody's prose, or a caller's."""
+    return _RUN_ON.split(text[: _SENTENCE.match(text, end).end()])[0]  # type: ignore[union-attr]
 
 
 def _code(text: str) -> str | None:
