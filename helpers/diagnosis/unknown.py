@@ -48,7 +48,16 @@ REASONS = (
     _reason(r"fatal error: Python\.h: No such file or directory", ("Python.h",),
             "the C compiler that builds the small C module around a kernel (Triton's launcher is one) finds no header "
             "files of Python; the package with them is called python3-dev or python3-devel"),
+    _reason(r"cannot find -lcuda\b[^\n]{0,60}", ("-lcuda",),
+            "the linker of the host code finds no libcuda.so, the driver's library; Triton links its small C module "
+            "against it, and in a container or a build machine without a driver it is missing (its folder goes into "
+            "LIBRARY_PATH or TRITON_LIBCUDA_PATH)"),
+    _reason(r"(?:CUDA_ERROR_JIT_COMPILER_NOT_FOUND|PTX JIT compiler library (?:was )?not found)[^\n]{0,80}",
+            ("JIT_COMPILER_NOT_FOUND", "PTX JIT compiler library"),
+            "the driver's compiler of PTX (libnvidia-ptxjitcompiler) is not installed, so the driver can load machine "
+            "code only"),
     _reason(r"CUDA out of memory|CUDA error: out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation|"
+            r"Triton Error \[CUDA\]: out of memory|"
             r"RESOURCE_EXHAUSTED: Out of memory[^\n]{0,100}|torch\.OutOfMemoryError",
             ("out of memory", "Out of memory", "OUT_OF_MEMORY", "MemoryAllocation", "OutOfMemoryError"),
             f"{_RUN_TIME}: the GPU's main memory is full; smaller batches or less kept on the GPU help"),
@@ -65,13 +74,13 @@ REASONS = (
     _reason(r"device-side assert", ("device-side assert",),
             f"{_RUN_TIME}: an assertion in a kernel failed, mostly an index out of range; it says nothing about "
             "compiling"),
-    _reason(r"no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|named symbol not found",
-            ("no kernel image", "NO_BINARY_FOR_GPU", "named symbol not found"),
+    _reason(r"no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|hipErrorNoBinaryForGpu|named symbol not found",
+            ("no kernel image", "NO_BINARY_FOR_GPU", "NoBinaryForGpu", "named symbol not found"),
             f"{_RUN_TIME}: the program has no machine code for this GPU: it was built for other chips, and a build "
             "for this one (or with PTX) helps"),
     _reason(r"unspecified launch failure", ("unspecified launch failure",),
             f"{_RUN_TIME}: a kernel broke off while it ran; compute-sanitizer says where"),
-    _reason(r"Watchdog caught collective operation timeout[^\n]{0,60}|"
+    _reason(r"Watchdog caught collective operation timeout[^\n]{0,200}|"
             r"(?:NCCL|ProcessGroup)[^\n]{0,200}(?:[Tt]imeout|timed out)[^\n]{0,60}|"
             r"(?:[Tt]imeout|timed out)[^\n]{0,100}(?:NCCL|ProcessGroup)",
             ("NCCL", "ProcessGroup", "Watchdog"),
@@ -87,9 +96,11 @@ REASONS = (
             ("GPUTooOldForTriton", "Triton only supports devices"),
             "the GPU is older than any that Triton compiles for, and no release of Triton changes that; code that "
             "runs without a compiled model (eager mode) is left"),
-    _reason(r"Could not find a version that satisfies[^\n]{0,160}|No matching distribution found[^\n]{0,120}",
-            ("Could not find a version", "No matching distribution"),
-            "the installer found no such release for this Python and this system: nothing was installed, and nothing "
+    _reason(r"Could not find a version that satisfies[^\n]{0,160}|No matching distribution found[^\n]{0,120}|"
+            r"PackagesNotFoundError[^\n]{0,120}|No solution found when resolving[^\n]{0,120}|ResolutionImpossible",
+            ("Could not find a version", "No matching distribution", "PackagesNotFound", "No solution found",
+             "ResolutionImpossible"),
+            "the installer found no such release, or none that fits: nothing was installed, and nothing "
             "was compiled"),
     _reason(r"Killed signal terminated program[^\n]{0,40}|internal compiler error: Killed", (
             "Killed signal", "error: Killed"),
@@ -151,13 +162,13 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         found = next((m for piece in pieces if (m := reason.words.search(piece))), None)
         if found is None:
             continue
-        said = _cut(found[0].strip().rstrip("."))
+        said = _cut(found[0].strip().rstrip(".:"))
         if reason.means.startswith(_RUN_TIME):
             return f"{reason.means} (the log says: {said})", True
         return f"the log says: {said}; that is, {reason.means}", True
     if (said := _said(log, after)) is not None:
         return (
-            f"the log says: {said.rstrip('.')}; this project has no rule for that message, so it does not say what "
+            f"the log says: {said.rstrip('.:')}; this project has no rule for that message, so it does not say what "
             "it means or what helps"
         ), False
     return _nothing_said(log), False

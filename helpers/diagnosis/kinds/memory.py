@@ -125,7 +125,7 @@ def _chips_of(limit: int) -> list[str]:
     if not chips:
         return []
     also = " (AMD's chips have 64 KiB as well)" if limit == 65_536 else ""
-    return [f"a limit of {limit:,} bytes is that of {chips}{also}"]
+    return [f"of NVIDIA's chips, a limit of {limit:,} bytes is that of {chips}{also}"]
 
 
 def _triton_memory(failure: Failure) -> tuple[Suggestion, ...]:
@@ -185,7 +185,7 @@ def _other_memory() -> tuple[Suggestion, ...]:
 
 def _in_vain_memory(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
     stages = Suggestion(
-        "num_stages",
+        f"num_stages on {limit_words(failure.limit or 0)}",
         "Triton pipelines loads for chips from sm_80 on only, and this limit is that of an earlier one",
         "read in Triton's backend (nvidia/backend/compiler.py, make_ttgir)",
     )

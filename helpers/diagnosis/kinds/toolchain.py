@@ -169,6 +169,9 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
         helps, in_vain = (
             _by_nvcc(name, chip.first_cuda) if who == "nvcc" else _newer_toolkit(log, name, chip.first_cuda)
         )
+    elif 0 < _capability(name) < 50:
+        because.append(f"{name} is a chip before sm_50 (Kepler or earlier): CUDA 12.0 dropped the last of them")
+        helps, in_vain = _before_maxwell(name)
     else:
         because.append(
             f"this project's table of chips, sm_50 to sm_121, has no {name}"
@@ -179,6 +182,28 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
     to = NOBODY
     why = "another release of the toolchain knows the chip; no compiler is at fault"
     return Answer(tuple(because), helps, in_vain, to, why, _versions_wanted(log), spec_verbs(log, "matrix"))
+
+
+def _capability(name: str) -> int:
+    """35 of `sm_35`; 0 for what is no such name."""
+    digits = name.removeprefix("sm_").rstrip("af")
+    return int(digits) if digits.isdigit() else 0
+
+
+def _before_maxwell(name: str) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...]]:
+    last = "11.8" if name in ("sm_35", "sm_37") else "10.2" if name in ("sm_30", "sm_32") else "8.0"
+    return (
+        (
+            Suggestion(
+                f"take {name} out of the list of targets (-gencode, CMAKE_CUDA_ARCHITECTURES, TORCH_CUDA_ARCH_LIST), "
+                "if the GPU is a newer one",
+                "a build compiles for every target in its list, whatever GPU is in the machine",
+                "general: nvcc compiles once a target",
+            ),
+            Suggestion(f"or a CUDA toolkit up to {last}", f"the last that compiles for {name}", "CUDA's release notes"),
+        ),
+        (Suggestion("a newer CUDA", "the newer releases are those that dropped the chip", "CUDA's release notes"),),
+    )
 
 
 def _check_name() -> Suggestion:

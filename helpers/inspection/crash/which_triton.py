@@ -167,10 +167,22 @@ _ASKED_FOR = re.compile(
 )
 
 
+_MISSING = re.compile(
+    r"[\"'`)]? ?(?:\(from versions|(?:was |is |were )?not (?:found|available)|has no wheels|has been yanked)"
+)
+# Package managers list on lines of their own what they did not find.
+_LIST_OF_MISSING = re.compile(
+    r"PackagesNotFoundError|not available from current channels|ResolutionImpossible|No solution found when resolving|"
+    r"following packages (?:are missing|do not exist)"
+)
+
+
 def _only_asked_for(text: str, m: re.Match[str]) -> bool:
     """Whether a line names a version as wanted or missing: `No matching distribution found for triton==3.5.1`."""
     start = max(text.rfind("\n", 0, m.start()) + 1, m.start() - 160)
-    return _ASKED_FOR.search(text, start, m.start()) is not None
+    if _ASKED_FOR.search(text, start, m.start()) or _MISSING.match(text, m.end(), m.end() + 80):
+        return True
+    return _LIST_OF_MISSING.search(text, max(0, m.start() - 250), m.start()) is not None
 
 
 def _key(path: str) -> str | None:
