@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from helpers.attention.peers import FA3_LIBRARY, FA3_MAX_BYTES
 from helpers.compiler.bring.from_wheel import download as download_wheel
-from helpers.compiler.bring.wheels import copy_member, find_definition, import_closure, read_source
+from helpers.compiler.bring.wheels import copy_member, find_definition, import_closure, member_source
 from helpers.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -77,7 +77,7 @@ def trim(wheel: Path, target: Path) -> Path:
     part = target.with_suffix(".part")
     with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED) as out:
         for name in import_closure(wheel, member):
-            out.writestr(name, read_source(wheel, name))
+            out.writestr(name, member_source(wheel, name))
     os.replace(part, target)
     return target
 

@@ -27,6 +27,7 @@ from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.triton_repro import loader_files, triton_end, triton_script
 from helpers.bundle.withhold import withhold_ptx
 from helpers.errors import UserError
+from helpers.inspection.crash.mlir import mlir_reproducer
 from helpers.search.changes import LadderOf
 
 # A log whose failure is not known is worth an issue text where it speaks of one at all.
@@ -43,7 +44,7 @@ def first_findings(
     material: Material, *, withhold: bool, identity: Identity | None, symptom: str = FAILURE
 ) -> tuple[Findings, Scrubber]:
     """(the findings before anything was run, the Scrubber that has learnt from every text of the material)."""
-    ptx, told = material.ptx, ()
+    ptx, told = material.ptx, tuple[str, ...]()
     if withhold and ptx is not None:
         withheld = withhold_ptx(ptx)
         ptx, told = withheld.ptx, withheld.names
@@ -103,7 +104,7 @@ def _assembled(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
         return found.with_notes("no ptxas on this machine: register-cliff toolchains install ptxas==12.8.93")
     say(f"the PTX under {len(material.programs)} ptxas releases")
     # A spec that is stopped at its own time limit is not given more time here.
-    limit_s = RUN_LIMIT_S
+    limit_s: float = RUN_LIMIT_S
     if material.compiled is not None and material.compiled.status == "timeout" and material.request is not None:
         limit_s = max(1.0, min(RUN_LIMIT_S, material.request.timeout_s))
     runs = ptxas_table(found.ptx, material.gpu_name, material.flags, material.programs, limit_s=limit_s)
@@ -170,6 +171,8 @@ def _with_log(found: Findings, scrubber: Scrubber) -> Findings:
     material = found.material
     if material.log is not None and not found.withhold:
         found = found.with_member("log.txt", scrubber.text(material.log))
+        if reproducer := mlir_reproducer(material.log):
+            found = found.with_member("reproducer.mlir", scrubber.code(reproducer))
     if material.diagnosis is None:
         return found
     if found.withhold:

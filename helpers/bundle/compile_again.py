@@ -7,6 +7,7 @@ It reads spec.json and kernel/ beside it, and writes to a temporary folder only.
 did not, 2 there is no Triton.
 """
 
+import importlib.machinery
 import importlib.util
 import json
 import os
@@ -14,6 +15,7 @@ import re
 import subprocess
 import sys
 import tempfile
+import types
 
 # Filled in for each bundle.
 EXPECTED = {
@@ -37,7 +39,7 @@ def load(kernel):
     if kernel["stub_imports"]:
         # Its file imports what need not be here: loader/ puts stand-ins in their place.
         sys.path.insert(0, os.path.join(HERE, "loader"))
-        import foreign_worker
+        foreign_worker = importlib.import_module("foreign_worker")
 
         loader = foreign_worker.ForeignLoader()
         sys.meta_path[:0] = [loader, loader.finder]
@@ -45,9 +47,10 @@ def load(kernel):
         known = {"path": path, "name": kernel["name"], "import_root": root, "source_hash": "", "files": files}
         return loader.load(known), foreign_worker._decode
     name = os.path.splitext(os.path.relpath(path, root))[0].replace(os.sep, ".")
-    spec = importlib.util.spec_from_file_location(name, path)
-    module = sys.modules[name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    module = sys.modules[name] = types.ModuleType(name)
+    module.__file__ = path
+    loader.exec_module(module)
     found = getattr(module, kernel["name"])
     while not hasattr(found, "arg_names") or type(found).__name__ in ("Autotuner", "Heuristics"):
         found = found.fn
@@ -100,7 +103,7 @@ def only_traps(ptx):
 def main():
     """Compile in a process of its own, which may abort or hang, and compare."""
     if importlib.util.find_spec("triton") is None:
-        print("no Triton: pip install triton==" + EXPECTED["version"])
+        print(f"no Triton: pip install triton=={EXPECTED['version']}")
         return 2
     with tempfile.TemporaryDirectory() as scratch:
         env = {
@@ -120,7 +123,7 @@ def main():
             said.seek(0)
             output = re.sub("\\x1b\\[[0-9;]*m", "", said.read().decode("utf-8", "replace"))
     print(output[-8000:])
-    print("expected: " + EXPECTED["sentence"])
+    print(f"expected: {EXPECTED['sentence']}")
     if ends_as_recorded(code, output):
         print("result: ended the same way")
         return 0

@@ -110,7 +110,11 @@ def chosen_row(found: Findings, rows: Sequence[Row]) -> int:
     for at, row in enumerate(rows):
         if found.symptom == SPILLS and row["status"] == "spills":
             return at
-        if found.symptom != SPILLS and row["status"] not in COMPILED and not row["status"].startswith("unsupported"):
+        if (
+            found.symptom != SPILLS
+            and row["status"] not in COMPILED
+            and not str(row["status"]).startswith("unsupported")
+        ):
             return at
     return 0
 
@@ -124,7 +128,7 @@ def status_of(found: Findings) -> str:
         return material.compiled.status
     if material.diagnosis is not None and found.ptx is None:
         return material.diagnosis.kind
-    return found.table[chosen_row(found, found.table)]["status"] if found.table else "unknown"
+    return str(found.table[chosen_row(found, found.table)]["status"]) if found.table else "unknown"
 
 
 def title_of(found: Findings) -> str:
@@ -225,6 +229,8 @@ def not_run(found: Findings) -> str:
     """Why the bundle's repro was not run."""
     if found.end is not None and found.withhold:
         return "The source is withheld, and without it Triton has nothing to compile"
+    if found.ptx is None and found.material.diagnosis is not None:
+        return f"A log alone cannot be run again: {found.notes[0] if found.notes else 'it holds no PTX'}"
     if found.ptx is None:
         reason = found.notes[0] if found.notes else f"this fails before there is PTX ({status_of(found)})"
         return f"There is nothing to run: {reason}"

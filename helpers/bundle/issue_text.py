@@ -169,7 +169,8 @@ def _edits(facts: Facts, level: str = "##") -> str:
     if not facts.edits and not facts.edits_left_out:
         return ""
     lines = [
-        f"{n}. {_bare(row['change'])}: {result_words(row)}. To apply: {_bare(row['edit'])}. Cost: {_bare(row['cost'])}."
+        f"{n}. {_bare(row['change'])}: {result_words(dict(row))}. To apply: {_bare(row['edit'])}. "
+        f"Cost: {_bare(row['cost'])}."
         for n, row in enumerate(facts.edits[:MAX_EDITS], start=1)
     ] or ["None of those that may be named here."]
     more = len(facts.edits) - MAX_EDITS

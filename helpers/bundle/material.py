@@ -30,10 +30,9 @@ from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
 from helpers.hardware import get_arch
+from helpers.inspection.contents import is_ptx
 from helpers.inspection.ptx.scan import ptx_header
 
-_COMMENTS = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
-_COMPLAINT = re.compile(r"^ptxas[^\n]{0,300}(?:fatal|error) *:|^Traceback ", re.MULTILINE)
 _GPU_NAME = re.compile(r"sm_[0-9]{2,3}[a-z]?")
 
 
@@ -95,7 +94,7 @@ def read_material(
     if not isinstance(source, KernelSpec):
         if text.lstrip()[:1] in ("{", "[") and '"kernel"' in text:
             source = _spec_of(text, None if name in ("the text", "stdin") else Path(source))
-        elif _is_ptx(text):
+        elif is_ptx(text):
             return _of_ptx(text, arch, triton, ptxas, (*DEFAULT_FLAGS, *ptxas_flags))
         elif not text.strip():
             raise UserError(f"{name} is empty: give a KernelSpec in JSON, a PTX or a log")
@@ -115,12 +114,6 @@ def _spec_of(text: str, path: Path | None) -> KernelSpec:
             f"{path} holds {len(specs)} specs; a report is about one: write that one into a file of its own"
         )
     return specs[0]
-
-
-def _is_ptx(text: str) -> bool:
-    """Whether a text is PTX and nothing else: its first word is .version, and nobody complains of it."""
-    before = _COMMENTS.match(text)
-    return text.startswith(".version", before.end() if before else 0) and not _COMPLAINT.search(text)
 
 
 def _of_request(request: CompileRequest) -> Material:
@@ -192,7 +185,7 @@ def _of_log(text: str, arch: str | None, triton: str | None, ptxas: str | None, 
     notes = []
     if log.ptx is None or log.ptx_cut:
         missing = "the log prints no PTX" if log.ptx is None else "the PTX in the log is cut off at its end"
-        notes.append(f"{missing}: without it nothing can be run again. To attach: {'; '.join(found.attach)}")
+        notes.append(missing + (f". To attach: {'; '.join(found.attach)}" if found.attach else ""))
         return Material("log", log=text, diagnosis=found, notes=tuple(notes))
     said, out = safe_flags(log.ptxas_flags, trusted=False)
     if out:

@@ -103,7 +103,6 @@ def _arch_words(log: CrashLog, first: Failure | None) -> str | None:
 
 # What the log's tools are called as the producer of the program; the first that speaks is taken.
 _PRODUCERS = (
-    ("AMD's compiler", "amd"),
     ("CUTLASS DSL (CuTe)", "cute_dsl"),
     ("cuTile", "cutile"),
     ("TileLang", "tilelang"),
@@ -121,13 +120,15 @@ _PRODUCERS = (
     ("nvcc", "nvcc"),
 )
 # Words of nvcc itself: what it says is about the program it compiles, whatever else is in the log.
-_BY_NVCC = re.compile(r"'\S+' died (?:due to|with)|nvcc (?:error|fatal)")
+_BY_NVCC = re.compile(r"'\S{1,60}' died (?:due to|with)|nvcc (?:error|fatal)")
 
 
 def producer_of(log: CrashLog, first: Failure | None) -> str:
     """Who wrote the program that was compiled, in one word, only on evidence in the log; else `unknown`."""
     if first is not None and _BY_NVCC.search(first.message):
         return "nvcc"
+    if first is not None and first.kind == "amd_compiler":
+        return "amd"
     return next((word for name, word in _PRODUCERS if log.speaks(name)), "unknown")
 
 

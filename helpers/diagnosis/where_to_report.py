@@ -73,7 +73,7 @@ def where_to_report_spills(table: Sequence[Mapping]) -> tuple[str, str]:
         return "the kernel's own project", (
             "its tile and launch ask for more registers than a thread has, whichever ptxas here assembles it"
         )
-    least, most = min(stored, key=stored.get), max(stored, key=stored.get)
+    least, most = min(stored, key=lambda v: stored[v]), max(stored, key=lambda v: stored[v])
     return NVIDIA, (
         f"of the identical PTX, ptxas {most} stores {stored[most]} bytes a thread and ptxas {least} {stored[least]}: "
         "ptxas decides. Where the newer one spills less, updating is the answer"

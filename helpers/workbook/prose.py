@@ -62,8 +62,8 @@ def fold(question: str, answer: str) -> HTML:
     return HTML(
         f'<details class="{FOLD_CLASS}" '
         'style="border:1px solid #8888;border-radius:6px;padding:.5em .9em;margin:.4em 0">'
-        f'<summary style="cursor:pointer">{_inline(question)} <i>(open for the answer)</i></summary>'
-        f"{''.join(f'<p>{_inline(part)}</p>' for part in _paragraphs(answer))}</details>"
+        f'<summary style="cursor:pointer">{as_html(question)} <i>(open for the answer)</i></summary>'
+        f"{''.join(f'<p>{as_html(part)}</p>' for part in _paragraphs(answer))}</details>"
     )
 
 
@@ -71,7 +71,8 @@ def _paragraphs(text: str) -> list[str]:
     return [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
 
 
-def _inline(text: str) -> str:
+def as_html(text: str) -> str:
+    """A paragraph of plain text with `code` and **bold** as HTML, everything else escaped."""
     escaped = html.escape(" ".join(text.split()))
     coded = re.sub(r"`([^`]+)`", r"<code>\1</code>", escaped)
     return re.sub(r"\*\*([^*]+)\*\*", r"<b>\1</b>", coded)

@@ -185,7 +185,8 @@ def test_a_word_leads_to_its_entry_in_the_glossary(lab, browser):
 
 
 def test_a_pasted_log_is_answered(lab, browser, pictures):
-    notebook = lab.add_notebook("explorer_paste.ipynb", ["import helpers as rc\nrc.paste_box(rc.example_log())"])
+    own = "import helpers.workbook.your_own_crash.paste_box as box"
+    notebook = lab.add_notebook("explorer_paste.ipynb", [f"{own}\nbox.paste_box(box.example_log())"])
     with driving.opened(browser, own=lab.url) as (page, heard):
         driving.open_notebook(page, lab, notebook)
         driving.run_all_cells(page)

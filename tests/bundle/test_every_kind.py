@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.bundle import collect, members
+from helpers.bundle import collect, compile_again, members
 from helpers.bundle import material as bundle_source
 from helpers.bundle.report import report
 from helpers.bundle.triton_repro import TritonEnd, triton_end, triton_script
@@ -228,6 +228,36 @@ def test_which_compiles_a_triton_shows(status, stage, kind):
     compile(triton_script(request_of(gated_up(), "sm_100a"), end), "repro.py", "exec")
 
 
+def test_the_script_knows_a_trap_from_a_kernel():
+    ptx = FAILURES.parents[1] / "ptx"
+    for name in ("trap_stub_sm100a.ptx", "trap_stub_sm100a_triton360.ptx"):
+        assert compile_again.only_traps((ptx / name).read_text())
+    for name in ("wgmma_sm90a.ptx", "mma_sync_sm120a.ptx", "assert_branch.ptx"):
+        assert not compile_again.only_traps((ptx / name).read_text())
+
+
+@pytest.mark.parametrize(
+    ("expected", "code", "output", "same"),
+    [
+        ({"words": "it broke"}, 1, "so it broke", True),
+        ({"words": "it broke"}, -6, "so it broke", True),
+        ({"words": "it broke"}, 0, "so it broke", False),
+        ({"words": "it broke"}, 1, "another", False),
+        ({"limit_s": 3}, None, "", True),
+        ({"limit_s": 3}, 1, "", False),
+        ({"resource": "shared memory", "available": 9}, 0, 'compiled: {"shared memory": 10}', True),
+        ({"resource": "shared memory", "available": 9}, 0, 'compiled: {"shared memory": 9}', False),
+        ({"resource": "shared memory", "available": 9}, 1, "Traceback", False),
+        ({"status": "trapped"}, 0, 'compiled: {"trap": true}', True),
+        ({"status": "trapped"}, 0, 'compiled: {"trap": false}', False),
+        ({"status": "trapped"}, 0, "", False),
+    ],
+)
+def test_what_the_script_counts_as_the_same_end(monkeypatch, expected, code, output, same):
+    monkeypatch.setattr(compile_again, "EXPECTED", {**compile_again.EXPECTED, **expected})
+    assert compile_again.ends_as_recorded(code, output) == same
+
+
 def test_the_same_report_is_the_same_bytes(tmp_path):
     abort = request_of(spec_of("byte_register", numbers="*i32", out="*i32", COUNT=128), "sm_90a")
     first = report(abort, tmp_path / "a.zip").path.read_bytes()
@@ -238,6 +268,12 @@ def test_a_log_alone_gives_an_issue_text_and_what_to_attach(tmp_path):
     log = "starting\nRuntimeError: something nobody has seen went wrong in a kernel\n"
     done = report(log, tmp_path / "r.zip")
     assert not done.reproduced and "To attach" in done.issue_path.read_text()
+    mlir = (FAILURES.parents[1] / "front_end" / "mlir_verifier_triton351.log").read_text()
+    done = report(mlir, tmp_path / "m.zip")
+    assert (
+        "A log alone cannot be run again" in done.check
+        and "mlir_reproducer" in members_of(tmp_path / "m.zip")["reproducer.mlir"].decode()
+    )
     for nothing in ("hello\nworld\n", "all is well\nprogress 10%\n"):
         with pytest.raises(UserError, match="no failure that is known"):
             report(nothing, tmp_path / "n.zip")

@@ -74,7 +74,7 @@ def test_what_python_says_stays_the_message_of_a_python_failure():
     )
     assert report.status == "frontend_error" and report.error_line is None
     assert report.headline == "NameError('factor is not defined')"
-    assert report.verdict_in_full() == "frontend_error: NameError('factor is not defined')"
+    assert report.verdict_in_full() == "frontend error: NameError('factor is not defined')"
 
 
 def test_one_compile_s_words_are_not_another_s(write_kernel):

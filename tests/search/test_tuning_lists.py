@@ -99,6 +99,12 @@ def test_a_list_made_in_a_loop_is_whole_and_a_program_around_it_is_not_run(tmp_p
     assert not trace.exists()
 
 
+def test_a_list_made_in_a_loop_may_ask_an_installed_library(tmp_path):
+    pytest.importorskip("torch")
+    loop = LOOP.replace("(64, 128, 256)", "(torch.iinfo(torch.int8).bits * 8, 128)").replace("print(", "assert (")
+    assert [block for block, _ in listed(project(tmp_path, "import torch\n" + loop))] == [64, 128]
+
+
 CHIP = """
 import torch
 WARPS = [2] if torch.cuda.is_available() and torch.cuda.get_device_capability()[0] >= 9 else [4, 8]

@@ -21,11 +21,11 @@ def uploaded(name: str, content: bytes) -> tuple[dict]:
 
 @pytest.fixture
 def box():
-    return rc.paste_box(rc.example_log())
+    return rc.paste_box(paste_widget.example_log())
 
 
 def test_the_log_in_the_package_is_the_comment(box):
-    assert rc.example_log() == (LOGS / "pr22079_comment.log").read_text()
+    assert paste_widget.example_log() == (LOGS / "pr22079_comment.log").read_text()
     assert box.diagnosis.kind == "register_exhaustion" and "C7600" in box.answer.value
 
 

@@ -1,128 +1,71 @@
-"""What a verb was given: a log, a PTX, a spec, a folder of specs, a Python file, a cubin; told by content.
+"""What a verb was given, and what to say where it reads something else.
 
-`recognise` reads a bounded part of a file and says what it is. A verb that reads such a thing does its job; another one
-raises what `refused` makes: a sentence that names the verb that does.
+`helpers.inspection.contents` says what a file is. A verb that reads such a thing does its job; another one raises what
+`refused` makes: a sentence that names the verb that does.
 """
 
 from __future__ import annotations
 
-import ast
 import gzip
 import io
-import json
-import re
 import shlex
 import sys
-import warnings
 import zlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.errors import UserError
-
-# As much of a file is read to tell what it is; a PTX says so in its first lines, a log near its end at times.
-HEAD_BYTES = 256_000
-MAX_BYTES = 64_000_000
-MAX_PYTHON_BYTES = 2_000_000
-MAX_LISTED = 8
-MAX_FOLDER_FILES = 20_000
-EM_CUDA = 190
-
-LOG, PTX, SPEC, FOLDER, PYTHON, CUBIN, PROGRAM, ZIP, EMPTY, TEXT, BINARY = (
-    "log", "PTX", "spec", "folder", "Python file", "cubin", "program or library", "zip archive", "empty file",
-    "text", "binary file",
-)  # fmt: skip
-
-_COMMENTS = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
-_COMPLAINT = re.compile(r"^ptxas[^\n]{0,300}(?:fatal|error) *:|^Traceback ", re.MULTILINE)
-_SPEC_START = re.compile(r"\s*(?:\[\s*)?\{")
-_LOG_SIGNS = re.compile(
-    r"^Traceback \(most recent|^\s*File \"[^\"\n]{1,300}\", line \d|\bptxas(?:-blackwell)?\b[^\n]{0,200}"
-    r"(?:fatal|error|info|warning)\b|\bPTXASError\b|Repro command|\bRuntimeError\b|\bOutOfResources\b",
-    re.MULTILINE,
+from helpers.inspection.contents import (
+    BINARY,
+    CUBIN,
+    EMPTY,
+    FOLDER,
+    LOG,
+    PROGRAM,
+    PTX,
+    PYTHON,
+    SPEC,
+    TEXT,
+    ZIP,
+    Given,
+    captured_with,
+    head_of,
+    kind_of,
+    recognise,
 )
 
+# A verb takes what it needs of `contents` from here, beside what it says of it.
+__all__ = [
+    "BINARY",
+    "CUBIN",
+    "EMPTY",
+    "FOLDER",
+    "GIVEN_SPEC",
+    "LOG",
+    "MAX_BYTES",
+    "PROGRAM",
+    "PTX",
+    "PYTHON",
+    "SPEC",
+    "TEXT",
+    "ZIP",
+    "Given",
+    "captured_with",
+    "kernels_in",
+    "read_text",
+    "recognise",
+    "refused",
+    "spec_command_line",
+    "spec_path",
+    "spec_paths",
+    "specs_in",
+]
+
+MAX_BYTES = 64_000_000
+MAX_LISTED = 8
+MAX_FOLDER_FILES = 20_000
 
 GIVEN_SPEC = "a KernelSpec in JSON, as spec and capture write it, or a folder of such files"
-
-
-@dataclass(frozen=True)
-class Given:
-    """What a path holds: its `kind`, and where it lies."""
-
-    kind: str
-    path: Path
-
-    @property
-    def shown(self) -> str:
-        """The path as a shell takes it."""
-        return shlex.quote(str(self.path))
-
-
-def recognise(path: Path) -> Given:
-    """What lies at `path`, by content (a .gz is looked into); raises UserError for what cannot be read.
-
-    `-`, a pipe and a device are TEXT: they can be read once, by whoever reads them whole.
-    """
-    if str(path) == "-":
-        return Given(TEXT, path)
-    if path.is_dir():
-        return Given(FOLDER, path)
-    if not path.exists():
-        raise UserError(f"{path} is not there; name a file that is, or a folder of captured specs")
-    if not path.is_file():
-        return Given(TEXT, path)
-    return Given(_kind(head_of(path), path), path)
-
-
-def head_of(path: Path) -> bytes:
-    """The first bytes of a file, unpacked where it is gzip; raises UserError."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-            if head[:2] != b"\x1f\x8b":
-                return head
-            stream.seek(0)
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                return unpacked.read(HEAD_BYTES)
-    except (OSError, EOFError, zlib.error, ValueError) as exc:
-        raise UserError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
-
-
-def _kind(head: bytes, path: Path) -> str:
-    if head[:4] == b"\x7fELF":
-        return CUBIN if int.from_bytes(head[18:20], "little") == EM_CUDA else PROGRAM
-    if head[:4] == b"PK\x03\x04":
-        return ZIP
-    if not head.strip():
-        return EMPTY
-    wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
-    text = head.decode("utf-16" if wide else "utf-8", errors="replace")
-    if "\0" in text[:4_000]:
-        return BINARY
-    if is_ptx(text):
-        return PTX
-    if _SPEC_START.match(text) and re.search(r'"kernel"\s*:\s*\{', text):
-        return SPEC
-    if path.suffix == ".py" or ("triton" in text and "jit" in text and _is_python(text)):
-        return PYTHON
-    return LOG if _LOG_SIGNS.search(text) else TEXT
-
-
-def is_ptx(text: str) -> bool:
-    """Whether a text is PTX and nothing else: its first word is .version, and nobody complains of it."""
-    return text.startswith(".version", _COMMENTS.match(text).end()) and not _COMPLAINT.search(text)
-
-
-def _is_python(text: str) -> bool:
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return False
-    return True
 
 
 # What reads each kind, as commands; {} is the path.
@@ -191,7 +134,7 @@ def specs_in(folder: Path) -> list[Path]:
         if path.name.endswith(".incomplete.json") or not path.is_file():
             continue
         try:
-            if _kind(head_of(path), path) == SPEC:
+            if kind_of(head_of(path), path) == SPEC:
                 found.append((captured_with(path).get("outcome") != "failed", path))
         except UserError:
             continue
@@ -218,19 +161,6 @@ def spec_paths(paths: Iterable[Path]) -> list[Path]:
         else:
             found.append(spec_path(path))
     return found
-
-
-def captured_with(path: Path) -> dict:
-    """What a spec file says of its capture: arch, triton_version, outcome …; {} for one that was not captured."""
-    try:
-        if not path.is_file() or path.stat().st_size > MAX_BYTES:  # a pipe can be read once
-            return {}
-        raw = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    first = raw[0] if isinstance(raw, list) and raw else raw
-    about = first.get("capture") if isinstance(first, dict) else None
-    return about if isinstance(about, dict) else {}
 
 
 def read_text(given: Given, *, wants: str, kinds: Sequence[str]) -> str:

@@ -57,9 +57,9 @@ def signature_beside(function: ast.FunctionDef) -> dict[str, object]:
             found[name] = f"{kind}:16" if position in aligned else kind
     if isinstance(constants, dict):
         for key, value in constants.items():
-            position = key[0] if isinstance(key, tuple) and len(key) == 1 else None
+            place = key[0] if isinstance(key, tuple) and len(key) == 1 else None
             names = list(signature)
-            name = names[position] if isinstance(position, int) and position < len(names) else key
+            name = names[place] if isinstance(place, int) and place < len(names) else key
             if isinstance(name, str) and name in signature and isinstance(value, (bool, int, float, str, type(None))):
                 found[name] = value
     return found

@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 REAL_NAMES = {"triton": "triton", "tl": "triton.language", "gl": "triton.experimental.gluon.language"}
@@ -45,7 +45,8 @@ class Record:
         """Remember that a stand-in of that name gives a value now, and on whose behalf."""
         if not self.on or len(self.moments) >= MAX_MOMENTS:
             return
-        frames, frame = [], sys._getframe(1)
+        frames: list[tuple[str, int]] = []
+        frame: FrameType | None = sys._getframe(1)
         while frame is not None and len(frames) < MAX_FRAMES:
             frames.append((frame.f_code.co_filename, frame.f_lineno))
             frame = frame.f_back
@@ -217,8 +218,8 @@ class StubFinder(MetaPathFinder):
     def _real(self, fullname: str, found: ModuleSpec) -> Any:
         """The module itself, with a stand-in to fall back to."""
         if found.submodule_search_locations is None:
-            loader = _GuardedLoader(fullname, found.origin or "", self.loader.truths)
-            return importlib.util.spec_from_file_location(fullname, found.origin, loader=loader)
+            guarded = _GuardedLoader(fullname, found.origin or "", self.loader.truths)
+            return importlib.util.spec_from_file_location(fullname, found.origin, loader=guarded)
         loader = _LazyLoader(self.loader.truths, found.origin or "", found.submodule_search_locations)
         spec = ModuleSpec(fullname, loader, origin=found.origin, is_package=True)
         spec.submodule_search_locations = list(found.submodule_search_locations)

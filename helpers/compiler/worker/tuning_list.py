@@ -106,11 +106,11 @@ def regions(path, kernel, root):
     if node is None:
         return {}
     expressions = list_expressions(node)
-    found = {}
+    found: dict = {}
     for part in [*expressions, *decorators(node)]:
         last = part.end_lineno if part in expressions else part.lineno
         found.setdefault(os.path.realpath(path), []).append((part.lineno, last))
-    todo, seen = [(path, tree, expressions)], set()
+    todo, seen = [(path, tree, expressions)], {("", "")}
     while todo:
         file, module, parts = todo.pop()
         statements, names = statements_behind(module, parts)
@@ -157,7 +157,8 @@ def _imported(file, statements, used, names, root):
 def _package_of(file):
     real = os.path.realpath(file)
     for module in list(sys.modules.values()):
-        if isinstance(getattr(module, "__file__", None), str) and os.path.realpath(module.__file__) == real:
+        origin = getattr(module, "__file__", None)
+        if isinstance(origin, str) and os.path.realpath(origin) == real:
             return module.__name__ if hasattr(module, "__path__") else module.__name__.rpartition(".")[0]
     return ""
 

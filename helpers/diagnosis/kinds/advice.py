@@ -19,7 +19,7 @@ _CODED = re.compile(r"\(C75[0-9]{2}\)")
 _ADVICE = re.compile(r"(?:info|warning) ?: ?(?P<words>\((?P<code>C75[0-9]{2})\) ?[^\n]{1,600})")
 _NEXT = re.compile(
     r" (?=Traceback \(|File \"|ninja: |g?make(?:\[[0-9]\])?: |Successfully |[A-Za-z_.]{1,60}Error: )"
-    r"| (?=ptxas[\w.-]{0,24} (?:info|warning|error|fatal) ?:)| Used [0-9]+ registers"
+    r"| (?=ptxas[\w.-]{0,24} (?:info|warning|error|fatal) ?:)| Used [0-9]{1,4} registers"
 )
 _SPILLED = re.compile(
     r"warning ?: ?(?P<words>Registers are spilled to local memory in function '(?P<function>[^'\n]{1,2000})'(?:, "

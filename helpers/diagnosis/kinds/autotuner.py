@@ -13,7 +13,8 @@ PTXAS_WORDINGS = ()
 WORDINGS = ()
 # Words of autotuners that leave a configuration out: in front of what it failed of, and behind it.
 _HEAD = re.compile(
-    r"[Ss]kipping (?:this )?(?:failing )?(?:config|choice|candidate)|Autotuning failed with|[Ff]ailure occurred when "
+    r"[Ss]kipping (?:this )?(?:failing )?(?:config|choice|candidate)|Autotuning failed with|[Ff]ailure occur{1,2}ed "
+    r"when "
     r"compiling fusion|"
     r"Runtime error during autotuning|config(?:uration)? [^\n]{1,400} failed|while (?:auto)?tuning|benchmarking "
     r"(?:of )?[^\n]{0,200}failed|for benchmark choice"
@@ -28,8 +29,7 @@ _WORDS = (
     "kip",
     "gnor",
     "Autotuning failed",
-    "Failure occurred",
-    "failure occurred",
+    "ailure occur",
     "autotuning",
     "tuning",
     "config",
@@ -42,10 +42,10 @@ _WORDS = (
 )
 # Words that say: it went on.
 _WENT_ON = re.compile(
-    r"AUTOTUNE \w+\(|best config|best of \d+|best=Config|[Aa]utotuning complete|Completed tuning|"
-    r"finished after|Ignoring this choice|"
-    r"ignored, \d+ left|"
-    r"[Ss]kipping config|skipped|serving on|step \d+ |Compiling \d+ configs"
+    r"AUTOTUNE \w{1,60}\(|best config|best of \d|best=Config|[Aa]utotuning complete|Completed tuning|finished after|"
+    r"Ignoring this choice|"
+    r"ignored, \d{1,6} left|"
+    r"[Ss]kipping config|skipped|serving on|step \d{1,9} |Compiling \d{1,6} configs"
 )
 _REACH = 12
 # Kinds of a candidate's own compile or launch; a build, or a compiler that dies, is none.

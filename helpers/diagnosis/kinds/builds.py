@@ -29,53 +29,59 @@ def _reason(name: str, words: str, means: str, edit: str, why: str) -> Reason:
     return Reason(name, re.compile(words), means, edit, why)
 
 
-_KILLED = "Killed"
 REASONS = (
     _reason(
-        "missing", r"(?:fatal )?error: [^\n]{1,300}: No such file or directory|catastrophic error: cannot open "
-                   r"source file [^\n]{1,200}|"
+        "missing",
+        r"(?:fatal )?error: [^\n]{1,300}: No such file or directory|catastrophic error: cannot open "
+        r"source file [^\n]{1,200}|"
         r"fatal error C1083:[^\n]{1,300}",
         "a header or file is missing: the compiler of the C++ code says so, not ptxas",
         "give the build the folder of that file (submodules, include path), or the package that brings it",
         "the file named in the message is not where the build looks",
     ),
     _reason(
-        "device link", r"nvlink (?:error|fatal) *:[^\n]{1,300}",
+        "device link",
+        r"nvlink (?:error|fatal) {0,8}:[^\n]{1,300}",
         "nvlink, the linker of device code, failed: it joins kernels that are compiled already",
         "give the link step every file whose device code is called (-rdc=true, -dlink), each compiled for the target "
         "that nvlink names",
         "what is undefined is device code of another file, or is there for another target only",
     ),
     _reason(
-        "link", r"cannot find -l[\w.+-]{1,80}|undefined reference to [^\n]{1,300}|collect2: error[^\n]{0,120}|ld "
-                r"returned 1 exit status|"
+        "link",
+        r"cannot find -l[\w.+-]{1,80}|undefined reference to [^\n]{1,300}|collect2: error[^\n]{0,120}|ld "
+        r"returned 1 exit status|"
         r"LNK[0-9]{4}[^\n]{1,200}",
         "the linker failed, after every kernel had compiled",
         "give the linker the library it names (path or package)",
         "compiling and linking are two steps; the kernels are not at fault",
     ),
     _reason(
-        "source", r"\S{1,300}?(?:\([0-9]+\)|:[0-9]+:[0-9]+): (?:fatal )?error: [^\n]{1,400}|\S{1,200}\([0-9]+\): "
-                  r"error [A-Z]?[0-9#-]{1,8}"
-        r"[^\n]{0,300}",
+        "source",
+        r"(?:\([0-9]{1,7}\)|:[0-9]{1,7}:[0-9]{1,5}): (?:fatal )?error: [^\n]{1,400}|\([0-9]{1,7}\): error "
+        r"[A-Z]?[0-9#-]{1,8}[^\n]{0,300}",
         "the C++ front end (host or device code) refuses a line of the source; ptxas is not involved",
         "mend that line, or take the versions of the libraries that the source was written for",
         "the message names the file and the line",
     ),
     _reason(
-        "killed", r"(?:^|(?<=[\s\]>|]))Killed(?=\s|$)|Killed signal terminated program \w+|fatal error: Killed",
+        "killed",
+        r"(?:^|(?<=[\s\]>|]))Killed(?=\s|$)|Killed signal terminated program \w{1,60}|fatal error: Killed|"
+        r"\[code=137\]|exit code:? 137\b|\bError 137\b",
         "a program was killed from outside: likely the machine ran out of memory (RAM)",
         "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more memory",
         "each compiler of a large kernel takes gigabytes; `dmesg | grep -i oom` says whether it was so",
     ),
     _reason(
-        "crashed", r"Segmentation fault|internal compiler error[^\n]{0,200}|Bus error|Illegal instruction(?= |$)",
+        "crashed",
+        r"Segmentation fault|\[code=139\]|\bError 139\b|internal compiler error[^\n]{0,200}|Bus error|Illegal "
+        r"instruction(?= |$)",
         "a program of the build crashed; the log does not name which one",
         "run the failing command by hand with --dryrun (nvcc) or -v, and see which step dies; then another release "
         "of that program",
         "nvcc starts several programs (cudafe++, cicc, ptxas, the host compiler), and any of them can be it",
     ),
-)  # fmt: skip
+)
 _STOPPED = re.compile(
     r"ninja: build stopped|make(?:\[\d\])?: \*\*\*|Error compiling objects for extension|"
     r"subprocess-exited-with-error|error: command '"
@@ -85,8 +91,8 @@ _STOPPED = re.compile(
     r"panicked at"
 )
 # One of these is in each of the patterns above.
-_WORDS = ("rror", "Killed", "fault", "cannot find", "undefined", "LNK", "ld returned", "Illegal")
-_NVLINK = re.compile(r"nvlink (?:error|fatal) {0,3}:")
+_WORDS = ("rror", "Killed", "=137", "=139", "137", "fault", "cannot find", "undefined", "LNK", "ld returned", "Illegal")
+_NVLINK = re.compile(r"nvlink (?:error|fatal) {0,8}:")
 _ZERO = re.compile(r"(?<![0-9])0 errors?")
 
 
@@ -104,7 +110,9 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
             continue
         for reason in REASONS:
             if m := reason.words.search(line[:1_200]):
-                reasons.append((index, reason, m[0].strip()))
+                # The file stands in front of its line number.
+                start = line.rfind(" ", 0, m.start()) + 1 if reason.name == "source" else m.start()
+                reasons.append((index, reason, line[max(start, m.start() - 300) : m.end()].strip()))
                 break
         if len(reasons) >= 200:
             break

@@ -25,10 +25,11 @@ TABLE = Path(__file__).parents[1] / "known_ptxas_faults.json"
 _WRONG = re.compile(
     r"not close|[Mm]ismatched elements|wrong (?:values|results?|rows|numbers|outputs?|code)|incorrect (?:results?|"
     r"values|numerical)|"
-    r"results? differ|[0-9]+ of [0-9]+ wrong|Invalid __(?:shared|global|local)__ (?:write|read)|max abs err|"
+    r"results? differ|(?<![0-9])[0-9]{1,9} of [0-9]{1,9} wrong|Invalid __(?:shared|global|local)__ (?:write|read)|"
+    r"max abs err|"
     r"miscompil|illegal memory access"
 )
-_RELEASE = re.compile(r"(?<![\w.])V?(1[1-9]\.[0-9]{1,2}(?:\.[0-9]{1,3})?)(?![\w.]*\.[0-9]{3})(?![0-9])")
+_RELEASE = re.compile(r"(?<![\w.])V?(1[1-9]\.[0-9]{1,2}(?:\.[0-9]{1,3})?)(?![0-9])")
 _ABOUT_PTXAS = re.compile(r"ptxas|CUDA|Cuda compilation|TRITON_PTXAS", re.IGNORECASE)
 _HOPPER = re.compile(r"(?<![\w])(?:sm_90a?|H100|H200|H20|H800|GH200|Hopper)(?![\w])")
 _RIGHT = re.compile(r"\b(?:right|clean|correct|pass(?:es|ed)?|exact|good)\b")

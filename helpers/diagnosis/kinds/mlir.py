@@ -30,7 +30,7 @@ _UNREACHABLE = re.compile(r"UNREACHABLE executed(?: at (?P<source>[\w./+\\:~-]{1
 _BEFORE_ERROR = re.compile(
     r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7}):[0-9]{1,5}\)?$"
 )
-_AFTER_ERROR = re.compile(r" \S{1,300}:[0-9]+:[0-9]+: (?:note|error):| \^| module (?:attributes )?\{| note:|\n")
+_AFTER_ERROR = re.compile(r" \S{1,300}:[0-9]{1,7}:[0-9]{1,5}: (?:note|error):| \^| module (?:attributes )?\{| note:|\n")
 _NOT_A_REASON = "Failures have been detected while processing"
 _PIPELINE = re.compile(r"Pipeline failed while executing \[`(?P<pass>[\w.-]{1,120})`")
 _PASS_OF_LLVM = re.compile(
@@ -62,6 +62,9 @@ _PYTHON = re.compile(
 )
 _PYTHON_ERRORS = ("CompilationError:", "CompileTimeAssertionFailure:", "UnsupportedLanguageConstruct:")
 _DIED = re.compile(r"Fatal Python error: (?P<said>Aborted|Segmentation fault|Illegal instruction)")
+_INNER = re.compile(r'File "(?P<file>[^"\n]{1,400})", line (?P<line>[0-9]{1,6}),? in (?P<function>[\w<>]{1,80})')
+# A launch is no compile: the driver's side of Triton is left out.
+_OF_COMPILER = re.compile(r"triton/(?:compiler|language|runtime/jit)|triton/backends/\w{1,20}/compiler")
 _STAGE = re.compile(r"line (?P<line>[0-9]{1,6}),? in (?P<stage>make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir|amdgcn|"
                     r"hsaco))\b|"
                     r"(?P<stage2>make_(?:ttir|ttgir|llir|ptx)) \(")  # fmt: skip
@@ -128,7 +131,7 @@ def _at(m: re.Match[str]) -> dict[str, str]:
 
 
 def _crash(flat: str) -> _Part | None:
-    for m in itertools.islice(near(_ASSERTION, flat, "Assertion"), _MAX_PLACES):
+    for m in itertools.islice(near(_ASSERTION, flat, "Assertion", before=0, after=1_000), _MAX_PLACES):
         before = flat[max(0, m.start() - 2_000) : m.start()]
         places = [*_BEFORE_ASSERTION.finditer(before)]
         if _COMPILER.search(before[places[-1].start() :] if places else before[-600:]):
@@ -221,12 +224,18 @@ def _cause_before(text: str, at: int) -> str:
 
 
 def _died(log: CrashLog) -> _Part | None:
-    """Python's own dump of a process that died while one of Triton's stages ran."""
-    m = _DIED.search(log.flat.text)
-    stage = _STAGE.search(log.text) if m else None
-    if m is None or stage is None or stage["stage"] == "make_cubin":
+    """Python's own dump of a process that died inside Triton's compiler: the innermost frame tells."""
+    m = _DIED.search(log.text)
+    if m is None:
         return None
-    return _Part(2, m.start(), CRASHED, f"Fatal Python error: {m['said']}", {})
+    current = log.text.find("Current thread", m.end())
+    inner = _INNER.search(log.text, max(current, m.end()))
+    if inner is None or not _OF_COMPILER.search(inner["file"].replace("\\", "/")) or inner["function"] == "make_cubin":
+        return None
+    number = log.text.count("\n", 0, m.start())
+    at = log.flat.starts[number] if number < len(log.flat.starts) else 0
+    details = {"frame": f"{inner['file'][-80:]}:{inner['line']} in {inner['function']}"}
+    return _Part(2, at, CRASHED, f"Fatal Python error: {m['said']}", details)
 
 
 # --- what is known of some of them ------------------------------------------------------------------------
@@ -353,6 +362,8 @@ def _places(log: CrashLog, failure: Failure) -> list[str]:
         said.append(f"the source line: {failure.detail('code')}")
     if failure.detail("pass"):
         said.append(f"in the pass {failure.detail('pass')}")
+    if failure.detail("frame"):
+        said.append(f"the innermost frame: {failure.detail('frame')}")
     if failure.detail("stage"):
         stage = failure.detail("stage") or ""
         said.append(f"in the stage {stage}: {STAGES.get(stage, stage)}")

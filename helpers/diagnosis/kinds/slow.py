@@ -56,8 +56,8 @@ SIGNS = (
           r"(?:s|sec|seconds)\b ?)?(?:to|in order to) compile"),
     _sign("ptxas", r"ptxas[`']?\*{0,2} (?:runs|ran|has been running|is running|takes|took)(?: for)?:? "
                    r"?\*{0,2}(?:over |more than |about )?(?:(?P<h>[0-9.]{1,5}) ?h(?:ours?|rs?)?"
-          r"\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?P<s>[0-9.]{1,9}) ?s(?:ec\w*)?\b)?", "ptxas"),
-    *(_sign(word, r"[Cc]ompil(?:e|ation|ing)\w*(?: of [^\n]{1,80}?)? (?:took|takes|is taking|has been running for|"
+          r"\b ?)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?\b ?)?(?:(?P<s>[0-9.]{1,9}) ?s(?:ec\w{0,5})?\b)?", "ptxas"),
+    *(_sign(word, r"[Cc]ompil(?:e|ation|ing)\w{0,10}(?: of [^\n]{1,80}?)? (?:took|takes|is taking|has been running for|"
                   r"running for) "
             r"(?:about |over |more than |~)?(?:(?P<m>[0-9.]{1,6}) ?min(?:utes?)?(?: ?(?:and "
             r")?)?)?(?:(?P<s>[0-9.]{1,10}) ?(?:s\b|sec))?")

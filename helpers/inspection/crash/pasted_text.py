@@ -42,7 +42,7 @@ _ENTITY = re.compile(r"&(?:quot|apos|lt|gt|amp|nbsp|#[0-9]{2,4}|#x[0-9a-fA-F]{2,
 _ESCAPED_BREAK = re.compile(
     r"(?<!\\)\\n(?:`?ptxas|  ?File|Repro command|Traceback|triton\.|Required|Reducing|LLVM ERROR|UNREACHABLE|nvcc |"
     r"module |"
-    r"error:|OutOf|No valid|please share|[\w./-]{1,200}:[0-9]+:[0-9]+: error)"
+    r"error:|OutOf|No valid|please share|[\w./-]{1,200}:[0-9]{1,7}:[0-9]{1,5}: error)"
 )
 # Not the `\n` of a Windows path such as C:\temp\new\file.
 _BREAK = re.compile(r"(?<!\\)\\n(?!vidia[\\/])(?![\w.-]{1,60}\\(?!n))")
@@ -254,7 +254,7 @@ def flat_text(lines: Iterable[str]) -> FlatText:
     return FlatText(" ".join(parts), tuple(starts))
 
 
-MAX_NEAR = 5_000
+MAX_NEAR = 3_000
 
 
 def near(

@@ -17,7 +17,8 @@ _PTX_FILE = re.compile(r"([^\s\"'`;,]{1,300}\.ptx)(?![\w.])")
 _REPRO = "Repro command:"
 # A line that begins so is not the rest of what ptxas said on the line before.
 _OTHER = re.compile(
-    r"\s*(?:ptxas|nvcc|ninja|g?make|FAILED|Traceback|File \"|Repro command|`ptxas`|Stacktrace|\[\d|//|\.version|={8}|$)"
+    r"\s{0,40}(?:ptxas|nvcc|ninja|g?make|FAILED|Traceback|File \"|Repro command|`ptxas`|Stacktrace|\[\d|//|\.version|"
+    r"={8}|$)"
 )
 
 

@@ -50,7 +50,7 @@ _TRITON = (
     ("ttg.", r"(?<![\w.])\"?ttn?g\.[\w-]{3}"),
     ("OutOfResources", r"\.OutOfResources|(?:^|[\n`])OutOfResources: out of resource"),
     ("out of resource", r"out of resource: ?(?:shared memory|tensor memory|threads),"),
-    ("triton_", r"(?<![\w.])triton_(?:poi|red|per|tem|mm|bmm|flex|gemm)\w*"),
+    ("triton_", r"(?<![\w.])triton_(?:poi|red|per|tem|mm|bmm|flex|gemm)\w{0,120}"),
     (
         "riton",
         r"(?i:bundled with Triton|Autotuning failed with|(?<![\w.-])triton(?: version)?[ "
@@ -70,8 +70,8 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             "torch._inductor",
             "No valid triton configs",
             ("_inductor", r"torch[\\/._]_?inductor"),
-            ("AUTOTUNE", r"AUTOTUNE \w+\("),
-            ("triton_", r"(?<![\w.])triton_(?:poi|red|per|tem)_\w+"),
+            ("AUTOTUNE", r"AUTOTUNE \w{1,60}\("),
+            ("triton_", r"(?<![\w.])triton_(?:poi|red|per|tem)_\w{1,120}"),
         ),
     ),
     (
@@ -81,7 +81,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             "_helion_",
             "HELION_",
             ("helion", r"(?<![\w.])helion[.\\/]"),
-            ("Config(", r"(?:Skipping config|Timeout after [0-9.]+s compiling) Config\(block_sizes"),
+            ("Config(", r"(?:Skipping config|Timeout after [0-9.]{1,9}s compiling) Config\(block_sizes"),
         ),
     ),
     (
@@ -99,7 +99,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
         ),
     ),
     ("Pallas", "kernel", ("pallas_call", "jax.experimental.pallas", "Mosaic GPU", "mosaic_gpu")),
-    ("Reactant", "kernel", (("eactant", r"Reactant[.\\/]|reactant_\w+"),)),
+    ("Reactant", "kernel", (("eactant", r"Reactant[.\\/]|reactant_\w"),)),
     (
         "Julia (CUDA.jl)",
         "kernel",
@@ -108,7 +108,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             "GPUCompiler",
             "CUDA.jl",
             "CUDAdrv",
-            ("jl_", rf"{_PATH}jl_\w+\.ptx"),
+            ("jl_", rf"{_PATH}jl_\w{1, 60}\.ptx"),
             (".julia", rf"{_PATH}\.julia{_PATH}packages{_PATH}CUDA"),
         ),
     ),
@@ -128,7 +128,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             (
                 "spill",
                 r"spill (?:SGPR|"
-                r"VGPR)[0-9]* ",
+                r"VGPR)[0-9]{0,4} ",
             ),
             ("HIP", r"HIP error|hipError|Triton Error \[HIP\]"),
             ("rocm", r"\+rocm[0-9]"),
@@ -203,15 +203,15 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             ("' died", r"'(?:ptxas|cicc|nvlink|fatbinary|cudafe\+\+)' died"),
             (
                 ".cu(",
-                r"\.cuh?\([0-9]+\): (?:error|"
+                r"\.cuh?\([0-9]{1,7}\): (?:error|"
                 r"warning)",
             ),
-            (".cu:", r"\.cuh?:[0-9]+:[0-9]+: (?:fatal )?error"),
+            (".cu:", r"\.cuh?:[0-9]{1,7}:[0-9]{1,5}: (?:fatal )?error"),
         ),
     ),
     ("ptxas", "assembler", (("ptxas", r"(?<![\w-])ptxas(?:-blackwell)?(?:\.exe)?(?![\w-])"),)),
     ("CMake or Ninja", "build", ("ninja: ", "CMakeFiles", ("***", r"make(?:\[\d\])?: \*\*\*"))),
-    ("Bazel", "build", ("crosstool_wrapper", ("BUILD:", r"BUILD:[0-9]+:[0-9]+:"))),
+    ("Bazel", "build", ("crosstool_wrapper", ("BUILD:", r"BUILD:[0-9]{1,7}:[0-9]{1,5}:"))),
     ("vLLM", "framework", ("VllmWorker", "EngineCore", ("vllm", rf"{_PATH}vllm{_PATH}"))),
     ("SGLang", "framework", (("sglang", rf"{_PATH}sglang{_PATH}|sglang\."),)),
 )

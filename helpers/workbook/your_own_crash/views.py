@@ -223,11 +223,6 @@ def remedy_table() -> pd.DataFrame:
     return table
 
 
-def incident_words(diagnosis: Diagnosis) -> str:
-    """The known incidents that a diagnosis names, each with its degree and what it agrees in."""
-    return "; ".join(f"{m.incident.name}: {m.degree} (agrees in {', '.join(m.agrees)})" for m in diagnosis.incidents)
-
-
 def wheel_findings(triton: str = "3.5.1") -> dict[str, object]:
     """Of the recorded wheels under one Triton: the `wheel` that spills most, its `bytes`, the wheels that `died`."""
     rows = read_rows("wheel_kernels")
