@@ -39,8 +39,9 @@ REASONS = (
     _reason(r"No space left on device|Disk quota exceeded", ("No space left", "Disk quota"),
             "a disk is full, mostly that of the temporary folder (TMPDIR); what was being written is at no fault"),
     _reason(r"(?:Permission denied|Exec format error|Text file busy|No such file or directory)[^\n]{0,20}"
-            r"'[^'\n]{0,300}ptxas(?:-blackwell)?(?:\.exe)?'",
-            ("ptxas'", "ptxas-blackwell'", "ptxas.exe'"),
+            r"'[^'\n]{0,300}ptxas(?:-blackwell)?(?:\.exe)?'|"
+            r"ptxas(?:-blackwell)?: (?:cannot execute binary file[^\n]{0,60}|[Pp]ermission denied)",
+            ("ptxas'", "ptxas-blackwell'", "ptxas.exe'", "cannot execute", "ermission denied"),
             "ptxas could not be started, so it read no PTX: the file may not be executed (Permission denied), is a "
             "program for another kind of processor or damaged (Exec format error), or is not there"),
     _reason(r"ptxas(?:-blackwell)?: (?:command )?not found|Cannot find ptxas", ("not found", "Cannot find ptxas"),
@@ -124,7 +125,8 @@ _PYTHON = re.compile(
 # Lines that end a program without an exception's name.
 _ENDS = re.compile(
     r"CUDA error: |terminate called after|Segmentation fault|Fatal Python error|Aborted \(core|Bus error|"
-    r"(?:[A-Z]+ )?Killed$"
+    r"(?:[A-Z]+ )?Killed$|error: command '|slurmstepd: error|\S{0,40}oom-kill|ninja: build stopped|"
+    r"g?make(?:\[[0-9]\])?: \*\*\*|collect2: error|FAILED: |Process finished with exit code [1-9]"
 )
 # What a caller adds around a failure that stands elsewhere.
 _WRAPPER = re.compile(

@@ -25,7 +25,6 @@ from helpers.diagnosis.kinds import (
     slow,
     toolchain,
 )
-from helpers.diagnosis.unknown import last_words
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 from helpers.inspection.crash.ptxas_runs import Complaint, PtxasRun
@@ -67,6 +66,7 @@ _SENTENCE = re.compile(
     r"(?:[.,;]? ?(?:Compile the program with a higher register \w{1,6}|Try to ?compile with register target of [0-9]+|"
     r"or (?:higher|later)|in function '[^'\n]{0,2000}'|for instruction '[^'\n]{0,200}'|[0-9]+ bytes spill \w+))*\.?"
 )
+_RAISED = re.compile(r"\b\w{1,60}(?:Error|Exception): |CUDA error: ")
 _COUNTED = ("register_exhaustion", "register_cap_too_low")
 # A failure whose words say less than those of another in the same log, and that mean the same one.
 _FOLLOWS_FROM = {"frontend_error": {"amd_compiler", "feature_not_on_target", "slow_compile"}, "launch_resources": set(),
@@ -88,9 +88,10 @@ class Found:
 
 def find_failures(log: CrashLog) -> Found:
     """What failed in a log, or what it states instead of a failure; nothing where it states nothing known."""
-    stated = [f for run in log.runs if not _is_over(log, run) and (f := _of_run(run)) is not None]
+    current = [run for run in log.runs if not _is_over(log, run)]
+    stated = [f for run in current if (f := _of_run(run)) is not None]
     stated += _of_text(log, _WORDINGS)
-    if not any(f.kind != "ptxas_error" for f in stated):
+    if len(current) == len(log.runs) and not any(f.kind != "ptxas_error" for f in stated):
         stated += _of_text(log, _QUOTED)
     stated = _with_counts(stated)
     deaths = [*ptxas_died.recognise(log, stated)]
@@ -129,15 +130,19 @@ def _in_order(failures: list[Failure]) -> list[Failure]:
 
 def _is_over(log: CrashLog, run: PtxasRun) -> bool:
     """Whether the text around a complaint calls it solved, and another failure follows."""
-    return bool(run.complaints) and all(c.solved for c in run.complaints) and last_words(log, run.at) is not None
+    if not run.complaints or not all(c.solved for c in run.complaints):
+        return False
+    another = any(not c.solved for r in log.runs for c in r.complaints)
+    return another or any(_RAISED.search(line[:2_000]) for line in log.bare[run.at :])
 
 
 def _of_run(run: PtxasRun) -> Failure | None:
     """The failure a run of ptxas tells of: the first of its complaints that is known, else its first complaint."""
     if not run.complaints:
         return None
-    known = ((c, f) for c in run.complaints if (f := _of_complaint(c)) is not None)
-    complaint, failure = next(known, (run.complaints[0], None))
+    told = [c for c in run.complaints if not c.solved] or run.complaints
+    known = ((c, f) for c in told if (f := _of_complaint(c)) is not None)
+    complaint, failure = next(known, (told[0], None))
     if failure is None:
         said = (complaint.text or complaint.joined)[:600]
         failure = Failure("ptxas_error", said, ptx_line=complaint.ptx_line, at=complaint.at)

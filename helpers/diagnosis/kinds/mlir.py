@@ -417,7 +417,7 @@ _NO_SUCH_CHIP = re.compile(
     r"[Cc]ompute ?[Cc]apability[\w ]{0,20} (?:is )?not supported|unsupported (?:compute )?capability"
 )
 _TENSOR_MEMORY = re.compile(r"requires a target with tensor memory")
-_OPERANDS = re.compile(r"[Uu]nsupported (?:DotOp|dot|mma|MMA|operand|data ?type|element type)")
+_OPERANDS = re.compile(r"[Uu]nsupported (?:DotOp|dot|conversion|rounding mode|mma|MMA|operand|data ?type|element type)")
 
 
 def _crash_helps(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:

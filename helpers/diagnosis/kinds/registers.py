@@ -300,9 +300,11 @@ def _cap_too_low(log: CrashLog, failure: Failure) -> Answer:
     if needed is not None:
         room = next((n for n in reversed(_counts(log)) if cap_for(num_warps=n) >= needed), None)
         words = f" ({room} warps leave {cap_for(num_warps=room)})" if room and room not in _warps_named(log) else ""
+        # A cap that no number of warps explains is not lifted by fewer of them.
+        fewer = f", or fewer warps{words}" if asked is None or warps_that_leave(asked) else ""
         raise_words = "raise or drop maxnreg" if triton else f"raise the cap ({_cap_setters(log)})"
         helps.append(Suggestion(
-            f"let a thread have {needed} registers or more: {raise_words}, or fewer warps{words}",
+            f"let a thread have {needed} registers or more: {raise_words}{fewer}",
             f"one instruction alone takes more than the {asked} it was given; ptxas says {needed} would do for it",
             "ptxas's own message; whether the rest then fits is another question",
         ))  # fmt: skip

@@ -128,13 +128,26 @@ def _take(run: _Open, lines: list[str], bare: list[str], index: int) -> None:
             " ".join((text, *rest)),
             "".join((text, *rest)),
             named[1] if (named := _PTX_FILE.search(line[: said.start()])) else None,
-            solved=behind is not None and _SOLVED.search(behind[:300]) is not None,
+            solved=_is_solved(
+                text if behind is None else behind, lines[index - 1] if index else "", behind is not None
+            ),
         )
     )
 
 
 # Somebody tells a failure that is over: `I had "ptxas fatal : …" but updating fixed that`.
 _SOLVED = re.compile(r"\b(?:fixed|solved|resolved|gone|went away|goes away|no longer|is past)\b", re.IGNORECASE)
+
+
+_PAST = re.compile(
+    r"\b(?:used to|had|earlier|before|previously|originally|at first|last (?:week|month|year|time))\b", re.IGNORECASE
+)
+
+
+def _is_solved(behind: str, before: str, quoted: bool) -> bool:
+    """Whether the prose behind ptxas's words calls the failure solved, and that in front of them tells of the past."""
+    over = _SOLVED.search(behind[:600])
+    return over is not None and (quoted or _PAST.search(before[-200:]) is not None)
 
 
 def _quoted(text: str, before: str) -> tuple[str, str | None]:
