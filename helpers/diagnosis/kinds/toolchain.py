@@ -41,7 +41,8 @@ PTXAS_WORDINGS = (
     wording("ptx_version_too_low",
             r"(?P<feature>\S[^\n;]{0,120}?) requires ?PTX ISA \.version (?P<version>[0-9.]{1,8}) or later"),
     wording("cannot_write", r"(?:(?:Could not|Cannot|Failed to) (?:open|create|read) (?:the )?(?:input|output) ?file|"
-                            r"Could not write|Failed to write)[^\n]{0,300}|No space left on device|Disk quota exceeded"),
+                            r"Could not write|Failed to write)[^\n]{0,300}|No space left on device|Disk quota "
+                            r"exceeded"),
     wording("internal_error", r"\(C7907\)[^\n]{0,200}|[Ii]nternal (?:compiler )?error[^\n]{0,200}"),
     wording("host_memory", r"[Mm]emory [Aa]llocation (?:[Ff]ailure|[Ee]rror)|[Oo]ut of memory"),
     wording("illegal_instruction",
