@@ -7,6 +7,7 @@ any text, and its time grows with the text's length and no faster. What kind of 
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
@@ -40,6 +41,7 @@ __all__ = ["CrashLog", "parse_crash_log"]
 
 MAX_MESSAGE = 600
 MAX_SPOKEN_LINES = 50_000
+MAX_WARPS_SAID = 20_000
 
 _EXCEPTION = re.compile(
     r"(?<![\w.])((?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Za-z_]\w{0,60}?(?:Error|Exception|Failure|Construct)"
@@ -305,7 +307,7 @@ def _warps(ptx: str | None, body: str, facts: list[Fact]) -> int | None:
             facts.append(Fact("num_warps", str(threads // 32), DERIVED, m[0]))
             return threads // 32
     said: dict[str, str] = {}
-    for m in _WARPS_SAID.finditer(body):
+    for m in itertools.islice(_WARPS_SAID.finditer(body), MAX_WARPS_SAID):
         if _OF_ANOTHER.search(body, max(body.rfind("\n", 0, m.start()), m.start() - 400, 0), m.start()):
             continue
         said.setdefault(m[1], m[0])
