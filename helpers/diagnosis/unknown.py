@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from helpers.inspection.crash.crash_log import CrashLog
 
-__all__ = ["REASONS", "Reason", "last_words", "why_unknown"]
+__all__ = ["MEANINGS", "Meaning", "last_words", "why_unknown"]
 
 MAX_QUOTED = 240
 MAX_LINE = 1_000
@@ -21,7 +21,7 @@ MAX_WRAPPED = 20
 
 
 @dataclass(frozen=True)
-class Reason:
+class Meaning:
     """Words that say what failed outside the kinds known here, plain words to search them by, and what they mean."""
 
     words: re.Pattern[str]
@@ -29,13 +29,13 @@ class Reason:
     means: str
 
 
-def _reason(words: str, hints: tuple[str, ...], means: str) -> Reason:
-    return Reason(re.compile(words), hints, means)
+def _reason(words: str, hints: tuple[str, ...], means: str) -> Meaning:
+    return Meaning(re.compile(words), hints, means)
 
 
 _RUN_TIME = "an error at run time or before any compile, not one of a compiler"
 # In this order; the first whose words are in the log is taken. `means` follows the log's own words.
-REASONS = (
+MEANINGS = (
     _reason(r"No space left on device|Disk quota exceeded", ("No space left", "Disk quota"),
             "a disk is full, mostly that of the temporary folder (TMPDIR); what was being written is at no fault"),
     _reason(r"(?:Permission denied|Exec format error|Text file busy|No such file or directory)[^\n]{0,20}"
@@ -155,7 +155,7 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         return "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log", False
     lines = log.bare[after + 1 :]
     flat = log.flat.text[log.flat.starts[after + 1] if 0 <= after + 1 < len(log.flat.starts) else 0 :]
-    for reason in REASONS:
+    for reason in MEANINGS:
         if not any(hint in flat for hint in reason.hints):
             continue
         # On one line first: in the text made one line, a quotation may run on into the next.
