@@ -99,10 +99,15 @@ _EDITION = (
 )
 
 
+def _product_words(text: str) -> str:
+    """A product's name in capitals, without its maker, one blank between its words; `5090` is an `RTX 5090`."""
+    words = _MAKER.sub("", re.sub(r"[\s_-]+", " ", text[:80]).strip().upper())
+    return re.sub(r"^(RTX|GTX) ?(?=\d)|^(?=[345]0[5-9]0\b)", lambda m: f"{m[1] or 'RTX'} ", words)
+
+
 def _arch_of_product(text: str) -> str | None:
     """The arch of a product such as `B200`, `RTX 5090` or `NVIDIA A100-SXM4-80GB`; None for a name not known here."""
-    words = _MAKER.sub("", re.sub(r"[\s_-]+", " ", text[:80]).strip().upper())
-    words = re.sub(r"^RTX ?(?=\d)", "RTX ", words)
+    words = _product_words(text)
     for arch, products in _PRODUCTS.items():
         if re.fullmatch(f"(?:{products}){_EDITION}", words):
             return arch
@@ -120,7 +125,29 @@ def get_arch(name: str | int | GpuArch) -> GpuArch:
                 return arch
     if product := _arch_of_product(text):
         return ARCHS[product]
-    raise UserError(f"unknown arch {text[:40]!r}: choose one of {', '.join(ARCHS)}, or name a product (B200, RTX 5090)")
+    raise UserError(f"{_why_not(text)}: choose one of {', '.join(ARCHS)}, or name a product (B200, RTX 5090)")
+
+
+# Products of chips that `diagnose` knows and that nothing here is compiled for, and of other makers.
+_OTHERS: dict[str, str] = {
+    "sm_75 (Turing)": r"T4G?|T1000|T2000|TITAN RTX|RTX 20\d0|GTX 16\d0|RTX [345678]000",
+    "sm_70 (Volta)": r"V100|TITAN V|GV100",
+    "sm_61 (Pascal)": r"P4|P40|GTX 10\d0",
+    "sm_60 (Pascal)": r"P100|GP100",
+    "one of AMD's, which this project does not cover": r"MI\d{2,3}[AX]?|GFX\w+|RX \d{4}|AI MAX.*",
+}
+
+
+def _why_not(text: str) -> str:
+    """What is wrong with a name that is no arch here: a chip that nothing here is compiled for, or one not known."""
+    words = _product_words(text)
+    for chip, products in _OTHERS.items():
+        if re.fullmatch(f"(?:{products}){_EDITION}", words):
+            return f"{text[:40]} is {chip}; the verbs that compile do not compile for it"
+    old = known_chip(text if "_" in text else f"sm_{text.replace('.', '')}")
+    if old is not None:
+        return f"{text[:40]} ({old.generation}) is known to diagnose; the verbs that compile do not compile for it"
+    return f"unknown arch {text[:40]!r}"
 
 
 POWERS = (1, 2, 4, 8, 16, 32)

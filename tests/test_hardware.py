@@ -101,3 +101,28 @@ def test_ptxas_dies_at_the_cap_of_the_launch(threads, toolchain_351):
     assert asked != ptx
     program = resolve_triton(toolchain_351.triton).program("ptxas")
     assert run_ptxas(program, asked, gpu_name="sm_100a").registers_asked == cap_for(threads)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("T4", "T4 is sm_75 (Turing)"),
+        ("Tesla T4", "is sm_75 (Turing)"),
+        ("RTX 2080 Ti", "is sm_75 (Turing)"),
+        ("V100", "is sm_70 (Volta)"),
+        ("GTX1080", "is sm_61 (Pascal)"),
+        ("MI300X", "one of AMD's"),
+        ("gfx942", "one of AMD's"),
+        ("sm_75", "sm_75 (Turing) is known to diagnose"),
+        ("sm_999", "unknown arch 'sm_999'"),
+        ("toaster", "unknown arch 'toaster'"),
+    ],
+)
+def test_a_chip_that_nothing_is_compiled_for_is_told_from_one_nobody_knows(name, words):
+    with pytest.raises(UserError) as told:
+        get_arch(name)
+    assert words in str(told.value) and "choose one of sm_80" in str(told.value)
+
+
+def test_a_number_alone_is_the_product_of_that_number():
+    assert get_arch("5090").name == "sm_120a" and get_arch("rtx4090").name == "sm_89"

@@ -65,6 +65,9 @@ def bisect_command(spec: Path | None, axis: str, install: bool, as_json: bool, q
     SPEC is a KernelSpec in JSON, of any kernel (its file runs in a worker process); without it, the options spell out
     a configuration of the extend kernel.
     """
-    result = bisect_command_result(request_of(spec, options), axis=axis, install=install)
+    request = request_of(spec, options)
+    # A release that was named is the one whose failure is meant; one that was only assumed says nothing.
+    named = getattr(request.toolchain, axis) if options[axis] else None
+    result = bisect_command_result(request, axis=axis, install=install, failure_of=named)
     changed = result["first"] is not None
     show_result(result, as_json, format_bisection, f"{same_again('report')} packs it for an issue" if changed else None)

@@ -9,10 +9,22 @@ import rich_click as click
 
 from helpers.attention.ladder import ladder_of
 from helpers.commands.line.common import assumed_for, choice_options, refuse_choice, request_of
-from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PYTHON, SPEC, ZIP, recognise, refused, spec_path
+from helpers.commands.line.given import (
+    CUBIN,
+    FOLDER,
+    PROGRAM,
+    PYTHON,
+    SPEC,
+    ZIP,
+    kind_of,
+    recognise,
+    refused,
+    spec_path,
+)
 from helpers.commands.line.grammar import ARGUMENTS, GIVEN, SECONDS, Verb, one, own_option, shared
 from helpers.commands.line.output import check_writable, show_result
 from helpers.commands.line.progress import progress
+from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 
 if TYPE_CHECKING:
     from helpers.bundle.material import Source
@@ -60,6 +72,10 @@ def report_command(
         refuse_choice(source, options)
         what = source
         given = recognise(source)
+        if str(source) == "-":
+            what = read_text_bounded(source, MAX_TEXT_BYTES, "the source", hint="give a spec, a PTX or a log") + "\n"
+            if kind_of(what.encode(), source) == SPEC:
+                options = {**options, **assumed_for(source, options)}
         if given.kind in (PYTHON, CUBIN, PROGRAM, ZIP):
             raise refused(given, wants="a spec, a PTX or a log")
         if given.kind in (SPEC, FOLDER):

@@ -77,6 +77,8 @@ def try_command_result(
             "message": baseline.message[:600],
         },
         "edits": [e.to_dict() for e in edits],
+        "timed_out": list(run.timed_out),
+        "untried": list(run.untried),
     }
 
 
@@ -88,6 +90,18 @@ def format_try(result: dict) -> str:
     )
     if result["baseline"]["status"] == "ok":
         return head + "\nit compiles and nothing spills: there is nothing to try"
-    if not result["edits"]:
-        return head + "\nnothing that was tried compiles (or spills less); `ablate` shows what each change did"
-    return head + "\n" + "\n".join(edit_lines(result["edits"]))
+    lines = edit_lines(result["edits"])
+    if not lines:
+        lines = ["no change whose compile ended compiles (or spills less)"]
+    if result["timed_out"]:
+        lines.append(f"not known, the compile reached its time limit: {_some(result['timed_out'])}")
+    if result["untried"]:
+        lines.append(f"not known, the budget ended before: {_some(result['untried'])}")
+    if not result["edits"] and not (result["timed_out"] or result["untried"]):
+        lines.append("`ablate` shows what each change did")
+    return head + "\n" + "\n".join(lines)
+
+
+def _some(changes: list[str], most: int = 6) -> str:
+    more = f" and {len(changes) - most} more" if len(changes) > most else ""
+    return "; ".join(changes[:most]) + more

@@ -243,7 +243,7 @@ def _specs_in(path: Path) -> list[KernelSpec]:
     except UserError:
         raise
     except (ValueError, RecursionError) as exc:
-        raise UserError(f"cannot read specs from {path}: {exc}") from exc
+        raise UserError(f"{path} holds no spec (a KernelSpec in JSON): {exc}") from exc
     items = raw if isinstance(raw, list) else [raw]
     found = []
     for number, item in enumerate(items, start=1):

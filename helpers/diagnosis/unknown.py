@@ -168,9 +168,9 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         if reason.means.startswith(_RUN_TIME):
             return f"{reason.means} (the log says: {said})", True
         return f"the log says: {said}; that is, {reason.means}", True
-    if (said := _said(log, after)) is not None:
+    if (line := _said(log, after)) is not None:
         return (
-            f"the log says: {said.rstrip('.:')}; this project has no rule for that message, so it does not say what "
+            f"the log says: {line.rstrip('.:')}; this project has no rule for that message, so it does not say what "
             "it means or what helps"
         ), False
     return _nothing_said(log), False

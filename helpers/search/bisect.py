@@ -224,10 +224,10 @@ def judge(report: CompileReport, max_spill_bytes: int | None = None, failure: Co
     return GOOD if max_spill_bytes is None or spilled <= max_spill_bytes else BAD
 
 
-def _looked_for(reports: Mapping[str, CompileReport], named: str) -> CompileReport | None:
+def _looked_for(reports: Mapping[str, CompileReport], named: str | None) -> CompileReport | None:
     """The failure that the bisection is about: that of the version named, else of the oldest version that fails."""
     failing = {v: r for v, r in reports.items() if not r.compiled and r.status not in NO_VERDICT}
-    return failing.get(named) or next((failing[v] for v in sorted(failing, key=version_key)), None)
+    return failing.get(named or "") or next((failing[v] for v in sorted(failing, key=version_key)), None)
 
 
 def is_on_hand(axis: str, version: str) -> bool:
@@ -251,12 +251,13 @@ def bisect_kernel(
     max_spill_bytes: int | None = None,
     install: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    failure_of: str | None = None,
 ) -> Bisection:
     """Bisect releases of Triton (or, for `axis="ptxas"`, of the ptxas that assembles one Triton's PTX) for a spec.
 
     `versions` defaults to the known releases and those on hand; `toolchain` holds the axis that does not move.
-    The failure that is looked for is that of `since`, else that of the toolchain's own release where it fails, else
-    that of the oldest release on hand that fails; a release that fails in another way is neither good nor bad. With
+    The failure that is looked for is that of `failure_of` (a release) or `since`, else that of the oldest release on
+    hand that fails; a release that fails in another way is neither good nor bad. With
     `max_spill_bytes`, a compile that spills more counts as bad. Nothing is fetched without `install`.
     """
     if axis not in AXES:
@@ -272,7 +273,7 @@ def bisect_kernel(
     requests = {v: CompileRequest(spec, arch, replace(base, **{axis: v}), timeout_s=timeout_s) for v in known}
     reports = dict(zip(there, compile_matrix([requests[v] for v in there]), strict=True))
 
-    failure = _looked_for(reports, since or getattr(base, axis))
+    failure = _looked_for(reports, failure_of or since)
 
     def probe(version: str) -> tuple[str, str]:
         report = reports.get(version) or compile_request(requests[version])

@@ -117,7 +117,7 @@ def _launch_changes(spec: KernelSpec, arch: GpuArch) -> list[Change]:
     warps, stages = spec.num_warps, spec.option.get("num_stages")
     changes = [option_change("num_warps", warps, n) for n in (warps // 2, warps * 2) if 1 <= n <= 32]
     depth = TRITON_DEFAULT_STAGES if stages is None else stages
-    changes.append(option_change("num_stages", stages, 1 if depth > 1 else 2))
+    changes += [option_change("num_stages", stages, n) for n in ((1, 2) if depth > 2 else (1,) if depth > 1 else (2,))]
     capped = spec.option.get("maxnreg")
     if capped is None:
         changes += [option_change("maxnreg", None, n) for n in MAXNREG_TRIED if n <= arch.max_regs_per_thread]

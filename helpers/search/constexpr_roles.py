@@ -43,6 +43,7 @@ class _Value:
     vector: bool = False
     spans: frozenset[str] = frozenset()
     factors: frozenset[str] = frozenset()  # constexprs that a moving scalar was multiplied with
+    counts: frozenset[str] = frozenset()  # constexprs of whose pieces it is the number
 
     def __or__(self, other: _Value) -> _Value:
         return _Value(
@@ -50,6 +51,7 @@ class _Value:
             self.vector or other.vector,
             self.spans | other.spans,
             self.factors | other.factors,
+            self.counts | other.counts,
         )
 
 
@@ -190,6 +192,9 @@ class _Reader:
         if isinstance(node.op, ast.Mult):
             for value, other in ((left, node.right), (right, node.left)):
                 names = self._constexprs(other)
+                if value.moves and (pieces := self._value(other).counts):
+                    # i * ceil(n / X): what the caller laid out has room for so many pieces.
+                    self._note(self.uses.problem, pieces, "the number of its pieces is part of an address", node)
                 if value.vector:
                     self._note(self.uses.problem, names, "a stride: offsets are multiplied by it", node)
                 elif value.moves:
@@ -200,7 +205,8 @@ class _Reader:
             self._note(self.uses.tile, pieces, "pieces of it are moved on by a program id or a loop", node)
         elif isinstance(node.op, (ast.Mod, ast.FloorDiv)):
             # Wrapping or splitting an index leaves a scalar that moves, of no known pieces.
-            both = _Value(both.moves, both.vector, both.spans)
+            pieces = self._constexprs(node.right) if isinstance(node.op, ast.FloorDiv) else frozenset()
+            both = _Value(both.moves, both.vector, both.spans, counts=pieces)
         return both
 
     def _compare(self, node: ast.Compare) -> _Value:
@@ -226,6 +232,8 @@ class _Reader:
             names = self._constexprs(node.args[1])
             self._note(self.uses.spanned, names, "all of it is covered by one range that nothing moves on", node)
             return _Value(vector=True, spans=names)
+        if called == "cdiv" and len(node.args) == 2:
+            return _Value(counts=self._constexprs(node.args[1]))
         if called in _BLOCKS:
             self._block(node)
         elif called in _BLOCK_ACCESS and isinstance(node.func, ast.Attribute):

@@ -38,8 +38,10 @@ _ORDER = {
     "ptxas version": 6, "triton": 7, "extent": 8,
 }  # fmt: skip
 MAX_OWN_CONFIGURATIONS = 24
+# Failures that come before ptxas has anything to do: no flag and no release of it changes them.
+BEFORE_PTXAS = ("frontend_error", "trapped", "out_of_shared_memory", "out_of_tensor_memory")
 # A compile that takes longer than this is slow: what makes the work smaller is then tried first.
-SLOW_S = 5.0
+SLOW_S = 15.0
 _COSTS = {
     "tile": "a smaller tile re-uses each load less",
     "types": "more bytes to keep and to load",
@@ -134,10 +136,16 @@ def try_this(
 
 @dataclass(frozen=True)
 class TryRun:
-    """What the request did as it is, and the edits of it that pass, the best first."""
+    """What the request did as it is, and the edits of it that pass, the best first.
+
+    `timed_out` are changes whose compile was stopped at its time limit, `untried` those that were not begun, or not
+    ended, when the budget was spent: nothing is known of either.
+    """
 
     baseline: CompileReport
     edits: tuple[TriedEdit, ...] = ()
+    timed_out: tuple[str, ...] = ()
+    untried: tuple[str, ...] = ()
 
 
 def try_request(
@@ -162,7 +170,8 @@ def try_request(
     edits += search.versions()
     if not edits and search.extents:
         edits += search.edits(search.extents)
-    return TryRun(baseline, tuple(sorted(edits, key=TriedEdit.rank)))
+    ranked = tuple(sorted(edits, key=TriedEdit.rank))
+    return TryRun(baseline, ranked, tuple(dict.fromkeys(search.timed_out)), tuple(dict.fromkeys(search.untried)))
 
 
 class _Search:
@@ -180,6 +189,8 @@ class _Search:
     ) -> None:
         self.request, self.baseline, self.budget, self.started = request, baseline, budget, started
         self.progress, self.found = progress, found
+        self.timed_out: list[str] = []
+        self.untried: list[str] = []
         spec = request.spec
         self.ladder = ladder_of(spec, request.arch)
         self.roles = {} if self.ladder.keeps_answer else roles_of(spec.kernel.path, spec.kernel.name)
@@ -187,6 +198,10 @@ class _Search:
         if not any(k.name == "ptxas_level" for k in changes):
             changes += [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
         changes = [*_own_configurations(request), *changes]
+        if baseline.status in BEFORE_PTXAS:
+            changes = [k for k in changes if k.group != "ptxas"]
+        # What cannot change the answer is tried first, one by one and in sets: it may be all that there is time for.
+        changes.sort(key=lambda k: _ORDER[self._kind(k)])
         if slow := baseline.status == "timeout" or (baseline.wall_s or 0) > SLOW_S:
             changes += _many_warps(spec)
         self.sound = [k for k in changes if self._kind(k) != "extent"]
@@ -202,6 +217,7 @@ class _Search:
     def edits(self, changes: Sequence[Change]) -> list[TriedEdit]:
         """The sets of these changes that pass."""
         if not changes or self.left() <= 0:
+            self.untried += [change.description for change in changes]
             return []
         there = {k.name for k in changes} | {k.group for k in changes}
         told: set[frozenset[tuple[str, str]]] = set()
@@ -226,6 +242,8 @@ class _Search:
             found=tell,
             baseline=self.baseline,
         )
+        self.untried += done.untried
+        self.timed_out += [rung.description for rung in done.rungs if rung.report.status == "timeout"]
         sets = [*done.rungs, *(rung for search in done.searches for rung in search.sets)]
         rungs = {frozenset((k.name, k.description) for k in r.changes): r for r in sets}
         return [self._of_rung(r) for r in rungs.values() if _helps(self.baseline, r.report)]
@@ -309,9 +327,9 @@ def _configured_alike(spec: KernelSpec, configuration: Configuration) -> KernelS
 
 
 def _many_warps(spec: KernelSpec) -> list[Change]:
-    """Four times the warps: less work a thread, which is what a slow compile needs."""
+    """Four and eight times the warps: less work a thread, which is what a slow compile needs."""
     warps = spec.num_warps or 4
-    return [option_change("num_warps", warps, warps * 4)] if warps * 4 <= 32 else []
+    return [option_change("num_warps", warps, warps * n) for n in (4, 8) if warps * n <= 32]
 
 
 def _helps(baseline: CompileReport, report: CompileReport) -> bool:
@@ -346,10 +364,9 @@ def _of_versions(
     """What the other toolchains on this machine make of the same spec, a few at a time while there is time left."""
     own, here = baseline.triton_version, request.toolchain
     chains = [Toolchain(version, BUNDLED) for version in installed_tritons() if version != own]
+    others = () if baseline.status in BEFORE_PTXAS or here.triton == ENVIRONMENT else installed_ptxas()
     chains += [
-        replace(here, ptxas=version, ptxas_for_codegen=False)
-        for version in installed_ptxas()
-        if version != baseline.ptxas_version and here.triton != ENVIRONMENT
+        replace(here, ptxas=version, ptxas_for_codegen=False) for version in others if version != baseline.ptxas_version
     ]
     edits = []
     at_once = usable_cores()

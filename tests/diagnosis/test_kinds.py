@@ -659,3 +659,65 @@ def test_no_text_costs_more_than_its_length(piece):
 
     short = min(seconds(25_000) for _ in range(2))
     assert seconds(200_000) < 24 * short + 0.3
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "says"),
+    [
+        (
+            "nvcc fatal   : Value 'sm_86' is not defined for option 'gpu-architecture'",
+            "unsupported_arch",
+            "CUDA 11.1 on",
+        ),
+        ("nvcc fatal   : Unsupported gpu architecture 'compute_35'", "unsupported_arch", "dropped after CUDA 11.8"),
+        ("ptxas fatal   : Could not open input file '/tmp/a.ptx'", "ptxas_error", "not there"),
+        (
+            "ptxas warning : Value of threads per SM for entry k is out of range. .minnctapersm will be ignored",
+            "advice_only",
+            "minnctapersm",
+        ),
+        (
+            "error: failed to legalize operation 'tt.dot' that was explicitly marked illegal",
+            "frontend_error",
+            "legalize",
+        ),
+        (
+            "subprocess.CalledProcessError: Command '['/x/triton/backends/nvidia/bin/ptxas', '--gpu-name=sm_75', "
+            "'/tmp/a.ptx']' "
+            "returned non-zero exit status 255.",
+            "ptxas_signal",
+            "without a word",
+        ),
+        (
+            "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n  File "
+            '"/v/triton/compiler/'
+            'code_generator.py", line 223 in __init__',
+            "frontend_error",
+            "innermost frame",
+        ),
+        (
+            "Fatal Python error: Segmentation fault\n\nCurrent thread 0x1 (most recent call first):\n  File "
+            '"/v/triton/backends/nvidia/'
+            'driver.py", line 71 in launch',
+            "unknown",
+            "part",
+        ),
+        (
+            "[1/2] nvcc -c a.cu -o a.o\nFAILED: [code=137] a.o\nninja: build stopped: subcommand failed.",
+            "build_failed_elsewhere",
+            "memory",
+        ),
+        (
+            "GPU: AMD Instinct MI300X (gfx942)\ntriton.runtime.errors.OutOfResources: out of resource: shared "
+            "memory, Required: 66560, "
+            "Hardware limit: 65536.",
+            "shared_memory",
+            "AMD chip",
+        ),
+        ("RuntimeError: Triton Error [CUDA]: device kernel image is invalid", "unknown", "cannot load the binary"),
+    ],
+)
+def test_more_of_what_people_post(text, kind, says):
+    found = diagnose(text + "\n")
+    assert found.kind == kind and says in " ".join((found.title, *found.because)), found.because
+    assert "sm_75" not in found.facts.get("arch", "") or "sm_75" in text

@@ -70,6 +70,28 @@ def test_a_tile_that_is_also_a_rows_length_is_the_callers():
     assert roles(body, "b") == {"b": PROBLEM}
 
 
+def test_a_piece_whose_number_is_part_of_an_address_is_the_callers():
+    body = """
+count = tl.cdiv(n, b)
+at = tl.program_id(1) * count
+for i in range(count):
+    tl.store(y + (at + i) * stride + tl.arange(0, 16), tl.load(x + i * b + tl.arange(0, b)))
+"""
+    assert roles(body, "b") == {"b": PROBLEM}
+    assert roles(body.replace("tl.cdiv(n, b)", "(n + b - 1) // b"), "b") == {"b": PROBLEM}
+
+
+def test_the_order_in_which_programs_take_tiles_does_not_make_them_the_callers():
+    body = """
+across = tl.cdiv(n, b)
+group = 8 * across
+first = tl.program_id(0) // group * 8
+col = (tl.program_id(0) % group) // 8
+tl.store(y + col * b + tl.arange(0, b), first)
+"""
+    assert roles(body, "b") == {"b": TILE}
+
+
 def test_a_head_number_times_a_head_dim_is_no_piece_of_it():
     body = "base = x + tl.program_id(1) * d\ntl.store(y + tl.arange(0, d), tl.load(base + tl.arange(0, d)))"
     # base is a pointer to a head: nothing says that d cuts anything, and one range covers all of it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import zipfile
@@ -18,7 +19,9 @@ from helpers.search.ablate import Limits
 from helpers.workbook.build import execute_notebook
 from helpers.workbook.your_own_crash import yours as room
 from helpers.workbook.your_own_crash.cliff_matmul import matmul_spec
-from helpers.workbook.your_own_crash.yours import Words, Yours, yours
+from helpers.workbook.your_own_crash.decision_tree import DecisionTree
+from helpers.workbook.your_own_crash.mine import Words, Yours
+from helpers.workbook.your_own_crash.yours import yours
 
 NOTEBOOK = ROOT / "notebooks" / "07_your_own_crash.ipynb"
 FIXTURES = ROOT / "tests" / "fixtures"
@@ -64,7 +67,7 @@ def check_shown(shown: dict[str, object]) -> None:
             assert len(value.text) > 10 and value.text.rstrip().endswith((".", ".**")), (asked, value.text)
             assert "<p" in value._repr_html_()
         else:
-            assert isinstance(value, (Yours, Diagnosis, pd.DataFrame, Figure, room.DecisionTree, str)), asked
+            assert isinstance(value, (Yours, Diagnosis, pd.DataFrame, Figure, DecisionTree, str)), asked
 
 
 def parts(mine: Yours) -> dict[str, bool]:
@@ -169,17 +172,18 @@ def test_a_spec_is_compiled_and_diagnosed(spec_file, toolchain_351):
 
 
 def test_what_a_capture_says_of_chip_and_release_is_taken(spec_file, monkeypatch):
-    import json
-
     raw = {**json.loads(spec_file.read_text()), "capture": {"arch": "sm_90a", "triton_version": "3.5.1"}}
     spec_file.write_text(json.dumps(raw))
-    monkeypatch.setattr(room, "environment_triton", lambda: None)
+    monkeypatch.setattr(room, "installed_tritons", lambda: ["3.5.1"])
     missing = room.CompileReport("toolchain_missing", "sm_90a", None, None, message="not here")
     monkeypatch.setattr(room, "compile_request", lambda _request: missing)
     mine = yours(spec_file)
     assert (mine.request.arch, mine.request.toolchain.triton) == ("sm_90a", "3.5.1")
     assert "it was captured on that chip" in mine.what and not parts(mine)[room.PTX_TEXT]
     check_shown(all_cells(mine))
+    monkeypatch.setattr(room, "installed_tritons", lambda: ["3.7.1"])
+    assert "captured with Triton 3.5.1, which is not the one used here" in yours(spec_file).what
+    assert yours(spec_file, triton="3.5.1", arch="B200").request.arch == "sm_100a"
 
 
 def test_a_spec_that_compiles_has_nothing_to_mend(tmp_path, toolchain_351):
@@ -204,10 +208,31 @@ def test_a_kernel_of_a_python_file_is_worked_on(toolchain_351):
     assert isinstance(mine.pressure(), Figure)
 
 
+@pytest.mark.parametrize(
+    ("kernel", "says"), [("forgotten_name", "factor is not defined"), ("gated_up", "does not dominate this use")]
+)
+def test_a_kernel_that_the_front_end_refuses_has_its_own_words_and_a_report(kernel, says, toolchain_351):
+    signature = {"forgotten_name": "*i32:16,*i32:16,128", "gated_up": f"{'*bf16:16,' * 4}1024,64,64,64"}[kernel]
+    mine = yours(FIXTURES / "kernels" / "failures.py", kernel=kernel, signature=signature, arch="B200", triton="3.5.1")
+    there = {part: words for part, _, words in mine.rows()}
+    assert says in there[room.DIAGNOSIS] and "ptxas None" not in str(mine) and mine.ptx is None
+    assert mine.tree().mine == "frontend_error"
+    shown = all_cells(mine)
+    check_shown(shown)
+    assert "same way" in shown["packed.said()"].text and says in shown["packed.issue(lines=24)"]
+
+
+def test_inductors_output_code_shows_the_kernels_in_its_strings(tmp_path, own_cache):
+    source = "import triton\n@triton.jit\ndef poi_0(x, XBLOCK: tl.constexpr):\n    pass\n"
+    (tmp_path / "output_code.py").write_text(f"poi_0 = async_compile.triton('poi_0', {source!r})\n")
+    mine = yours(tmp_path / "output_code.py")
+    assert "with the kernels: poi_0" in mine.what and "XBLOCK" in mine.why_not(room.KERNEL)
+
+
 def test_a_wheel_lists_its_kernels_and_takes_one(tmp_path, own_cache, toolchain_351):
     mine = yours(wheel(tmp_path))
     assert mine.kind == room.WHEEL and "mine/product.py:cliff_matmul_kernel, mine/sums.py:one" in mine.what
-    assert "Set kernel" in mine.why_not(room.KERNEL)
+    assert "Set `kernel`" in mine.why_not(room.KERNEL)
     check_shown(all_cells(mine))
     taken = yours(wheel(tmp_path), kernel="mine/product.py:cliff_matmul_kernel", **DIES)
     assert taken.diagnosis.failure.code == "C7602" and all(parts(taken).values())

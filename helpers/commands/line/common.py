@@ -163,9 +163,9 @@ def requests_of(specs: Sequence[Path], options: dict) -> list[CompileRequest]:
     refuse_choice(specs[0], options)
     requests = []
     for path in specs:
-        assumed = assumed_for(path, options)
-        choices = choices_of({**options, **assumed})
-        requests += [replace(choice.request(), spec=spec) for spec in read_specs([path]) for choice in choices]
+        read = read_specs([path])  # what is no spec is said before what was assumed for it
+        choices = choices_of({**options, **assumed_for(path, options)})
+        requests += [replace(choice.request(), spec=spec) for spec in read for choice in choices]
         if len(requests) > MAX_MATRIX:
             raise UserError(f"the specs under these toolchains are more than {MAX_MATRIX} compiles")
     return requests

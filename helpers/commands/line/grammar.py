@@ -197,7 +197,7 @@ def _option(name: str, many: bool, default: Any):
         default = DEFAULT_TIME_LIMIT_S
     attributes: dict[str, Any] = {"type": kind, "metavar": metavar, "help": words, "panel": group, **shown(default)}
     if name == "out_folder":
-        attributes["required"] = True
+        attributes |= {"default": Path("specs"), "show_default": True}
     if name in _SEVERAL:
         attributes |= {"type": Values(kind, many=many), "metavar": metavar + (",…" if many else ""),
                        "callback": typed_only}  # fmt: skip

@@ -189,7 +189,8 @@ def _code(text: str) -> str | None:
 def _of_text(log: CrashLog, wordings: tuple[Wording, ...]) -> list[Failure]:
     found = []
     for words in wordings:
-        for count, m in enumerate(near(words.pattern, log.flat.text, words.hint)):
+        before = 0 if words.pattern.pattern.startswith(words.hint) else 600
+        for count, m in enumerate(near(words.pattern, log.flat.text, words.hint, before=before)):
             failure = replace(words.failure(m, log.flat.line_of(m.start())), place=m.start())
             resource = {"shared_memory": "shared memory", "tensor_memory": "tensor memory", "threads": "threads"}.get(
                 words.kind
@@ -227,7 +228,8 @@ class _Distinct:
         what = (failure.kind, failure.code, failure.register_count_asked, failure.required, failure.limit,
                 failure.resource, failure.signal)  # fmt: skip
         # A PTX's temporary name tells compiles apart; without one the words have to.
-        keys = [(*what, word) for word in (failure.ptx_path, failure.message) if word]
+        words = failure.kind if failure.kind == "launch_resources" else failure.message
+        keys = [(*what, word) for word in (failure.ptx_path, words) if word]
         if failure.ptx_path and keys[0] not in self._places:
             # Another compile, unless the one that said the same had no name yet.
             place = self._places.get(keys[-1])

@@ -10,6 +10,7 @@ from helpers.diagnosis.failure import LIKELY, NO_FAILURE, Answer, Failure, Kind,
 from helpers.diagnosis.words import kernel_of, spec_verbs
 from helpers.hardware import CAP, cap_for
 from helpers.inspection.crash.crash_log import CrashLog
+from helpers.inspection.crash.pasted_text import near
 from helpers.inspection.ptx.scan import is_trap_stub
 from helpers.inspection.ptxas import PtxasFunction
 
@@ -140,9 +141,10 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
                       details={k: v for k, v in m.groupdict().items() if v and k != "words"})  # fmt: skip
         return
     entry = log.compiled.entry
-    if entry is not None and entry.regs_per_thread is not None:
+    m = next(iter(near(_WARNING, log.flat.text, "ptxas", before=0, after=700)), None) if "warning" in log.text else None
+    if entry is not None and entry.regs_per_thread is not None and m is None:
         yield Failure("no_failure", f"ptxas compiled {entry.name}", details={"function": entry.name})
-    elif m := _WARNING.search(log.flat.text):
+    elif m:
         yield Failure("ptxas_warning", _NEXT.split(m["words"])[0].strip(), at=log.flat.line_of(m.start()))
 
 
@@ -241,7 +243,7 @@ def _spill_warning(log: CrashLog, failure: Failure) -> Answer:
 
 def _warning(log: CrashLog, failure: Failure) -> Answer:
     return Answer(
-        (f"ptxas warns: {failure.message}", "a warning is no failure"),
+        (f"ptxas warns: {failure.message}", "a warning is no failure", *report_lines(log)),
         report_to="nobody",
         report_why="a warning is no failure",
     )

@@ -112,7 +112,8 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
             if m := reason.words.search(line[:1_200]):
                 # The file stands in front of its line number.
                 start = line.rfind(" ", 0, m.start()) + 1 if reason.name == "source" else m.start()
-                reasons.append((index, reason, line[max(start, m.start() - 300) : m.end()].strip()))
+                words = line[max(start, m.start() - 300) : m.end()].strip()
+                reasons.append((index, reason, words if len(words) > 25 else line.strip()[:200]))
                 break
         if len(reasons) >= 200:
             break

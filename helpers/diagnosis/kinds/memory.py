@@ -99,7 +99,7 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
             _over(failure, "bytes of shared memory per CTA")
             + ("; the compile itself had succeeded" if is_triton(log) and not inductor else "")
         )
-        because += _chips_of(log, failure.limit)
+        because += _chips_of(failure.limit)
     elif failure.detail("wanted"):
         because.append(
             f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say"
@@ -120,9 +120,7 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
     )  # fmt: skip
 
 
-def _chips_of(log: CrashLog, limit: int) -> list[str]:
-    if log.speaks("AMD's compiler"):
-        return ["the log is of an AMD chip: the limit is that of its local memory (LDS), for one workgroup"]
+def _chips_of(limit: int) -> list[str]:
     chips = limit_words(limit)
     if not chips:
         return []

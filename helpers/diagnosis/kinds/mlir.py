@@ -28,7 +28,7 @@ _BEFORE_ASSERTION = re.compile(r"(?P<source>[\w./+\\:~-]{1,300}\.(?:cpp|h|cc|hpp
 _COMPILER = re.compile(r"mlir|llvm|[Tt]riton|[\\/]lib[\\/](?:Dialect|Analysis|Conversion|Target)|nvws|tileir")
 _UNREACHABLE = re.compile(r"UNREACHABLE executed(?: at (?P<source>[\w./+\\:~-]{1,300}):(?P<line>[0-9]{1,6}))?")
 _BEFORE_ERROR = re.compile(
-    r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7}):[0-9]{1,5}\)?$"
+    r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7})(?::[0-9]{1,5})?\)?$"
 )
 _AFTER_ERROR = re.compile(r" \S{1,300}:[0-9]{1,7}:[0-9]{1,5}: (?:note|error):| \^| module (?:attributes )?\{| note:|\n")
 _NOT_A_REASON = "Failures have been detected while processing"
@@ -42,6 +42,7 @@ _OPERATION = re.compile(
     r"func)\.[\w.]{1,60}' op [^\n]{1,300})"
 )
 _PLAIN = (
+    (CRASHED, re.compile(r"error: [Ff]ailed to legalize operation '[^'\n]{1,80}'[^\n]{0,60}")),
     (CRASHED, re.compile(r"PassManager::run failed")),
     (CRASHED, re.compile(r"Failures have been detected while processing an MLIR pass pipeline")),
     (CRASHED, re.compile(r"failed to translate module to LLVM IR")),
@@ -156,10 +157,16 @@ def _source_error(log: CrashLog) -> _Part | None:
             line = log.bare[log.flat.line_of(at)].partition(": error: ")[2].strip()
             # Behind the message stands the source line, on a line of its own unless breaks were lost.
             message = line if line and said.startswith(" ".join(line.split())) else said
-            code = said[len(message) :].strip() if message != said else ""
+            code = _pointed_at(log, log.flat.line_of(at))
             return _Part(1, at, CRASHED, f"error: {message}", {**_at(place), "said": message, "code": code})
         at = flat.find(": error: ", at + 9)
     return None
+
+
+def _pointed_at(log: CrashLog, line: int) -> str:
+    """The source line under a complaint, where a line of its own with a caret follows; else ""."""
+    below = log.bare[line + 1 : line + 3]
+    return below[0].strip() if len(below) == 2 and below[1].strip().startswith("^") else ""
 
 
 def _operation(log: CrashLog) -> _Part | None:

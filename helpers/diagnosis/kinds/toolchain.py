@@ -44,6 +44,7 @@ PTXAS_WORDINGS = (
                             r"Could not write|Failed to write)[^\n]{0,300}|No space left on device|Disk quota "
                             r"exceeded"),
     wording("internal_error", r"\(C7907\)[^\n]{0,200}|[Ii]nternal (?:compiler )?error[^\n]{0,200}"),
+    wording("no_input", r"Could not open input file '?(?P<file>[^'\n]{1,400})'?"),
     wording("host_memory", r"[Mm]emory [Aa]llocation (?:[Ff]ailure|[Ee]rror)|[Oo]ut of memory"),
     wording("illegal_instruction",
             r"Not a name of any known instruction[^\n]{0,200}|Parsing error[^\n]{0,200}|Illegal [^\n]{0,200}|Unknown "
@@ -165,14 +166,14 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
             f"{chip_words(name)} was dropped after CUDA {chip.last_cuda}: {who} of CUDA 13 and later does not know it"
         )
         helps, in_vain = _older_toolkit(log, name, chip.last_cuda)
+    elif before := _BEFORE_MAXWELL.get(name.rstrip("af")):
+        because.append(f"{name} is older than Maxwell (sm_50) and was dropped after CUDA {before}")
+        helps, in_vain = _before_maxwell(name, before)
     elif chip:
         because.append(f"{chip_words(name)} is known from CUDA {chip.first_cuda} on: this {who} is older")
         helps, in_vain = (
             _by_nvcc(name, chip.first_cuda) if who == "nvcc" else _newer_toolkit(log, name, chip.first_cuda)
         )
-    elif 0 < _capability(name) < 50:
-        because.append(f"{name} is a chip before sm_50 (Kepler or earlier): CUDA 12.0 dropped the last of them")
-        helps, in_vain = _before_maxwell(name)
     else:
         because.append(
             f"this project's table of chips, sm_50 to sm_121, has no {name}"
@@ -185,14 +186,11 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
     return Answer(tuple(because), helps, in_vain, to, why, _versions_wanted(log), spec_verbs(log, "matrix"))
 
 
-def _capability(name: str) -> int:
-    """35 of `sm_35`; 0 for what is no such name."""
-    digits = name.removeprefix("sm_").rstrip("af")
-    return int(digits) if digits.isdigit() else 0
+# The last CUDA that compiled for chips before Maxwell (CUDA's release notes).
+_BEFORE_MAXWELL = {"sm_20": "8.0", "sm_21": "8.0", "sm_30": "10.2", "sm_32": "10.2", "sm_35": "11.8", "sm_37": "11.8"}
 
 
-def _before_maxwell(name: str) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...]]:
-    last = "11.8" if name in ("sm_35", "sm_37") else "10.2" if name in ("sm_30", "sm_32") else "8.0"
+def _before_maxwell(name: str, last: str) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...]]:
     return (
         (
             Suggestion(
@@ -224,9 +222,9 @@ def _older_toolkit(log: CrashLog, name: str, last: str) -> tuple[tuple[Suggestio
     return (
         (
             Suggestion(
-                f"a CUDA toolkit of 12, up to {last} ({words})",
+                f"a CUDA toolkit up to {last} ({words})",
                 f"the last ptxas that compiles for {name} is that of CUDA {last}",
-                "CUDA's release notes: 13.0 dropped the chips before sm_75",
+                "CUDA's release notes (13.0 dropped the chips before sm_75)",
             ),
             Suggestion(
                 f"if the GPU is a newer one: take {name} out of the list of targets",
@@ -594,6 +592,23 @@ def _cannot_write(log: CrashLog, failure: Failure) -> Answer:
     )
 
 
+def _no_input(log: CrashLog, failure: Failure) -> Answer:
+    return Answer(
+        (f"ptxas says: {failure.message}", "the file that it was to read is not there, or cannot be read"),
+        (
+            Suggestion(
+                "look whether the temporary folder is full, is cleaned meanwhile, or differs between processes",
+                "the caller writes the PTX there and starts ptxas after it",
+                "general",
+            ),
+        ),
+        (Suggestion("another ptxas, or a change of the kernel", "ptxas did not read a line", "ptxas's own message"),),
+        NOBODY,
+        "the machine, not the compiler, is the first suspect",
+        ("the value of TMPDIR, `df` of that folder, and whether several processes compile at once",),
+    )
+
+
 def _ptxas_error(log: CrashLog, failure: Failure) -> Answer:
     made = maker(log)
     said = triton_words(log)
@@ -626,6 +641,7 @@ KINDS = (
     Kind("internal_error", "ptxas broke off with an internal error", _internal),
     Kind("cannot_write", "ptxas could not open or write a file", _cannot_write, public="ptxas_error"),
     Kind("unresolved_symbol", "the PTX calls what nothing defines", _unresolved, public="ptxas_error"),
+    Kind("no_input", "ptxas could not open its input", _no_input, public="ptxas_error"),
     Kind("ptxas_error", "ptxas refused the PTX for a reason this project does not know", _ptxas_error),
 )
 

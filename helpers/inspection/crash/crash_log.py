@@ -65,7 +65,7 @@ _ARCH_SAID = (
     # nvcc names its PTX after the target it was written for.
     (".compute_", re.compile(r"ptxas \S{0,300}\.compute_([0-9]{2,3}[af]?)\.ptx\"?, line [0-9]{1,9}; "
                               r"{0,4}(?:error|fatal)")),
-    ("is not defined", re.compile(r"Value '(sm_[0-9]{2,4}[a-z]?)' is not defined for option 'gpu-name'")),
+    ("is not defined", re.compile(r"Value '(sm_[0-9]{2,4}[a-z]?)' is not defined for option 'gpu-[a-z]{1,20}'")),
     ("Cannot find option", re.compile(r"Cannot find option named '(sm_[0-9]{2,4}[a-z]?)'")),
     ("gpu architecture", re.compile(r"Unsupported gpu architecture '((?:sm|compute)_[0-9]{2,4}[a-z]?)'")),
     ("-mcpu", re.compile(rf"-mcpu[= ]{_SM}")),

@@ -263,14 +263,19 @@ def near(
     """The matches of `pattern` around each place where the plain `word` stands; their positions are those of `text`.
 
     A search for a word is many times faster than one for a pattern, and a pattern sees a bounded piece of the text. A
-    match has to begin or end beside the word. At most `MAX_NEAR` places are looked at.
+    match has to begin or end beside the word; with `before` 0 it begins with it. At most `MAX_NEAR` places are tried.
     """
     at, last = text.find(word), -1
     for _ in range(MAX_NEAR):
         if at < 0:
             return
-        start = max(last, at - before, 0)
-        for m in pattern.finditer(text, start, at + len(word) + after):
+        start, end = max(last, at - before, 0), at + len(word) + after
+        if not before:
+            first = pattern.match(text, at, end)
+            found: Iterable[re.Match[str]] = (first,) if first else ()
+        else:
+            found = pattern.finditer(text, start, end)
+        for m in found:
             if m.start() > at:
                 break
             if m.end() > at:

@@ -58,7 +58,7 @@ _TRITON = (
     ),
     ("Autotuning failed with", r"Autotuning failed with"),
     ("compile-ptx-src-", r"compile-ptx-src-"),
-    ("' op ", r"'tt[gn]?[gn]?\.\w{1,60}' op "),
+    ("'tt", r"'tt[gn]?[gn]?\.\w{1,60}'"),
 )
 _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
     ("Triton", "kernel", _TRITON),

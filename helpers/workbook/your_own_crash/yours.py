@@ -1,36 +1,37 @@
-"""What a reader brings to notebook 07: a log, a PTX, a spec, a Python file or a wheel, read once into a `Yours`.
+"""Reading what a reader brings to notebook 07: a log, a PTX, a spec, a Python file or a wheel, once, into a `Yours`.
 
-The cells of the notebook ask a `Yours`; what it cannot answer, it says in a sentence with the reason. Whatever is
-given is data: a kernel's file runs only in a worker process when its spec is compiled, and nothing else of it runs.
+Whatever is given is data: a kernel's file runs only in a worker process when its spec is compiled, and nothing else of
+it runs.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.bring.from_wheel import fetch_wheel, spec_from_wheel
+from helpers.compiler.bring.inductor import kernels_in_strings
 from helpers.compiler.bring.signature import kernel_names
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.compiler.run_ptxas import PtxasRun, run_ptxas
+from helpers.compiler.source import parse_source
 from helpers.compiler.toolchain import (
     ENVIRONMENT,
     INCIDENT_TRITON,
     Toolchain,
     environment_triton,
     installed_ptxas,
+    installed_tritons,
     version_key,
 )
 from helpers.diagnosis.diagnose import diagnose
-from helpers.diagnosis.diagnosis import Diagnosis, printable
+from helpers.diagnosis.diagnosis import printable
 from helpers.diagnosis.incidents import SAME
 from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES, read_text_bounded
@@ -38,219 +39,22 @@ from helpers.hardware import get_arch
 from helpers.inspection import contents
 from helpers.inspection.contents import BINARY, EMPTY, FOLDER, LOG, PTX, PYTHON, SPEC, TEXT, ZIP
 from helpers.inspection.ptx.scan import ptx_header
-from helpers.search.ablate import Limits
-from helpers.workbook.prose import as_html
-from helpers.workbook.your_own_crash.decision_tree import DecisionTree
+from helpers.workbook.your_own_crash.mine import DIAGNOSIS, EDITS, KERNEL, PARTS, PTX_TEXT, REPORT, Yours, sentence
 from helpers.workbook.your_own_crash.paste_box import example_log
-from helpers.workbook.your_own_crash.views import (
-    bundle_table,
-    bundle_text,
-    edits_table,
-    facts_table,
-    incident_ptx,
-    scratch_folder,
-    try_this,
-)
-from helpers.workbook.your_own_crash.views import report as bundle_report
-
-if TYPE_CHECKING:
-    import pandas as pd
-    from matplotlib.figure import Figure
-
-    from helpers.bundle.report import Bundle
-    from helpers.search.try_this import TriedEdit
+from helpers.workbook.your_own_crash.views import incident_ptx
 
 WHEEL, NOTHING = "wheel", "nothing"
-# What a `Yours` may have or lack, in the order in which the notebook asks.
-DIAGNOSIS, KERNEL, PTX_TEXT, EDITS, REPORT = "a diagnosis", "a spec of the kernel", "the PTX", "edits", "a bug report"
-PARTS = (DIAGNOSIS, KERNEL, PTX_TEXT, EDITS, REPORT)
 DEFAULT_ARCH = "sm_100a"
 # Seconds for one stage of the first compile, and for ptxas on a PTX that was given.
 COMPILE_S, PTXAS_S = 120.0, 60.0
-# So much is tried on the page; the command line has no such limit.
-ON_THE_PAGE = Limits(max_compiles=24, max_seconds=60.0, max_size=1)
 MAX_NAMED = 12
 MAX_FILES = 2_000
 # The incidents whose kernel this project holds: a log of one of them has its spec.
 _KERNELS_HELD = {"sgl-project/sglang #22079": Choice()}
 _REQUIREMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,80}==[A-Za-z0-9.+!_-]{1,40}")
+# How the name of a file ends that a reader may give: one that is not there is said to be missing.
+_FILE_NAME = re.compile(r"\.(?:log|txt|out|err|ptx|json|py|whl|zip|gz)$")
 _CAPTURE = "register-cliff capture -o seen -- python PROGRAM.py"
-
-
-@dataclass(frozen=True, repr=False)
-class Words:
-    """A sentence in place of a table or figure; `code` and **bold** as in Markdown, everything else escaped."""
-
-    text: str
-
-    def __repr__(self) -> str:
-        return self.text
-
-    def _repr_html_(self) -> str:
-        return f'<p style="overflow-wrap:anywhere">{as_html(self.text)}</p>'
-
-
-@dataclass(frozen=True)
-class Tried:
-    """Edits that were compiled and pass, the best first, or the reason why there are none."""
-
-    passing: tuple[TriedEdit, ...]
-    why: str = ""
-
-    def said(self) -> Words:
-        """The best edit in one sentence, or why there is none."""
-        if not self.passing:
-            return Words(self.why)
-        best, count = self.passing[0], len(self.passing)
-        report = best.report
-        others = f" {count - 1} other edit{'s pass' if count > 2 else ' passes'} too." if count > 1 else ""
-        return Words(
-            f"The best edit found is **{printable(best.change)}**. It compiles to {report.regs_per_thread} registers "
-            f"and {report.spill_store_bytes or 0:,} bytes of spill stores.{others}"
-        )
-
-    def table(self) -> pd.DataFrame | Words:
-        """The edits as rows: change, registers, spill bytes, tensor-core path, what it costs."""
-        return edits_table(self.passing) if self.passing else Words("There is no edit to list.")
-
-
-@dataclass(frozen=True)
-class Packed:
-    """A bug report that was written, or the reason why there is none."""
-
-    bundle: Bundle | None
-    why: str = ""
-
-    def said(self) -> Words:
-        """Whether the report reproduces and where to take it, or why there is none."""
-        if self.bundle is None:
-            return Words(self.why)
-        mark = "" if self.bundle.reproduced else "**Not reproduced:** "
-        return Words(f"{mark}{self.bundle.check}. Report it to **{self.bundle.report_to}**: {self.bundle.report_why}.")
-
-    def table(self) -> pd.DataFrame | Words:
-        """The files of the zip: name, size in bytes, purpose."""
-        return Words("There is no zip to list.") if self.bundle is None else bundle_table(self.bundle)
-
-    def issue(self, lines: int = 24) -> str:
-        """The first lines of the issue text."""
-        return "There is no issue text." if self.bundle is None else bundle_text(self.bundle, "issue", lines=lines)
-
-
-@dataclass(frozen=True, repr=False)
-class Yours:
-    """What was given and what could be made of it; None where a part could not be made, and `lacks` says why.
-
-    `what` is a sentence about the thing itself, `has` are sentences about the parts that are there, `lacks` about those
-    that are not, both by the names of `PARTS`. `source` is what `report` is made from. `compiled` is the report of a
-    spec's compile, `assembled` the run of ptxas on a PTX that was given.
-    """
-
-    kind: str
-    what: str
-    diagnosis: Diagnosis | None = None
-    request: CompileRequest | None = None
-    ptx: str | None = None
-    source: CompileRequest | Choice | str | None = None
-    compiled: CompileReport | None = None
-    assembled: PtxasRun | None = None
-    has: tuple[tuple[str, str], ...] = ()
-    lacks: tuple[tuple[str, str], ...] = ()
-
-    def why_not(self, part: str) -> str:
-        """The sentence that says why a part is missing."""
-        return dict(self.lacks).get(part, f"There is no way from a {self.kind} to {part}.")
-
-    # --- what it is
-
-    def rows(self) -> list[tuple[str, str, str]]:
-        """(part, yes or no, sentence) for each of `PARTS`."""
-        there = dict(self.has)
-        return [(p, "yes", there[p]) if p in there else (p, "no", self.why_not(p)) for p in PARTS]
-
-    def __repr__(self) -> str:
-        return "\n".join([self.what, *(f"  {part}: {yes}. {words}" for part, yes, words in self.rows())])
-
-    def _repr_html_(self) -> str:
-        cells = "".join(
-            f'<tr><th style="text-align:left">{html.escape(part)}</th><td style="text-align:left">{yes}</td>'
-            f'<td style="text-align:left;overflow-wrap:anywhere">{as_html(words)}</td></tr>'
-            for part, yes, words in self.rows()
-        )
-        return f'<p style="overflow-wrap:anywhere">{as_html(self.what)}</p><table><tbody>{cells}</tbody></table>'
-
-    def tree(self) -> DecisionTree:
-        """The decision tree, with the kind of this failure marked where it is known."""
-        failure = self.diagnosis.failure if self.diagnosis else None
-        return DecisionTree(failure.kind if failure else "")
-
-    # --- what it says
-
-    def answer(self) -> Diagnosis | Words:
-        """The diagnosis, or why there is none."""
-        return self.diagnosis or Words(self.why_not(DIAGNOSIS))
-
-    def headline(self) -> Words:
-        """The kind of failure in one sentence, with its confidence and what is known of chip, Triton and kernel."""
-        if self.diagnosis is None:
-            return Words(self.why_not(DIAGNOSIS))
-        found, log = self.diagnosis, self.diagnosis.log
-        title = "unknown" if found.kind == "unknown" else found.title
-        code = found.failure.code if found.failure else None
-        triton = log.triton.words() if log.speaks("Triton") else "not known"
-        known = {
-            "the code": code,
-            "the chip": log.arch,
-            "the Triton release": None if triton == "not known" else triton,
-            "the kernel": found.facts.get("kernel"),
-        }
-        said = " ".join(f"{name[0].upper()}{name[1:]} is {value}." for name, value in known.items() if value)
-        silent = " or ".join(name for name, value in known.items() if not value and name != "the code")
-        rest = f" It does not say {silent}." if silent and self.kind == LOG else ""
-        return Words(printable(f"The answer is: **{title}**. {said} The confidence is: {found.confidence}.{rest}"))
-
-    def facts(self) -> pd.DataFrame | Words:
-        """Each fact of the log with how it is known and the text it came from."""
-        if self.diagnosis is None:
-            return Words(self.why_not(DIAGNOSIS))
-        table = facts_table(self.diagnosis)
-        return Words("Nothing in it names a chip, a release, a command or a kernel.") if table.empty else table
-
-    # --- what can be done with it
-
-    def pressure(self) -> Figure | Words:
-        """The registers that its PTX needs at once, along its lines, beside the cap; or why there is no PTX."""
-        if self.ptx is None:
-            return Words(self.why_not(PTX_TEXT))
-        return _pressure_figure(self.ptx)
-
-    def edits(self, budget: Limits = ON_THE_PAGE) -> Tried:
-        """Compile edits of the kernel; a `Tried` with those that pass, or with the reason why there are none."""
-        if self.request is None or dict(self.lacks).get(EDITS):
-            return Tried((), self.why_not(EDITS))
-        try:
-            found = try_this(self.source if isinstance(self.source, Choice) else self.request, budget=budget)
-        except UserError as exc:
-            return Tried((), _sentence(f"No edit can be tried: {exc}"))
-        if found:
-            return Tried(tuple(found))
-        most = f"at most {budget.max_compiles} compiles and {budget.max_seconds:.0f} seconds"
-        return Tried((), f"None of the edits tried on this page passes ({most}). `register-cliff try` searches longer.")
-
-    def pack(self, name: str = "report.zip") -> Packed:
-        """Write a bug report into this session's scratch folder; a `Packed` with the reason where there can be none."""
-        if self.source is None:
-            return Packed(None, self.why_not(REPORT))
-        spilled = self.compiled is not None and self.compiled.status == "spills"
-        try:
-            return Packed(
-                bundle_report(self.source, scratch_folder() / name, symptom="spills" if spilled else "failure")
-            )
-        except UserError as exc:
-            return Packed(None, _sentence(f"No report was written: {exc}"))
-
-
-# --- from what is given to a `Yours` ----------------------------------------------------------------------
 
 
 def yours(
@@ -266,14 +70,15 @@ def yours(
 
     None is the incident's log. A requirement such as `sglang==0.5.10` is a wheel that pip fetches. For a Python file or
     a wheel, `kernel` names the kernel (in a wheel `pkg/file.py:kernel`), with `signature` and `options` as for
-    `spec_from_file`. A spec is compiled once, for `arch` by `triton`, which default to what it was captured with and to
-    this environment's. Nothing is raised for what cannot be read: the answer says so.
+    `spec_from_file`. A spec is compiled once, for `arch` by `triton`, which default to what it was captured with, and
+    else to the incident's chip and this environment's Triton. Nothing is raised for what cannot be read: the answer
+    says so.
     """
     how = _How(kernel, signature, dict(options or {}), arch, triton)
     try:
         return _read(mine, how)
     except UserError as exc:
-        return _nothing(_sentence(f"Nothing could be made of it: {exc}"))
+        return _nothing(sentence(f"Nothing could be made of it: {exc}"))
 
 
 @dataclass(frozen=True)
@@ -305,7 +110,7 @@ def _read(mine: str | Path | None, how: _How) -> Yours:
         return _of_spec_file(path, how)
     if given.kind == PYTHON:
         return _of_python(path, how)
-    if given.kind == ZIP:
+    if given.kind == ZIP or path.name.endswith((".tar.gz", ".tgz")):
         return _of_wheel(path, path.name, how)
     return _nothing(_not_taken(given))
 
@@ -319,6 +124,8 @@ def _is_text(mine: str) -> bool:
             return False
     except (OSError, ValueError, RuntimeError):  # longer than a name may be, or no name at all
         return True
+    if _FILE_NAME.search(mine):
+        return False
     return contents.kind_of(mine.encode(errors="replace"), Path()) in (LOG, PTX, SPEC) and " " in mine
 
 
@@ -419,7 +226,10 @@ def _assemble(text: str, target: str, how: _How) -> tuple[PtxasRun | None, str]:
         return None, f"No ptxas is installed here. `register-cliff toolchains install {INCIDENT_TRITON}` fetches one."
     arch = get_arch(how.arch).name if how.arch else target
     if not re.fullmatch(r"sm_[0-9]{2,3}[a-z]?", arch):
-        return None, f"The PTX names the target {printable(arch)[:40]!r}, which is no chip; set arch beside MINE."
+        return (
+            None,
+            f"The PTX names the target {printable(arch)[:40]!r}, which is no chip; set `arch` in `rc.yours(MINE, …)`.",
+        )
     runs: list[tuple[str, PtxasRun]] = []
     for version, program in sorted(here.items(), key=lambda item: version_key(item[0])):
         run = run_ptxas(program, text, gpu_name=arch, timeout_s=PTXAS_S)
@@ -451,17 +261,27 @@ def _of_spec(spec: KernelSpec, name: str, how: _How, about: Mapping[str, object]
         arch, origin = DEFAULT_ARCH, "neither the spec nor arch names a chip, so it is the incident's"
     request = CompileRequest(spec, get_arch(arch).name, Toolchain(_triton(how, about)), timeout_s=COMPILE_S)
     what = f"This is {name}: the kernel `{spec.kernel.name}`, compiled here for {request.arch} ({origin})."
+    what += _captured_otherwise(about, request.toolchain.triton)
     return _with_spec(Yours(kind, what, source=request), request, "It was given." if kind == SPEC else "It was made.")
 
 
 def _triton(how: _How, about: Mapping[str, object]) -> str:
-    """The release asked for, else this environment's, else the incident's."""
-    if how.triton:
-        return how.triton
+    """The release asked for, else the one it was captured with where that is here, else this environment's."""
+    captured = str(about.get("triton_version") or "")
+    if how.triton or captured in installed_tritons():
+        return how.triton or captured
     here = environment_triton()
     if here is None:
-        return str(about.get("triton_version") or INCIDENT_TRITON)
+        return captured or INCIDENT_TRITON
     return here.version if re.fullmatch(r"\d+\.\d+\.\d+", here.version) else ENVIRONMENT
+
+
+def _captured_otherwise(about: Mapping[str, object], triton: str) -> str:
+    """A sentence where a spec was captured with another release than it is compiled with; else nothing."""
+    captured = str(about.get("triton_version") or "")[:40]
+    if not captured or captured == triton:
+        return ""
+    return printable(f" It was captured with Triton {captured}, which is not the one used here.")
 
 
 def _with_spec(begun: Yours, request: CompileRequest, origin: str) -> Yours:
@@ -471,21 +291,20 @@ def _with_spec(begun: Yours, request: CompileRequest, origin: str) -> Yours:
     if report.status == "toolchain_missing":
         return _without_toolchain(begun, request, has, report.message)
     ptx = Path(report.ptx_path).read_text() if report.ptx_path else None
-    by = f"Triton {report.triton_version} and ptxas {report.ptxas_version} on {report.arch}"
+    by = f"Triton {report.triton_version}{f' and ptxas {v}' if (v := report.ptxas_version) else ''} for {report.arch}"
     if ptx is None:
-        lacks.append((PTX_TEXT, _sentence(f"The compile ended before there was PTX ({EXPLANATIONS[report.status]})")))
+        lacks.append((PTX_TEXT, sentence(f"The compile ended before there was PTX ({EXPLANATIONS[report.status]})")))
     else:
-        has.append((PTX_TEXT, f"{by} made it now, {ptx.count(chr(10)):,} lines."))
+        has.append((PTX_TEXT, f"It was made now by {by}, {ptx.count(chr(10)):,} lines."))
     found = begun.diagnosis
     if found is None and report.status not in ("ok", "spills"):
         found = diagnose(_words_of(report))
         found = None if found.kind == "unknown" else found
         said = found.title if found else EXPLANATIONS[report.status]
-        (has if found else lacks).append(
-            (DIAGNOSIS, _sentence(f"{by} were run now: {said}. {report.message.split(';')[0][:300]}"))
-        )
+        words = (report.error_line or _last_line(report.message.split(";")[0]))[:300]
+        (has if found else lacks).append((DIAGNOSIS, sentence(f"Compiled now by {by}: {said}. {words}")))
     elif found is None:
-        lacks.append((DIAGNOSIS, f"Nothing failed: {by} compiles it to {report.verdict()}."))
+        lacks.append((DIAGNOSIS, f"Nothing failed. Compiled now by {by}: {report.verdict()}."))
     has.append((EDITS, "They are looked for below, each by a compile."))
     if report.status == "ok":
         has.pop()
@@ -513,14 +332,18 @@ def _kernel_words(spec: KernelSpec) -> str:
 
 def _without_toolchain(begun: Yours, request: CompileRequest, has: list[tuple[str, str]], message: str) -> Yours:
     """A spec whose Triton is not here: nothing is compiled; the incident's PTX stands in as it was recorded."""
-    why = _sentence(f"Nothing was compiled: {message}")
+    why = sentence(f"Nothing was compiled: {message}")
     lacks = [(EDITS, why), (REPORT, why)]
     if begun.diagnosis is None:
         lacks.append((DIAGNOSIS, why))
     if isinstance(begun.source, Choice):
         has.append((PTX_TEXT, "As it was recorded; nothing was compiled now."))
-        return replace(begun, source=None, ptx=incident_ptx()[0], has=tuple(has), lacks=tuple(lacks))
-    return replace(begun, source=None, has=tuple(has), lacks=(*lacks, (PTX_TEXT, why)))
+        return replace(begun, request=request, source=None, ptx=incident_ptx()[0], has=tuple(has), lacks=tuple(lacks))
+    return replace(begun, request=request, source=None, has=tuple(has), lacks=(*lacks, (PTX_TEXT, why)))
+
+
+def _last_line(text: str) -> str:
+    return (text.strip().splitlines() or [""])[-1].strip()
 
 
 def _words_of(report: CompileReport) -> str:
@@ -532,17 +355,17 @@ def _words_of(report: CompileReport) -> str:
 
 
 def _of_python(path: Path, how: _How) -> Yours:
-    names = kernel_names(path)
+    names = sorted({*kernel_names(path), *kernels_in_strings(parse_source(path))})
     what = f"This is a Python file, {path.name}, with the kernels: {', '.join(names[:MAX_NAMED]) or 'none'}."
     kernel = how.kernel or (names[0] if len(names) == 1 else "")
     if not kernel:
-        why = "No function in it is decorated with `triton.jit`." if not names else (
-            "It holds several kernels: set kernel beside MINE to one of their names, and its signature.")  # fmt: skip
+        many = "It holds several kernels: set `kernel` in `rc.yours(MINE, …)` to one of their names, and `signature`."
+        why = many if names else "No function in it is decorated with `triton.jit`."
         return _no_spec_yet(PYTHON, what, why)
     try:
         spec = spec_from_file(path, kernel, how.signature, options=how.options)
     except UserError as exc:
-        return _no_spec_yet(PYTHON, what, _sentence(f"A spec of {kernel} needs more: {exc}"))
+        return _no_spec_yet(PYTHON, what, sentence(f"Set `signature` in `rc.yours(MINE, …)`. {exc}"))
     return _of_spec(spec, f"a kernel of the Python file {path.name}", how, {}, PYTHON)
 
 
@@ -553,12 +376,12 @@ def _of_wheel(wheel: str | Path, name: str, how: _How) -> Yours:
     what = f"This is a wheel, {name}, with {len(names)} kernel{'s' * (len(names) != 1)}: {few or 'none'}."
     kernel = how.kernel or (names[0] if len(names) == 1 else "")
     if not kernel:
-        why = "Set kernel beside MINE to one of them, as it is listed, and its signature."
+        why = "Set `kernel` in `rc.yours(MINE, …)` to one of them, as it is listed, and `signature`."
         return _no_spec_yet(WHEEL, what, why if names else "No file in it has a function decorated with `triton.jit`.")
     try:
         spec = spec_from_wheel(wheel, kernel, how.signature, options=how.options)
     except UserError as exc:
-        return _no_spec_yet(WHEEL, what, _sentence(f"A spec of {kernel} needs more: {exc}"))
+        return _no_spec_yet(WHEEL, what, sentence(f"Set `signature` in `rc.yours(MINE, …)`. {exc}"))
     return _of_spec(spec, f"a kernel of the wheel {name}", how, {}, WHEEL)
 
 
@@ -576,33 +399,3 @@ def _kernels_of(folder: Path) -> list[str]:
 def _no_spec_yet(kind: str, what: str, why: str) -> Yours:
     after = "It needs a spec of the kernel first."
     return Yours(kind, what, lacks=((KERNEL, why), *((part, after) for part in PARTS if part != KERNEL)))
-
-
-# --- small things
-
-
-def _sentence(words: str) -> str:
-    """Words of an error as one sentence: printable, bounded, with a full stop."""
-    text = " ".join(printable(words).split())[:1_200]
-    return text if text.endswith((".", "!", "?")) else f"{text}."
-
-
-def _pressure_figure(ptx: str) -> Figure | Words:
-    import matplotlib.pyplot as plt
-
-    from helpers.inspection.ptx.pressure import pressure_profile
-    from helpers.show.plots import compile_time_words, pressure_plot
-    from helpers.show.style import claim, use_house_style
-
-    profile = pressure_profile(ptx)
-    if profile is None:
-        return Words("The PTX has no function with instructions in it.")
-    use_house_style()
-    figure, axes = plt.subplots(figsize=(8.5, 3.6))
-    pressure_plot(axes, profile)
-    over = profile.demand > profile.cap
-    words = "above" if over else "within"
-    claim(axes, f"At its worst point the kernel needs {profile.demand} registers, {words} the cap of {profile.cap}",
-          compile_time_words(f"{printable(profile.function)[:60]}, {ptx.count(chr(10)):,} lines of PTX"))  # fmt: skip
-    plt.close(figure)
-    return figure
