@@ -68,7 +68,7 @@ MEANINGS = (
             "log of the call that loads the PTX, and not in this log; a PTX from a CUDA toolkit newer than the "
             "driver is a usual reason"),
     _reason(r"device kernel image is invalid|CUDA_ERROR_INVALID_IMAGE", ("kernel image is invalid", "INVALID_IMAGE"),
-            "the driver could not read the machine code or PTX that it was given; why, it does not say"),
+            "the driver cannot load the binary (machine code or PTX) that it was given; why, it does not say"),
     _reason(r"illegal memory access|misaligned address|Invalid __(?:global|shared|local)__ (?:read|write)",
             ("illegal memory access", "misaligned address", "Invalid __"),
             f"{_RUN_TIME}: a kernel read or wrote outside its memory; compute-sanitizer says which one and where"),

@@ -40,11 +40,11 @@ PTXAS_WORDINGS = (
     wording("unsupported_ptx_version", r"Unsupported \.version (?P<version>[0-9.]{1,8})"),
     wording("ptx_version_too_low",
             r"(?P<feature>\S[^\n;]{0,120}?) requires ?PTX ISA \.version (?P<version>[0-9.]{1,8}) or later"),
-    wording("cannot_write", r"(?:(?:Could not|Cannot|Failed to) (?:open|create|read) (?:the )?(?:input|output) ?file|"
+    wording("cannot_write", r"(?:(?:Could not|Cannot|Failed to) (?:open|create) (?:the )?output ?file|"
                             r"Could not write|Failed to write)[^\n]{0,300}|No space left on device|Disk quota "
                             r"exceeded"),
     wording("internal_error", r"\(C7907\)[^\n]{0,200}|[Ii]nternal (?:compiler )?error[^\n]{0,200}"),
-    wording("no_input", r"Could not open input file '?(?P<file>[^'\n]{1,400})'?"),
+    wording("no_input", r"(?:Could not|Cannot|Failed to) open (?:the )?input file '?(?P<file>[^'\n]{1,400})'?"),
     wording("host_memory", r"[Mm]emory [Aa]llocation (?:[Ff]ailure|[Ee]rror)|[Oo]ut of memory"),
     wording("illegal_instruction",
             r"Not a name of any known instruction[^\n]{0,200}|Parsing error[^\n]{0,200}|Illegal [^\n]{0,200}|Unknown "
@@ -566,18 +566,17 @@ def _cannot_write(log: CrashLog, failure: Failure) -> Answer:
     because = [f"ptxas says: {failure.message}"]
     if full and full not in failure.message:
         because.append(f"the log says as well: {full}")
-    because.append("what ptxas could not do is open or write a file; it says nothing against the PTX")
+    because.append("what ptxas could not do is write its file; it says nothing against the PTX")
     return Answer(
         tuple(because),
         (
             Suggestion(
                 "free space on the disk of the temporary folder, or another folder (TMPDIR)"
                 if full
-                else "check that file and its folder: are they there, may they be read and written, is the disk full "
-                "(df -h)",
+                else "check that file and its folder: are they there, may they be written, is the disk full (df -h)",
                 "the temporary files of a build with many jobs take gigabytes"
                 if full
-                else "these are the reasons for which a file cannot be opened",
+                else "these are the reasons for which a file cannot be written",
                 "the log's own words" if full else "follows from the message",
             ),
         ),
@@ -639,7 +638,7 @@ KINDS = (
     ),
     Kind("illegal_instruction", "ptxas could not read the PTX", _illegal),
     Kind("internal_error", "ptxas broke off with an internal error", _internal),
-    Kind("cannot_write", "ptxas could not open or write a file", _cannot_write, public="ptxas_error"),
+    Kind("cannot_write", "ptxas could not write its output", _cannot_write, public="ptxas_error"),
     Kind("unresolved_symbol", "the PTX calls what nothing defines", _unresolved, public="ptxas_error"),
     Kind("no_input", "ptxas could not open its input", _no_input, public="ptxas_error"),
     Kind("ptxas_error", "ptxas refused the PTX for a reason this project does not know", _ptxas_error),
