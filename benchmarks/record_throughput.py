@@ -58,6 +58,9 @@ def parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--cases", help="cases or groups, comma-separated (table, ragged, 'sliding fp8', …)")
     parser.add_argument("--variants", help="only variants whose name contains one of these, comma-separated")
     parser.add_argument("--limit", type=float, default=235.0, help="seconds for the whole run (default 235)")
+    parser.add_argument(
+        "--rounds", type=int, default=7, help="turns a variant has in each case (default 7; 1: no turns)"
+    )
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="processes that compile ahead; 0: none")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--command", default="", help=argparse.SUPPRESS)
@@ -84,12 +87,15 @@ def _record(options: argparse.Namespace, argv: list[str]) -> int:
     import torch
 
     from helpers.attention.bench import read_csv, summary_table, write_rows
+    from helpers.attention.peers import FA4_ARCHIVE, unpack_fa4
 
     started = time.monotonic()
     cases, variants = chosen(options)
     if not torch.cuda.is_available():
         raise UserError("this needs a CUDA GPU and torch sees none; recorded rows are in data/")
     options.out.parent.mkdir(parents=True, exist_ok=True)
+    if options.peers and (options.peers / FA4_ARCHIVE).is_file():
+        unpack_fa4(options.peers)  # once, before many processes want it
     # The recorded command names the file, not the folder of the machine it was written on.
     words = [word if word != str(options.out) else options.out.name for word in argv]
     command = "python benchmarks/record_throughput.py " + shlex.join(words)
@@ -100,6 +106,9 @@ def _record(options: argparse.Namespace, argv: list[str]) -> int:
             "TRITON_CACHE_DIR": os.environ.get("TRITON_CACHE_DIR", f"{folder}/triton"),
             # Each process compiles for itself: a pool of helpers in each would only be in the way.
             "TORCHINDUCTOR_COMPILE_THREADS": "1",
+            # FlashAttention-4 compiles in Python, half a minute a kernel, and keeps nothing unless asked to.
+            "FLASH_ATTENTION_CUTE_DSL_CACHE_ENABLED": "1",
+            "FLASH_ATTENTION_CUTE_DSL_CACHE_DIR": f"{folder}/flash_attn",
             "TORCHINDUCTOR_CACHE_DIR": os.environ.get("TORCHINDUCTOR_CACHE_DIR", f"{folder}/inductor"),
         }
         itself = [sys.executable, str(Path(__file__).resolve()), *argv, "--command", command]
@@ -243,6 +252,7 @@ def _worker(options: argparse.Namespace) -> int:
             variants,
             seed=options.seed,
             command=options.command,
+            rounds=options.rounds,
             deadline=deadline,
             done=[(row["case"], row["variant"]) for row in read_csv(options.out)],
             starting=starting,

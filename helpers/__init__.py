@@ -129,13 +129,17 @@ _HOMES = {
     ),
     "helpers.workbook.throughput": (
         "case_rows",
+        "energy_table",
+        "page_one_table",
         "plot_roofline",
         "plot_sweep",
         "plot_throughput",
         "ratio_table",
+        "steps_table",
         "targets_table",
         "throughput",
         "throughput_explorer",
+        "warp_group_registers",
     ),
     "helpers.attention.studies.tile_audit": (
         "audit_requests",

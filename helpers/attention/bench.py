@@ -1,7 +1,10 @@
 """How fast, honestly: one row per (case, variant), failures and skips included, correctness checked in the same run.
 
 **Time**: CUDA events through `triton.testing.do_bench`, median with p20 and p80. do_bench overwrites a 256 MB buffer
-before each repetition, so L2 (50 MB on an H200) holds none of the inputs. Inputs are standard normal and seeded.
+before each repetition, so L2 (50 MB on an H200) holds none of the inputs. Inputs are standard normal and seeded. With
+rounds, every variant of a case has a turn a round, in another order each time, because a card that is limited by power
+slows down as it works; a round's figure is the median of its repetitions, what is recorded the median of the rounds.
+**Energy**: what the card's own counter (NVML) says a call costs when it runs back to back, the whole card's draw.
 **FLOPs**: `AttentionShape.flops()`, visible (query, key) pairs only; hidden pairs an implementation computes count for
 nothing. **Bytes**: what the problem needs, each visible input read once and the output written once, in the dtypes of
 the problem, whatever an implementation reads. **Roofline**: min(matmul ceiling, intensity x copy ceiling), both
@@ -12,8 +15,11 @@ numerics.tolerance's, with the reference rounded as the variant's own data path 
 from __future__ import annotations
 
 import csv
+import ctypes
 import itertools
 import math
+import random
+import statistics
 import subprocess
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +46,14 @@ SAMPLED_TOKENS = 48
 CACHE_STATE = "do_bench overwrites 256 MB before each repetition"
 MATMUL_SIZE = 8192
 COPY_BYTES = 4 * 2**30
-GROUPS = ("table", "ragged", "prefix_sweep", "extend_sweep")
+GROUPS = ("table", "head_dims", "server", "ragged", "prefix_sweep", "extend_sweep")
+# Groups whose rounds are done twice, so that the two halves tell how far to trust a figure.
+REPEATED_GROUPS = ("table", "head_dims", "server")
+ROUND_WARMUP_MS, ROUND_REP_MS = 10, 40
+ENERGY_MS, ENERGY_TURN_MS = 1200, 15
+# A batch as a server sees it: new tokens and cached prefix of 16 sequences.
+SERVER_EXTEND = (200, 4000, 1100, 640, 2500, 320, 3300, 900, 1800, 410, 3700, 250, 1450, 2900, 530, 2200)
+SERVER_PREFIX = (16000, 0, 7000, 12000, 1000, 15000, 300, 9000, 4000, 0, 2000, 14000, 5500, 0, 11000, 8000)
 STATUSES = ("ok", "wrong", "failed", "skipped")
 
 
@@ -59,7 +72,8 @@ class ThroughputRow:
 
     `error_vs_reference` is the Frobenius norm of the difference over that of the answer, on `reference_rows` sampled
     (token, head) rows. `triton_n_spills` is Triton's `n_spills` of the loaded binary (local memory), not ptxas's.
-    `host_us` is what enqueueing once costs the CPU: a median near it is launch-bound, not a kernel's time.
+    `host_us` is what enqueueing once costs the CPU: a median near it is launch-bound, not a kernel's time. With
+    `rounds`, p20 and p80 are of the rounds' medians and the two halves the medians of the first rounds and of the last.
     """
 
     case: str
@@ -73,6 +87,10 @@ class ThroughputRow:
     p20_ms: float | None = None
     p80_ms: float | None = None
     repetitions: int | None = None
+    rounds: int | None = None
+    first_half_ms: float | None = None
+    second_half_ms: float | None = None
+    millijoules: float | None = None
     tflops: float | None = None
     gbytes_per_s: float | None = None
     error_vs_reference: float | None = None
@@ -157,6 +175,17 @@ def bench_cases(names: Iterable[str] | None = None, *, quick: bool = False) -> l
     cases += [
         BenchCase(name=f"{name} fp8", group="table", shape=replace(shape, **fp8).with_lengths(prefix, extend))
         for name, (shape, prefix, extend) in list(layers.items())[:2]
+    ]
+    cases += [
+        BenchCase(
+            name=name, group="head_dims", shape=replace(narrow, head_dim=d, v_head_dim=dv).with_lengths(4096, 4096)
+        )
+        for name, d, dv in (("hd64", 64, 64), ("hd192/128", 192, 128))
+    ]
+    served = {"sliding": sliding, "hd128": narrow}
+    cases += [
+        BenchCase(name=f"{name} server", group="server", shape=shape.with_lengths(SERVER_PREFIX, SERVER_EXTEND))
+        for name, shape in served.items()
     ]
     ragged = ((1024, 0, 3000, 517, 4096), (700, 2048, 129, 1, 1500))
     cases += [
@@ -268,11 +297,63 @@ def time_call(run: Callable[[], Any]) -> Timing:
     run()
     torch.cuda.synchronize()
     once_ms = (time.perf_counter() - started) * 1e3
-    times = do_bench(run, warmup=WARMUP_MS, rep=max(REP_MS, LEAST_REPETITIONS * once_ms), return_mode="all")
-    p20, median, p80 = (
-        torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.2, 0.5, 0.8]).double()).tolist()
-    )
-    return Timing(median, p20, p80, len(times))
+    return _timing(do_bench(run, warmup=WARMUP_MS, rep=max(REP_MS, LEAST_REPETITIONS * once_ms), return_mode="all"))
+
+
+def round_time(run: Callable[[], Any]) -> float:
+    """Milliseconds of one turn: the median of a few calls by triton.testing.do_bench."""
+    from triton.testing import do_bench
+
+    return do_bench(run, warmup=ROUND_WARMUP_MS, rep=ROUND_REP_MS, return_mode="median")
+
+
+def millijoules(run: Callable[[], Any], milliseconds: float) -> float | None:
+    """Energy of one call when it runs back to back, by the card's own counter; None where there is none.
+
+    The counter moves in steps of tens of milliseconds: what is read is the energy between two of its steps, at least
+    ENERGY_MS apart, over the calls that were done between them.
+    """
+    counter = energy_counter()
+    if counter is None:
+        return None
+    calls_a_turn = max(1, round(ENERGY_TURN_MS / milliseconds))
+    started, calls, seen = time.monotonic(), 0, counter()
+    first: tuple[int, int] | None = None
+    while (elapsed := 1e3 * (time.monotonic() - started)) < 3 * ENERGY_MS:
+        for _ in range(calls_a_turn):
+            run()
+        torch.cuda.synchronize()
+        calls += calls_a_turn
+        if (now := counter()) == seen:
+            continue
+        seen = now
+        # The first steps belong to a card that is still changing its pace.
+        if first is None and elapsed > ENERGY_MS / 4:
+            first, started = (now, calls), time.monotonic()
+        elif first is not None and elapsed > ENERGY_MS:
+            return (now - first[0]) / (calls - first[1])
+    return None
+
+
+@lru_cache(maxsize=1)
+def energy_counter() -> Callable[[], int] | None:
+    """What NVML says this process's GPU has used so far, in millijoules; None where NVML does not say."""
+    try:
+        nvml = ctypes.CDLL("libnvidia-ml.so.1")
+        uuid = f"GPU-{torch.cuda.get_device_properties(torch.cuda.current_device()).uuid}"
+        handle, used = ctypes.c_void_p(), ctypes.c_ulonglong()
+        if nvml.nvmlInit_v2() or nvml.nvmlDeviceGetHandleByUUID(uuid.encode(), ctypes.byref(handle)):
+            return None
+        if nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(used)):
+            return None
+    except (OSError, AttributeError, RuntimeError, AssertionError):
+        return None
+
+    def read() -> int:
+        nvml.nvmlDeviceGetTotalEnergyConsumption(handle, ctypes.byref(used))
+        return used.value
+
+    return read
 
 
 def host_microseconds(run: Callable[[], Any], *, calls: int = 3) -> float:
@@ -333,20 +414,16 @@ class Expected:
         )
 
 
-def measure(
-    case: BenchCase,
-    variant: Variant,
-    problem: Problem,
-    *,
-    expected: Expected,
-    ceilings: Ceilings,
-    timer: Callable[[Callable[[], Any]], Timing] = time_call,
-    host_timer: Callable[[Callable[[], Any]], float] = host_microseconds,
-) -> ThroughputRow:
-    """One row. What a variant raises becomes a row; only an error that broke the CUDA context is raised again."""
+def checked(
+    case: BenchCase, variant: Variant, problem: Problem, *, expected: Expected, ceilings: Ceilings
+) -> tuple[ThroughputRow, Prepared | None]:
+    """(the row without times, what is ready to be timed, or None where it is not to be).
+
+    What a variant raises becomes the row; only an error that broke the CUDA context is raised again.
+    """
     row = blank_row(case, variant, ceilings)
     if reason := variant.why_not(case.shape):
-        return replace(row, status="skipped", reason=reason)
+        return replace(row, status="skipped", reason=reason), None
     output = torch.full(
         (*problem.q.shape[:2], case.shape.v_head_dim), math.nan, dtype=problem.q.dtype, device=problem.q.device
     )
@@ -359,12 +436,8 @@ def measure(
         verdict, errors, allowed = expected.judge(result, variant.data_path)
         row = with_launch(replace(row, note=_joined(variant.note, prepared.note)), prepared, returned)
         del result
-        timing = timer(prepared.run)
-        host_us = host_timer(prepared.run)
     except Exception as exc:
-        raise_if_context_is_lost(exc, problem.q.device)
-        return replace(row, status="failed", reason=_one_line(exc))
-    row = with_timing(row, timing, ceilings)
+        return _failed(row, exc, problem), None
     return replace(
         row,
         status="ok" if verdict == "ok" else "wrong",
@@ -376,8 +449,90 @@ def measure(
         error_max_abs_tolerance=allowed.max_abs,
         tolerance_ok=verdict == "ok",
         reference_rows=expected.answer.shape[0] * expected.answer.shape[1],
-        host_us=host_us,
+    ), prepared
+
+
+def measure(
+    case: BenchCase,
+    variant: Variant,
+    problem: Problem,
+    *,
+    expected: Expected,
+    ceilings: Ceilings,
+    timer: Callable[[Callable[[], Any]], Timing] = time_call,
+    host_timer: Callable[[Callable[[], Any]], float] = host_microseconds,
+) -> ThroughputRow:
+    """One row, checked and timed by itself; errors as `checked`."""
+    row, prepared = checked(case, variant, problem, expected=expected, ceilings=ceilings)
+    if prepared is None:
+        return row
+    try:
+        return replace(with_timing(row, timer(prepared.run), ceilings), host_us=host_timer(prepared.run))
+    except Exception as exc:
+        return _failed(blank_row(case, variant, ceilings), exc, problem)
+
+
+def measure_in_rounds(
+    case: BenchCase,
+    variants: Sequence[Variant],
+    problem: Problem,
+    *,
+    expected: Expected,
+    ceilings: Ceilings,
+    rounds: int,
+    starting: Callable[[BenchCase, Variant], None] = lambda case, variant: None,
+    timer: Callable[[Callable[[], Any]], float] = round_time,
+    host_timer: Callable[[Callable[[], Any]], float] = host_microseconds,
+    energy: Callable[[Callable[[], Any], float], float | None] = millijoules,
+) -> list[ThroughputRow]:
+    """A row a variant, in their order: all are checked, then timed in turns, `rounds` times; errors as `checked`.
+
+    `timer` gives the milliseconds of one turn. Groups that are repeated have twice the rounds.
+    """
+    rows: dict[str, ThroughputRow] = {}
+    ready: dict[str, Prepared] = {}
+    for variant in variants:
+        starting(case, variant)
+        rows[variant.name], prepared = checked(case, variant, problem, expected=expected, ceilings=ceilings)
+        if prepared is not None:
+            ready[variant.name] = prepared
+    by_name = {variant.name: variant for variant in variants}
+    repeated = case.group in REPEATED_GROUPS
+    times: dict[str, list[float]] = {name: [] for name in ready}
+    for number in range(2 * rounds if repeated else rounds):
+        order = list(times)
+        random.Random(number).shuffle(order)
+        for name in order:
+            starting(case, by_name[name])
+            try:
+                times[name].append(timer(ready[name].run))
+            except Exception as exc:
+                rows[name] = _failed(blank_row(case, by_name[name], ceilings), exc, problem)
+                del times[name]
+    for name, turns in times.items():
+        starting(case, by_name[name])
+        half = len(turns) // 2
+        rows[name] = replace(
+            with_timing(rows[name], _timing(turns), ceilings),
+            rounds=len(turns),
+            first_half_ms=statistics.median(turns[:half]) if repeated else None,
+            second_half_ms=statistics.median(turns[half:]) if repeated else None,
+            host_us=host_timer(ready[name].run),
+            millijoules=energy(ready[name].run, statistics.median(turns)) if repeated else None,
+        )
+    return list(rows.values())
+
+
+def _timing(milliseconds: Sequence[float]) -> Timing:
+    p20, median, p80 = (
+        torch.tensor(milliseconds, dtype=torch.float64).quantile(torch.tensor([0.2, 0.5, 0.8]).double()).tolist()
     )
+    return Timing(median, p20, p80, len(milliseconds))
+
+
+def _failed(row: ThroughputRow, error: Exception, problem: Problem) -> ThroughputRow:
+    raise_if_context_is_lost(error, problem.q.device)
+    return replace(row, status="failed", reason=_one_line(error))
 
 
 def raise_if_context_is_lost(error: Exception, device: torch.device) -> None:
@@ -407,6 +562,7 @@ def main_rows(
     peers: Path | None = None,
     seed: int = 0,
     command: str = "",
+    rounds: int = 1,
     deadline: float | None = None,
     done: Iterable[tuple[str, str]] = (),
     starting: Callable[[BenchCase, Variant], None] | None = None,
@@ -414,9 +570,10 @@ def main_rows(
 ) -> list[ThroughputRow]:
     """Rows of all pairs on this process's GPU, each handed to `emit` as it comes.
 
-    `deadline` is a time.monotonic() after which what is left becomes skipped rows. `done` pairs are left out;
-    `starting` hears of each pair before it runs, so that a parent knows what a crash was about. Raises UserError
-    without a GPU and ContextLost when a variant broke it.
+    With `rounds` above 1, the variants of a case are timed in turns (`measure_in_rounds`). `deadline` is a
+    time.monotonic() after which what is left becomes skipped rows. `done` pairs are left out; `starting` hears of each
+    pair before it runs, so that a parent knows what a crash was about. Raises UserError without a GPU and ContextLost
+    when a variant broke it.
     """
     require_gpu()
     cases = bench_cases() if cases is None else list(cases)
@@ -437,6 +594,7 @@ def main_rows(
     for case, pairs in itertools.groupby(pairs_to_time(cases, variants), key=lambda pair: pair[0]):
         left = [variant for _, variant in pairs if (case.name, variant.name) not in finished]
         problem = expected = None
+        together: list[Variant] = []
         for variant in left:
             reason = variant.why_not(case.shape)
             if not reason and deadline is not None and time.monotonic() > deadline:
@@ -454,9 +612,19 @@ def main_rows(
                         replace(blank_row(case, variant, ceilings), status="failed", reason=f"inputs: {_one_line(exc)}")
                     )
                     continue
+            if rounds > 1:
+                together.append(variant)
+                continue
             if starting:
                 starting(case, variant)
             keep(measure(case, variant, problem, expected=expected, ceilings=ceilings))
+            torch.cuda.empty_cache()
+        if together:
+            hear = {"starting": starting} if starting else {}
+            for row in measure_in_rounds(
+                case, together, problem, expected=expected, ceilings=ceilings, rounds=rounds, **hear
+            ):
+                keep(row)
             torch.cuda.empty_cache()
     return rows
 

@@ -28,7 +28,11 @@ _INT32_MAX = 2**31 - 1
 
 @dataclass(frozen=True)
 class Launch:
-    """A checked launch, to run as often as wanted: `arguments` by kernel parameter name, in order."""
+    """A checked launch, to run as often as wanted: `arguments` by kernel parameter name, in order.
+
+    `before` is a launch that must run first, on the same stream; `workspace_bytes` what both keep beside the tensors
+    given.
+    """
 
     kernel: Any
     grid: tuple[int, int, int]
@@ -38,12 +42,16 @@ class Launch:
     tile: TileConfig
     ingredients: Ingredients
     max_extend_len: int
+    before: Launch | None = None
+    workspace_bytes: int = 0
 
     def run(self) -> Any:
         """Launch; returns what Triton does (on a GPU the compiled kernel), None when the grid is empty."""
         if 0 in self.grid:
             return None
-        device = self.arguments["q_ptr"].device
+        if self.before is not None:
+            self.before.run()
+        device = next(x.device for x in self.arguments.values() if isinstance(x, torch.Tensor))
         if device.type != "cuda":
             return self.kernel[self.grid](**self.arguments, **self.options)
         with torch.cuda.device(device):

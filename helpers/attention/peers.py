@@ -11,7 +11,10 @@ import atexit
 import importlib.util
 import inspect
 import lzma
+import os
 import shutil
+import sys
+import tarfile
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -34,15 +37,13 @@ FETCH = "python benchmarks/fetch_peers.py"
 FA3_LIBRARY = "_vllm_fa3_C.abi3.so"
 # What a decompressed FA3 library may be at most: 153 MB in vllm 0.22.1.
 FA3_MAX_BYTES = 600 * 2**20
-# What else travels to the machine that measures leaves no room for these; sizes of 2026-11-23.
-FLASHINFER_REASON = (
-    "not fetched: flashinfer-python 0.7.2 is 62 MB, needs nine packages more (apache-tvm-ffi, nvidia-cutlass-dsl, "
-    "cuda-tile and others) and compiles its kernels with a CUDA toolkit on first use"
-)
-FA4_REASON = (
-    "flash_attn.cute is not installed: flash-attn-4 4.0.0b36 needs nvidia-cutlass-dsl (92 MB for CUDA 13), "
-    "apache-tvm-ffi, quack-kernels and torch-c-dlpack-ext; install them and this row fills itself"
-)
+FA4_ARCHIVE = "fa4.tar.xz"
+# FlexAttention's tile at head dim 512: 64 rows by 32 keys.
+FLEX_WIDE = {"BLOCK_M": 64, "BLOCK_N": 32, "num_warps": 8, "num_stages": 1}
+# What it may unpack to at most: 254 MB for 4.0.0b36.
+FA4_MAX_BYTES = 600 * 2**20
+FLASHINFER_REASON = "not fetched: flashinfer-python 0.7.2 needs nine packages more and a CUDA toolkit on first use"
+VLLM_FA4_REASON = "vLLM's fork of FlashAttention-4, which has head dim 512, is not on the package index"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +100,11 @@ def prepare(variant: Variant, problem: Problem, o: torch.Tensor) -> Prepared:
         tile = f"{arguments['BLOCK_M']}x{arguments['BLOCK_N']}" if "BLOCK_M" in arguments else ""
         if arguments.get("GROUP_PACK", 1) > 1:
             tile += f" pack {arguments['GROUP_PACK']}"
+        kept = getattr(built, "workspace_bytes", 0)
         return Prepared(
             run=built.run,
             compiled=lambda returned: returned,
+            note=f"converts the visible prefix first, into {kept / 2**20:.0f} MiB; timed as well" if kept else "",
             tile=tile,
             num_warps=options.get("num_warps"),
             num_stages=options.get("num_stages"),
@@ -133,7 +136,8 @@ def default_variants(peers: Path | None = None) -> list[Variant]:
         *fa3_variants(peers),
         *sdpa_variants(),
         flex_variant(),
-        fa4_variant(),
+        *fa4_variants(peers),
+        unavailable("FA4 of vLLM", "vllm-project/flash-attention", VLLM_FA4_REASON),
         unavailable("FlashInfer", "flashinfer", FLASHINFER_REASON),
     ]
 
@@ -484,6 +488,8 @@ def dense_why_not(shape: AttentionShape, *, window: bool = False, max_head_dim: 
         return "timed on single sequences only: a ragged batch is no dense tensor"
     if shape.model_window is not None and not window:
         return "has no sliding window"
+    if max_head_dim and shape.head_dim != shape.v_head_dim:
+        return f"has no kernel for keys of {shape.head_dim} and values of {shape.v_head_dim}"
     if max_head_dim and max(shape.head_dim, shape.v_head_dim) > max_head_dim:
         return f"has no kernel for head dim {shape.head_dim} ({max_head_dim} at most)"
     return ""
@@ -556,11 +562,16 @@ def flex_variant() -> Variant:
 
         mask = create_block_mask(visible, None, None, q.shape[2], k.shape[2], device=q.device)
         compiled = torch.compile(flex_attention, dynamic=False)
-        gqa = problem.shape.kv_group_num > 1
+        options: dict[str, Any] = {"scale": problem.sm_scale, "enable_gqa": problem.shape.kv_group_num > 1}
+        chosen = "default kernel options"
+        if problem.shape.head_dim > 256:
+            # The default tile needs more shared memory than there is.
+            options["kernel_options"] = FLEX_WIDE
+            chosen = f"kernel options {FLEX_WIDE}"
         return Prepared(
-            run=lambda: compiled(q, k, v, block_mask=mask, scale=problem.sm_scale, enable_gqa=gqa),
+            run=lambda: compiled(q, k, v, block_mask=mask, **options),
             output=_from_batch,
-            note="dense keys; torch.compile with default kernel options; block mask built outside the timing",
+            note=f"dense keys; torch.compile with {chosen}; block mask built outside the timing",
         )
 
     return Variant(
@@ -573,47 +584,93 @@ def flex_variant() -> Variant:
     )
 
 
-def fa4_variant() -> Variant:
-    """FlashAttention-4 (`flash_attn.cute`) over dense keys, where it is installed."""
+def fa4_variants(peers: Path | None) -> list[Variant]:
+    """FlashAttention-4 (`flash_attn.cute`) over dense keys, over pages of 128 and of 1; installed, or from `peers`.
 
-    def build(problem: Problem, o: torch.Tensor) -> Prepared:
-        import torch
-        from flash_attn.cute import flash_attn_varlen_func
-
-        shape = problem.shape
-        keys, values = dense_kv(problem)
-        lengths = [p + e for p, e in zip(shape.prefix_len, shape.extend_len, strict=True)]
-        offsets = torch.tensor([0, *_running(lengths)], dtype=torch.int32, device=problem.q.device)
-        window = (shape.window_left, 0) if shape.model_window else (None, None)
-
-        def run() -> Any:
-            return flash_attn_varlen_func(
-                problem.q,
-                keys,
-                values,
-                cu_seqlens_q=problem.qo_indptr,
-                cu_seqlens_k=offsets,
-                max_seqlen_q=max(shape.extend_len),
-                max_seqlen_k=max(lengths),
-                softmax_scale=problem.sm_scale,
-                causal=True,
-                window_size=window,
-            )
-
-        return Prepared(run=run, output=lambda out: out[0] if isinstance(out, tuple) else out, note="dense keys")
+    Its pool holds prefix and new tokens alike, as FlashAttention-3's; writing the new ones into it is not timed.
+    """
 
     def why_not(shape: AttentionShape) -> str:
-        try:
-            here = importlib.util.find_spec("flash_attn.cute") is not None
-        except ImportError:
-            here = False
-        if not here:
-            return FA4_REASON
+        if reason := _why_no_fa4(peers):
+            return reason
+        if max(shape.head_dim, shape.v_head_dim) > 256:
+            return f"flash_attn.cute has no kernel for head dim {max(shape.head_dim, shape.v_head_dim)} on sm_90"
         return "" if shape.kv_dtype == shape.q_dtype else f"wants one dtype, here the cache is {shape.kv_dtype}"
 
-    return Variant(
-        name="FA4", kernel="flash_attn.cute", build=build, why_not=why_not, precompile="none", table_only=True
+    return [
+        Variant(
+            name=name,
+            kernel="flash_attn.cute of flash-attn-4 4.0.0b36",
+            build=lambda problem, o, page=page: _build_fa4(problem, page=page),
+            why_not=why_not,
+            table_only=page == 128,
+        )
+        for name, page in (("FA4 dense", None), ("FA4 paged 128", 128), ("FA4 paged 1", 1))
+    ]
+
+
+def _build_fa4(problem: Problem, *, page: int | None) -> Prepared:
+    import torch
+    from flash_attn.cute import flash_attn_varlen_func
+
+    shape, device = problem.shape, problem.q.device
+    lengths = [p + e for p, e in zip(shape.prefix_len, shape.extend_len, strict=True)]
+    keys, values = dense_kv(problem)
+    where: dict[str, Any] = {"cu_seqlens_k": torch.tensor([0, *_running(lengths)], dtype=torch.int32, device=device)}
+    if page is not None:
+        keys, values, table = paged_kv(keys, values, lengths, page)
+        where = {"page_table": table, "seqused_k": torch.tensor(lengths, dtype=torch.int32, device=device)}
+    options = {
+        "cu_seqlens_q": problem.qo_indptr,
+        "max_seqlen_q": max(shape.extend_len),
+        "max_seqlen_k": max(lengths),
+        "softmax_scale": problem.sm_scale,
+        "causal": True,
+        "window_size": (shape.window_left, 0) if shape.model_window else (None, None),
+    }
+    return Prepared(
+        run=lambda: flash_attn_varlen_func(problem.q, keys, values, **where, **options),
+        output=lambda out: out[0] if isinstance(out, tuple) else out,
+        note="dense, packed keys" if page is None else f"page size {page}, pages scattered",
     )
+
+
+@lru_cache(maxsize=4)
+def _why_no_fa4(peers: Path | None) -> str:
+    """Why `flash_attn.cute` cannot be imported, or nothing; what fetch_peers.py packed is put on the path first."""
+    if peers is not None and (peers / FA4_ARCHIVE).is_file():
+        site = unpack_fa4(peers)
+        # Where its wheels' .pth file would put the compiler's modules.
+        sys.path[:0] = [str(site), str(site / "nvidia_cutlass_dsl" / "dsl_packages")]
+    try:
+        import flash_attn.cute  # noqa: F401
+    except Exception as exc:  # its compiler looks for a GPU, a driver and CUDA's libraries as it is imported
+        return f"flash_attn.cute cannot be imported ({type(exc).__name__}: {str(exc)[:120]}): run {FETCH}"
+    return ""
+
+
+def unpack_fa4(peers: Path) -> Path:
+    """The folder beside the archive that holds its modules, unpacked once; raises UserError for a damaged one."""
+    site = peers / FA4_ARCHIVE.removesuffix(".tar.xz")
+    if site.is_dir():
+        return site
+    part = Path(tempfile.mkdtemp(prefix=".fa4-", dir=peers))
+    try:
+        with tarfile.open(peers / FA4_ARCHIVE) as source:
+            size = 0
+            for member in source:
+                size += member.size
+                if size > FA4_MAX_BYTES:
+                    raise UserError(f"{FA4_ARCHIVE} unpacks to more than {FA4_MAX_BYTES} bytes; run {FETCH} again")
+                source.extract(member, part, filter="data")
+        os.replace(part, site)
+    except (OSError, tarfile.TarError, lzma.LZMAError, EOFError) as exc:
+        if site.is_dir():  # another process was faster
+            return site
+        raise UserError(f"{FA4_ARCHIVE} cannot be unpacked: {exc}; run {FETCH} again") from None
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return site
 
 
 # --- odds ---------------------------------------------------------------------------------------------------

@@ -308,16 +308,16 @@ def as_html(diagnosis: Diagnosis) -> str:
         if listed:
             items = "".join(f"<li>{say(item)}</li>" for item in listed)
             parts.append(f"<b>{heading}</b><ul style='margin:.2em 0'>{items}</ul>")
-    evidence = [
+    evidence_items = [
         f"<li>{say(f.name)} {say(f.value[:120])} ({say(f.how)}): <code>{say(f.text[:160])}</code></li>"
         for f in diagnosis.log.facts[:MAX_EVIDENCE]
     ]
-    evidence += [
+    evidence_items += [
         f"<li>{say(s.edit)}: {say(s.evidence)}</li>" for s in (*diagnosis.suggestions, *diagnosis.in_vain) if s.evidence
     ]
-    if evidence:
+    if evidence_items:
         what = "Evidence: the text each fact came from, and what each claim rests on"
-        parts.append(f"<details><summary>{what}</summary><ul>{''.join(evidence)}</ul></details>")
+        parts.append(f"<details><summary>{what}</summary><ul>{''.join(evidence_items)}</ul></details>")
     parts += [f"<p style='margin:.4em 0'><i>{say(note)}</i></p>" for note in diagnosis.notes]
     return "".join(parts) + "</div>"
 

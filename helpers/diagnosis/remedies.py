@@ -123,28 +123,27 @@ def in_vain_at_the_limit(*, same: bool) -> tuple[Suggestion, ...]:
 
     What may be otherwise for another kernel is listed for the `same` one only.
     """
-    flags = (
-        Suggestion(
-            "--maxrregcount, at any value",
-            "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
-            measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
-        ),
-        Suggestion("ptxas -O2, --regAllocOptLevel=2", "the default is -O3; neither gives way",
-                   measured(("-O2", "--regAllocOptLevel=2"), ("3.5.1",))),
-    )  # fmt: skip
+    cap = Suggestion(
+        "--maxrregcount, at any value",
+        "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
+        measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
+    )
+    level = Suggestion("ptxas -O2, --regAllocOptLevel=2", "the default is -O3; neither gives way",
+                       measured(("-O2", "--regAllocOptLevel=2"), ("3.5.1",)))  # fmt: skip
     if not same:
-        return flags
+        return cap, level
     table = recorded("version_matrix")
     died = sorted({r["ptxas_version"] for r in table if r["triton"] == "3.5.1" and r["status"] == "register_exhausted"},
                   key=lambda v: [int(n) for n in v.split(".")])  # fmt: skip
     span = f", {len(died)} releases from {died[0]} to {died[-1]}" if died else ""
     return (
-        *flags,
+        cap,
         Suggestion(
             "another ptxas for the same PTX",
             "it is the PTX that asks for too much",
             f"measured here (data/version_matrix.csv): Triton 3.5.1's PTX is fatal on every ptxas tried{span}",
         ),
+        level,
         Suggestion("more pipeline stages (num_stages)", "they take shared memory and, if anything, registers",
                    measured(("num_stages 2",), ("3.5.1",))),
         Suggestion("more warps, or fewer: it compiles, badly", "kilobytes of spills, or off the fast tensor-core path",

@@ -109,8 +109,9 @@ def test_variants_for_the_table_stay_out_of_the_sweeps():
 def test_each_kernel_is_compiled_ahead_once():
     whole, tiny = Variant(name="t", kernel="", build=None), Variant(name="e", kernel="", build=None, precompile="exact")
     pairs = ahead_pairs(bench_cases(), [whole, tiny, unavailable("no", "", "why", table_only=False)])
-    # Five of the table, and ragged batches, whose sequence count is no constant 1; sweeps add nothing.
-    assert sum(v.name == "t" for _, v in pairs) == 7
+    # Five of the table, two more head dims, a served batch at hd128, and ragged ones, whose sequence count is no
+    # constant 1; sweeps and the other served batch add nothing.
+    assert sum(v.name == "t" for _, v in pairs) == 10
     assert sum(v.name == "e" for _, v in pairs) == len(bench_cases())
     assert pairs[0][0].shape.head_dim == 512 and "no" not in {v.name for _, v in pairs}
 

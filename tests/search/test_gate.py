@@ -183,7 +183,7 @@ def test_spec_files(write_kernel, tmp_path):
     specs = read_specs([tmp_path / "one.json", tmp_path / "two.json"])
     assert [s.label for s in specs] == ["one", "two 1", "named"]
     assert {s.content_key() for s in specs} == {spec.content_key()}
-    for text, words in (("{", "cannot read specs"), ("[1]", "not a KernelSpec"), ("{}", "not a KernelSpec")):
+    for text, words in (("{", "holds no spec"), ("[1]", "not a KernelSpec"), ("{}", "not a KernelSpec")):
         (tmp_path / "bad.json").write_text(text)
         with pytest.raises(UserError, match=words):
             read_specs([tmp_path / "bad.json"])

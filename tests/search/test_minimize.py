@@ -273,10 +273,10 @@ def test_the_command_line_writes_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "more", "said"),
     [
-        (None, (), "No such file"),
+        (None, (), "is not there"),
         (b"", (), "names no .target"),
         (b"\x1f\x8b rubbish", (), "cannot read"),
-        (b"{", (), "cannot read specs"),
+        (b"{", (), "holds no spec"),
         (b".version 8.5\n.target sm_80\n.visible .entry k() { ret; }\n", (), "does not fail"),
         (b".version 8.5\n.target sm_80\n", ("--triton", "3.5.1"), "--triton is for a spec"),
         (b"x", ("-o", "/nowhere/x.ptx"), "cannot write"),

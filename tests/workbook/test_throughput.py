@@ -20,7 +20,7 @@ def words(ax) -> str:
 
 def test_the_source_names_machine_versions_and_day(rows):
     source = rc.throughput()[1]
-    assert all(word in source for word in ("H200", "torch 2.11", "Triton 3.6", "2026-11-24", "recorded"))
+    assert all(word in source for word in ("H100", "torch 2.11", "Triton 3.6", "2026-11-26", "recorded"))
 
 
 @pytest.mark.parametrize("case", ["sliding", "global", "hd128", "sliding fp8", "global fp8"])
@@ -34,7 +34,10 @@ def test_every_variant_of_a_case_keeps_its_row(rows, case):
 
 
 def test_a_wrong_answer_is_never_shown_as_a_plain_bar(rows):
-    assert "WRONG" in words(rc.plot_throughput(rows, "sliding fp8", "t", "s").axes[0])
+    wrong = rows.copy()
+    wrong.loc[wrong["variant"].eq("lean") & wrong["case"].eq("sliding"), "status"] = "wrong"
+    assert "WRONG" in words(rc.plot_throughput(wrong, "sliding", "t", "s").axes[0])
+    assert "WRONG" not in words(rc.plot_throughput(rows, "sliding", "t", "s").axes[0])
 
 
 def test_targets_are_computed_from_the_rows(rows):
@@ -64,3 +67,28 @@ def test_sweeps_hold_the_points_of_the_table_and_zero(rows):
 def test_an_unknown_case_lists_what_there_is(rows):
     with pytest.raises(rc.UserError, match="sliding"):
         rc.case_rows(rows, "nonsense")
+
+
+def test_the_share_is_of_the_better_peer_and_the_smallest_comes_first(rows):
+    table = rc.page_one_table(rows)
+    assert table["share"].is_monotonic_increasing and {"sliding", "hd128", "hd64", "hd128 server"} <= set(table.index)
+    sliding = table.loc["sliding"]
+    assert sliding["share"] == sliding["hopper, Gluon"] / max(sliding["FA3 paged 1"], sliding["FA4 paged 1"])
+    assert "global" not in table.index, "no peer has head dim 512"
+    assert rc.page_one_table(rows[rows["variant"] != "hopper, Gluon"]).empty
+
+
+def test_steps_and_energy_come_from_rows(rows):
+    steps = rc.steps_table(rows, ["sliding"]).loc["sliding"]
+    assert steps.is_monotonic_increasing or steps.iloc[1] > steps.iloc[2] * 0.95
+    energy = rc.energy_table(rows, ["sliding", "global"])
+    assert energy.loc["sliding", "hopper, Gluon"] < energy.loc["sliding", "incident, hopper tile"]
+    assert rc.energy_table(rows.drop(columns="millijoules"), ["sliding"]).empty
+
+
+def test_no_program_deals_out_more_registers_than_an_sm_has():
+    budget = rc.warp_group_registers()
+    assert (budget["dealt out"] <= 65536).all() and set(budget.index) == {64, 128, 192, 256, 512}
+    # setmaxnreg takes multiples of 8.
+    shares = budget[["registers a computing thread", "registers a loading thread"]]
+    assert (shares % 8 == 0).all().all()

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from helpers.compiler.run_ptxas import PtxasRun
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.files import ROOT
 from helpers.search.ablate import Limits
@@ -127,9 +128,11 @@ def test_a_log_that_states_no_failure_is_not_reported():
 
 
 def test_a_log_is_shown_escaped_and_nothing_in_it_is_opened(tmp_path):
-    mine = yours("ptxas fatal   : <script>alert(1)</script> (C7600)\nRepro command: ptxas /etc/passwd -o x\n")
-    pages = mine._repr_html_() + mine.headline()._repr_html_() + mine.tree()._repr_html_()
-    assert "<script>" not in pages and "root:" not in pages
+    path = tmp_path / "<script>a.log"
+    path.write_text("ptxas fatal   : <script>alert(1)</script> (C7600)\nRepro command: ptxas /etc/passwd -o x\n")
+    mine = yours(path)
+    page = mine._repr_html_() + mine.headline()._repr_html_() + mine.tree()._repr_html_() + mine.answer()._repr_html_()
+    assert "&lt;script&gt;a.log" in page and "<script>" not in page and "root:" not in page
 
 
 def test_a_ptx_is_assembled_and_has_no_edits(toolchain_351):
@@ -145,6 +148,22 @@ def test_a_ptx_that_ptxas_takes_has_nothing_to_report(toolchain_351):
     mine = yours(FIXTURES / "ptx" / "wgmma_sm90a.ptx")
     assert mine.assembled.compiled and mine.diagnosis is None and "Nothing failed" in mine.why_not(room.DIAGNOSIS)
     check_shown(all_cells(mine))
+
+
+def test_a_ptx_is_shown_to_every_ptxas_until_one_refuses_it(monkeypatch):
+    asked = []
+
+    def assembled(program, _ptx, **_options):
+        asked.append(program.name)
+        if program.name == "new":
+            return PtxasRun("register_exhausted", 255, "ptxas fatal   : (C7600) Register allocation failed\n")
+        return PtxasRun("ok" if program.name == "middle" else "unsupported_ptx_version", 0, "")
+
+    here = {"12.9.1": Path("middle"), "13.1.80": Path("new"), "12.8.93": Path("old"), "13.4.1": Path("newest")}
+    monkeypatch.setattr(room, "installed_ptxas", lambda: here)
+    monkeypatch.setattr(room, "run_ptxas", assembled)
+    mine = yours(SMALL)
+    assert asked == ["old", "middle", "new"] and "ptxas 13.1.80 was run on it" in dict(mine.has)[room.DIAGNOSIS]
 
 
 def test_a_ptx_without_a_ptxas_says_which_command_fetches_one(monkeypatch):

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from helpers.attention.hopper import HEAD_DIMS as HOPPER_DIMS
 from helpers.attention.hopper import TILES as HOPPER_TILES
-from helpers.attention.hopper import HopperTile, why_not
+from helpers.attention.hopper import HopperTile
 from helpers.attention.lean import LeanTile, choose_lean_tile
 from helpers.attention.shapes import GEMMA4_31B_GLOBAL, GEMMA4_31B_SLIDING, AttentionShape
 from helpers.attention.spec import INCIDENT, LEAN, Ingredients
@@ -150,17 +151,13 @@ def lean_cases(cases: Sequence[Case]) -> list[Case]:
 
 
 def hopper_cases() -> list[Case]:
-    """The Hopper kernel on every pair of what it takes: head dims, dtype, window, causality, lengths, heads a group."""
-    factors = {
-        "dims": [(d, d) for d in HOPPER_TILES],
-        "kv_dtype": ("bf16", "fp16"),
-        "window": ("none", "narrow", "wide"),
-        "causal": MATRIX_FACTORS["causal"],
-        "lengths": MATRIX_FACTORS["lengths"],
-        "group": MATRIX_FACTORS["group"],
-    }
-    settings = [{**_PLAIN, **setting, "q_dtype": setting["kv_dtype"]} for setting in all_pairs(factors)]
-    cases = [_case(setting, small=False, seed=3000 + i) for i, setting in enumerate(settings)]
+    """The Hopper kernel on every pair of what it takes: head dims, dtypes, window, cap, sinks, causality, lengths,
+    heads a group (every pair twice, among other options), and on Gemma 4's layers with the lengths of `gemma_cases`."""
+    taken = ("kv_dtype", "q_dtype", "window", "cap", "sinks", "causal", "lengths", "group")
+    factors = {"dims": HOPPER_DIMS, **{name: MATRIX_FACTORS[name] for name in taken}}
+    settings = [*all_pairs(factors), *all_pairs(factors, seed=1)]
+    cases = [_case({**_PLAIN, **setting}, small=False, seed=3000 + i) for i, setting in enumerate(settings)]
+    cases += [case for case in gemma_cases() if case.tile_table == "hopper" and case.ingredients == LEAN]
     return [
         replace(
             case,
@@ -169,7 +166,6 @@ def hopper_cases() -> list[Case]:
             ingredients=LEAN,
         )
         for case in cases
-        if not why_not(case.shape)
     ]
 
 

@@ -67,7 +67,13 @@ def _sequence(problem: Problem, seq: int, tokens: tuple[int, ...], path: str) ->
     fresh_dtype = cache_dtype if path == "all_cached" else new_dtype
 
     def rounded(x: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        return x.to(work) if exact else x.to(dtype).to(work)
+        if exact:
+            return x.to(work)
+        if dtype.itemsize == 1:
+            # Saturated, as an engine's quantiser does: torch makes NaN of what lies beyond fp8's largest value.
+            most = torch.finfo(dtype).max
+            x = x.float().clamp(-most, most)
+        return x.to(dtype).to(work)
 
     token = torch.tensor(tokens, device=device)
     rows = slice(start, start + extend)

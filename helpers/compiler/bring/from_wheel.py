@@ -110,12 +110,15 @@ def _normal(name: str) -> str:
     return re.sub(r"[-_.]+", "_", name).lower()
 
 
-def download(requirement: str, folder: Path) -> Path:
-    """The wheel of a requirement, without its dependencies, through pip into `folder`; raises UserError."""
+def download(requirement: str, folder: Path, *, python: str | None = None) -> Path:
+    """The wheel of a requirement, without its dependencies, through pip into `folder`; raises UserError.
+
+    `python` is the version it is for (`3.12`); left out, this interpreter's.
+    """
     command = [
         sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--no-input",
         "--only-binary=:all:", "--implementation", "cp", "--dest", str(folder),
-        "--python-version", f"{sys.version_info.major}.{sys.version_info.minor}",
+        "--python-version", python or f"{sys.version_info.major}.{sys.version_info.minor}",
     ]  # fmt: skip
     for platform in _PLATFORMS:
         command += ["--platform", f"{platform}_x86_64"]
