@@ -124,8 +124,8 @@ def _chips_of(limit: int) -> list[str]:
     chips = limit_words(limit)
     if not chips:
         return []
-    also = " (AMD's chips have 64 KiB as well)" if limit == 65_536 else ""
-    return [f"of NVIDIA's chips, a limit of {limit:,} bytes is that of {chips}{also}"]
+    also = " among NVIDIA's; AMD's chips have 64 KiB as well" if limit == 65_536 else ""
+    return [f"a limit of {limit:,} bytes is that of {chips}{also}"]
 
 
 def _triton_memory(failure: Failure) -> tuple[Suggestion, ...]:
