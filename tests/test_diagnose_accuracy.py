@@ -155,6 +155,9 @@ def test_a_label_states_only_what_its_log_says(name):
 
 def spellings(fact: str, value: str | int) -> str:
     """A pattern of how a log can state a fact: ptxas writes sizes in hexadecimal, a PTX threads for warps."""
+    if fact == "arch":
+        # nvcc names a chip by its virtual architecture as well, in its messages and in its files.
+        return rf"{re.escape(str(value))}|{str(value).replace('sm_', 'compute_')}(?![0-9])"
     if not isinstance(value, int) and fact != "signal":
         return re.escape(value.replace(" ", ""))
     if fact == "num_warps":

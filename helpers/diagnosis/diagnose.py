@@ -5,13 +5,13 @@ Unknown is an answer; guessing is not. Nothing in the text is run, opened or tru
 
 from __future__ import annotations
 
-import re
-
 from helpers.diagnosis.diagnosis import Diagnosis, facts_of, producer_of
 from helpers.diagnosis.failure import NO_FAILURE, NONE, Answer, Failure, Suggestion
 from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.kinds import CATALOGUE, Found, find_failures
+from helpers.diagnosis.kinds.autotuner import goes_on
 from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON
+from helpers.diagnosis.unknown import last_words, why_unknown
 from helpers.diagnosis.words import NOBODY
 from helpers.errors import UserError
 from helpers.inspection.crash.crash_log import CrashLog, parse_crash_log
@@ -34,6 +34,8 @@ def diagnose(text: str) -> Diagnosis:
     found = find_failures(log)
     if found.first is None:
         return _unknown(log, found)
+    if (ended := _ended_otherwise(log, found.first)) is not None:
+        return ended
     return _known(log, found, found.first)
 
 
@@ -93,27 +95,47 @@ def _notes(log: CrashLog, found: Found, answer: Answer) -> list[str]:
     notes = [*log.notes, *answer.notes]
     others = [f for f in found.failures[1:] if f.kind != found.failures[0].kind]
     if len(found.failures) > 1 and CATALOGUE[found.failures[0].kind].rank < NO_FAILURE:
-        kinds = ", ".join(dict.fromkeys(CATALOGUE[f.kind].public or f.kind for f in others))
-        notes.append(
-            f"{found.count} different failures are in this log; this is about the first"
-            + (f" (the others: {kinds.replace('_', ' ')})" if kinds else "")
-        )
+        notes.append(_of_several(found, others))
     if any(MEASURED_ON in s.evidence for s in answer.helps):
         notes.append(ABOUT_MEASURED)
     return [*notes, *log.triton.contradictions]
 
 
+def _of_several(found: Found, others: list[Failure]) -> str:
+    """What is said of more than one failure in a log; one message about several files is one failure."""
+    if len({(f.kind, f.code, f.register_count_asked, f.required, f.message) for f in found.failures}) == 1:
+        return f"the same failure is in this log {found.count} times, each time of another compile"
+    kinds = ", ".join(dict.fromkeys(CATALOGUE[f.kind].public or f.kind for f in others))
+    return f"{found.count} different failures are in this log; this is about the first" + (
+        f" (the others: {kinds.replace('_', ' ')})" if kinds else ""
+    )
+
+
+def _ended_otherwise(log: CrashLog, first: Failure) -> Diagnosis | None:
+    """The answer for a log in which nothing known failed, and which ends in a failure of something else."""
+    if CATALOGUE[first.kind].rank < NO_FAILURE:
+        return None
+    # What an autotuner dropped may be raised and caught before it says so; anything else stands anywhere.
+    after = int(first.detail("last") or -1)
+    if (ended := last_words(log, after)) is None or (first.kind == "candidate_dropped" and goes_on(log, ended[0])):
+        return None
+    what = CATALOGUE[first.kind].title.removeprefix("no failure: ")
+    remark = f"apart from that, the log says: {first.message} ({what}, which is no failure)"
+    return _unknown(log, Found(), max(after, ended[0] - 1), remark)
+
+
 # --- nothing known ----------------------------------------------------------------------------------------
 
 
-def _unknown(log: CrashLog, found: Found) -> Diagnosis:
-    attach = (
-        ("the whole output from `Traceback` or the compiler's first complaint on, to its end",) if log.chars else ()
-    )
+def _unknown(log: CrashLog, found: Found, after: int = -1, remark: str = "") -> Diagnosis:
+    """Nothing known failed; `remark` is what the log tells beside, and `after` the line behind which it ended."""
+    why, named = why_unknown(log, after)
+    wanted = "the whole output from `Traceback` or the compiler's first complaint on, to its end"
+    attach = (wanted,) if log.chars and not named else ()
     return Diagnosis(
         "unknown",
         "unknown",
-        (_why_unknown(log),),
+        (why, *([remark] if remark else [])),
         NONE,
         log,
         attach=attach,
@@ -122,68 +144,6 @@ def _unknown(log: CrashLog, found: Found) -> Diagnosis:
         producer=producer_of(log, None),
         facts=facts_of(log, None),
     )
-
-
-# What is no compiler's failure and often taken for one: (words, what they say).
-_AT_RUN_TIME = tuple(
-    (re.compile(pattern), words)
-    for pattern, words in (
-        (r"CUDA out of memory|CUDA error: out of memory|CUDA_ERROR_OUT_OF_MEMORY|cudaErrorMemoryAllocation",
-         "the GPU's main memory is full; smaller batches or less kept on the GPU help"),
-        (r"illegal memory access|misaligned address|Invalid __(?:global|shared|local)__ (?:read|write)",
-         "a kernel read or wrote outside its memory; compute-sanitizer says which one and where"),
-        (r"device-side assert", "an assertion in a kernel failed, mostly an index out of range; it says nothing "
-                                "about compiling"),
-        (r"no kernel image is available|CUDA_ERROR_NO_BINARY_FOR_GPU|named symbol not found",
-         "the program has no machine code for this GPU: it was built for other chips, and a build for this one (or "
-         "with PTX) helps"),
-        (
-            r"kernel image is invalid|CUDA_ERROR_INVALID_IMAGE",
-            "the driver cannot load the binary: it was made for another chip or is damaged",
-        ),
-        (
-            r"CUDA_ERROR_INVALID_PTX|a PTX JIT compilation failed",
-            "the compiler inside the driver refused the PTX; what it said (its error log) is not in the log",
-        ),
-        (r"unspecified launch failure", "a kernel broke off while it ran; compute-sanitizer says where"),
-        (r"NCCL|ProcessGroup", "processes waited for each other until a time limit"),
-        (r"Cannot find ptxas", "no ptxas was found where the caller looks (PATH, CUDA_HOME, TRITON_PTXAS_PATH)"),
-        (r"cannot be accessed from Triton \(cpu tensor\?\)", "a tensor on the CPU was handed to a kernel for the GPU"),
-        (r"ptxas too old", "the ptxas found is older than its caller wants; it falls back to the driver's own "
-                           "compiler"),
-        (r"Killed signal terminated program|internal compiler error: Killed",
-         "the compiler of the host code was killed; likely the machine ran out of memory, and fewer jobs at once help"),
-    )
-)  # fmt: skip
-
-
-def _why_unknown(log: CrashLog) -> str:
-    if log.blank:
-        return "the text is empty"
-    if "this is binary data, not text" in log.notes:
-        return "this is not text"
-    if log.value("ptxas_gave_up"):
-        return "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log"
-    for pattern, words in _AT_RUN_TIME:
-        if pattern.search(log.flat.text):
-            return f"an error at run time or before any compile, not one of a compiler: {words}"
-    if log.exception:
-        return (
-            f"a Python error ({log.exception}), but nothing in the log is a failure of a compiler of GPU kernels "
-            f"that this "
-            "project knows; an error at run time says nothing about compiling"
-        )
-    if log.ptx is not None:
-        return "a PTX module without a word of what went wrong; register-cliff pressure reads it"
-    names = [s.name for s in log.speakers]
-    if log.frames or names:
-        shown = f" ({', '.join(names[:4])})" if names else ""
-        return (
-            f"parts of a log{shown}, but not the part in which a compiler says what failed (it stands at the end, or "
-            f"above the "
-            "first line that a build prints about it)"
-        )
-    return "no compiler of GPU kernels (ptxas, nvcc, Triton, LLVM) and no Python traceback speaks in it"
 
 
 __all__ = ["diagnose"]

@@ -92,7 +92,9 @@ def _ptxas_words(log: CrashLog) -> str | None:
 def _arch_words(log: CrashLog, first: Failure | None) -> str | None:
     if log.arch:
         return log.arch
-    floor = first.detail("floor") if first and first.kind == "feature_not_on_target" else None
+    floor = (
+        (first.detail("lowest") or first.detail("floor")) if first and first.kind == "feature_not_on_target" else None
+    )
     if floor:
         return f"not named; below {floor}"
     mentioned = log.value("arch_mentioned")

@@ -108,7 +108,9 @@ def _compared(signature: dict, log: CrashLog, first: Failure) -> Iterator[tuple[
         yield "ptxas", origin, origin == signature["ptxas_origin"]
     if "triton" in signature:
         releases = (log.triton.stated,) if log.triton.stated else log.triton.candidates
-        yield "Triton", releases, bool(set(releases) & set(signature["triton"]))
+        fits = set(releases) & set(signature["triton"])
+        # Of several releases that it can have been, some fit: that says nothing.
+        yield "Triton", releases if not fits or set(releases) <= fits else None, bool(fits)
 
 
 def _match(incident: Incident, log: CrashLog, first: Failure) -> Match | None:

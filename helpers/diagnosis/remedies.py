@@ -45,16 +45,29 @@ def measured(remedies: Iterable[str], tritons: Iterable[str] = ()) -> str:
     return f"measured here (data/remedies.csv, Triton {f'{next(iter(allowed))}, ' if len(allowed) == 1 else ''}{words})"
 
 
-def at_the_limit(log: CrashLog) -> tuple[Suggestion, ...]:
-    """What helps against C7600 at 255 registers, best first: measured on the incident's kernel."""
+def at_the_limit(log: CrashLog, *, same: bool) -> tuple[Suggestion, ...]:
+    """What helps against C7600 at 255 registers, best first: measured on the incident's kernel.
+
+    `same` says that the log is of that kernel: then edits of its source are among them.
+    """
     where = _where(log)
-    return (
-        *smaller_tile(log),
+    in_the_kernel = (
         Suggestion(
             "in the kernel: loop bounds instead of a tile-wide `if`, and accumulate inside the dot (scale once, after)",
             "takes away the branch and the second accumulator; the large tile stays",
             f"{measured(('bounds and fused',))}, {where}",
         ),
+    )
+    operands = (
+        Suggestion(
+            "a 16-bit KV cache or operands up-cast before the dot, where fp8 is in the kernel",
+            "fp8 operands are one of the incident's four necessary ingredients",
+            f"{measured(('bf16 KV cache', 'fp8 up-cast before the dots'), ('3.5.1',))}, {where}",
+        ),
+    )
+    return (
+        *smaller_tile(log),
+        *(in_the_kernel if same else ()),
         *_newer_triton(log),
         Suggestion(
             "maxnreg=255 as a Triton launch option (not as a ptxas flag)",
@@ -67,11 +80,7 @@ def at_the_limit(log: CrashLog) -> tuple[Suggestion, ...]:
             "the allocator survives; the kernel spills more and is scheduled worse",
             f"{measured(('-O1',))}, {where}",
         ),
-        Suggestion(
-            "a 16-bit KV cache or operands up-cast before the dot, where fp8 is in the kernel",
-            "fp8 operands are one of the incident's four necessary ingredients",
-            f"{measured(('bf16 KV cache', 'fp8 up-cast before the dots'), ('3.5.1',))}, {where}",
-        ),
+        *(operands if same else ()),
     )
 
 
@@ -87,7 +96,7 @@ def _release(version: str) -> tuple[int, ...]:
 
 def _newer_triton(log: CrashLog) -> tuple[Suggestion, ...]:
     here = (log.triton.stated,) if log.triton.stated else log.triton.candidates
-    if here and all(_release(v) >= (3, 7) for v in here):
+    if any(_release(v) >= (3, 7) for v in here):
         return ()
     return (
         Suggestion(
@@ -109,25 +118,32 @@ def smaller_tile(log: CrashLog) -> tuple[Suggestion, ...]:
     )
 
 
-def in_vain_at_the_limit() -> tuple[Suggestion, ...]:
-    """What does not help against C7600 at 255 registers: measured on the incident's kernel."""
+def in_vain_at_the_limit(*, same: bool) -> tuple[Suggestion, ...]:
+    """What does not help against C7600 at 255 registers: measured on the incident's kernel.
+
+    What may be otherwise for another kernel is listed for the `same` one only.
+    """
+    cap = Suggestion(
+        "--maxrregcount, at any value",
+        "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
+        measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
+    )
+    level = Suggestion("ptxas -O2, --regAllocOptLevel=2", "the default is -O3; neither gives way",
+                       measured(("-O2", "--regAllocOptLevel=2"), ("3.5.1",)))  # fmt: skip
+    if not same:
+        return cap, level
     table = recorded("version_matrix")
     died = sorted({r["ptxas_version"] for r in table if r["triton"] == "3.5.1" and r["status"] == "register_exhausted"},
                   key=lambda v: [int(n) for n in v.split(".")])  # fmt: skip
     span = f", {len(died)} releases from {died[0]} to {died[-1]}" if died else ""
     return (
-        Suggestion(
-            "--maxrregcount, at any value",
-            "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
-            measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
-        ),
+        cap,
         Suggestion(
             "another ptxas for the same PTX",
             "it is the PTX that asks for too much",
             f"measured here (data/version_matrix.csv): Triton 3.5.1's PTX is fatal on every ptxas tried{span}",
         ),
-        Suggestion("ptxas -O2, --regAllocOptLevel=2", "the default is -O3; neither gives way",
-                   measured(("-O2", "--regAllocOptLevel=2"), ("3.5.1",))),
+        level,
         Suggestion("more pipeline stages (num_stages)", "they take shared memory and, if anything, registers",
                    measured(("num_stages 2",), ("3.5.1",))),
         Suggestion("more warps, or fewer: it compiles, badly", "kilobytes of spills, or off the fast tensor-core path",

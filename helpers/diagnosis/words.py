@@ -71,12 +71,12 @@ def triton_words(log: CrashLog) -> str:
 
 def spec_verbs(log: CrashLog, *verbs: str) -> tuple[str, ...]:
     """What goes on with the kernel in hand, for kernels that this project can compile: Triton's."""
-    if not is_triton(log) or log.speaks("AMD's compiler"):
+    if not is_triton(log) or log.speaks("AMD's compiler", "Intel's Triton"):
         return ()
     return (
         "with the kernel's source or wheel in hand: register-cliff spec makes a spec of it, and then register-cliff "
         + ", ".join(verbs)
-        + " go on from there",
+        + (" goes on from there" if len(verbs) == 1 else " go on from there"),
     )
 
 

@@ -6,6 +6,7 @@ one complaint of ptxas) and, where no single line states it, `recognise` (over t
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 
 from helpers.diagnosis.failure import NO_FAILURE, STATED_FAILURE, Failure, Kind, Wording
@@ -50,10 +51,23 @@ CATALOGUE: dict[str, Kind] = {kind.name: kind for family in FAMILIES for kind in
 KINDS: tuple[str, ...] = (*dict.fromkeys(kind.public or kind.name for kind in CATALOGUE.values()), "unknown")
 MAX_FAILURES = 200
 MAX_EACH = 2_000
+MAX_FEATURES = 200
+MAX_BESIDE = 60
 _PTXAS_WORDINGS = tuple(w for family in FAMILIES for w in family.PTXAS_WORDINGS)
 _WORDINGS = tuple(w for family in FAMILIES for w in family.WORDINGS)
 # Words of ptxas that a caller quotes without its name.
 _QUOTED = tuple(w for w in _PTXAS_WORDINGS if w.hint)
+# Words of a caller on ptxas's own line.
+_RUN_ON = re.compile(
+    r"\.? (?=Skipping\b|Ignoring this|\[rank[0-9]+\]|Traceback \(|Set TORCH_LOGS|Repro command|Stack dump|Aborted\b)"
+)
+# How ptxas goes on behind the part of its sentence by which a kind is known.
+_SENTENCE = re.compile(
+    r"(?:[.,;]? ?(?:Compile the program with a higher register \w{1,6}|Try to ?compile with register target of [0-9]+|"
+    r"or (?:higher|later)|in function '[^'\n]{0,2000}'|for instruction '[^'\n]{0,200}'|[0-9]+ bytes spill \w+))*\.?"
+)
+_RAISED = re.compile(r"\b\w{1,60}(?:Error|Exception): |CUDA error: ")
+_COUNTED = ("register_exhaustion", "register_cap_too_low")
 # A failure whose words say less than those of another in the same log, and that mean the same one.
 _FOLLOWS_FROM = {"frontend_error": {"amd_compiler", "feature_not_on_target", "slow_compile"}, "launch_resources": set(),
                  "slow_compile": {"candidate_dropped"}}  # fmt: skip
@@ -74,10 +88,12 @@ class Found:
 
 def find_failures(log: CrashLog) -> Found:
     """What failed in a log, or what it states instead of a failure; nothing where it states nothing known."""
-    stated = [f for run in log.runs if (f := _of_run(run)) is not None]
+    current = [run for run in log.runs if not _is_over(log, run)]
+    stated = [f for run in current if (f := _of_run(run)) is not None]
     stated += _of_text(log, _WORDINGS)
-    if not any(f.kind != "ptxas_error" for f in stated):
+    if len(current) == len(log.runs) and not any(f.kind != "ptxas_error" for f in stated):
         stated += _of_text(log, _QUOTED)
+    stated = _with_counts(stated)
     deaths = [*ptxas_died.recognise(log, stated)]
     stated = [f for f in stated if f.kind != "died"] + deaths
     for family in (other_compilers, mlir, known_ptxas_faults):
@@ -94,6 +110,12 @@ def find_failures(log: CrashLog) -> Found:
     return Found(tuple(_in_order(distinct.failures)), distinct.total)
 
 
+def _with_counts(stated: list[Failure]) -> list[Failure]:
+    """Without the failures whose count is cut off, where another of the kind has it: output of ranks runs together."""
+    counted = {f.kind for f in stated if f.register_count_asked is not None}
+    return [f for f in stated if f.register_count_asked is not None or f.kind not in counted or f.kind not in _COUNTED]
+
+
 def _in_order(failures: list[Failure]) -> list[Failure]:
     kinds = {f.kind for f in failures}
     kept = [f for f in failures if not (_FOLLOWS_FROM.get(f.kind, set()) & kinds)]
@@ -106,16 +128,32 @@ def _in_order(failures: list[Failure]) -> list[Failure]:
 # --- one complaint, one run -------------------------------------------------------------------------------
 
 
+def _is_over(log: CrashLog, run: PtxasRun) -> bool:
+    """Whether the text around a complaint calls it solved, and another failure follows."""
+    if not run.complaints or not all(c.solved for c in run.complaints):
+        return False
+    another = any(not c.solved for r in log.runs for c in r.complaints)
+    return another or any(_RAISED.search(line[:2_000]) for line in log.bare[run.at :])
+
+
 def _of_run(run: PtxasRun) -> Failure | None:
     """The failure a run of ptxas tells of: the first of its complaints that is known, else its first complaint."""
     if not run.complaints:
         return None
-    for complaint in run.complaints:
-        if (failure := _of_complaint(complaint)) is not None:
-            break
-    else:
-        first = run.complaints[0]
-        failure = Failure("ptxas_error", (first.text or first.joined)[:600], ptx_line=first.ptx_line, at=first.at)
+    told = [c for c in run.complaints if not c.solved] or run.complaints
+    known = ((c, f) for c in told if (f := _of_complaint(c)) is not None)
+    complaint, failure = next(known, (told[0], None))
+    if failure is None:
+        said = (complaint.text or complaint.joined)[:600]
+        failure = Failure("ptxas_error", said, ptx_line=complaint.ptx_line, at=complaint.at)
+    elif failure.kind in _COUNTED and failure.register_count_asked is None:
+        # Output of several ranks runs together: one line is cut, another one has the count.
+        failure = next((f for _, f in known if f.kind == failure.kind and f.register_count_asked is not None), failure)
+    if failure.kind == "feature_not_on_target":
+        # Of the same file only: another one may be for another target.
+        same = [c for c in run.complaints[:MAX_FEATURES] if c.ptx_path == complaint.ptx_path]
+        others = [f for c in same if (f := _of_complaint(c)) and f.kind == failure.kind]
+        failure = chip_lacks.together(failure, others)
     line = failure.ptx_line if failure.ptx_line is not None else run.complaints[0].ptx_line
     return replace(failure, ptx_line=line, ptx_path=run.ptx_path, command=run.command)
 
@@ -126,7 +164,7 @@ def _of_complaint(complaint: Complaint) -> Failure | None:
         for text in texts:
             if m := words.pattern.search(text[:2_500]):
                 failure = words.failure(m, complaint.at)
-                whole = complaint.text if text == complaint.text else m[0]
+                whole = _own_words(text, m.end()) if text == complaint.text else m[0]
                 return replace(
                     failure,
                     message=(f"line {complaint.ptx_line}: " if complaint.ptx_line else "") + whole.strip()[:600],
@@ -134,6 +172,11 @@ def _of_complaint(complaint: Complaint) -> Failure | None:
                     ptx_line=complaint.ptx_line if complaint.ptx_line is not None else failure.ptx_line,
                 )
     return None
+
+
+def _own_words(text: str, end: int) -> str:
+    """A line of ptxas to where its known sentence ends: what follows can be somebody's prose, or a caller's."""
+    return _RUN_ON.split(text[: _SENTENCE.match(text, end).end()])[0]  # type: ignore[union-attr]
 
 
 def _code(text: str) -> str | None:
@@ -155,7 +198,19 @@ def _of_text(log: CrashLog, wordings: tuple[Wording, ...]) -> list[Failure]:
             found.append(replace(failure, resource=resource, code=_code(m.string[max(0, m.start() - 12) : m.end()])))
             if count >= MAX_EACH:
                 break
-    return found
+    return _once_each(found)
+
+
+def _once_each(found: list[Failure]) -> list[Failure]:
+    """Of failures of one kind without numbers that stand side by side (an error's name and its text), the first."""
+    kept: list[Failure] = []
+    last: dict[str, int] = {}
+    for failure in sorted(found, key=lambda f: f.place):
+        beside = failure.place - last.get(failure.kind, -MAX_BESIDE) < MAX_BESIDE
+        if not (beside and failure.kind == "launch_resources"):
+            kept.append(failure)
+            last[failure.kind] = failure.place + len(failure.message)
+    return kept
 
 
 # --- repetitions ------------------------------------------------------------------------------------------

@@ -18,13 +18,18 @@ PTXAS_WORDINGS = ()
 WORDINGS = ()
 _CODED = re.compile(r"\(C75[0-9]{2}\)")
 _ADVICE = re.compile(r"(?:info|warning) ?: ?(?P<words>\((?P<code>C75[0-9]{2})\) ?[^\n]{1,600})")
-_NEXT = re.compile(r" (?=ptxas[\w.-]{0,24} (?:info|warning|error|fatal) ?:)| Used [0-9]{1,4} registers")
+_NEXT = re.compile(
+    r" (?=Traceback \(|File \"|ninja: |g?make(?:\[[0-9]\])?: |Successfully |[A-Za-z_.]{1,60}Error: )"
+    r"| (?=ptxas[\w.-]{0,24} (?:info|warning|error|fatal) ?:)| Used [0-9]{1,4} registers"
+)
 _SPILLED = re.compile(
     r"warning ?: ?(?P<words>Registers are spilled to local memory in function '(?P<function>[^'\n]{1,2000})'(?:, "
     r"?(?P<stores>[0-9]{1,9}) "
     r"bytes spill stores)?(?:, ?(?P<loads>[0-9]{1,9}) bytes spill loads)?)"
 )
 _WARNING = re.compile(r"ptxas[\w.-]{0,24} {0,8}[^\n;]{0,300}?warning ?: ?(?P<words>[^\n]{1,300})")
+# A line that ends so holds the whole sentence.
+_WHOLE = re.compile(r"(?:'|\.|at entry|compilation units|debugging)$")
 _IN_FUNCTION = re.compile(r"in (?:the )?function '([^'\n]{1,2000})'")
 
 
@@ -143,10 +148,21 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
         yield Failure("ptxas_warning", _NEXT.split(m["words"])[0].strip(), at=log.flat.line_of(m.start()))
 
 
+def _sentence(log: CrashLog, m: re.Match[str]) -> str:
+    """ptxas's words to their end: that of the line, where the sentence is whole on it, else that of the function."""
+    line = " ".join(log.bare[log.flat.line_of(m.start("words"))].split())
+    own = line[line.find(m["code"]) - 1 :] if m["code"] in line else ""
+    if own and m["words"].startswith(own) and _WHOLE.search(own):
+        return _NEXT.split(own)[0].strip()
+    words = _NEXT.split(m["words"])[0]
+    named = _IN_FUNCTION.search(words)
+    return words[: named.end()].strip() if named else words.strip()
+
+
 def _coded(log: CrashLog) -> Failure | None:
     if not _CODED.search(log.flat.text):
         return None
-    found = [(m, _NEXT.split(m["words"])[0].strip()) for m in _ADVICE.finditer(log.flat.text)]
+    found = [(m, _sentence(log, m)) for m in _ADVICE.finditer(log.flat.text)]
     if not found:
         return None
     first, words = found[0]
@@ -184,7 +200,7 @@ def _share_words(f: PtxasFunction) -> str:
 
 def _coded_answer(log: CrashLog, failure: Failure) -> Answer:
     lines = (failure.detail("all") or failure.message).split("\n")
-    because = ["ptxas advises; nothing in the log failed"]
+    because = ["ptxas advises; advice is no failure"]
     helps, seen = [], set()
     for line in lines:
         known = next((a for a in ADVICE if a.words.search(line)), None)
@@ -221,13 +237,13 @@ def _spill_warning(log: CrashLog, failure: Failure) -> Answer:
         report_to="nobody",
         report_why="a spill is no failure",
         go_on=_pressure(log),
-        title=f"a warning: {kernel_of(log, failure) or 'a kernel'} spills registers; nothing failed",
+        title=f"a warning: {kernel_of(log, failure) or 'a kernel'} spills registers, which is no failure",
     )
 
 
 def _warning(log: CrashLog, failure: Failure) -> Answer:
     return Answer(
-        (f"ptxas warns: {failure.message}", "a warning: nothing in the log failed", *report_lines(log)),
+        (f"ptxas warns: {failure.message}", "a warning is no failure", *report_lines(log)),
         report_to="nobody",
         report_why="a warning is no failure",
     )

@@ -22,7 +22,7 @@ _HEAD = re.compile(
 _TAIL = re.compile(
     r"Ignoring this choice|(?:config|choice|candidate)s? (?:is |was |were )?(?:skipped|dropped|ignored|discarded)|, "
     r"(?:skipped|ignored)\b|"
-    r"^ignored\b|[Ss]kipping (?:it|this)|moving on|trying the next"
+    r"^ignored\b|\. Skipping\.|[Ss]kipping (?:it|this)|moving on|trying the next"
 )
 # One of these is in each of the patterns above.
 _WORDS = (
@@ -42,8 +42,8 @@ _WORDS = (
 )
 # Words that say: it went on.
 _WENT_ON = re.compile(
-    r"AUTOTUNE \w{1,60}\(|best config|best of \d|best=Config|[Aa]utotuning complete|finished after|Ignoring this "
-    r"choice|"
+    r"AUTOTUNE \w{1,60}\(|best config|best of \d|best=Config|[Aa]utotuning complete|Completed tuning|finished after|"
+    r"Ignoring this choice|"
     r"ignored, \d{1,6} left|"
     r"[Ss]kipping config|skipped|serving on|step \d{1,9} |Compiling \d{1,6} configs"
 )
@@ -78,11 +78,28 @@ def dropped(log: CrashLog, failures: list[Failure]) -> list[Failure]:
     tails = [i for i, line in enumerate(lines) if _TAIL.search(line)]
     if (not heads and not tails) or not any(_WENT_ON.search(line) for line in lines):
         return failures
-    return [_marked(f) if f.kind in _OF_A_CANDIDATE and _beside(lines, f.at, heads, tails) else f for f in failures]
+    last = _last_of_tuner(lines, heads, tails)
+    return [
+        _marked(f, last) if f.kind in _OF_A_CANDIDATE and _beside(lines, f.at, heads, tails) else f for f in failures
+    ]
 
 
-def _marked(failure: Failure) -> Failure:
-    return replace(failure, kind="candidate_dropped", details={**failure.details, "of": failure.kind})
+def _last_of_tuner(lines: list[str], heads: list[int], tails: list[int]) -> int:
+    """The last line that is about a dropped candidate; what a head begins ends where the tuner says how it goes on."""
+    if tails and (not heads or tails[-1] >= heads[-1]):
+        return tails[-1]
+    return next((i for i in range(heads[-1] + 1, len(lines)) if _WENT_ON.search(lines[i])), len(lines))
+
+
+def goes_on(log: CrashLog, at: int) -> bool:
+    """Whether an autotuner or what called it goes on behind line `at`."""
+    return any(_WENT_ON.search(line[:4_000]) for line in log.bare[at + 1 :])
+
+
+def _marked(failure: Failure, last: int) -> Failure:
+    return replace(
+        failure, kind="candidate_dropped", details={**failure.details, "of": failure.kind, "last": str(last)}
+    )
 
 
 def _beside(lines: list[str], at: int, heads: list[int], tails: list[int]) -> bool:
@@ -103,7 +120,7 @@ def _dropped(log: CrashLog, failure: Failure) -> Answer:
     )
     because = [
         f"the log says: {failure.message}",
-        f"that was one configuration: {who} left it out and went on, so nothing failed",
+        f"that was one configuration: {who} left it out and went on; that is no failure",
     ]
     if failure.seen > 1:
         because.append(f"it dropped {failure.seen} that way")
@@ -132,4 +149,4 @@ KINDS = (
     Kind("candidate_dropped", "no failure: an autotuner dropped one configuration and went on", _dropped, NO_FAILURE),
 )
 
-__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "dropped"]
+__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "dropped", "goes_on"]

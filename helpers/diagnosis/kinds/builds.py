@@ -40,10 +40,18 @@ REASONS = (
         "the file named in the message is not where the build looks",
     ),
     _reason(
+        "device link",
+        r"nvlink (?:error|fatal) {0,8}:[^\n]{1,300}",
+        "nvlink, the linker of device code, failed: it joins kernels that are compiled already",
+        "give the link step every file whose device code is called (-rdc=true, -dlink), each compiled for the target "
+        "that nvlink names",
+        "what is undefined is device code of another file, or is there for another target only",
+    ),
+    _reason(
         "link",
         r"cannot find -l[\w.+-]{1,80}|undefined reference to [^\n]{1,300}|collect2: error[^\n]{0,120}|ld "
         r"returned 1 exit status|"
-        r"LNK[0-9]{4}[^\n]{1,200}|nvlink error *:[^\n]{1,300}",
+        r"LNK[0-9]{4}[^\n]{1,200}",
         "the linker failed, after every kernel had compiled",
         "give the linker the library it names (path or package)",
         "compiling and linking are two steps; the kernels are not at fault",
@@ -84,13 +92,13 @@ _STOPPED = re.compile(
 )
 # One of these is in each of the patterns above.
 _WORDS = ("rror", "Killed", "=137", "=139", "137", "fault", "cannot find", "undefined", "LNK", "ld returned", "Illegal")
+_NVLINK = re.compile(r"nvlink (?:error|fatal) {0,8}:")
 _ZERO = re.compile(r"(?<![0-9])0 errors?")
 
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """A failed build, where no compiler of a GPU kernel says why."""
-    gpu = log.speaks("nvcc") or bool(log.compiled.functions)
-    if not gpu:
+    if not (log.speaks("nvcc") or log.compiled.functions or _NVLINK.search(log.flat.text)):
         return
     lines = log.bare
     stopped = next(
@@ -109,7 +117,7 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
                 break
         if len(reasons) >= 200:
             break
-    if stopped is None and not any(r.name in ("missing", "link", "source") for _, r, _ in reasons):
+    if stopped is None and not any(r.name in _THE_PROJECTS for _, r, _ in reasons):
         return
     if not reasons and stopped is None:
         return
@@ -146,13 +154,24 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
         tuple(because),
         (*helps, *(_SPILLS if spilling else ())),
         (),
-        "the project that is built" if reason and reason.name in ("missing", "source", "link") else "nobody yet",
-        "its build is at fault, not the compiler of the kernels" if reason and reason.name != "crashed"
+        "the project that is built" if reason and reason.name in _THE_PROJECTS else "nobody yet",
+        "its build is at fault, not the compiler of the kernels" if reason and reason.name not in ("killed", "crashed")
         else "first find out which program it is",
         ("the whole output of the build with one job (-j 1) and verbose",),
-        title="" if reason else "a build failed; why, the log does not say",
+        title=_title(log, reason),
         confidence=LIKELY,
     )  # fmt: skip
+
+
+_THE_PROJECTS = ("missing", "source", "device link", "link")
+
+
+def _title(log: CrashLog, reason: Reason | None) -> str:
+    if reason is None:
+        return "a build failed; why, the log does not say"
+    if reason.name in ("killed", "crashed"):
+        return f"the build failed: a program of it {'was killed' if reason.name == 'killed' else 'crashed'}"
+    return "" if log.speaks("ptxas") else "the build failed, and not in ptxas"
 
 
 KINDS = (Kind("build_failed_elsewhere", "the build failed, and not by what ptxas says in the log", _build, BUILD),)

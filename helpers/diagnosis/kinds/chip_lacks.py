@@ -7,15 +7,23 @@ chip.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
 from helpers.diagnosis.words import OWNER, chip_words, is_triton, maker
-from helpers.hardware import known_chip
+from helpers.hardware import CHIPS, KnownChip, known_chip
 from helpers.inspection.crash.crash_log import CrashLog
+from helpers.inspection.crash.gpus_named import the_only_gpu
+
+MAX_NAMED = 6
 
 _SM = r"sm_[0-9]{2,3}[af]?"
 PTXAS_WORDINGS = (
+    wording(
+        "feature_not_on_target",
+        rf"'(?P<feature>[^'\n]{{1,200}})' without '[^'\n]{{1,80}}' requires ?\.target (?P<floor>{_SM})(?: or higher)?",
+    ),
     wording(
         "feature_not_on_target",
         rf"'(?P<feature>[^'\n]{{1,200}})' requires ?\.target (?P<floor>{_SM})(?: or higher)?",
@@ -137,7 +145,7 @@ FEATURES = (
              "sm_70 (Volta) and higher", "plain arithmetic", 70),
     _feature(r"(?:atom|red)\b.*f64|atomicAdd", "atomic addition of doubles", "sm_60 (Pascal) and higher",
              "a loop of compare-and-swap (atomicCAS)", 60),
-    _feature(r"\.f16|half", "fp16 arithmetic", "sm_53 and higher", "fp32", 53),
+    _feature(r"\.?f16|half", "fp16 arithmetic", "sm_53 and higher", "fp32", 53),
 )  # fmt: skip
 
 
@@ -150,58 +158,99 @@ def _number(name: str) -> int:
     return int(re.sub(r"[^0-9]", "", name) or 0)
 
 
+def together(first: Failure, others: Iterable[Failure]) -> Failure:
+    """The first complaint of a run, with the features and thresholds of all of them: the highest is what is needed."""
+    wanted = {f.detail("feature") or "": f.detail("floor") or "" for f in (first, *others)}
+    floors = sorted((floor for floor in wanted.values() if floor), key=_number)
+    if len(wanted) < 2 or not floors:
+        return first
+    more = {
+        "floor": floors[-1],
+        "lowest": floors[0],
+        "features": "\n".join(f"{feature}\t{floor}" for feature, floor in wanted.items()),
+    }
+    return replace(first, details={**first.details, **more})
+
+
+def _features(failure: Failure) -> list[tuple[str, str]]:
+    """(feature, its threshold or "") of each feature that a run complained of."""
+    if listed := failure.detail("features"):
+        return [(line.partition("\t")[0], line.partition("\t")[2]) for line in listed.split("\n")]
+    floor = failure.detail("floor") or (f"sm_{failure.detail('below')}" if failure.detail("below") else "")
+    return [(failure.detail("feature") or "a feature", floor)]
+
+
 def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
-    name = failure.detail("feature") or "a feature"
-    floor, chip = failure.detail("floor"), failure.detail("chip") or log.arch
-    if failure.detail("below"):
-        floor = f"sm_{failure.detail('below')}"
-    known = feature_of(name)
+    features = _features(failure)
+    floors = sorted((floor for _, floor in features if floor), key=_number)
+    chip = failure.detail("chip") or log.arch
+    # What is advised is about the feature that needs the newest chip.
+    name = next((n for n, floor in features if floors and floor == floors[-1]), features[0][0])
+    floor, known = (floors[-1] if floors else None), feature_of(name)
     because = [f"{'ptxas' if log.runs else 'Triton' if is_triton(log) else 'the compiler'} says: {failure.message}"]
-    if known and not floor:
-        because.append(f"{known.what}: {known.has}")
-    elif known and floor:
-        because.append(f"{name} ({known.what}) needs {floor}" + ("" if floor[-1] == "a" else " or higher"))
-    because.append(_chip_sentence(chip, floor, known))
-    if failure.seen > 1:
+    because += [words for n, at in features[:MAX_NAMED] if (words := _needs(n, at))]
+    if len(features) > MAX_NAMED:
+        because.append(f"{len(features) - MAX_NAMED} more features are refused the same way")
+    if len(set(floors)) > 1:
+        because.append(f"the highest of these thresholds is {floors[-1]}, and the kernel as it is needs all of them")
+    because.append(_chip_sentence(log, chip, floors[0] if floors else None, known))
+    if failure.seen > 1 and log.runs:  # a traceback repeats a message in its source line
         because.append(f"the log says it {failure.seen} times")
     suffix = _suffix_cure(chip, floor, known)
-    helps: list[Suggestion] = []
-    if suffix:
-        helps.append(suffix)
-    if known and not suffix:
-        helps.append(
-            Suggestion(known.instead, f"{name} is then not needed", "PTX ISA, target notes of the instruction")
-        )
-    elif not known and not suffix:
-        helps.append(Suggestion("another path or data type in the kernel, without this feature", f"{name} is then "
-                                                                                                 f"not needed",
-                                "follows from the message"))  # fmt: skip
-    if not suffix:
-        helps.append(_newer_chip(floor, known))
     later = _later_ptx(log)
-    if later:
-        helps.insert(0, later)
-    if not suffix:
-        helps += _wrong_target(log)
+    helps = [later] if later else []
+    helps += [suffix] if suffix else [*_instead(features), _newer_chip(floor, known), *_wrong_target(log)]
     return Answer(
         tuple(because),
         tuple(helps),
         () if suffix or later else _in_vain(log),
         *_to_whom(log, suffix),
-        ("the GPU and its chip (nvidia-smi --query-gpu=name,compute_cap --format=csv)",) if chip is None else (),
+        ("the GPU and its chip (nvidia-smi --query-gpu=name,compute_cap --format=csv)",)
+        if chip is None and the_only_gpu(log.text) is None
+        else (),
         (),
         title=f"the chip lacks a feature that the kernel uses: {known.what}" if known else "",
     )
 
 
-def _chip_sentence(chip: str | None, floor: str | None, known: Feature | None) -> str:
+def _needs(name: str, floor: str) -> str:
+    known = feature_of(name)
+    if known and not floor:
+        return f"{known.what}: {known.has}"
+    what = f" ({known.what})" if known and known.what.split(" ")[0] != name else ""
+    return f"{name}{what} needs {floor}" + ("" if floor[-1] == "a" else " or higher") if floor else ""
+
+
+def _instead(features: list[tuple[str, str]]) -> list[Suggestion]:
+    """What does the same without each feature."""
+    ways: dict[str, list[str]] = {}
+    for name, _ in features[:MAX_NAMED]:
+        known = feature_of(name)
+        way = known.instead if known else "another path or data type in the kernel, without this feature"
+        ways.setdefault(way, []).append(name)
+    return [
+        Suggestion(
+            way,
+            f"{' and '.join(names)} {'is' if len(names) == 1 else 'are'} then not needed",
+            "PTX ISA, target notes of the instruction" if feature_of(names[0]) else "follows from the message",
+        )
+        for way, names in ways.items()
+    ]
+
+
+def _chip_sentence(log: CrashLog, chip: str | None, floor: str | None, known: Feature | None) -> str:
     if chip:
         return f"this compile was for {chip_words(chip)}" + (
             f", which is below {floor}" if floor and _number(chip) < _number(floor) else ""
         )
-    if floor:
-        return f"so the chip compiled for is below {floor}; which one it is, the log does not say"
-    return "which chip the compile was for, the log does not say"
+    if floor is None:
+        return "which chip the compile was for, the log does not say"
+    gpu = the_only_gpu(log.text)
+    if gpu and gpu[1].capability < _number(floor):
+        return (
+            f"so the chip compiled for is below {floor}; the log names a {gpu[0]}, which is {chip_words(gpu[1].name)}"
+        )
+    return f"so the chip compiled for is below {floor}; which one it is, the log does not say"
 
 
 def _suffix_cure(chip: str | None, floor: str | None, known: Feature | None) -> Suggestion | None:
@@ -225,12 +274,19 @@ def _newer_chip(floor: str | None, known: Feature | None) -> Suggestion:
     least = floor or (f"sm_{known.floor}" if known and known.floor else None)
     if least and not (known and known.floor is None):
         chip = known_chip(least)
-        words = f" ({chip.generation} and later)" if chip else ""
+        words = f" ({_from_then_on(chip)})" if chip else ""
         return Suggestion(
             f"a GPU with {least} or higher{words}", "the feature is in the chip", "the message's own threshold"
         )
     return Suggestion("a GPU that has it" + (f": {known.has.split(':')[0].removesuffix(' only')}" if known else ""),
                       "the feature is in the chip", "PTX ISA, target notes of the instruction")  # fmt: skip
+
+
+def _from_then_on(chip: KnownChip) -> str:
+    """`Turing and later`; where a generation has the feature in its later chips only, that chip's products."""
+    if any(c.generation == chip.generation and c.capability < chip.capability for c in CHIPS.values()):
+        return f"{chip.generation} has it from {chip.product} on; the generations after it have it"
+    return f"{chip.generation} and later"
 
 
 _ON_CHIP = re.compile(r"on (?P<chip>sm_[0-9]{2,3}[af]?)' requires ?PTX ISA \.version (?P<version>[0-9.]{1,8})")
@@ -285,4 +341,4 @@ def _to_whom(log: CrashLog, suffix: Suggestion | None) -> tuple[str, str]:
 
 KINDS = (Kind("feature_not_on_target", "the chip lacks a feature that the kernel uses", _chip_lacks),)
 
-__all__ = ["FEATURES", "KINDS", "PTXAS_WORDINGS", "WORDINGS", "Feature", "feature_of"]
+__all__ = ["FEATURES", "KINDS", "PTXAS_WORDINGS", "WORDINGS", "Feature", "feature_of", "together"]

@@ -80,26 +80,42 @@ def releases_named(log: CrashLog) -> tuple[str, ...]:
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
     """Wrong results under a ptxas with a fault of the table."""
-    flat = log.flat.text
-    wrong = _WRONG.search(flat) if "ptxas" in flat or "CUDA" in flat else None
-    if wrong is None or not (_HOPPER.search(flat) or (log.arch or "").startswith("sm_90")):
+    wrong = _wrong_on_hopper(log)
+    if wrong is None:
         return
     named = releases_named(log)[:MAX_RELEASES]
-    faults = [f for f in known_faults() if any(has_fault(f, r) for r in named)]
-    bad = next((r for r in named if any(has_fault(f, r) for f in faults)), None)
+    bad = next((r for r in named if _faults_of(r)), None)
     if bad is None:
         return
-    marked = [f for f in faults if has_fault(f, bad) and any(re.search(marker, flat) for marker in f.markers)]
+    marked = [f for f in _faults_of(bad) if _is_marked(log, f)]
     better = next((r for r in named if version(r)[:2] > version(bad)[:2] and _said_right(log, r)), None)
     if not marked and not better:
         return
     details = {
-        "faults": ",".join(f.id for f in (marked or [f for f in faults if has_fault(f, bad)])),
+        "faults": ",".join(f.id for f in (marked or _faults_of(bad))),
         "bad": bad,
         "better": better or "",
         "marked": "yes" if marked else "",
     }
     yield Failure("known_wrong_code", wrong[0], at=log.flat.line_of(wrong.start()), details=details)
+
+
+def _wrong_on_hopper(log: CrashLog) -> re.Match[str] | None:
+    """Words of wrong results in a log about ptxas or CUDA on the chip that the table is about."""
+    flat = log.flat.text
+    if "ptxas" not in flat and "CUDA" not in flat:
+        return None
+    hopper = (log.arch or "").startswith("sm_90") or _HOPPER.search(flat)
+    return _WRONG.search(flat) if hopper else None
+
+
+def _faults_of(release: str) -> list[Fault]:
+    return [f for f in known_faults() if has_fault(f, release)]
+
+
+def _is_marked(log: CrashLog, fault: Fault) -> bool:
+    """Whether a word that only this fault's reports have is in the log."""
+    return any(re.search(marker, log.flat.text) for marker in fault.markers)
 
 
 def _said_right(log: CrashLog, release: str) -> bool:

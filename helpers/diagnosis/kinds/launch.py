@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.kinds.other_compilers import not_covered, not_nvidia
 from helpers.diagnosis.words import OWNER, is_cuda_cpp, is_triton, spec_verbs
 from helpers.hardware import cap_for
 from helpers.inspection.crash.crash_log import CrashLog
 
+# One error has a name, a text or both, in either order.
+_NAME = r"(?:CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES|cudaErrorLaunchOutOfResources|ERROR_LAUNCH_OUT_OF_RESOURCES)"
+_TEXT = r"too many resources requested for launch"
 WORDINGS = (
-    wording("launch_resources", r"(?:Triton Error \[CUDA\]: |CUDA error: )?too many resources requested for "
-                                r"launch", "too many resources"),
-    wording("launch_resources", r"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES|cudaErrorLaunchOutOfResources|"
-                                r"ERROR_LAUNCH_OUT_OF_RESOURCES",
-            "OutOfResources"),
-    wording("launch_resources", r"CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES|"
-                                r"ERROR_LAUNCH_OUT_OF_RESOURCES", "LAUNCH_OUT_OF_RESOURCES"),
-)  # fmt: skip
+    wording(
+        "launch_resources",
+        rf"(?:{_NAME}\W{{0,6}}|Triton Error \[CUDA\]: |CUDA error: )?{_TEXT}(?:\W{{0,6}}{_NAME})?",
+        "too many resources",
+    ),
+    *(wording("launch_resources", _NAME, hint) for hint in ("aunchOutOfResources", "LAUNCH_OUT_OF_RESOURCES")),
+)
 PTXAS_WORDINGS = ()
 
 
 def _launch(log: CrashLog, failure: Failure) -> Answer:
+    if whose := not_nvidia(log):
+        return not_covered(log, failure, whose)
     triton, cpp = is_triton(log), is_cuda_cpp(log)
     because = [
         f"the log says: {failure.message}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.kinds.other_compilers import not_covered, not_nvidia
 from helpers.diagnosis.words import (
     OWNER,
     is_cuda_cpp,
@@ -12,7 +13,7 @@ from helpers.diagnosis.words import (
     maker,
     spec_verbs,
 )
-from helpers.hardware import ARCHS
+from helpers.hardware import ARCHS, chips_of_limit
 from helpers.inspection.crash.crash_log import CrashLog
 
 LARGEST_SMEM_BYTES = max(a.smem_per_block_max_bytes for a in ARCHS.values())
@@ -26,7 +27,7 @@ WORDINGS = (
     wording("threads", r"out of resource: ?threads" + _TAIL, _RESOURCE),
     # Inductor's words: the kernel's name stands where Triton names the memory, and it is always shared memory.
     wording("shared_memory", r"out of resource: ?(?P<function>(?!shared|tensor|"
-                             r"threads)[A-Za-z_]\w{1,300})" + _TAIL, _RESOURCE),
+                             r"threads)[A-Za-z]\w{0,100}_\w{1,300})" + _TAIL, _RESOURCE),
     wording(
         "shared_memory",
         r"Shared memory size limit exceeded: requested (?P<required>[0-9]{1,12}), available: ?(?P<limit>[0-9]{1,12})",
@@ -66,7 +67,8 @@ PTXAS_WORDINGS = (
     wording(
         "other_limit",
         r"(?P<what>Formal parameter space) overflowed \((?P<required>[0-9]{1,8}) bytes required, max "
-        r"(?P<limit>[0-9]{1,8}) bytes",
+        r"(?P<limit>[0-9]{1,8}) bytes(?: allowed\))?",
+        "Formal parameter space overflowed",
     ),
 )
 _OWN_TILES = (
@@ -87,7 +89,9 @@ def _over(failure: Failure, unit: str) -> str:
 
 
 def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
-    inductor, amd = log.speaks("Inductor"), log.speaks("AMD's compiler")
+    if whose := not_nvidia(log):
+        return not_covered(log, failure, whose)
+    inductor = log.speaks("Inductor")
     who = "Inductor" if failure.detail("function") and inductor else "Triton" if is_triton(log) else "the log"
     because = [f"{who} says: {failure.message}"]
     if failure.required is not None and failure.limit is not None:
@@ -95,13 +99,13 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
             _over(failure, "bytes of shared memory per CTA")
             + ("; the compile itself had succeeded" if is_triton(log) and not inductor else "")
         )
-        because += _chips_of(log, failure.limit)
+        because += _chips_of(failure.limit)
     elif failure.detail("wanted"):
         because.append(
             f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say"
         )
     helps = _inductor_memory(failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
-    if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor and not amd:
+    if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
         helps = (*helps, *_OWN_TILES)
     to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
     why = (
@@ -110,36 +114,43 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
     if log.speaks("Pallas", "XLA") and not inductor:
         why = "the block shapes of the kernel are its own choice"
     return Answer(
-        tuple(because), helps, _in_vain_memory(log), to, why,
+        tuple(because), helps, _in_vain_memory(log, failure), to, why,
         ("the shapes and data types of the inputs", *(() if inductor else ("tile sizes and num_stages",))),
         spec_verbs(log, "try", "autotune"),
     )  # fmt: skip
 
 
-def _chips_of(log: CrashLog, limit: int) -> list[str]:
-    if log.speaks("AMD's compiler"):
-        return ["the log is of an AMD chip: the limit is that of its local memory (LDS), for one workgroup"]
+def _chips_of(limit: int) -> list[str]:
     chips = limit_words(limit)
     if not chips:
         return []
-    also = "; AMD's chips have 64 KiB as well" if limit == 65_536 else ""
+    also = " among NVIDIA's; AMD's chips have 64 KiB as well" if limit == 65_536 else ""
     return [f"a limit of {limit:,} bytes is that of {chips}{also}"]
 
 
 def _triton_memory(failure: Failure) -> tuple[Suggestion, ...]:
-    over = (failure.required or 0) - (failure.limit or 0)
-    return (
-        Suggestion(
-            "one pipeline stage less (num_stages)",
-            f"each stage holds its own K and V (or A and B) tiles; {over:,} bytes have to go",
-            "measured here (data/kernel_log.md): stages are what fills shared memory",
-        ),
-        Suggestion(
-            "a smaller tile, BLOCK_N first",
-            "the tiles of every stage shrink with it",
-            "measured here (data/compile_rows.csv): the incident's 128x64 does not fit sm_120a, 64x64 does",
-        ),
+    over = (
+        f"{(failure.required or 0) - (failure.limit or 0):,} bytes have to go" if failure.limit else "bytes have to go"
     )
+    tile = Suggestion(
+        "a smaller tile (halve one block size)",
+        f"what a block keeps in shared memory shrinks with its tiles; {over}",
+        "the message's own numbers; register-cliff try finds out for the kernel",
+    )
+    if _without_pipeline(failure):
+        return (tile,)
+    stages = Suggestion(
+        "one pipeline stage less (num_stages), where it is above 2",
+        "each stage keeps a copy of the tiles that it loads ahead; from 2 to 1 it can stay the same",
+        "Triton's own message names num_stages",
+    )
+    return (stages, tile)
+
+
+def _without_pipeline(failure: Failure) -> bool:
+    """Whether the limit is that of Turing alone, for which Triton pipelines nothing."""
+    chips = chips_of_limit(failure.limit or 0)
+    return bool(chips) and all(c.capability < 80 for c in chips)
 
 
 def _inductor_memory(failure: Failure) -> tuple[Suggestion, ...]:
@@ -172,8 +183,15 @@ def _other_memory() -> tuple[Suggestion, ...]:
     )
 
 
-def _in_vain_memory(log: CrashLog) -> tuple[Suggestion, ...]:
+def _in_vain_memory(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
+    stages = Suggestion(
+        f"num_stages on {limit_words(failure.limit or 0)}",
+        "Triton pipelines loads for chips from sm_80 on only, and this limit is that of an earlier one",
+        "read in Triton's backend (nvidia/backend/compiler.py, make_ttgir)",
+    )
+    turing = is_triton(log) and not log.speaks("Inductor") and _without_pipeline(failure)
     return (
+        *((stages,) if turing else ()),
         Suggestion(
             "register settings (maxnreg), ptxas flags, another ptxas, or a GPU with more memory of the other kind",
             "shared memory is allotted before ptxas runs, and belongs to the SM: this is not register exhaustion, "
@@ -194,8 +212,11 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
         + f"; {limit:,} are allowed: {required + system - limit:,} too many",
     ]
     cpp = is_cuda_cpp(log, failure)
+    openmp = "__omp_offloading" in (kernel_of(log, failure) or "")
     if cpp and (kernel_of(log, failure) or "").startswith("_Z"):
         because.append("the name is mangled: it is a kernel in CUDA C++")
+    if openmp:
+        because.append("the name is that of an OpenMP target region: the array is one that the region declares")
     dynamic = "extern __shared__ and cudaFuncAttributeMaxDynamicSharedMemorySize" if cpp else "the opt-in of the driver"
     helps = [
         Suggestion(
@@ -204,7 +225,7 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
             "ptxas's own message",
         )
     ]
-    if limit == STATIC_LIMIT:
+    if limit == STATIC_LIMIT and not openmp:
         helps.insert(
             0,
             Suggestion(
@@ -233,16 +254,17 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
 
 def _other_limit(log: CrashLog, failure: Failure) -> Answer:
     what = failure.detail("what") or "space"
+    who = "ptxas" if log.runs else "nvcc" if log.speaks("nvcc") else "the compiler"
     return Answer(
         (
-            f"ptxas says: {failure.message}",
+            f"{who} says: {failure.message}",
             _over(failure, f"bytes ({what})"),
         ),
         (
             Suggestion(
                 "pass or declare less of it: a pointer to global memory instead of the data itself",
                 "the limit is the chip's and the PTX version's",
-                "follows from ptxas's message",
+                "follows from the message",
             ),
         ),
         (),
@@ -282,6 +304,8 @@ def _tensor_memory(log: CrashLog, failure: Failure) -> Answer:
 
 
 def _threads(log: CrashLog, failure: Failure) -> Answer:
+    if whose := not_nvidia(log):
+        return not_covered(log, failure, whose)
     required, limit = failure.required or 0, failure.limit or 0
     by_registers = limit < 1024
     why = (

@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.kinds.other_compilers import not_nvidia
 from helpers.diagnosis.words import OWNER, TRITON, chip_words, is_triton, kernel_of, maker, spec_verbs, triton_words
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near, near_any
@@ -204,14 +205,29 @@ def _python(log: CrashLog) -> _Part | None:
     carets = next((i for i, line in enumerate(after) if line and not line.strip("^ ~")), None)
     reason = next((line for line in after[carets + 1 :] if line), "") if carets is not None else ""
     code = after[carets - 1] if carets else ""
-    if not reason:
-        reason = next((line for line in after if line), "")
+    cause = _cause_before(log.text, m.start())
+    if not reason or reason.startswith("Traceback"):
+        # Python prints a cause in front of the error that was raised from it.
+        if cause:
+            code, reason = next((line for line in after if line), ""), cause
+        else:
+            reason = next((line for line in after if line), "")
     message = f"{m['error']}: {m['place'] or ''} {reason}".replace("  ", " ").strip()
     number = log.text.count("\n", 0, m.start())
     at = log.flat.starts[number] if number < len(log.flat.starts) else 0
     return _Part(
         0, at, REFUSED, message, {"reason": reason, "code": code[:200], "source": (m["place"] or "").strip("at :")}
     )
+
+
+_CAUSE = "The above exception was the direct cause"
+
+
+def _cause_before(text: str, at: int) -> str:
+    """The last line of the exception that was the direct cause of the one at `at`; "" where none is printed."""
+    mark = text.rfind(_CAUSE, max(0, at - 20_000), at)
+    lines = [line.strip() for line in text[max(0, mark - 2_000) : mark].split("\n")] if mark >= 0 else []
+    return next((line for line in reversed(lines) if line), "")[:300]
 
 
 def _died(log: CrashLog) -> _Part | None:
@@ -302,8 +318,10 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
     triton = is_triton(log)
     return Answer(
         tuple(because),
-        _crash_helps(log),
-        (
+        _crash_helps(log, failure),
+        ()
+        if not_nvidia(log)
+        else (
             Suggestion(
                 "ptxas flags, maxnreg or another ptxas" if triton else "ptxas flags or another ptxas",
                 "ptxas never ran: there was no PTX yet"
@@ -312,7 +330,7 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
                 "the stage that failed",
             ),
         ),
-        *_crash_to_whom(log),
+        *_crash_to_whom(log, failure),
         _crash_attach(log),
         spec_verbs(log, "compile", "bisect", "try", "report"),
         title="Triton itself failed before there was PTX"
@@ -401,22 +419,58 @@ def _refused(log: CrashLog, failure: Failure, because: list[str]) -> Answer:
     )
 
 
-def _crash_helps(log: CrashLog) -> tuple[Suggestion, ...]:
+# Words that say that no launch option can help.
+_NO_SUCH_CHIP = re.compile(
+    r"[Cc]ompute ?[Cc]apability[\w ]{0,20} (?:is )?not supported|unsupported (?:compute )?capability"
+)
+_TENSOR_MEMORY = re.compile(r"requires a target with tensor memory")
+_OPERANDS = re.compile(r"[Uu]nsupported (?:DotOp|dot|conversion|rounding mode|mma|MMA|operand|data ?type|element type)")
+
+
+def _crash_helps(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
     if is_triton(log):
         said = triton_words(log)
+        words = " ".join((failure.message, failure.detail("assertion") or ""))
+        if _TENSOR_MEMORY.search(words):
+            return (
+                Suggestion(
+                    "compile for data-centre Blackwell (sm_100a, sm_103a), or take another kernel for this chip",
+                    "tensor memory is in those chips only; neither num_warps nor a release of Triton adds it",
+                    "the message itself; helpers/hardware.py",
+                ),
+            )
+        if _NO_SUCH_CHIP.search(words):
+            return (
+                Suggestion(
+                    "a newer release of Triton, if the GPU is newer than this one; a GPU older than sm_75 is left out "
+                    "by newer releases",
+                    "this Triton has no code for the GPU's capability",
+                    "the message itself; which release knows which chip is not recorded here",
+                ),
+            )
+        release = Suggestion(
+            "another release of Triton, older or newer" + (f" than {said}" if said else ""),
+            "the fault is in that release's own code",
+            "general; register-cliff bisect says which releases have it",
+        )
+        if _OPERANDS.search(words):
+            return (
+                Suggestion(
+                    "other data types or shapes of the operation that is named",
+                    "this release cannot lower it with the operands that it has",
+                    "the message itself",
+                ),
+                release,
+            )
         return (
             Suggestion(
                 "another num_warps or num_stages, from the kernel's own list",
                 "they change what the passes do and not what the kernel computes",
                 "general; register-cliff try finds out for the kernel",
             ),
-            Suggestion(
-                "another release of Triton, older or newer" + (f" than {said}" if said else ""),
-                "the fault is in that release's own code",
-                "general; register-cliff bisect says which releases have it",
-            ),
+            release,
         )
-    if log.speaks("llc", "clang"):
+    if log.speaks("llc", "clang") or (failure.detail("llvm") or "").startswith("Cannot select"):
         return (
             Suggestion(
                 "another release of LLVM, or a target that has the instruction (-mcpu, -mattr=+ptxNN)",
@@ -433,7 +487,9 @@ def _crash_helps(log: CrashLog) -> tuple[Suggestion, ...]:
     )
 
 
-def _crash_to_whom(log: CrashLog) -> tuple[str, str]:
+def _crash_to_whom(log: CrashLog, failure: Failure) -> tuple[str, str]:
+    if _TENSOR_MEMORY.search(failure.message):
+        return OWNER, "it chose a memory that this chip does not have"
     made = maker(log)
     if log.speaks("Intel's Triton"):
         return "Intel's backend for Triton (github.com/intel/intel-xpu-backend-for-triton)", (

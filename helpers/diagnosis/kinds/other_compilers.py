@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind
-from helpers.diagnosis.words import is_triton, kernel_of
+from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind, Suggestion
+from helpers.diagnosis.words import OWNER, is_triton, kernel_of
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 
@@ -20,7 +20,11 @@ _OUT_OF_REGISTERS = (
     (re.compile(r"inline assembly requires more registers than available"), "requires more registers"),
     (re.compile(r"couldn't allocate (?:output|input) register for constraint '[^'\n]{1,8}'"), "couldn't allocate"),
 )
-_ANY = re.compile(r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}")
+_ROCM = re.compile(r"(?i)(?<![a-z])(?:rocm|hip(?:cc|error)?(?![a-z])|ROCArray|rocarray)")
+_ANY = re.compile(
+    r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}|"
+    r"(?:ld\.)?lld: error: [^\n]{1,200}|error: [^\n]{0,80}instruction not supported on this GPU"
+)
 
 
 def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
@@ -33,8 +37,42 @@ def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
             return
     said = _ANY.search(flat) if amd and not log.runs else None
     if said:
-        words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \")", said[0])[0].strip()
+        words = re.split(r" (?:Stack dump|PLEASE|Aborted|File \"|v_\w+ |error: [0-9]+ error)", said[0])[0].strip()
         yield Failure("amd_compiler", words, at=log.flat.line_of(said.start()), details={"amd": "yes"})
+
+
+def not_nvidia(log: CrashLog) -> str:
+    """`AMD's` or `Intel's` where the log shows their toolchain and nothing of NVIDIA's compilers; else ""."""
+    if (log.arch or "").startswith("sm_") or log.speaks("ptxas", "nvcc", "NVRTC", "libNVVM", "nvJitLink"):
+        return ""
+    return next((w for tool, w in (("AMD's compiler", "AMD's"), ("Intel's Triton", "Intel's")) if log.speaks(tool)), "")
+
+
+def not_covered(log: CrashLog, failure: Failure, whose: str) -> Answer:
+    """A failure that is worded as NVIDIA's is, for a chip of another maker: its numbers, and nothing measured."""
+    because = [f"the log says: {failure.message}"]
+    if failure.required is not None and failure.limit is not None:
+        over = failure.required - failure.limit
+        because.append(f"{failure.required:,} are asked for, {failure.limit:,} are there: {over:,} too many")
+    because.append(
+        f"the log shows {whose} chip or toolchain{f' ({log.arch})' if log.arch else ''}: this project covers NVIDIA's "
+        f"chips only, and nothing that it measured bears on {whose}"
+    )
+    return Answer(
+        tuple(because),
+        (
+            Suggestion(
+                "a smaller tile, fewer warps or fewer pipeline stages",
+                "what a block keeps at once has to fit",
+                f"general; not tried on {whose} chips",
+            ),
+        ),
+        (),
+        OWNER,
+        "tile, warps and stages are its own choice",
+        ("the shapes and data types of the inputs", "tile sizes, num_warps and num_stages"),
+        title=f"the kernel asks for more than {whose} chip has: not covered here",
+    )
 
 
 def _amd(log: CrashLog, failure: Failure) -> Answer:
@@ -42,7 +80,7 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
     name = kernel_of(log, failure)
     because = [f"the log says: {failure.message}"]
     because.append(
-        "these are words of the LLVM that comes with ROCm, for AMD's chips" + (f", here {log.arch}" if log.arch else "")
+        "these are words of LLVM, which compiles for AMD's chips here" + (f" ({log.arch})" if log.arch else "")
         if sure
         else "these are words of LLVM's own register allocator, as for AMD's chips (ROCm); NVIDIA's path does not "
         "have it"
@@ -52,11 +90,14 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
     if name:
         because.append(f"the kernel is {name}")
     because.append("this project covers NVIDIA's chips only: it has no advice that was tried on AMD's")
-    to = "ROCm's compiler (github.com/ROCm/llvm-project)" if sure else "the makers of that compiler"
+    rocm = sure and _ROCM.search(log.text)
+    to = "ROCm's compiler (github.com/ROCm/llvm-project)" if rocm else "the makers of that compiler"
     return Answer(
         tuple(because),
         report_to=f"{to}{', or Triton for its AMD backend' if is_triton(log) and sure else ''}",
-        report_why="a compiler that breaks off instead of spilling is at fault, whatever the kernel is",
+        report_why="a compiler that breaks off instead of spilling is at fault, whatever the kernel is"
+        if failure.detail("registers")
+        else "whether the kernel or the compiler is at fault, this project cannot say of AMD's",
         attach=("the kernel's source or LLVM IR, the chip (gfx…), the versions of ROCm and LLVM",),
         confidence="certain" if sure else LIKELY,
     )
@@ -64,4 +105,4 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
 
 KINDS = (Kind("amd_compiler", "AMD's compiler failed: not covered here", _amd),)
 
-__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "recognise"]
+__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "not_covered", "not_nvidia", "recognise"]

@@ -49,7 +49,11 @@ SIGNALS = {
 _NUMBER_OF = {name: number for number, (name, _) in SIGNALS.items()}
 # Windows: status codes as a process leaves them.
 STATUSES = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC0000409: "stack buffer overrun",
-            0xC000001D: "illegal instruction", 0xC0000374: "heap corruption"}  # fmt: skip
+            0xC000001D: "illegal instruction", 0xC0000374: "heap corruption",
+            0xC0000135: "a DLL that it needs is missing", 0xC0000139: "a DLL lacks a function that it needs",
+            0xC000007B: "a DLL of another kind of processor", 0xC0000142: "a DLL failed to start"}  # fmt: skip
+# With these it never began: Windows could not start it.
+NOT_STARTED = (0xC0000135, 0xC0000139, 0xC000007B, 0xC0000142)
 KILL, SEGV = 9, 11
 _WORDS_SIGNAL = {"Segmentation fault": SEGV, "Aborted": 6, "Killed": KILL}
 
@@ -147,6 +151,8 @@ def _signal_answer(log: CrashLog, failure: Failure) -> Answer:
         because.append(f"it was compiling for {chip_words(log.arch or '')}")
     if number == KILL:
         return _killed(log, tool, because)
+    if status in NOT_STARTED:
+        return _not_started(tool, status, because)
     helps = [other_ptxas(), lower_level()] if tool.startswith("ptxas") else [_other_cuda(tool)]
     in_vain = (
         Suggestion(
@@ -166,11 +172,13 @@ def _signal_answer(log: CrashLog, failure: Failure) -> Answer:
         f"{_version_words(log, tool)}{with_tool}",
         _attach(log, failure, tool),
         ptx_verbs(log) if tool.startswith("ptxas") else (),
-        title="" if tool.startswith("ptxas") else f"{tool} was killed by a signal",
+        title=_title(tool, status),
     )
 
 
 def _what_signal(tool: str, number: int, status: int, name: str | None) -> str:
+    if status in NOT_STARTED:
+        return f"0x{status:08X} is Windows's status for: {STATUSES[status]}; {tool} never began, and read no PTX"
     if status:
         what = STATUSES.get(status, "exception")
         return f"{tool} died of: {what} (0x{status:08X}): a fault of its own, and not a word about the kernel"
@@ -182,6 +190,25 @@ def _what_signal(tool: str, number: int, status: int, name: str | None) -> str:
     return f"{tool} was ended by {name or 'a signal'}; the log does not say more"
 
 
+def _not_started(tool: str, status: int, because: list[str]) -> Answer:
+    return Answer(
+        tuple(because),
+        (
+            Suggestion(
+                f"start it by hand ({tool} --version): Windows then names the DLL; the Microsoft Visual C++ runtime "
+                "(VC redistributable) is the one that is mostly missing",
+                "without its DLLs no program starts",
+                "Microsoft's list of NTSTATUS values",
+            ),
+        ),
+        (Suggestion("other settings of the kernel", "no compile began", "follows from the status"),),
+        "nobody yet",
+        "the installation is at fault, not the compiler",
+        (f"what {tool} --version says",),
+        title=f"{tool} could not be started: {STATUSES[status]}",
+    )
+
+
 def _killed(log: CrashLog, tool: str, because: list[str]) -> Answer:
     return Answer(
         tuple(because),
@@ -189,11 +216,12 @@ def _killed(log: CrashLog, tool: str, because: list[str]) -> Answer:
             Suggestion(
                 "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more "
                 "memory",
-                "each ptxas of a large kernel takes gigabytes; the operating system ends one when memory is full",
+                f"each {tool} of a large kernel can take gigabytes; the operating system ends one when memory is full",
                 "general; `dmesg | grep -i oom` (or the container's memory limit) says whether it was so",
             ),
             Suggestion(
-                "another release of ptxas, or a smaller kernel (less unrolled), if one job alone is killed",
+                f"another release of {tool if tool.startswith('ptxas') else 'CUDA'}, or a smaller kernel (less "
+                "unrolled), if one job alone is killed",
                 "then it is the compile itself that takes too much",
                 "general; not measured here for this kernel",
             ),
@@ -209,8 +237,16 @@ def _killed(log: CrashLog, tool: str, because: list[str]) -> Answer:
         f"a {tool} that is killed from outside is not at fault; to NVIDIA if it is killed when it runs alone with "
         "memory to spare",
         ("the amount of RAM, the number of parallel jobs, and dmesg around that time",),
+        title=_title(tool, 0),
         confidence=LIKELY,
     )
+
+
+def _title(tool: str, status: int) -> str:
+    """The kind's title for this tool; Windows ends a program by a status, not by a signal."""
+    if status:
+        return f"{tool} died: {STATUSES.get(status, 'an exception')}"
+    return "" if tool.startswith("ptxas") else f"{tool} was killed by a signal"
 
 
 def _other_cuda(tool: str) -> Suggestion:

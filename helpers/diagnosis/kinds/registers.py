@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import re
+
 from helpers.diagnosis import remedies
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
+from helpers.diagnosis.incidents import SAME, match_incidents
 from helpers.diagnosis.words import (
     OWNER,
     is_cuda_cpp,
@@ -21,6 +24,7 @@ from helpers.inspection.crash.crash_log import CrashLog
 
 # Powers of two are what Triton launches; whole warp groups of four what kernels with warp groups do.
 POWERS = (1, 2, 4, 8, 16, 32)
+_NUM_WARPS = re.compile(r"num[-_]warps['\"]?(?: ?= ?|: ?| )([0-9]{1,2})(?![0-9])")
 WARP_COUNTS = (1, 2, 4, 8, 12, 16, 20, 24, 28, 32)
 
 PTXAS_WORDINGS = (
@@ -29,6 +33,7 @@ PTXAS_WORDINGS = (
         r"Register allocation failed with register count of ?'(?P<asked>[0-9]{1,4})'",
         "Register allocation failed",
     ),
+    wording("register_exhaustion", r"Register allocation failed with register count of ?'?(?P<cut>[0-9]{1,3})$"),
     wording("register_exhaustion", r"\(C7600\)[^\n]{0,300}"),
     wording(
         "register_cap_too_low",
@@ -64,23 +69,50 @@ def warps_that_leave(cap: int, counts: tuple[int, ...] = WARP_COUNTS) -> tuple[i
 def _exhaustion(log: CrashLog, failure: Failure) -> Answer:
     asked = failure.register_count_asked
     because = [f"ptxas says: {failure.message}"]
-    if asked is not None:
-        because.append(_about_cap(log, asked))
+    because.append(_about_cap(log, asked) if asked is not None else _count_missing(failure))
     if failure.seen > 1:
         because.append(f"the log says it {failure.seen} times")
     helps: tuple[Suggestion, ...]
-    in_vain: tuple[Suggestion, ...]
-    if asked is not None and asked < CAP:
+    in_vain: tuple[Suggestion, ...] = ()
+    if asked is None:
+        helps, to, why = (*_smaller(log), _WHOLE_LINE), OWNER, "what is at fault depends on the count that is missing"
+    elif asked < CAP:
         helps, in_vain = (*_raise_cap(log, asked), *_smaller(log)), _IN_VAIN_CAPPED
         to, why = OWNER, "the launch configuration is its own choice; no compiler is at fault"
         if maker(log) and not is_triton(log) and not is_cuda_cpp(log):
             to, why = f"{OWNER}, then {maker(log)}", "the split of registers over the warps is made above ptxas"
     else:
-        helps, in_vain, to, why = _at_the_limit(log)
+        helps, in_vain, to, why = _at_the_limit(log, failure)
     return Answer(
         tuple(because), helps, in_vain, to, why, _attach(log, failure),
         (*spec_verbs(log, "try", "autotune", "bisect"), *ptx_verbs(log)),
     )  # fmt: skip
+
+
+def _count_missing(failure: Failure) -> str:
+    """What can be said where the log is cut inside the count of registers or before it."""
+    digits = failure.detail("cut") or ""
+    if digits and not "255".startswith(digits):
+        return (
+            f"the count of registers is cut off in the log; it begins with {digits} and so is below {CAP}, the most "
+            "that an instruction can address: the launch or a flag caps it"
+        )
+    return (
+        f"the count of registers is not in the log: {CAP} would mean that the kernel wants more than an instruction "
+        "can address, and a smaller count that the launch or a flag caps it"
+    )
+
+
+_WHOLE_LINE = Suggestion(
+    "find the whole line of ptxas, with the count behind `register count of`",
+    "below 255 fewer warps or a higher cap help, at 255 neither does",
+    "arithmetic: 65,536 registers per SM, 255 at most per thread",
+)
+
+
+def _warps_named(log: CrashLog) -> tuple[int, ...]:
+    """Every number of warps that the log names, of whichever configuration."""
+    return tuple(dict.fromkeys(int(n) for n in _NUM_WARPS.findall(log.text[:2_000_000])))[:20]
 
 
 def _about_cap(log: CrashLog, asked: int) -> str:
@@ -99,6 +131,16 @@ def _about_cap(log: CrashLog, asked: int) -> str:
             f"cap set elsewhere ({_cap_setters(log)})"
         )
     warps = warps_that_leave(asked)
+    named = _warps_named(log)
+    if warps and named and not set(named) & set(warps):
+        return (
+            f"{asked} is what {' or '.join(map(str, warps))} warps leave (65,536 / {warps[0] * 32} threads, in steps "
+            f"of 8), or a cap ({_cap_setters(log)}); the log names a configuration with num_warps="
+            f"{' or '.join(map(str, named[:4]))}, which leaves more, and does not say which configuration failed"
+            if all(cap_for(num_warps=n) > asked for n in named)
+            else f"{asked} is what {' or '.join(map(str, warps))} warps leave, or a cap ({_cap_setters(log)}): the log "
+            "does not say which"
+        )
     if warps:
         return (
             f"{asked} is what {' or '.join(map(str, warps))} warps leave (65,536 / {warps[0] * 32} threads, in steps "
@@ -114,7 +156,7 @@ def _about_cap(log: CrashLog, asked: int) -> str:
 
 def _counts(log: CrashLog) -> tuple[int, ...]:
     """The numbers of warps that a kernel of this log's language may have."""
-    groups = log.speaks("CUTLASS DSL (CuTe)", "TileLang", "nvcc") and not is_triton(log)
+    groups = log.speaks("CUTLASS DSL (CuTe)", "TileLang", "TVM", "nvcc") and not is_triton(log)
     return WARP_COUNTS if groups else POWERS
 
 
@@ -133,16 +175,21 @@ def _cap_setters(log: CrashLog) -> str:
 def _raise_cap(log: CrashLog, asked: int) -> tuple[Suggestion, ...]:
     triton, counts = is_triton(log), _counts(log)
     option = "num_warps " if triton or "num_warps" in log.text else ""
-    warps = warps_that_leave(asked, counts)
+    warps = warps_that_leave(asked)
+    named = _warps_named(log)
     found = []
     if log.register_cap == asked:
         found.append(Suggestion(
             f"raise or drop the cap of {asked} registers that the log itself sets (maxnreg, --maxrregcount)",
             "ptxas was held to it; up to 255 an instruction can address",
-            remedies.measured(("maxnreg=128 as a launch option", "maxnreg=168 as a launch option",
-                               "maxnreg=255 as a launch option"), ("3.5.1",)) if triton else remedies.ARITHMETIC,
+            remedies.ARITHMETIC,
         ))  # fmt: skip
-    if warps and log.register_cap in (None, asked) and log.num_warps in (None, *warps):
+    if (
+        warps
+        and log.register_cap in (None, asked)
+        and log.num_warps in (None, *warps)
+        and (not named or set(named) & set(warps))
+    ):
         n = log.num_warps or warps[0]
         fewer = max((m for m in counts if m < n), default=1)
         found.append(Suggestion(
@@ -178,18 +225,27 @@ def _smaller(log: CrashLog) -> tuple[Suggestion, ...]:
     )
 
 
+_OTHER_PTXAS = Suggestion(
+    "the same PTX under another ptxas, and under ptxas -O1",
+    "whether ptxas or the PTX decides is one compile away; releases differ in what they allocate",
+    "general; the incident's PTX died on every ptxas (data/version_matrix.csv), others' may not",
+)
+_LIKE_SM_100 = ("sm_100", "sm_103")
+
+
 def bears_on_incident(log: CrashLog) -> bool:
-    """Whether what was measured on the incident's kernel (Triton, sm_100a) is a lead for this log."""
-    return is_triton(log) and not log.speaks("XLA", "AMD's compiler") and (log.arch or "sm_100").startswith("sm_10")
+    """Whether what was measured on the incident's kernel is a lead: Triton's, for a chip like its sm_100a, stated."""
+    return is_triton(log) and not log.speaks("XLA", "AMD's compiler") and (log.arch or "").startswith(_LIKE_SM_100)
 
 
-def _at_the_limit(log: CrashLog) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...], str, str]:
+def _at_the_limit(log: CrashLog, failure: Failure) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...], str, str]:
     """(helps, in vain, to whom, why) for an allocation that failed with all 255 registers."""
     if bears_on_incident(log):
         said = triton_words(log)
+        same = any(m.degree == SAME for m in match_incidents(log, failure))
         return (
-            remedies.at_the_limit(log),
-            remedies.in_vain_at_the_limit(),
+            (*remedies.at_the_limit(log, same=same), *(() if same else (_OTHER_PTXAS,))),
+            remedies.in_vain_at_the_limit(same=same),
             f"{OWNER} first, then Triton (triton-lang/triton)",
             f"the tile is the project's choice, the PTX is Triton's{f' (version {said})' if said else ''}: of the "
             "incident's kernel the same PTX died on every ptxas, and another Triton's on none "
@@ -203,11 +259,7 @@ def _at_the_limit(log: CrashLog) -> tuple[tuple[Suggestion, ...], tuple[Suggesti
             "the same tile is spread over twice the threads, so each holds half of it",
             "general; not measured here for this kernel",
         ))  # fmt: skip
-    helps.append(Suggestion(
-        "the same PTX under another ptxas, and under ptxas -O1",
-        "whether ptxas or the PTX decides is one compile away; releases differ in what they allocate",
-        "general; this project's own PTX died on every ptxas (data/version_matrix.csv), others' may not",
-    ))  # fmt: skip
+    helps.append(_OTHER_PTXAS)
     in_vain = (
         Suggestion(
             "-maxrregcount, a launch bound, or more warps than now: anything that lowers the cap",
@@ -247,10 +299,12 @@ def _cap_too_low(log: CrashLog, failure: Failure) -> Answer:
     helps = []
     if needed is not None:
         room = next((n for n in reversed(_counts(log)) if cap_for(num_warps=n) >= needed), None)
-        words = f" ({room} warps leave {cap_for(num_warps=room)})" if room else ""
+        words = f" ({room} warps leave {cap_for(num_warps=room)})" if room and room not in _warps_named(log) else ""
+        # A cap that no number of warps explains is not lifted by fewer of them.
+        fewer = f", or fewer warps{words}" if asked is None or warps_that_leave(asked) else ""
         raise_words = "raise or drop maxnreg" if triton else f"raise the cap ({_cap_setters(log)})"
         helps.append(Suggestion(
-            f"let a thread have {needed} registers or more: {raise_words}, or fewer warps{words}",
+            f"let a thread have {needed} registers or more: {raise_words}{fewer}",
             f"one instruction alone takes more than the {asked} it was given; ptxas says {needed} would do for it",
             "ptxas's own message; whether the rest then fits is another question",
         ))  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from helpers.diagnosis.failure import LIKELY, NO_FAILURE, Answer, Failure, Kind, Suggestion
@@ -17,6 +17,13 @@ PTXAS_WORDINGS = ()
 WORDINGS = ()
 # A compile of a minute is what people ask about.
 SLOW_SECONDS = 60.0
+# Of a build or tuning that ended well, only what took longer than this is one.
+LONG_SECONDS = 600.0
+SEEN_AT_WORK = "a stack in the log shows a process in"
+_DONE = re.compile(
+    r"Successfully (?:installed|built)|Autotuning complete|autotuning complete|Build finished successfully|"
+    r"\[100%\] Built target|Finished `?release|BUILD SUCCESS|Completed tuning"
+)
 
 
 @dataclass(frozen=True)
@@ -78,31 +85,64 @@ def seconds_of(m: re.Match[str]) -> float | None:
     return parts.get("ms", 0) / 1e3 + parts.get("s", 0) + 60 * parts.get("m", 0) + 3600 * parts.get("h", 0)
 
 
-def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
-    """A slow compile, the longest time of its signs."""
-    flat = log.flat.text
-    best: tuple[float, re.Match[str], str] | None = None
+@dataclass(frozen=True)
+class _Seen:
+    """The sign of the longest time: that time in seconds (0 where it names none), the match and its stage."""
+
+    seconds: float
+    match: re.Match[str]
+    stage: str
+
+
+def _signs(flat: str) -> Iterator[_Seen]:
+    """Every sign of a slow compile; a time below `SLOW_SECONDS` is none."""
     for sign in SIGNS:
         for m in near(sign.pattern, flat, sign.word, before=1_000, after=600):
             time = seconds_of(m)
-            if time is None and not ("any" in m.groupdict() or "low compile" in sign.word):
-                continue
-            if time is not None and time < SLOW_SECONDS:
-                continue
-            if best is None or (time or 0) > best[0]:
-                best = (time or 0, m, sign.stage)
-    stack = _STACK.search(log.text)
-    stage = _IN_STAGE.search(log.text, stack.start()) if stack else None
-    if best is None and stage is None:
-        return
-    ps = next(iter(near(_PS, log.text, "ptxas", before=60, after=200)), None) if stack else None
-    where = best[2] if best and best[2] else ""
-    details = {"stage": where or (ps["tool"] if ps else "") or (stage[1] if stage else "")}
-    at = log.flat.line_of(best[1].start()) if best else log.text.count("\n", 0, stack.start()) if stack else 0
-    message = best[1][0] if best else f"a process was seen in {stage[1]}" if stage else ""
-    time = max(best[0] if best else 0, (seconds_of(ps) or 0) if ps else 0)
-    details["seconds"] = f"{time:.0f}" if time else ""
-    yield Failure("slow_compile", message[:300], at=at, details=details)
+            speaks_for_itself = "any" in m.groupdict() or "low compile" in sign.word
+            if (time is None and speaks_for_itself) or (time is not None and time >= SLOW_SECONDS):
+                yield _Seen(time or 0, m, sign.stage)
+
+
+def _longest(signs: Iterable[_Seen]) -> _Seen | None:
+    """The first of the longest."""
+    return max(signs, key=lambda seen: seen.seconds, default=None)
+
+
+def _ended_well(flat: str, seen: _Seen) -> bool:
+    """Whether it took its time, and all went well."""
+    return seen.seconds < LONG_SECONDS and _DONE.search(flat, seen.match.start()) is not None
+
+
+def recognise(log: CrashLog, found: Iterable[Failure]) -> Iterable[Failure]:
+    """A slow compile, by the longest time of its signs or by a process that was seen at work."""
+    best = _longest(_signs(log.flat.text))
+    if (stack := _STACK.search(log.text)) and (stage := _IN_STAGE.search(log.text, stack.start())):
+        yield _seen_at_work(log, best, stack, stage)
+    elif best is not None and not _ended_well(log.flat.text, best):
+        details = {"stage": best.stage, "seconds": f"{best.seconds:.0f}" if best.seconds else ""}
+        if stack and (ps := _process(log)):
+            details["stage"] = best.stage or ps["tool"]
+            details["seconds"] = f"{max(best.seconds, seconds_of(ps) or 0):.0f}"
+        yield Failure("slow_compile", best.match[0][:300], at=log.flat.line_of(best.match.start()), details=details)
+
+
+def _process(log: CrashLog) -> re.Match[str] | None:
+    """A compiler in a list of processes, with the time it has run."""
+    return next(iter(near(_PS, log.text, "ptxas", before=60, after=200)), None)
+
+
+def _seen_at_work(log: CrashLog, best: _Seen | None, stack: re.Match[str], stage: re.Match[str]) -> Failure:
+    """A process whose stack stands in one of Triton's stages, with the times that the log gives."""
+    ps = _process(log)
+    time = max(best.seconds if best else 0, (seconds_of(ps) or 0) if ps else 0)
+    where = (best.stage if best else "") or (ps["tool"] if ps else "") or stage[1]
+    return Failure(
+        "slow_compile",
+        (best.match[0] if best else f"{SEEN_AT_WORK} {stage[1]}")[:300],
+        at=log.flat.line_of(best.match.start()) if best else log.text.count("\n", 0, stack.start()),
+        details={"stage": where, "seconds": f"{time:.0f}" if time else ""},
+    )
 
 
 # --- what is said -----------------------------------------------------------------------------------------
@@ -114,7 +154,11 @@ def _minutes(seconds: float) -> str:
 
 def _slow(log: CrashLog, failure: Failure) -> Answer:
     stage = failure.detail("stage") or ""
-    because = [f"the log says: {failure.message}", "a compile that takes long has not failed: the log shows no refusal"]
+    seen = failure.message.startswith(SEEN_AT_WORK)
+    because = [
+        failure.message if seen else f"the log says: {failure.message}",
+        "a compile that takes long has not failed: the log shows no refusal",
+    ]
     if failure.detail("seconds"):
         because.append(f"the longest time it names is {_minutes(float(failure.detail('seconds') or 0))}")
     because.append(_stage_sentence(stage))
@@ -122,7 +166,7 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
     ptxas = stage in ("ptxas", "make_cubin")
     helps = [*(_ptxas_helps() if ptxas else _front_helps(log, stage)), *_general_helps(log)]
     made = maker(log)
-    to, why = (OWNER, "first the size of what one thread does: a compile of minutes nearly always unrolls too much")
+    to, why = (OWNER, "first the size of what one thread does: a slow compile mostly unrolls too much")
     if stage.startswith("make_") and not ptxas:
         to, why = (
             f"{OWNER}, then {TRITON}",
@@ -140,7 +184,10 @@ def _slow(log: CrashLog, failure: Failure) -> Answer:
             "how long each stage takes, the sizes of the tiles, and whether other processes were compiling at the "
             "same time",
         ),
-        (*spec_verbs(log, "compile --timeout", "try"), *(ptx_verbs(log) if ptxas else ())),
+        (*spec_verbs(log, "compile --time-limit", "try"), *(ptx_verbs(log) if ptxas else ())),
+        title=f"a compile takes long: {_minutes(float(failure.detail('seconds') or 0))}"
+        if failure.detail("seconds")
+        else "",
         confidence=LIKELY,
     )
 
@@ -218,6 +265,6 @@ def _general_helps(log: CrashLog) -> tuple[Suggestion, ...]:
     return tuple(found)
 
 
-KINDS = (Kind("slow_compile", "a compile takes minutes", _slow, NO_FAILURE - 1),)
+KINDS = (Kind("slow_compile", "a compile takes long", _slow, NO_FAILURE - 1),)
 
 __all__ = ["KINDS", "PTXAS_WORDINGS", "SIGNS", "SLOW_SECONDS", "WORDINGS", "recognise", "seconds_of"]

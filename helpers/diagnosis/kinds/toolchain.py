@@ -12,6 +12,7 @@ from helpers.diagnosis.words import (
     OWNER,
     TRITON,
     chip_words,
+    is_cuda_cpp,
     is_triton,
     maker,
     ptx_verbs,
@@ -39,8 +40,11 @@ PTXAS_WORDINGS = (
     wording("unsupported_ptx_version", r"Unsupported \.version (?P<version>[0-9.]{1,8})"),
     wording("ptx_version_too_low",
             r"(?P<feature>\S[^\n;]{0,120}?) requires ?PTX ISA \.version (?P<version>[0-9.]{1,8}) or later"),
+    wording("cannot_write", r"(?:(?:Could not|Cannot|Failed to) (?:open|create) (?:the )?output ?file|"
+                            r"Could not write|Failed to write)[^\n]{0,300}|No space left on device|Disk quota "
+                            r"exceeded"),
     wording("internal_error", r"\(C7907\)[^\n]{0,200}|[Ii]nternal (?:compiler )?error[^\n]{0,200}"),
-    wording("no_input", r"Could not open input file '?(?P<file>[^'\n]{1,400})'?"),
+    wording("no_input", r"(?:Could not|Cannot|Failed to) open (?:the )?input file '?(?P<file>[^'\n]{1,400})'?"),
     wording("host_memory", r"[Mm]emory [Aa]llocation (?:[Ff]ailure|[Ee]rror)|[Oo]ut of memory"),
     wording("illegal_instruction",
             r"Not a name of any known instruction[^\n]{0,200}|Parsing error[^\n]{0,200}|Illegal [^\n]{0,200}|Unknown "
@@ -48,7 +52,7 @@ PTXAS_WORDINGS = (
             r"directive)[^\n]{0,200}|Arguments mismatch[^\n]{0,200}|Unexpected instruction types[^\n]{0,200}|Invalid "
             r"[^\n]{0,200}|"
             r"Undefined[^\n]{0,200}|Unrecognized[^\n]{0,200}|Modifier '[^\n]{0,200}? cannot be applied[^\n]{0,200}|"
-            r"State space incorrect[^\n]{0,200}|Call has wrong number[^\n]{0,120}|Duplicate "
+            r"State space (?:incorrect|mismatch)[^\n]{0,200}|Call has wrong number[^\n]{0,120}|Duplicate "
             r"definition[^\n]{0,200}|Unexpected [^\n]{0,200}|syntax error"),
     wording("unresolved_symbol", r"Unresolved extern (?:function|variable) '(?P<symbol>[^'\n]{1,500})'"),
 )  # fmt: skip
@@ -78,9 +82,64 @@ WORDINGS = (
 # --- a chip that ptxas does not know -----------------------------------------------------------------------
 
 
+# Whose words a refusal is, where it says so itself.
+_WHO = (("nvcc ", "nvcc"), ("nvrtc", "NVRTC"), ("gpu-name", "ptxas"), ("recognized processor", "LLVM"))
+
+
+def _nvrtc(log: CrashLog, failure: Failure) -> Answer:
+    """NVRTC refuses a chip's name, and does not repeat it; the program that calls NVRTC chose it."""
+    caller = next((name for name in ("CuPy", "Numba", "Inductor", "Triton") if log.speaks(name)), "")
+    whose = f"{caller}, which calls NVRTC" if caller else "the program that calls NVRTC"
+    return Answer(
+        (
+            f"NVRTC says: {failure.message}",
+            f"the name of the chip is given by {whose}, and is mostly that of the GPU in the machine; NVRTC does not "
+            "repeat it",
+            "a usual reason is an NVRTC older than the GPU; a GPU that NVRTC's release has dropped is another",
+        ),
+        (
+            Suggestion(
+                "an NVRTC (CUDA toolkit or its package) that knows the GPU"
+                + (f", with a {caller} built for it" if caller else ""),
+                "from sm_120 on that is CUDA 12.8 or later; before sm_75 it is CUDA 12 or earlier",
+                "CUDA's release notes",
+            ),
+        ),
+        (Suggestion("changes in the kernel", "NVRTC stops before it reads the kernel", "the message"),),
+        NOBODY,
+        "two parts of the toolchain are of different ages; no compiler is at fault",
+        ("the GPU and its chip (nvidia-smi)", f"the versions of {caller or 'the calling program'} and of its CUDA"),
+    )  # fmt: skip
+
+
+def _by_nvcc(name: str, first: str) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...]]:
+    """What helps where nvcc itself refuses a chip that is newer than it is."""
+    number = f"{name[3:].rstrip('af')[:-1]}.{name[3:].rstrip('af')[-1]}"
+    return (
+        (
+            Suggestion(f"an nvcc of CUDA {first} or later", f"{name} is in it", "CUDA's release notes"),
+            Suggestion(
+                f"or take {name} out of the list of targets (-gencode, CMAKE_CUDA_ARCHITECTURES; for PyTorch's "
+                f"extensions TORCH_CUDA_ARCH_LIST without {number}, and with +PTX behind the last chip that nvcc "
+                "knows)",
+                f"code for an earlier chip runs on {name} where that chip is of the same major number, and PTX of any "
+                "earlier chip is compiled by the driver",
+                "the CUDA programming guide: binary and PTX compatibility",
+            ),
+        ),
+        (
+            Suggestion("another ptxas beside this nvcc", "nvcc itself refuses the name", "nvcc's own message"),
+            Suggestion("changes in the kernel", "nvcc stops before it reads the source", "nvcc's own message"),
+        ),
+    )
+
+
 def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
     name = (failure.detail("unknown") or log.arch or "").replace("compute_", "sm_")
-    who = "ptxas" if log.runs else failure.detail("tool") or ("nvcc" if log.speaks("nvcc") else "the compiler")
+    who = failure.detail("tool") or next((w for words, w in _WHO if words in failure.message), "")
+    who = who or ("ptxas" if log.runs else "the compiler")
+    if who == "NVRTC":
+        return _nvrtc(log, failure)
     because = [f"{who} says: {failure.message}"]
     chip = known_chip(name)
     if failure.detail("version"):
@@ -93,17 +152,28 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
     elif failure.detail("tool") == "tileiras":
         because.append(f"this tileiras, cuTile's compiler, has no {chip_words(name)}")
         helps, in_vain = _cutile(name), _no_new_ptxas(log)
+    elif name.startswith("sm_101"):
+        new = name.replace("sm_101", "sm_110")
+        because.append(f"{name} is Thor's name up to CUDA 12.9; from CUDA 13.0 on the same chip is called {new}")
+        helps, in_vain = (
+            Suggestion(f"write {new} for {name}, where the {who} is one of CUDA 13.0 or later", "it is the same chip",
+                       "CUDA's release notes"),
+            Suggestion(f"or take a {who} of CUDA 12.8 or 12.9, which knows {name}", "it is the name's own release",
+                       "CUDA's release notes"),
+        ), ()  # fmt: skip
     elif chip and chip.last_cuda:
         because.append(
-            f"{chip_words(name)} was dropped after CUDA {chip.last_cuda}: a {who} of CUDA 13 or later does not know it"
+            f"{chip_words(name)} was dropped after CUDA {chip.last_cuda}: {who} of CUDA 13 and later does not know it"
         )
         helps, in_vain = _older_toolkit(log, name, chip.last_cuda)
     elif before := _BEFORE_MAXWELL.get(name.rstrip("af")):
         because.append(f"{name} is older than Maxwell (sm_50) and was dropped after CUDA {before}")
-        helps, in_vain = _older_toolkit(log, name, before)
+        helps, in_vain = _before_maxwell(name, before)
     elif chip:
         because.append(f"{chip_words(name)} is known from CUDA {chip.first_cuda} on: this {who} is older")
-        helps, in_vain = _newer_toolkit(log, name, chip.first_cuda)
+        helps, in_vain = (
+            _by_nvcc(name, chip.first_cuda) if who == "nvcc" else _newer_toolkit(log, name, chip.first_cuda)
+        )
     else:
         because.append(
             f"this project's table of chips, sm_50 to sm_121, has no {name}"
@@ -118,6 +188,21 @@ def _unsupported_arch(log: CrashLog, failure: Failure) -> Answer:
 
 # The last CUDA that compiled for chips before Maxwell (CUDA's release notes).
 _BEFORE_MAXWELL = {"sm_20": "8.0", "sm_21": "8.0", "sm_30": "10.2", "sm_32": "10.2", "sm_35": "11.8", "sm_37": "11.8"}
+
+
+def _before_maxwell(name: str, last: str) -> tuple[tuple[Suggestion, ...], tuple[Suggestion, ...]]:
+    return (
+        (
+            Suggestion(
+                f"take {name} out of the list of targets (-gencode, CMAKE_CUDA_ARCHITECTURES, TORCH_CUDA_ARCH_LIST), "
+                "if the GPU is a newer one",
+                "a build compiles for every target in its list, whatever GPU is in the machine",
+                "general: nvcc compiles once a target",
+            ),
+            Suggestion(f"or a CUDA toolkit up to {last}", f"the last that compiles for {name}", "CUDA's release notes"),
+        ),
+        (Suggestion("a newer CUDA", "the newer releases are those that dropped the chip", "CUDA's release notes"),),
+    )
 
 
 def _check_name() -> Suggestion:
@@ -170,7 +255,7 @@ def _newer_toolkit(log: CrashLog, name: str, first: str) -> tuple[tuple[Suggesti
         helps += [
             Suggestion("a newer Triton (with its own ptxas)",
                        "both have to know the chip: Triton writes the PTX version, ptxas the machine code", evidence),
-            _own_ptxas(log),
+            *(() if _by_own_ptxas(log) else (_own_ptxas(log),)),
         ]  # fmt: skip
     else:
         helps.append(Suggestion(
@@ -180,8 +265,8 @@ def _newer_toolkit(log: CrashLog, name: str, first: str) -> tuple[tuple[Suggesti
     in_vain = []
     if is_triton(log):
         in_vain.append(Suggestion(
-            "a newer ptxas alone, for PTX an old Triton wrote",
-            "its `.version` is older than the chip, and ptxas refuses the pair",
+            "a newer ptxas called by hand on the PTX that is already written",
+            "its `.version` can be older than the chip, and ptxas refuses the pair",
             "measured here: ptxas 12.9 refuses Triton 3.5.1's PTX for sm_103a (tests/fixtures/logs)",
         ))  # fmt: skip
     in_vain.append(
@@ -222,6 +307,11 @@ def _no_new_ptxas(log: CrashLog) -> tuple[Suggestion, ...]:
             "another ptxas, or other options of the kernel", "tileiras itself refuses the chip's name", "the message"
         ),
     )
+
+
+def _by_own_ptxas(log: CrashLog) -> bool:
+    """Whether the ptxas that refused is the one that Triton brings: then no override is at fault."""
+    return log.value("ptxas_origin") == "bundled with Triton"
 
 
 def _own_ptxas(log: CrashLog) -> Suggestion:
@@ -304,7 +394,14 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
         )
     driver = _inside_the_driver(log, failure)
     helps: list[Suggestion] = []
-    if driver:
+    if log.speaks("nvJitLink"):
+        helps.append(Suggestion(
+            "an nvJitLink at least as new as the compiler that wrote the PTX (package nvidia-nvjitlink, or the CUDA "
+            "toolkit's)",
+            "here the ptxas is the one inside nvJitLink: it reads PTX up to its own version",
+            "the message; NVIDIA's page on CUDA compatibility",
+        ))  # fmt: skip
+    elif driver:
         helps.append(Suggestion(
             "a newer driver, or a CUDA toolkit for the kernel's compiler that is no newer than the driver's CUDA "
             "(nvidia-smi names it)",
@@ -312,7 +409,7 @@ def _ptx_version(log: CrashLog, failure: Failure) -> Answer:
             "own version",
             "the message; NVIDIA's page on CUDA compatibility",
         ))  # fmt: skip
-    elif is_triton(log):
+    elif is_triton(log) and not _by_own_ptxas(log):
         helps.append(_own_ptxas(log))
     if not driver:
         helps.append(Suggestion(
@@ -428,11 +525,28 @@ def lower_level() -> Suggestion:
 
 
 def _unresolved(log: CrashLog, failure: Failure) -> Answer:
+    symbol, made = failure.detail("symbol") or "", maker(log)
+    because = [f"ptxas says: {failure.message}", f"the PTX calls {symbol}, and nothing in it defines that name"]
+    if symbol.startswith("__nv"):
+        because.append(
+            f"{symbol} is of libdevice, NVIDIA's library of mathematics for compilers: whoever writes the PTX has to "
+            "put its code in or resolve the call"
+        )
+    if made and not is_cuda_cpp(log):
+        # Its user has no command line to link with.
+        helps = (
+            Suggestion(
+                "another release of the tool that wrote the PTX, with the CUDA toolkit that it asks for",
+                "that tool has to define what it calls, mostly from a file of the toolkit (libdevice)",
+                "follows from the message; which release does is not recorded here",
+            ),
+        )
+        return Answer(
+            tuple(because), helps, (), made, "it left a call in its PTX without what is called",
+            ("the PTX", "the versions of the tool and of its CUDA toolkit"),
+        )  # fmt: skip
     return Answer(
-        (
-            f"ptxas says: {failure.message}",
-            f"the PTX calls {failure.detail('symbol')}, and nothing in it defines that name",
-        ),
+        tuple(because),
         (
             Suggestion(
                 "link the code that defines it: device linking (-rdc=true, -dlink), a bitcode or library file left out",
@@ -444,6 +558,36 @@ def _unresolved(log: CrashLog, failure: Failure) -> Answer:
         OWNER,
         "a part of the program was not handed to the compiler",
         ("the compile and link commands",),
+    )
+
+
+def _cannot_write(log: CrashLog, failure: Failure) -> Answer:
+    full = next((w for w in ("No space left on device", "Disk quota exceeded") if w in log.flat.text), None)
+    because = [f"ptxas says: {failure.message}"]
+    if full and full not in failure.message:
+        because.append(f"the log says as well: {full}")
+    because.append("what ptxas could not do is write its file; it says nothing against the PTX")
+    return Answer(
+        tuple(because),
+        (
+            Suggestion(
+                "free space on the disk of the temporary folder, or another folder (TMPDIR)"
+                if full
+                else "check that file and its folder: are they there, may they be written, is the disk full (df -h)",
+                "the temporary files of a build with many jobs take gigabytes"
+                if full
+                else "these are the reasons for which a file cannot be written",
+                "the log's own words" if full else "follows from the message",
+            ),
+        ),
+        (
+            Suggestion(
+                "another ptxas, or changes in the kernel", "the PTX is not what it complains of", "ptxas's own message"
+            ),
+        ),
+        NOBODY,
+        "the machine's disk or folder is at fault",
+        ("`df -h` and the permissions of the folder",),
     )
 
 
@@ -469,8 +613,9 @@ def _ptxas_error(log: CrashLog, failure: Failure) -> Answer:
     said = triton_words(log)
     return Answer(
         (f"ptxas says: {failure.message}", "this project has no rule for that message"),
-        report_to=f"whoever wrote the PTX: {made}" if made else "whoever wrote the PTX",
-        report_why=f"ptxas refuses what the PTX says{f' (Triton {said})' if said and made == TRITON else ''}",
+        report_to=f"whoever wrote the PTX or called ptxas: {made}" if made else "whoever wrote the PTX or called ptxas",
+        report_why="what ptxas refuses is the PTX or its command line"
+        + (f" (Triton {said})" if said and made == TRITON else ""),
         attach=("the PTX, and the command line of ptxas",),
         go_on=ptx_verbs(log),
     )
@@ -493,6 +638,7 @@ KINDS = (
     ),
     Kind("illegal_instruction", "ptxas could not read the PTX", _illegal),
     Kind("internal_error", "ptxas broke off with an internal error", _internal),
+    Kind("cannot_write", "ptxas could not write its output", _cannot_write, public="ptxas_error"),
     Kind("unresolved_symbol", "the PTX calls what nothing defines", _unresolved, public="ptxas_error"),
     Kind("no_input", "ptxas could not open its input", _no_input, public="ptxas_error"),
     Kind("ptxas_error", "ptxas refused the PTX for a reason this project does not know", _ptxas_error),

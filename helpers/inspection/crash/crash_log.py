@@ -7,6 +7,7 @@ any text, and its time grows with the text's length and no faster. What kind of 
 
 from __future__ import annotations
 
+import itertools
 import re
 from dataclasses import dataclass, field
 
@@ -40,6 +41,7 @@ __all__ = ["CrashLog", "parse_crash_log"]
 
 MAX_MESSAGE = 600
 MAX_SPOKEN_LINES = 50_000
+MAX_WARPS_SAID = 20_000
 
 _EXCEPTION = re.compile(
     r"(?<![\w.])((?:[A-Za-z_]\w{0,60}\.){0,8}(?:[A-Za-z_]\w{0,60}?(?:Error|Exception|Failure|Construct)"
@@ -60,6 +62,9 @@ _ARCH_SAID = (
     ("not supported on", re.compile(rf"not supported on \.target '{_SM}'")),
     ("cannot be compiled", re.compile(rf"cannot be compiled for architecture '{_SM}'")),
     (".target", re.compile(rf"(?<!requires )\.target[ \t]{{1,8}}'?{_SM}(?! or higher)")),
+    # nvcc names its PTX after the target it was written for.
+    (".compute_", re.compile(r"ptxas \S{0,300}\.compute_([0-9]{2,3}[af]?)\.ptx\"?, line [0-9]{1,9}; "
+                              r"{0,4}(?:error|fatal)")),
     ("is not defined", re.compile(r"Value '(sm_[0-9]{2,4}[a-z]?)' is not defined for option 'gpu-[a-z]{1,20}'")),
     ("Cannot find option", re.compile(r"Cannot find option named '(sm_[0-9]{2,4}[a-z]?)'")),
     ("gpu architecture", re.compile(r"Unsupported gpu architecture '((?:sm|compute)_[0-9]{2,4}[a-z]?)'")),
@@ -149,39 +154,28 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
     lines = body.split("\n")
     runs = ptxas_runs(lines, bare)
     frames = find_frames(body)
-    module = ptx_block(body)
-    ptx, cut = module if module else (None, False)
+    ptx, cut = ptx_block(body) or (None, False)
     facts: list[Fact] = []
 
     command = next((r.command for r in runs if r.command), None) or _any_command(body)
     program, flags, ptx_path = split_command(command or "")
-    if runs and runs[0].ptx_path:
-        ptx_path = runs[0].ptx_path
     if command:
         facts.append(Fact("ptxas_command", command[:MAX_MESSAGE], STATED, command[:200]))
     flat = flat_text(bare)
     arch = _arch(flat.text, command, facts)
     kernel = _kernel(flat.text, body, frames)
-    if kernel:
-        facts.append(kernel)
+    facts += _present(kernel)
     warps = _warps(ptx, body, facts)
-    cap = next(
-        (Fact("register_cap", next(g for g in m.groups() if g), STATED, m[0]) for m in [_CAP.search(body)] if m), None
-    )
-    if cap:
-        facts.append(cap)
-    version = _PTX_VERSION.search(ptx) if ptx else None
-    if version:
-        facts.append(Fact("ptx_version", version[1], STATED, version[0].strip()))
-    triton = triton_evidence(body, frames, arch=arch, ptx_version=version[1] if version else None, flags=flags)
+    cap = _cap(body)
+    version = _ptx_version(ptx)
+    facts += _present(cap, version)
+    ptx_version = version.value if version else None
+    triton = triton_evidence(body, frames, arch=arch, ptx_version=ptx_version, flags=flags)
     facts += triton.facts
     facts += version_facts(body).values()
     facts += _origin(triton, program)
-    if ABORTED in body and not any(run.complaints for run in runs):
-        facts.append(Fact("ptxas_gave_up", "without the reason", STATED, ABORTED))
     exception = _exception(body)
-    if exception:
-        facts.append(exception)
+    facts += _present(_gave_up(body, runs), exception)
     return CrashLog(
         runs=runs,
         exception=exception.value if exception else None,
@@ -191,10 +185,10 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
         register_cap=int(cap.value) if cap else None,
         ptxas_program=program or None,
         ptxas_flags=flags,
-        ptx_path=ptx_path or None,
+        ptx_path=next((r.ptx_path for r in runs[:1] if r.ptx_path), ptx_path) or None,
         ptx=ptx,
         ptx_cut=cut,
-        ptx_version=version[1] if version else None,
+        ptx_version=ptx_version,
         triton=triton,
         frames=frames,
         compiled=_compiled(lines),
@@ -207,6 +201,28 @@ def parse_crash_log(text: str, *, max_chars: int = MAX_CHARS) -> CrashLog:
         bare=tuple(bare),
         flat=flat,
     )
+
+
+def _present(*facts: Fact | None) -> list[Fact]:
+    return [fact for fact in facts if fact is not None]
+
+
+def _cap(body: str) -> Fact | None:
+    """The cap on registers that the log names."""
+    m = _CAP.search(body)
+    return Fact("register_cap", next(g for g in m.groups() if g), STATED, m[0]) if m else None
+
+
+def _ptx_version(ptx: str | None) -> Fact | None:
+    """The version that the PTX in the log declares."""
+    m = _PTX_VERSION.search(ptx) if ptx else None
+    return Fact("ptx_version", m[1], STATED, m[0].strip()) if m else None
+
+
+def _gave_up(body: str, runs: tuple[PtxasRun, ...]) -> Fact | None:
+    """ptxas's last word, where what it says before it is missing."""
+    silent = ABORTED in body and not any(run.complaints for run in runs)
+    return Fact("ptxas_gave_up", "without the reason", STATED, ABORTED) if silent else None
 
 
 def _compiled(lines: list[str]) -> PtxasLog:
@@ -254,7 +270,7 @@ def _arch(body: str, command: str | None, facts: list[Fact]) -> str | None:
     for source in filter(None, (command, body)):
         for word, pattern in _ARCH_SAID:
             if m := next(near(pattern, source, word, before=600, after=200), None):
-                name = f"sm_{m[1]}" if m[1].isdigit() else m[1].replace("compute_", "sm_")
+                name = f"sm_{m[1]}" if m[1][0].isdigit() else m[1].replace("compute_", "sm_")
                 facts.append(Fact("arch", name, STATED, m[0].strip()[:200]))
                 return name
     targets = {m[1]: m[0] for m in _BUILD_TARGETS.finditer(body[:2_000_000])}
@@ -291,7 +307,7 @@ def _warps(ptx: str | None, body: str, facts: list[Fact]) -> int | None:
             facts.append(Fact("num_warps", str(threads // 32), DERIVED, m[0]))
             return threads // 32
     said: dict[str, str] = {}
-    for m in _WARPS_SAID.finditer(body):
+    for m in itertools.islice(_WARPS_SAID.finditer(body), MAX_WARPS_SAID):
         if _OF_ANOTHER.search(body, max(body.rfind("\n", 0, m.start()), m.start() - 400, 0), m.start()):
             continue
         said.setdefault(m[1], m[0])

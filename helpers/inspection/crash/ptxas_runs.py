@@ -27,7 +27,8 @@ class Complaint:
     """One complaint of ptxas: its severity, its words, the PTX line it names, and the words with what a wrap cut off.
 
     `joined` and `glued` are the words with the lines behind them, put together with a blank and without one: a terminal
-    breaks between words or inside them. `at` is the number of its line in the log, from 0.
+    breaks between words or inside them. `ptx_path` is the file that the line names; `solved` says that the prose around
+    it calls it solved. `at` is the number of its line in the log, from 0.
     """
 
     severity: str
@@ -36,6 +37,8 @@ class Complaint:
     ptx_line: int | None = None
     joined: str = ""
     glued: str = ""
+    ptx_path: str | None = None
+    solved: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,16 +113,50 @@ def _take(run: _Open, lines: list[str], bare: list[str], index: int) -> None:
     if not run.complaints:
         run.at = index
     place = _PLACE.search(line[: said.start()])
-    rest = []
-    for below in bare[index + 1 : index + 1 + MAX_WRAPPED_LINES]:
+    rest: list[str] = []
+    text, behind = _quoted(text, lines[index - 1] if index else "")
+    for below in [] if behind is not None else bare[index + 1 : index + 1 + MAX_WRAPPED_LINES]:
         if _OTHER.match(below):
             break
         rest.append(below.strip()[:300])
     run.complaints.append(
         Complaint(
-            said[1], text, index, int(place[1]) if place else None, " ".join((text, *rest)), "".join((text, *rest))
+            said[1],
+            text,
+            index,
+            int(place[1]) if place else None,
+            " ".join((text, *rest)),
+            "".join((text, *rest)),
+            named[1] if (named := _PTX_FILE.search(line[: said.start()])) else None,
+            solved=_is_solved(
+                text if behind is None else behind, lines[index - 1] if index else "", behind is not None
+            ),
         )
     )
+
+
+# Somebody tells a failure that is over: `I had "ptxas fatal : …" but updating fixed that`.
+_SOLVED = re.compile(r"\b(?:fixed|solved|resolved|gone|went away|goes away|no longer|is past)\b", re.IGNORECASE)
+
+
+_PAST = re.compile(
+    r"\b(?:used to|had|earlier|before|previously|originally|at first|last (?:week|month|year|time))\b", re.IGNORECASE
+)
+
+
+def _is_solved(behind: str, before: str, quoted: bool) -> bool:
+    """Whether the prose behind ptxas's words calls the failure solved, and that in front of them tells of the past."""
+    over = _SOLVED.search(behind[:600])
+    return over is not None and (quoted or _PAST.search(before[-200:]) is not None)
+
+
+def _quoted(text: str, before: str) -> tuple[str, str | None]:
+    """(ptxas's words, what stands behind their quotation); None behind where they are not quoted in a sentence."""
+    mark = before.rstrip()[-1:]
+    if mark not in ('"', "`") or mark not in text:
+        return text, None
+    said, _, behind = text.partition(mark)
+    return said.strip(), behind
 
 
 def split_command(command: str) -> tuple[str, tuple[str, ...], str]:

@@ -46,7 +46,7 @@ _TRITON = (
     "`ptxas` raised",
     ("triton", rf"(?:^|[\\/(\s\"'])triton{_PATH}(?:compiler|backends|runtime|language)\b"),
     ("triton.", r"(?<![\w.])triton\.(?:runtime|compiler|language|testing|jit|compile|autotune|Config)\b"),
-    ("Triton Error", r"(?<!_)Triton Error \[CUDA\]"),
+    ("Triton Error", r"(?<!_)Triton Error \[\w{2,6}\]"),
     ("ttg.", r"(?<![\w.])\"?ttn?g\.[\w-]{3}"),
     ("OutOfResources", r"\.OutOfResources|(?:^|[\n`])OutOfResources: out of resource"),
     ("out of resource", r"out of resource: ?(?:shared memory|tensor memory|threads),"),
@@ -121,7 +121,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             "ROCArray",
             "could not scavenge",
             "is_hip: True",
-            ("gfx", r"(?<!\w)gfx(?:9|1[0-2])[0-9a-f]{2}\b"),
+            ("gfx", r"(?<!\w)gfx(?:[89]|1[0-2])[0-9a-f]{2}\b"),
             ("rocm", rf"(?i:{_PATH}rocm[\\/-])"),
             ("hipcc", r"(?<![\w.])hipcc\b"),
             ("backends", rf"triton{_PATH}backends{_PATH}amd"),
@@ -130,7 +130,12 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
                 r"spill (?:SGPR|"
                 r"VGPR)[0-9]{0,4} ",
             ),
-            ("HIP", r"HIP error|hipError"),
+            ("HIP", r"HIP error|hipError|Triton Error \[HIP\]"),
+            ("rocm", r"\+rocm[0-9]"),
+            "hipError",
+            ("AMD", r"AMD (?:Radeon|Instinct)"),
+            ("Radeon", r"Radeon (?:RX|PRO|Pro)"),
+            ("MI", r"(?<![\w.])MI[23][0-9]{2}[AX]?(?![\w.])"),
         ),
     ),
     (
@@ -143,6 +148,8 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
                 rf"intel-xpu-backend",
             ),
             ("xpu", r"'device_type': 'xpu'"),
+            ("intel_extension_for_pytorch", r"intel_extension_for_pytorch[^\n]{0,20}XPU"),
+            ("Triton Error [", r"Triton Error \[(?:XPU|SYCL|ZE)\]"),
         ),
     ),
     (
@@ -191,6 +198,7 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
             "nvcc failed",
             "nvcc error while",
             '"nvcc"',
+            ("detected in the compilation", r"detected in the compilation of \"[^\"\n]{1,300}\.cuh?\""),
             ("nvcc", rf"nvcc (?:error|fatal|warning) {{0,4}}:|{_PATH}nvcc(?:\.exe)?(?![\w./\\-])|\bnvcc -"),
             ("' died", r"'(?:ptxas|cicc|nvlink|fatbinary|cudafe\+\+)' died"),
             (

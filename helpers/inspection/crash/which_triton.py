@@ -159,6 +159,32 @@ _TRITON_WHEEL = re.compile(r"(?<![a-z0-9])triton-([0-9]{1,2}\.[0-9]{1,2}\.[0-9]{
 _OWN_PTXAS = re.compile(r"triton[/\\]backends[/\\]nvidia[/\\]bin[/\\](ptxas(?:-blackwell)?)(?![\w-])")
 
 
+# A version that is asked for, or that was not found, is none that ran.
+_ASKED_FOR = re.compile(
+    r"(?:requires?|requirement|required|needs?|depends on|distribution found for|satisf(?:y|ies)[^\n]{0,40}|"
+    r"not (?:find|found|installed)[^\n]{0,60}|without|instead of|pip3? install[^\n]{0,80}|Collecting)[:\s\"'`(]*$",
+    re.IGNORECASE,
+)
+
+
+_MISSING = re.compile(
+    r"[\"'`)]? ?(?:\(from versions|(?:was |is |were )?not (?:found|available)|has no wheels|has been yanked)"
+)
+# Package managers list on lines of their own what they did not find.
+_LIST_OF_MISSING = re.compile(
+    r"PackagesNotFoundError|not available from current channels|ResolutionImpossible|No solution found when resolving|"
+    r"following packages (?:are missing|do not exist)"
+)
+
+
+def _only_asked_for(text: str, m: re.Match[str]) -> bool:
+    """Whether a line names a version as wanted or missing: `No matching distribution found for triton==3.5.1`."""
+    start = max(text.rfind("\n", 0, m.start()) + 1, m.start() - 160)
+    if _ASKED_FOR.search(text, start, m.start()) or _MISSING.match(text, m.end(), m.end() + 80):
+        return True
+    return _LIST_OF_MISSING.search(text, max(0, m.start() - 250), m.start()) is not None
+
+
 def _key(path: str) -> str | None:
     """The table's name of a traceback's file, or None for one it does not know."""
     path = path.replace("\\", "/")
@@ -177,7 +203,8 @@ def triton_evidence(
     contradictions: list[str] = []
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
     stated = None
-    if said := next(near(_TRITON_SAID, edges, "riton", before=60, after=120), None) or _TRITON_WHEEL.search(edges):
+    named = (m for m in near(_TRITON_SAID, edges, "riton", before=60, after=120) if not _only_asked_for(edges, m))
+    if said := next(named, None) or _TRITON_WHEEL.search(edges):
         stated = said[1].rstrip(".")
         facts.append(Fact("triton_version", stated, STATED, said[0][:MAX_EXCERPT]))
 
@@ -301,7 +328,8 @@ def version_facts(text: str) -> dict[str, Fact]:
     edges = text if len(text) <= 2 * EDGE_CHARS else text[:EDGE_CHARS] + "\n" + text[-EDGE_CHARS:]
     found: dict[str, Fact] = {}
     for name, how, word, pattern in _HINTS:
-        if name not in found and (m := next(near(pattern, edges, word, before=60, after=120), None)):
+        named = (m for m in near(pattern, edges, word, before=60, after=120) if not _only_asked_for(edges, m))
+        if name not in found and (m := next(named, None)):
             if "Cuda compilation tools" in m[0] and _NOT_PTXAS.search(edges[max(0, m.start() - 300) : m.start()]):
                 name = "cuda_tools"
             found[name] = Fact(name, m[1].rstrip(".+"), how, m[0].strip()[:MAX_EXCERPT])
