@@ -300,7 +300,10 @@ class _Run:
             nothing = Generated(Path(), (), False, "", tools.triton.version, "load", 0.0, str(exc))
             return GoneOn(nothing), CompileReport("toolchain_missing", self.arch.name, tools.triton.version, None,
                                                   message=str(exc))  # fmt: skip
-        return gone, self._finished(gone.generated, tools)
+        report = self._finished(gone.generated, tools)
+        if gone.unreadable:  # that says nothing of the kernel
+            report = replace(report, status="unsupported_ptx_version", message=gone.unreadable)
+        return gone, report
 
     def _gone_on(self, text: str, stage: str, tools: Tools) -> GoneOn:
         return go_on(text, stage, self.arch, tools.triton, options=self.options, timeout_s=self.timeout_s)

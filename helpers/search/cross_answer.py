@@ -6,6 +6,7 @@ from typing import Any
 
 from helpers.compiler.report import CompileReport, verdict_words
 from helpers.search.cross import CUBIN, DOES, STEPS, WORK, Crossed, Crossing, Turn, verdict_of
+from helpers.search.same_failure import failure_key
 
 
 def sentences(found: Crossed) -> list[str]:
@@ -63,6 +64,8 @@ def _who(step: str) -> str:
 def _words(report: CompileReport) -> str:
     if report.status == "register_exhausted" and report.ptxas_code:
         return report.ptxas_code
+    if report.status == "frontend_error" and (key := failure_key(report)):
+        return key.sentence()
     return verdict_words(report.status, registers=report.regs_per_thread, spill_store_bytes=report.spill_store_bytes,
                          code=report.ptxas_code)  # fmt: skip
 

@@ -84,6 +84,7 @@ def test_a_pass_of_tritons_that_fails_is_named(own_cache):
     assert found.own[OLD].status == "frontend_error" and found.own["3.6.0"].compiled
     (turn,) = crossed_dict(found)["turns"]
     assert (turn["fails"], turn["culprit"]) == (OLD, ["Triton"])
+    assert "TritonGPUHoistTMEMAlloc" in sentences(found)[0]
     assert found.at(LLIR, OLD, "3.6.0").report is None  # there is no text to hand on
     assert found.at(CUBIN, "3.6.0", OLD).report.compiled
 
@@ -111,6 +112,17 @@ def test_an_llir_alone_goes_through_each_llvm_and_each_ptxas(own_cache, write_ke
     assert found.steps == (PTX, CUBIN) and found.rows_of(PTX) == ("small.llir",)
     assert all(cell.report.compiled for cell in found.cells)
     assert found.member("3.6.0").facts.llvm_revision.startswith("f6ded0be8")
+
+
+def test_a_text_that_a_release_cannot_read_is_no_failure_of_the_kernel(own_cache, write_kernel):
+    from helpers.compiler.compile import compile_kernel
+    from helpers.compiler.toolchain import Toolchain
+
+    report = compile_kernel(write_kernel(), "sm_90a", Toolchain("3.6.0"))
+    text = Path(report.llir_path).read_text().replace("@llvm.nvvm.read.ptx.sreg.ctaid.x", "@llvm.nvvm.no.such.thing")
+    found = cross(StageText("llir", text), "sm_90a", versions=["3.5.1", "3.6.0"])
+    assert found.turns == () and sentences(found) == ["no release at hand gave a verdict"]
+    assert "llvm.nvvm.no.such.thing" in found.at(PTX, "the file", "3.6.0").unreadable
 
 
 def test_the_second_crossing_runs_nothing(own_cache, write_kernel, monkeypatch):
