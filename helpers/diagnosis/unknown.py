@@ -38,8 +38,8 @@ _RUN_TIME = "an error at run time or before any compile, not one of a compiler"
 MEANINGS = (
     _reason(r"No space left on device|Disk quota exceeded", ("No space left", "Disk quota"),
             "a disk is full, mostly that of the temporary folder (TMPDIR); what was being written is at no fault"),
-    _reason(r"(?:Permission denied|Access is denied|Exec format error|Text file busy|No such file or directory)[^\n]{0,20}"
-            r"'[^'\n]{0,300}ptxas(?:-blackwell)?(?:\.exe)?'|"
+    _reason(r"(?:Permission denied|Access is denied|Exec format error|Text file busy|No such file or directory)"
+            r"[^\n]{0,20}'[^'\n]{0,300}ptxas(?:-blackwell)?(?:\.exe)?'|"
             r"ptxas(?:-blackwell)?: (?:cannot execute binary file[^\n]{0,60}|[Pp]ermission denied)",
             ("ptxas'", "ptxas-blackwell'", "ptxas.exe'", "cannot execute", "ermission denied"),
             "ptxas could not be started, so it read no PTX: the file may not be executed (denied), is a "
