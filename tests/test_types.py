@@ -22,7 +22,7 @@ CLEAN = (
     "helpers/inspection/", "helpers/compiler/", "helpers/search/", "helpers/show/",
 )  # fmt: skip
 # Being rewritten.
-NOT_YET = ("helpers/inspection/crash/crash_log.py",)
+NOT_YET: tuple[str, ...] = ()
 LOWER = f"{Path(sys.executable).name} -m tests.test_types"
 
 

@@ -25,6 +25,7 @@ VERBS: dict[str, Entry] = {
     "try": Entry("helpers.commands.try_", YOUR_CRASH, "rank edits that make it compile, each one compiled"),
     "ablate": Entry("helpers.commands.ablate", YOUR_CRASH, "find which ingredients are necessary for the failure"),
     "bisect": Entry("helpers.commands.bisect", YOUR_CRASH, "find the release that brought it, and which mended it"),
+    "cross": Entry("helpers.commands.cross", YOUR_CRASH, "find whether Triton, LLVM or ptxas decides, and since when"),
     "autotune": Entry("helpers.commands.autotune", YOUR_CRASH, "list the configurations that an autotuner would drop"),
     "minimize": Entry("helpers.commands.minimize", YOUR_CRASH, "find the smallest PTX or spec that still fails"),
     "report": Entry("helpers.commands.report", YOUR_CRASH, "write one zip for an issue, its reproducer was run"),

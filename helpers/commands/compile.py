@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import rich_click as click
 
 from helpers.commands.line.common import WORTH_TRYING, choice_options, request_of, spec_argument
-from helpers.commands.line.grammar import Verb, shared
+from helpers.commands.line.grammar import Verb, own_option, shared
 from helpers.commands.line.output import command_line, echo_json, same_again, say
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.compiler.wheel_facts import LLVM_SWITCHES, switch_environment
 from helpers.errors import UserError
 from helpers.hardware import CAP
 
@@ -20,15 +22,28 @@ from helpers.hardware import CAP
                                    "register-cliff compile --head-dim 256 --window 1024 --tile 64x64"),
 )  # fmt: skip
 @spec_argument
+@own_option(
+    "--llvm",
+    "switches",
+    multiple=True,
+    metavar="SWITCH",
+    help=f"turn a switch of LLVM's on for this compile: {' | '.join(LLVM_SWITCHES)} (repeatable)",
+)
 @choice_options(many=False)
 @shared("json", "quiet")
-def compile_command(spec: Path | None, as_json: bool, quiet: bool, **options) -> None:
+def compile_command(
+    spec: Path | None, switches: tuple[str, ...], as_json: bool, quiet: bool, **options
+) -> None:  # fmt: skip
     """Compile a spec, or one configuration of the extend kernel, and print its CompileReport.
 
     Without SPEC the options spell out a configuration of the extend kernel; their defaults are the incident, and a
     reproduced crash is exit code 0. SPEC may be of any kernel: its file runs in a worker process.
     """
-    report = compile_request(request_of(spec, options))
+    request = request_of(spec, options)
+    if switches:
+        environment = switch_environment(switches, request.toolchain.resolve().triton)
+        request = replace(request, environment=environment)
+    report = compile_request(request)
     if as_json:
         echo_json(report.to_dict())
     elif report.status != "toolchain_missing":

@@ -67,8 +67,12 @@ def assembly_key(ptx_sha256: str | None, *, ptxas: str, flags: Sequence[str], gp
 
 
 def flags_of(generated: Generated, extra: Sequence[str]) -> tuple[tuple[str, ...], str]:
-    """(flags without the arch, the arch's name for ptxas): Triton's own, then the caller's."""
-    words = generated.ptxas_flags
+    """(flags without the arch, the arch's name for ptxas): Triton's own, then the caller's, which replace them.
+
+    ptxas takes an option with a value once.
+    """
+    replaced = {flag.partition("=")[0] for flag in extra if flag.startswith("--") and "=" in flag}
+    words = [w for w in generated.ptxas_flags if not ("=" in w and w.partition("=")[0] in replaced)]
     gpu_name = next((w.partition("=")[2] for w in words if w.startswith("--gpu-name=")), "")
     return (*(w for w in words if not w.startswith("--gpu-name")), *extra), gpu_name
 

@@ -12,7 +12,15 @@ from helpers.compiler import cache
 from helpers.compiler.front_end import front_end_parts
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
-from helpers.compiler.worker.pool import FOREIGN_SCRIPTS, POOL, WORKER_SCRIPT, WorkerDied, WorkerTimeout, WorkerUnusable
+from helpers.compiler.worker.pool import (
+    FOREIGN_SCRIPTS,
+    POOL,
+    WORKER_SCRIPT,
+    Environment,
+    WorkerDied,
+    WorkerTimeout,
+    WorkerUnusable,
+)
 from helpers.hardware import GpuArch
 from helpers.inspection.crash import mlir
 from helpers.inspection.crash.mlir import FrontEndFailure
@@ -89,15 +97,28 @@ def _read_by(foreign: bool) -> str:
     return digest.hexdigest()
 
 
-def codegen_key(spec_key: str, arch: GpuArch, *, triton: str, cuda: str | None, foreign: bool) -> str:
+def codegen_key(
+    spec_key: str, arch: GpuArch, *, triton: str, cuda: str | None, foreign: bool, environment: Environment = ()
+) -> str:
     """The name of a code generation in the cache: all that its result depends on."""
+    more = {"environment": environment} if environment else {}
     return cache.content_key(
-        spec=spec_key, capability=arch.capability, triton=triton, codegen_cuda=cuda, by=_read_by(foreign)
+        spec=spec_key, capability=arch.capability, triton=triton, codegen_cuda=cuda, by=_read_by(foreign), **more
     )
 
 
-def generate(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, triton: Tool, timeout_s: float) -> Generated:
+def generate(
+    spec: KernelSpec,
+    arch: GpuArch,
+    toolchain: Toolchain,
+    triton: Tool,
+    timeout_s: float,
+    *,
+    environment: Environment = (),
+) -> Generated:
     """The stages of `spec` for `arch` by the Triton that `toolchain` resolved to; from the cache where they are.
+
+    `environment` is what the worker's environment gets on top, and nobody else's.
 
     A kernel that fails, hangs or kills its worker is a result. Raises UserError for a kernel file that cannot be read
     and ToolchainMissing for a Triton that does not start.
@@ -106,28 +127,39 @@ def generate(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, triton: Tool
     cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
 
     def make() -> tuple[dict, dict[str, bytes], bool]:
-        answer, keep = _answer(spec, arch, triton, cuda=cuda, timeout_s=timeout_s)
-        stages = answer.pop("stages")
-        told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else (None, {})
-        # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
-        keep = keep or (told is not None and told.aborts)
-        ptx = stages.get("ptx", "")
-        meta = {
-            **answer,
-            "front_end": asdict(told) if told else None,
-            "triton_version": triton.version,
-            "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
-            "instructions": count_instructions(ptx) if ptx else {},
-            "trap_stub": bool(ptx) and is_trap_stub(ptx),
-            "ptx_lines": ptx.count("\n") if ptx else None,
-            "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest() if ptx else None,
-            "ptx_version": (found := re.search(r"^\.version\s+(\S+)", ptx, re.MULTILINE)) and found.group(1),
-        }
-        files = {STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in STAGE_FILES}
-        return meta, {**files, **kept}, keep
+        request = _request(spec, arch, cuda)
+        answer, keep = answer_of(request, triton, timeout_s, foreign=spec.kernel.stub_imports, environment=environment)
+        return kept_answer(answer, triton, keep)
 
-    key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign)
+    key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign, environment=environment)
     entry, cached = cache.get_or_make("codegen", key, make)
+    return generated_of(entry, cached, spec_key)
+
+
+def kept_answer(answer: dict, triton: Tool, keep: bool) -> tuple[dict, dict[str, bytes], bool]:
+    """(meta data, files, whether to keep them) of a worker's answer, as the cache takes them."""
+    stages = answer.pop("stages")
+    told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else (None, {})
+    # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
+    keep = keep or (told is not None and told.aborts)
+    ptx = stages.get("ptx", "")
+    meta = {
+        **answer,
+        "front_end": asdict(told) if told else None,
+        "triton_version": triton.version,
+        "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
+        "instructions": count_instructions(ptx) if ptx else {},
+        "trap_stub": bool(ptx) and is_trap_stub(ptx),
+        "ptx_lines": ptx.count("\n") if ptx else None,
+        "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest() if ptx else None,
+        "ptx_version": (found := re.search(r"^\.version\s+(\S+)", ptx, re.MULTILINE)) and found.group(1),
+    }
+    files = {STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in STAGE_FILES}
+    return meta, {**files, **kept}, keep
+
+
+def generated_of(entry: dict, cached: bool, spec_key: str) -> Generated:
+    """What an entry of the cache, made by `kept_answer`, says."""
     return Generated(
         folder=entry["folder"],
         files=tuple(entry["files"]),
@@ -152,9 +184,9 @@ def generate(spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, triton: Tool
     )
 
 
-def _answer(spec: KernelSpec, arch: GpuArch, triton: Tool, *, cuda: str | None, timeout_s: float) -> tuple[dict, bool]:
-    """(what the worker answers, whether it is a fact about the kernel: a timeout and a dead worker are not)."""
-    request = {
+def _request(spec: KernelSpec, arch: GpuArch, cuda: str | None) -> dict:
+    """What a worker is asked for the stages of a spec."""
+    return {
         "capability": arch.capability,
         "codegen_cuda_version": cuda,
         "spec": {
@@ -165,8 +197,20 @@ def _answer(spec: KernelSpec, arch: GpuArch, triton: Tool, *, cuda: str | None, 
             "options": spec.options,
         },
     }
+
+
+def answer_of(
+    request: dict,
+    triton: Tool,
+    timeout_s: float,
+    *,
+    foreign: bool = False,
+    texts: bool = False,
+    environment: Environment = (),
+) -> tuple[dict, bool]:
+    """(what the worker answers, whether it is a fact about the kernel: a timeout and a dead worker are not)."""
     try:
-        with POOL.borrow(triton, foreign=spec.kernel.stub_imports) as worker:
+        with POOL.borrow(triton, foreign=foreign, texts=texts, environment=environment) as worker:
             return worker.ask(request, timeout_s), True
     except WorkerTimeout as exc:
         return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False

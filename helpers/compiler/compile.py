@@ -15,8 +15,8 @@ from helpers.compiler.front_end import with_front_end
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import stop_runs
-from helpers.compiler.toolchain import BUNDLED, Toolchain, ToolchainMissing
-from helpers.compiler.worker.pool import POOL
+from helpers.compiler.toolchain import BUNDLED, Toolchain, ToolchainMissing, Tools
+from helpers.compiler.worker.pool import POOL, Environment
 from helpers.errors import UserError
 from helpers.hardware import GpuArch, get_arch
 
@@ -32,6 +32,7 @@ class CompileRequest:
     toolchain: Toolchain = field(default_factory=Toolchain)
     ptxas_flags: tuple[str, ...] = ()
     timeout_s: float = DEFAULT_TIMEOUT_S
+    environment: Environment = ()
 
 
 def compile_kernel(
@@ -41,16 +42,17 @@ def compile_kernel(
     *,
     ptxas_flags: Sequence[str] = (),
     timeout_s: float = DEFAULT_TIMEOUT_S,
+    environment: Environment = (),
 ) -> CompileReport:
     """The report of compiling `spec` for `arch`; from the cache when the same content was compiled before.
 
     Failures of the compiler are reports, not exceptions. Raises UserError for an unknown arch or an unreadable
-    kernel file. `ptxas_flags` are added to those Triton itself passes.
+    kernel file. `ptxas_flags` are added to those Triton itself passes; `environment` is for the worker alone.
     """
     target = get_arch(arch)
     toolchain = toolchain or Toolchain()
     try:
-        return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s)
+        return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s, environment)
     except ToolchainMissing as exc:
         return CompileReport(
             status="toolchain_missing",
@@ -66,7 +68,12 @@ def compile_kernel(
 def compile_request(request: CompileRequest) -> CompileReport:
     """`compile_kernel` for one request; a module-level function, so that any executor can ship it."""
     return compile_kernel(
-        request.spec, request.arch, request.toolchain, ptxas_flags=request.ptxas_flags, timeout_s=request.timeout_s
+        request.spec,
+        request.arch,
+        request.toolchain,
+        ptxas_flags=request.ptxas_flags,
+        timeout_s=request.timeout_s,
+        environment=request.environment,
     )
 
 
@@ -170,43 +177,63 @@ def usable_cores() -> int:
 
 
 def _compile(
-    spec: KernelSpec, arch: GpuArch, toolchain: Toolchain, ptxas_flags: tuple[str, ...], timeout_s: float
+    spec: KernelSpec,
+    arch: GpuArch,
+    toolchain: Toolchain,
+    ptxas_flags: tuple[str, ...],
+    timeout_s: float,
+    environment: Environment,
 ) -> CompileReport:
     # Before the front end runs: a missing ptxas must not cost a compile first.
     tools = toolchain.resolve()
     for last_try in (False, True):
-        generated = generate(spec, arch, toolchain, tools.triton, timeout_s)
-        if generated.failed:
-            report = replace(
-                _after_codegen(spec, arch, generated),
-                status=generated.failure_status(),
-                message=generated.error,
-                failed_stage=generated.stage,
-            )
-            return with_front_end(report, generated.front_end, generated.folder, generated.files)
-        ptxas = tools.assembler(generated.ptxas_program)
+        generated = generate(spec, arch, toolchain, tools.triton, timeout_s, environment=environment)
         try:
-            assembled = assemble(generated, ptxas, extra_flags=ptxas_flags, timeout_s=timeout_s)
+            report = finish(generated, arch, tools, ptxas_flags=ptxas_flags, timeout_s=timeout_s)
             break
         except DamagedPtx:
             # Somebody changed the cached PTX between the look at it and the run: it is made once more.
             cache.discard_folder(generated.folder)
             if last_try:
                 raise
-    report = _after_assembly(_after_codegen(spec, arch, generated), assembled)
+    return replace(
+        report,
+        label=spec.label,
+        kernel_name=report.kernel_name or spec.kernel.name,
+        num_warps=report.num_warps or spec.num_warps,
+    )
+
+
+def finish(
+    generated: Generated, arch: GpuArch, tools: Tools, *, ptxas_flags: Sequence[str] = (), timeout_s: float
+) -> CompileReport:
+    """The report of a code generation: of its failure, or of what ptxas makes of its PTX.
+
+    Raises DamagedPtx where the kept PTX is not what was generated.
+    """
+    report = _after_codegen(arch, generated)
+    if generated.failed:
+        report = replace(
+            report,
+            status=generated.failure_status(),
+            message=generated.error,
+            failed_stage=generated.stage,
+        )
+        return with_front_end(report, generated.front_end, generated.folder, generated.files)
+    ptxas = tools.assembler(generated.ptxas_program)
+    report = _after_assembly(report, assemble(generated, ptxas, extra_flags=ptxas_flags, timeout_s=timeout_s))
     return _judge(report, arch, generated.trap_stub) if report.status == "ok" else report
 
 
-def _after_codegen(spec: KernelSpec, arch: GpuArch, generated: Generated) -> CompileReport:
+def _after_codegen(arch: GpuArch, generated: Generated) -> CompileReport:
     """The report as far as the front end got."""
     return CompileReport(
         status="frontend_error",
         arch=arch.name,
         triton_version=generated.triton_version,
         ptxas_version=None,
-        label=spec.label,
-        kernel_name=generated.kernel_name or spec.kernel.name,
-        num_warps=generated.num_warps or spec.num_warps,
+        kernel_name=generated.kernel_name,
+        num_warps=generated.num_warps,
         smem_bytes=generated.smem_bytes,
         tmem_columns=generated.tmem_columns,
         instructions=generated.instructions,

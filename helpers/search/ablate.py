@@ -21,9 +21,10 @@ from helpers.compiler.compile import (
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
+from helpers.compiler.wheel_facts import merged
 from helpers.errors import UserError
 from helpers.hardware import get_arch
-from helpers.search.changes import Change, LadderOf, generic_ladder
+from helpers.search.changes import Change, LadderOf, compiler_changes, generic_ladder
 from helpers.search.same_failure import same_failure
 
 # Called after each compile: how many are done, of how many, and the report.
@@ -331,12 +332,16 @@ class _Bench:
         return frozenset((c.name, c.description) for c in changes)
 
     def _request(self, changes: Sequence[Change]) -> CompileRequest:
-        spec, flags = self.request.spec, self.request.ptxas_flags
+        spec, flags, environment = self.request.spec, self.request.ptxas_flags, self.request.environment
         for change in changes:
             spec, flags = change.apply(spec), flags + change.ptxas_flags
+            environment = merged(environment, change.environment)
         words = ", ".join(c.description for c in changes)
         return replace(
-            self.request, spec=replace(spec, label=f"{self.request.spec.label} [{words}]".strip()), ptxas_flags=flags
+            self.request,
+            spec=replace(spec, label=f"{self.request.spec.label} [{words}]".strip()),
+            ptxas_flags=flags,
+            environment=environment,
         )
 
     def rung(self, changes: tuple[Change, ...]) -> Rung:
@@ -411,6 +416,8 @@ def _search(bench: _Bench, singles: Sequence[Rung], *, goal: str, held: tuple[st
     order = sorted(singles, key=lambda r: (not r.report.compiled, spill_bytes(r.report) or 0))
     tried, reason, size = 0, "", 0
     for size in range(1, bench.limits.max_size + 1):
+        if size == 2:
+            order = [r for r in order if not r.changes[0].alone]
         if size > len({r.changes[0].name for r in order}) and not cut:
             return SmallestSets(goal, held, (), size - 1, tried, True, "no larger sets of changes")
         sets = (
@@ -444,8 +451,8 @@ def ablate_request(
         request.spec,
         request.arch,
         request.toolchain,
-        changes=ladder.changes,
-        hold=ladder.hold if hold is None else hold,
+        changes=(*ladder.changes, *compiler_changes(request.toolchain)),
+        hold=(*ladder.hold, "llvm", "ptxas") if hold is None else hold,
         limits=limits,
         ptxas_flags=request.ptxas_flags,
         timeout_s=request.timeout_s,

@@ -16,6 +16,9 @@ from typing import Any
 
 from helpers.compiler.kernel_spec import KernelSpec, Scalar
 from helpers.compiler.source import read_source
+from helpers.compiler.toolchain import Toolchain
+from helpers.compiler.wheel_facts import LLVM_SWITCHES, switch_environment, wheel_facts
+from helpers.compiler.worker.pool import Environment
 from helpers.errors import UserError
 from helpers.hardware import GpuArch, get_arch
 
@@ -23,6 +26,8 @@ TRITON_DEFAULT_STAGES = 3
 MAXNREG_TRIED = (255, 128)
 PTXAS_LEVELS = ("-O2", "-O1", "-O0")
 MAX_ALTERNATIVES = 4
+# Triton 3.7 and newer always ask for level 2; ptxas's own default is another.
+ALLOCATION, ALLOCATION_LEVELS = "--regAllocOptLevel", (0, 2, 4)
 _NARROW_POINTERS = "*fp8"
 _COMPARE: dict[type[ast.cmpop], Callable[[Any, Any], bool]] = {
     ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt,
@@ -35,7 +40,8 @@ class Change:
     """One change to a spec. Changes of one `name` are alternatives: no set of changes holds two of them.
 
     `description` is the change in words (`BLOCK_M 128 → 64`), `group` a word by which many changes can be held still.
-    `ptxas_flags` are for changes that no spec can express, such as -O1.
+    `ptxas_flags` and `environment` (of the worker that generates code, nobody else's) are for changes that no spec can
+    express, such as -O1 and a switch of LLVM's. One that is to be tried `alone` is never put together with others.
     """
 
     name: str
@@ -43,6 +49,8 @@ class Change:
     apply: Callable[[KernelSpec], KernelSpec]
     group: str = "kernel"
     ptxas_flags: tuple[str, ...] = ()
+    environment: Environment = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,32 @@ def generic_changes(
         changes += [constexpr_change(name, value, new) for new in list(distinct.values())[:MAX_ALTERNATIVES]]
     changes += _pointer_changes(spec)
     changes += _launch_changes(spec, get_arch(arch))
+    return changes
+
+
+def compiler_changes(toolchain: Toolchain) -> list[Change]:
+    """Changes of the compiler itself: switches that this Triton's LLVM knows, and how hard ptxas allocates registers.
+
+    None of them changes what the kernel computes. Raises ToolchainMissing where the Triton is not here.
+    """
+    tools = toolchain.resolve()
+    facts = wheel_facts(tools.triton)
+    changes = [
+        Change(
+            name,
+            f"LLVM {name}: {what}",
+            lambda s: s,
+            "llvm",
+            environment=switch_environment([name], tools.triton),
+            alone=True,
+        )
+        for name, what in LLVM_SWITCHES.items()
+        if facts.knows(name)
+    ]
+    flags = [f"{ALLOCATION}={level}" for level in ALLOCATION_LEVELS]
+    changes += [
+        Change("register_allocation", f"ptxas {flag}", lambda s: s, "ptxas", (flag,), alone=True) for flag in flags
+    ]
     return changes
 
 

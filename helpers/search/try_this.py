@@ -28,13 +28,13 @@ from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.ablate import Limits, Progress, Rung, ablate, slower_path, spill_bytes
 from helpers.search.autotune import configured
-from helpers.search.changes import PTXAS_LEVELS, Change, LadderOf, generic_ladder, option_change
+from helpers.search.changes import PTXAS_LEVELS, Change, LadderOf, compiler_changes, generic_ladder, option_change
 from helpers.search.constexpr_roles import TILE, UNKNOWN, roles_of
 
 DEFAULT_BUDGET = Limits(max_compiles=80, max_seconds=180.0, max_size=2)
 MAX_SHOWN = 12
 _ORDER = {
-    "kernel": 0, "configuration": 1, "launch": 1, "tile": 2, "types": 3, "constexpr": 4, "ptxas": 5,
+    "kernel": 0, "configuration": 1, "launch": 1, "tile": 2, "types": 3, "constexpr": 4, "llvm": 5, "ptxas": 5,
     "ptxas version": 6, "triton": 7, "extent": 8,
 }  # fmt: skip
 MAX_OWN_CONFIGURATIONS = 24
@@ -47,6 +47,7 @@ _COSTS = {
     "types": "more bytes to keep and to load",
     "launch": "another launch: measure",
     "ptxas": "the whole kernel is optimised less",
+    "llvm": "every kernel of the process gets that switch: measure",
     "ptxas version": "every kernel of the process gets that ptxas",
     "triton": "every kernel of the process gets that Triton",
     "constexpr": "may change what the kernel computes: check its answers",
@@ -58,6 +59,7 @@ _LAUNCH_COSTS = {
     "num_warps": "another number of threads a CTA: measure",
     "num_stages": "loads overlap less, or more shared memory: measure",
     "maxnreg": "Triton plans for a cap it is told: measure",
+    "register_allocation": "an option of ptxas that its manual does not describe: measure",
 }
 
 
@@ -197,9 +199,9 @@ class _Search:
         changes = [k for k in self.ladder.changes if k.name not in self.ladder.no_cure]
         if not any(k.name == "ptxas_level" for k in changes):
             changes += [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
-        changes = [*_own_configurations(request), *changes]
+        changes = [*_own_configurations(request), *changes, *compiler_changes(request.toolchain)]
         if baseline.status in BEFORE_PTXAS:
-            changes = [k for k in changes if k.group != "ptxas"]
+            changes = [k for k in changes if k.group not in ("llvm", "ptxas")]
         # What cannot change the answer is tried first, one by one and in sets: it may be all that there is time for.
         changes.sort(key=lambda k: _ORDER[self._kind(k)])
         if slow := baseline.status == "timeout" or (baseline.wall_s or 0) > SLOW_S:
@@ -343,6 +345,9 @@ def _edit(change: Change) -> str:
     if change.group == "configuration":
         return "launch it so, or leave no other configuration in the autotuner's list"
     what, _, new = change.description.partition(" → ")
+    if change.environment:
+        words = " ".join(f"{name}={value}" for name, value in change.environment)
+        return f"set {words} in the environment of the process that compiles (and clear Triton's cache)"
     if change.ptxas_flags:
         flag = " ".join(change.ptxas_flags)
         return f"give ptxas {flag}: ptx_options='{flag}' at the launch (Triton 3.4 and newer), or re-assemble with it"

@@ -405,3 +405,41 @@ def test_every_peer_at_hand_answers_right_on_a_small_case(kv_dtype: str):
     assert not bad
     assert sum(r.status == "ok" and r.case != "ceiling" for r in rows) >= 6
     assert all(r.median_ms > 0 and math.isfinite(r.tflops) for r in rows if r.status == "ok" and r.flops)
+
+
+# --- turns ----------------------------------------------------------------------------------------------------
+
+
+def in_rounds(variants, case=CASE, rounds=3, timer=lambda run: (run(), 2.0)[1], **more):
+    problem = bench_problem(case.shape, device="cpu")
+    return bench.measure_in_rounds(
+        case, variants, problem, expected=bench.Expected.of(problem), ceilings=CEILINGS, rounds=rounds, timer=timer,
+        host_timer=lambda run: 7.0, energy=lambda run, milliseconds: 5.0, **more,
+    )  # fmt: skip
+
+
+def test_every_variant_has_a_turn_a_round_and_the_figure_is_the_rounds_median():
+    times = iter(range(1, 100))
+    a, b = in_rounds([cpu_variant("a"), cpu_variant("b")], timer=lambda run: float(next(times)))
+    assert (a.variant, b.variant) == ("a", "b") and a.rounds == b.rounds == 6, "the table has its rounds twice"
+    # Two turns a round: the rounds are (1, 2), (3, 4), ... in whichever order.
+    assert 1 <= a.first_half_ms <= 6 < a.second_half_ms <= 12 and a.first_half_ms < a.median_ms < a.second_half_ms
+    assert a.tflops == pytest.approx(a.flops / a.median_ms / 1e9) and a.millijoules == 5.0
+    (swept,) = in_rounds([cpu_variant("a")], replace(CASE, group="prefix_sweep"))
+    assert swept.rounds == 3 and swept.first_half_ms is None and swept.millijoules is None
+
+
+def test_what_is_wrong_or_fails_in_its_turn_is_a_row_and_the_others_go_on():
+    def build(problem, o):
+        raise RuntimeError("no such kernel")
+
+    broken = Variant(name="broken", kernel="", build=build)
+    rows = in_rounds([cpu_variant("good"), cpu_variant("bad", lambda o: o + 1), broken])
+    assert [row.status for row in rows] == ["ok", "wrong", "failed"]
+    assert rows[1].tflops and "no such kernel" in rows[2].reason and rows[2].tflops is None
+
+    def fails_at_once(run):
+        raise RuntimeError("out of memory")
+
+    (row,) = in_rounds([cpu_variant("good")], timer=fails_at_once)
+    assert row.status == "failed" and "out of memory" in row.reason and row.tflops is None

@@ -1,10 +1,12 @@
 """Peers and the reading of their wheels: hostile archives, stubbed imports, calls by name, reasons for skipping."""
 
 import importlib
+import io
 import lzma
 import stat
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 from types import SimpleNamespace
@@ -330,3 +332,36 @@ def test_a_failed_download_is_an_error_line(fetch, tmp_path: Path, monkeypatch, 
     assert fetch.main(["--into", str(tmp_path / "into")]) == 1
     assert "No matching distribution" in capsys.readouterr().err
     assert fetch.main(["--into", str(tmp_path / "into"), "--only", "fa9"]) == 2
+
+
+def test_flash_attention_4_is_packed_without_its_profiler_and_unpacked_once(fetch, tmp_path: Path):
+    wheels, into = tmp_path / "wheels", tmp_path / "into"
+    wheels.mkdir()
+    for requirement in fetch.FA4:
+        name, _, version = requirement.replace("-", "_").partition("==")
+        with zipfile.ZipFile(wheels / f"{name}-{version}-py3-none-any.whl", "w") as out:
+            out.writestr(f"{name}/module.py", f"name = {name!r}")
+            out.writestr(f"{name}/iket/profiler.so", bytes(9000))
+            out.writestr(f"{name}/lib/runtime.a", bytes(9000))
+    assert fetch.main(["--into", str(into), "--wheels", str(wheels), "--only", "fa4", "--python", "3.12"]) == 0
+    assert [path.name for path in into.iterdir()] == [peers.FA4_ARCHIVE]
+    site = peers.unpack_fa4(into)
+    found = sorted(str(path.relative_to(site)) for path in site.rglob("*") if path.is_file())
+    assert len(found) == len(fetch.FA4) and "flash_attn_4/module.py" in found
+    (site / "kept").touch()
+    assert peers.unpack_fa4(into) == site and (site / "kept").is_file()
+    assert sorted(path.name for path in into.iterdir()) == ["fa4", peers.FA4_ARCHIVE]
+
+
+def test_a_damaged_archive_of_flash_attention_4_is_said_so_and_leaves_nothing(tmp_path: Path, monkeypatch):
+    (tmp_path / peers.FA4_ARCHIVE).write_bytes(b"no archive")
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        peers.unpack_fa4(tmp_path)
+    with tarfile.open(tmp_path / peers.FA4_ARCHIVE, "w:xz") as out:
+        info = tarfile.TarInfo("big")
+        info.size = 2000
+        out.addfile(info, io.BytesIO(bytes(2000)))
+    monkeypatch.setattr(peers, "FA4_MAX_BYTES", 1000)
+    with pytest.raises(UserError, match="more than 1000 bytes"):
+        peers.unpack_fa4(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [peers.FA4_ARCHIVE]

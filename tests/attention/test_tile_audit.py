@@ -194,7 +194,7 @@ def test_the_script_records_goes_on_where_it_stopped_and_keeps_what_is_there(tmp
 def test_the_script_says_in_one_line_what_it_cannot_do(tmp_path):
     for words, told in (
         (["--triton", "9.9.9"], "Triton 9.9.9 is not installed"),
-        (["--archs", "sm_70"], "unknown arch"),
+        (["--archs", "sm_70"], "sm_70 (Volta) is known"),
         (["--head-dims", "x"], "cannot read head dims"),
         (["--merge", str(tmp_path / "none.csv")], "--merge wants a CSV"),
     ):

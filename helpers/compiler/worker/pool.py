@@ -26,6 +26,8 @@ WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 # The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
 FOREIGN_SCRIPT = Path(__file__).with_name("foreign_worker.py")
 FOREIGN_SCRIPTS = (FOREIGN_SCRIPT, Path(__file__).with_name("stubs.py"), Path(__file__).with_name("tuning_list.py"))
+# The worker that goes on from the text of a stage instead of source.
+TEXT_SCRIPT = Path(__file__).with_name("text_worker.py")
 START_TIMEOUT_S = 120.0
 # Of what a worker wrote to stderr during one request, the first and the last half of so many bytes are read: an MLIR
 # reproducer of a large kernel has a few megabytes.
@@ -38,8 +40,10 @@ _FOREIGN_SETTINGS = (
 )  # fmt: skip
 
 
-# Which Triton, and whether imports are stubbed.
-Home = tuple[Tool, bool]
+# Names and values that a worker's environment gets on top: what a change asks of LLVM.
+Environment = tuple[tuple[str, str], ...]
+# Which Triton, which script, and what its environment has on top.
+Home = tuple[Tool, Path, Environment]
 
 
 class WorkerDied(RuntimeError):
@@ -62,23 +66,23 @@ class WorkerTimeout(RuntimeError):
     """The process did not answer within the time limit and was killed."""
 
 
-def worker_environment(site: Path) -> dict[str, str]:
+def worker_environment(site: Path, extra: Environment = ()) -> dict[str, str]:
     """The environment of a worker: this one, minus what would change Triton's code generation, plus its Triton.
 
     Such variables override ptxas, the cache or the optimiser; a verdict must not depend on the shell it
-    was asked from.
+    was asked from. `extra` is what the request itself asks for, which is part of its cache key.
     """
     env = {k: v for k, v in os.environ.items() if not k.startswith(_FOREIGN_SETTINGS)}
     env["PYTHONPATH"] = str(site)
     env["PYTHONUNBUFFERED"] = "1"
     env["CUDA_VISIBLE_DEVICES"] = ""
-    return env
+    return {**env, **dict(extra)}
 
 
 class Worker:
     """One worker process; `ask` sends a request and waits for its answer, within a time limit."""
 
-    def __init__(self, triton: Tool, *, foreign: bool = False) -> None:
+    def __init__(self, triton: Tool, *, script: Path = WORKER_SCRIPT, environment: Environment = ()) -> None:
         self.version = triton.version
         self._log = tempfile.TemporaryFile()
         # Emptied before each request; without O_APPEND the next words would be written where the old ones ended.
@@ -86,11 +90,11 @@ class Worker:
         fcntl.fcntl(self._log, fcntl.F_SETFL, flags | os.O_APPEND)
         # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
         self.process = subprocess.Popen(
-            [sys.executable, "-P", str(FOREIGN_SCRIPT if foreign else WORKER_SCRIPT)],
+            [sys.executable, "-P", str(script)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._log,
-            env=worker_environment(triton.path),
+            env=worker_environment(triton.path, environment),
             cwd=tempfile.gettempdir(),
             start_new_session=True,
         )
@@ -210,12 +214,17 @@ class WorkerPool:
         self.forget()
 
     @contextlib.contextmanager
-    def borrow(self, triton: Tool, *, foreign: bool = False) -> Iterator[Worker]:
-        """A worker for the caller alone; it goes back unless it died meanwhile. `foreign`: one that stubs imports."""
+    def borrow(
+        self, triton: Tool, *, foreign: bool = False, texts: bool = False, environment: Environment = ()
+    ) -> Iterator[Worker]:
+        """A worker for the caller alone; it goes back unless it died meanwhile.
+
+        `foreign`: one that stubs imports; `texts`: one that goes on from the text of a stage.
+        """
         # `environment` and its version are one Triton, a link and its target one folder.
         triton = Tool(triton.path.resolve(), triton.version)
-        home = triton, foreign
-        worker = self._take(home) or Worker(triton, foreign=foreign)
+        home = triton, TEXT_SCRIPT if texts else FOREIGN_SCRIPT if foreign else WORKER_SCRIPT, environment
+        worker = self._take(home) or Worker(triton, script=home[1], environment=environment)
         thread = threading.get_ident()
         with self._lock:
             self._busy[worker] = thread
