@@ -149,7 +149,21 @@ def _counts(incident: pd.DataFrame) -> list[str]:
                     f"- PTX of {triton}: of the {total} packs after the second wide load, it {verb} once {order}"
                     f" {int(changed.min())} {'is' if changed.min() == 1 else 'are'} in the other form."
                 )
-    return ["How many it takes:", "", *said, ""] if said else []
+    return ["How many it takes:", "", *said, "", _no_count(incident), ""] if said else []
+
+
+def _no_count(incident: pd.DataFrame) -> str:
+    """Why no number that only counts open packs can tell the text that dies from one that compiles."""
+    rows = incident[(incident["triton"] == "3.6.0") & incident["edit"].isin(["the first", "the last"])]
+    dies = rows["status"] == "register_exhausted"
+    fewest_dead = int(64 - rows["changed"][dies].max())
+    most_alive = int(64 - rows["changed"][~dies].min())
+    assert fewest_dead < most_alive
+    return (
+        f"So the number of open packs alone does not decide: on the PTX of 3.6.0, {fewest_dead} open packs of 64 still"
+        f" die and {most_alive} compile. It depends on which ones they are. The highest number of values that live"
+        " at once, as this repository counts them, is the same in all of these texts."
+    )
 
 
 def main() -> int:

@@ -6,6 +6,7 @@ import gzip
 from collections import Counter
 
 from helpers.inspection.ptx.packs import OPEN, WHOLE, opened, packs, repacked
+from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.recorded import DATA
 from helpers.search.minimize.check import check_valid
 
@@ -86,3 +87,14 @@ def test_only_the_chosen_are_edited():
     changed = Counter(p.form for p in packs(repacked(text, chosen)))
     before = Counter(p.form for p in packs(text))
     assert len(chosen) == 64 and before[OPEN] - changed[OPEN] == 64
+
+
+def test_the_pressure_estimate_sees_packs_through():
+    """A limit of the estimate: the text that dies and the one that compiles have one demand."""
+    text = incident()
+    demands = {pressure_profile(t).demand for t in (text, repacked(text))}
+    assert len(demands) == 1
+
+
+def test_a_shift_by_another_amount_makes_no_pack():
+    assert packs(HEAD + OPENED.replace(", 32;", ", 16;") + USED) == ()
