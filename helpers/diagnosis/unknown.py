@@ -38,11 +38,11 @@ _RUN_TIME = "an error at run time or before any compile, not one of a compiler"
 MEANINGS = (
     _reason(r"No space left on device|Disk quota exceeded", ("No space left", "Disk quota"),
             "a disk is full, mostly that of the temporary folder (TMPDIR); what was being written is at no fault"),
-    _reason(r"(?:Permission denied|Exec format error|Text file busy|No such file or directory)[^\n]{0,20}"
-            r"'[^'\n]{0,300}ptxas(?:-blackwell)?(?:\.exe)?'|"
+    _reason(r"(?:Permission denied|Access is denied|Exec format error|Text file busy|No such file or directory)"
+            r"[^\n]{0,20}'[^'\n]{0,300}ptxas(?:-blackwell)?(?:\.exe)?'|"
             r"ptxas(?:-blackwell)?: (?:cannot execute binary file[^\n]{0,60}|[Pp]ermission denied)",
             ("ptxas'", "ptxas-blackwell'", "ptxas.exe'", "cannot execute", "ermission denied"),
-            "ptxas could not be started, so it read no PTX: the file may not be executed (Permission denied), is a "
+            "ptxas could not be started, so it read no PTX: the file may not be executed (denied), is a "
             "program for another kind of processor or damaged (Exec format error), or is not there"),
     _reason(r"ptxas(?:-blackwell)?: (?:command )?not found|Cannot find ptxas", ("not found", "Cannot find ptxas"),
             "no ptxas was found where the caller looks (PATH, CUDA_HOME, TRITON_PTXAS_PATH), so none ran"),
@@ -82,8 +82,8 @@ MEANINGS = (
     _reason(r"unspecified launch failure", ("unspecified launch failure",),
             f"{_RUN_TIME}: a kernel broke off while it ran; compute-sanitizer says where"),
     _reason(r"Watchdog caught collective operation timeout[^\n]{0,200}|"
-            r"(?:NCCL|ProcessGroup)[^\n]{0,200}(?:[Tt]imeout|timed out)[^\n]{0,60}|"
-            r"(?:[Tt]imeout|timed out)[^\n]{0,100}(?:NCCL|ProcessGroup)",
+            r"(?:NCCL|ProcessGroup)[^\n]{0,200}(?:timed out|operation timeout|[Tt]imeout (?:expired|exceeded|reached))"
+            r"[^\n]{0,60}",
             ("NCCL", "ProcessGroup", "Watchdog"),
             f"{_RUN_TIME}: processes waited for each other until a time limit"),
     _reason(r"(?:Watchdog|NCCL (?:error|failure|WARN))[^\n]{0,160}|ncclUnhandledCudaError[^\n]{0,80}|ncclSystemError",

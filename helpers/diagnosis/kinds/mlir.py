@@ -266,7 +266,7 @@ KNOWN = (
     _known(
         r"HoistTMEMAlloc",
         "this pass dies in 3.4.0 on fla-core 0.3.2's chunk_gated_delta_rule_bwd_kernel_dhu_blockdim64, and 3.5.0 "
-        "compiles that kernel; "
+        "gets that kernel past it; "
         "of another kernel it may die in later releases too",
         "measured here; reported alike: triton-lang/triton #7837, #8459, #8695",
     ),

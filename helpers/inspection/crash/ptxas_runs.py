@@ -136,7 +136,9 @@ def _take(run: _Open, lines: list[str], bare: list[str], index: int) -> None:
 
 
 # Somebody tells a failure that is over: `I had "ptxas fatal : …" but updating fixed that`.
-_SOLVED = re.compile(r"\b(?:fixed|solved|resolved|gone|went away|goes away|no longer|is past)\b", re.IGNORECASE)
+_SOLVED = re.compile(
+    r"\b(?:fixed|solved|resolved|gone|went away|goes away|no longer(?! supported)|is past)\b", re.IGNORECASE
+)
 
 
 _PAST = re.compile(
