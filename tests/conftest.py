@@ -75,6 +75,17 @@ def toolchain_351():
     return Toolchain(triton="3.5.1", ptxas="bundled")
 
 
+@pytest.fixture
+def triton_360():
+    """Triton 3.6.0, which `make test` does not fetch: skipped where it is not there."""
+    from helpers.compiler.toolchain import ToolchainMissing, resolve_triton
+
+    try:
+        return resolve_triton("3.6.0")
+    except ToolchainMissing as exc:
+        pytest.skip(str(exc))
+
+
 def _why_no_gpu() -> str:
     try:
         import torch

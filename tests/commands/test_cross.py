@@ -32,6 +32,7 @@ def test_the_chip_is_told_by_the_text():
     assert target_of("nothing") is None
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_a_ptx_by_two_releases_of_ptxas(own_cache, write_kernel, tmp_path, capsys):
     report = compile_kernel(write_kernel(), "sm_90a", Toolchain("3.5.1"))
     path, grids = tmp_path / "small.ptx", tmp_path / "grids.html"

@@ -64,6 +64,7 @@ def test_intrinsics_that_the_reader_lacks_become_instructions():
     assert len(said) == 1 and adjusted(text, "llir", NEW) == (text, ())
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_a_wheel_says_which_llvm_it_has_and_which_switches():
     facts = {v: wheel_facts(resolve_triton(v)) for v in ("3.5.1", "3.6.0")}
     assert facts["3.5.1"].llvm_revision == "7d5de3033187c8a3bb4d2e322f5462cdaf49808f"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,14 @@ def test_what_is_not_autotuned_does_not_load_or_is_not_there_is_a_sentence(file,
         configurations(plain.kernel, "1.2.3")
     with pytest.raises(UserError, match="arch"):
         rc.autotune_report(spec_from_file(file, "cliff_matmul_kernel", SIGNATURE), "sm_1", Toolchain("environment"))
+
+
+def test_an_environment_inside_the_projects_folder_is_not_forgotten_with_the_project(file):
+    """Where `.venv` lies in the checkout, Triton itself lies below the kernel's import root."""
+    spec = spec_from_file(file, "cliff_matmul_kernel", SIGNATURE)
+    below_everything = replace(spec.kernel, import_root="/")
+    for _ in range(2):
+        assert len(configurations(below_everything, "environment")) == len(configurations(spec.kernel, "environment"))
 
 
 def test_a_configuration_may_set_only_what_the_kernel_has(file):

@@ -79,6 +79,7 @@ def test_equal_verdicts_turn_nowhere(ok, crash):
     assert "fails in the same way (C7600)" in sentences(found)[0]
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_a_pass_of_tritons_that_fails_is_named(own_cache):
     found = cross(gated_spec(), "sm_100a", versions=["3.6.0", "3.5.1"])
     assert found.own[OLD].status == "frontend_error" and found.own["3.6.0"].compiled
@@ -102,6 +103,7 @@ def test_one_ptxas_that_refuses_is_named_for_a_ptx_alone(fake_ptxas, write_kerne
     assert "ptxas 1.2.3 fails (C7600), ptxas 12.8.93 compiles" in result["sentences"][0]
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_an_llir_alone_goes_through_each_llvm_and_each_ptxas(own_cache, write_kernel):
     from helpers.compiler.compile import compile_kernel
     from helpers.compiler.toolchain import Toolchain
@@ -125,6 +127,7 @@ def test_a_text_that_a_release_cannot_read_is_no_failure_of_the_kernel(own_cache
     assert "llvm.nvvm.no.such.thing" in found.at(PTX, "the file", "3.6.0").unreadable
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_the_second_crossing_runs_nothing(own_cache, write_kernel, monkeypatch):
     spec = write_kernel()
     cross(spec, "sm_90a", versions=["3.5.1", "3.6.0"])

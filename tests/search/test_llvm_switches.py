@@ -36,11 +36,13 @@ def add_one(x_ptr, n, BLOCK: tl.constexpr):
 """
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_a_release_offers_the_switches_that_its_llvm_knows():
     names = {v: {c.name for c in compiler_changes(Toolchain(v)) if c.group == "llvm"} for v in ("3.5.1", "3.6.0")}
     assert "nvptx-no-f32x2" in names["3.6.0"] and "nvptx-no-f32x2" not in names["3.5.1"]
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_a_release_that_lacks_a_switch_says_who_has_it():
     with pytest.raises(UserError, match=r"3\.5\.1 \(LLVM 22\.0\.0git 7d5de3033\) has no switch.* 3\.6\.0"):
         switch_environment(["nvptx-no-f32x2"], resolve_triton("3.5.1"))
@@ -68,6 +70,7 @@ def test_the_cache_tells_a_compile_with_a_switch_from_one_without():
     assert codegen_key("k", get_arch("sm_100a"), **parts, environment=()) == plain
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_the_switch_ends_packed_pairs_and_the_next_compile_has_them_again(own_cache, write_kernel):
     spec = write_kernel(PAIRS).with_constexprs(BLOCK=4096)
     chain = Toolchain("3.6.0")
@@ -78,6 +81,7 @@ def test_the_switch_ends_packed_pairs_and_the_next_compile_has_them_again(own_ca
     assert ["f32x2" in text for text in texts] == [True, False, True]
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_an_ablation_passes_the_switch_on(own_cache, write_kernel):
     spec, chain = write_kernel(PAIRS).with_constexprs(BLOCK=4096), Toolchain("3.6.0")
     change = next(c for c in compiler_changes(chain) if c.name == "nvptx-no-f32x2")
@@ -92,6 +96,7 @@ def test_a_flag_of_the_callers_replaces_tritons_own():
     assert flags_of(made, ()) == (("-v", "--regAllocOptLevel=2"), "sm_100a")
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_a_change_of_the_compiler_is_tried_alone_and_in_no_set(fake_ptxas, write_kernel):
     words = "ptxas fatal   : (C7600) Register allocation failed with register count of '255'"
     version = fake_ptxas(f'echo "{words}" >&2; exit 255')

@@ -92,11 +92,18 @@ class ForeignLoader(worker.KernelLoader):
         return super().source(fn, {**spec, "constexprs": values})
 
     def _unload(self, kernel):
-        """Forget the project's own modules: loaded for real, they are not what a compile would see."""
+        """Forget the project's own modules: loaded for real, they are not what a compile would see.
+
+        An environment may lie inside the project's folder, and this script as well: what is installed there, and what
+        works here, is not the project's.
+        """
         root = os.path.realpath(kernel["import_root"]) + os.sep
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
-            if isinstance(file, str) and os.path.realpath(file).startswith(root):
+            inside = os.path.realpath(file) if isinstance(file, str) else ""
+            if not inside.startswith(root) or name.startswith("_register_cliff") or _is_installed(inside[len(root) :]):
+                continue
+            if name.partition(".")[0] not in ("triton", "torch", "__main__"):
                 del sys.modules[name]
 
     def describe(self, kernel, chip):
@@ -179,6 +186,11 @@ class _Definitions(worker.SourceLoader):
         ).body
         guard = ast.ExceptHandler(type=ast.Name("Exception", ast.Load()), name=None, body=told)
         return ast.copy_location(ast.Try(body=[node], handlers=[guard], orelse=[], finalbody=[]), node)
+
+
+def _is_installed(path):
+    """Whether a path below a project's folder is of an environment that lies in there."""
+    return bool({"site-packages", "dist-packages"} & set(path.split(os.sep)))
 
 
 def _set_aside():
