@@ -58,6 +58,7 @@ PTXAS_WORDINGS = (
         "static_shared_memory",
         r"[Ff]unction '(?P<function>[^'\n]{1,2000})' uses too much shared data \((?P<required>0x[0-9a-fA-F]{1,8}) bytes"
         r"(?: ?\+ ?(?P<system>0x[0-9a-fA-F]{1,8}) bytes system)?, ?(?P<limit>0x[0-9a-fA-F]{1,8}) max\)",
+        "uses too much shared data",
     ),
     wording(
         "other_limit",
@@ -206,7 +207,7 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
     required, limit = failure.required or 0, failure.limit or 0
     system = int(failure.detail("system") or "0", 0)
     because = [
-        f"ptxas says: {failure.message}",
+        f"{_who_counts(log)} says: {failure.message}",
         f"the kernel declares {required:,} bytes of static shared memory"
         + (f" and the system takes {system:,} more" if system else "")
         + f"; {limit:,} are allowed: {required + system - limit:,} too many",
@@ -250,6 +251,11 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
         "the array's size is its own choice; no compiler is at fault",
         ("the kernel's source and its template arguments",),
     )
+
+
+def _who_counts(log: CrashLog) -> str:
+    """Whose words a limit on declared memory is in: the device linker says it as ptxas does."""
+    return "ptxas" if log.runs else "nvlink" if "nvlink" in log.text else "the compiler"
 
 
 def _other_limit(log: CrashLog, failure: Failure) -> Answer:

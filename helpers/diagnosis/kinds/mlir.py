@@ -37,6 +37,8 @@ _PASS_OF_LLVM = re.compile(
     r"Running pass '(?P<pass>[^'\n]{1,120})' on (?:function|basic block|module) '@?(?P<function>[^'\n]{1,200})'"
 )
 _LLVM = re.compile(r"(?:LLVM ERROR|fatal error: error in backend): (?P<said>[^\n]{1,300})")
+# An intrinsic's name has no space in it: what follows in a text made one line is somebody else's.
+_INTRINSIC = re.compile(r"Cannot select: intrinsic %llvm\.[\w.]{1,200}")
 _OPERATION = re.compile(
     r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|"
     r"func)\.[\w.]{1,60}' op [^\n]{1,300})"
@@ -54,7 +56,13 @@ _PLAIN = (
     (CRASHED, re.compile(r"Compilation failed, MLIR module written to [^\n]{0,200}")),
     (REFUSED, re.compile(r"Failed in (?:cuda|nopython) mode pipeline \(step: [^)\n]{0,80}\)[^\n]{0,300}")),
     (REFUSED, re.compile(r"NVRTC_ERROR_COMPILATION[^\n]{0,300}|nvrtc: error: failed to [^\n]{0,200}")),
-    (REFUSED, re.compile(r"(?:TVMError|tvm\.error\.InternalError|InternalError): Check failed: [^\n]{0,400}")),
+    (
+        REFUSED,
+        re.compile(
+            r"(?:TVMError|tvm\.error\.InternalError|InternalError): Check failed: "
+            r"(?![^\n]{0,60}(?:CUDA_SUCCESS|cudaSuccess))[^\n]{0,400}"
+        ),
+    ),
 )
 _PYTHON = re.compile(
     r"(?:[A-Za-z_][\w.]{0,80}\.)?(?P<error>CompilationError|CompileTimeAssertionFailure|"
@@ -179,11 +187,15 @@ def _operation(log: CrashLog) -> _Part | None:
 
 
 def _llvm(flat: str) -> _Part | None:
-    if m := _LLVM.search(flat):
+    m = _LLVM.search(flat)
+    # Memory of the machine that ran out is no fault of a pass.
+    if m is not None and not m["said"].startswith("out of memory"):
         said = re.split(
             r" (?:In function: |clang|Stack dump:|PLEASE submit|Fatal Python error|Aborted|error: could not|File "
             r"\")", m["said"]
         )[0].strip()  # fmt: skip
+        if intrinsic := _INTRINSIC.match(said):
+            said = intrinsic[0]
         return _Part(1, m.start(), CRASHED, f"LLVM ERROR: {said}", {"llvm": said})
     return None
 
