@@ -83,7 +83,8 @@ REASONS = (
     _reason(
         "killed",
         r"(?:^|(?<=[\s\]>|]))Killed(?=\s|$)|Killed signal terminated program \w{1,60}|fatal error: Killed|"
-        r"[Dd]etected [0-9]{1,6} oom[-_]kill event(?:\(s\))?(?: in \S{1,80})?|Out of memory: Kill(?:ed)? process[^\n]{0,120}|"
+        r"[Dd]etected [0-9]{1,6} oom[-_]kill event(?:\(s\))?(?: in \S{1,80})?|"
+        r"Out of memory: Kill(?:ed)? process[^\n]{0,120}|"
         r"\[code=137\]|exit code:? 137\b|\bError 137\b",
         "a program was killed from outside: likely the machine ran out of memory (RAM)",
         "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more memory",

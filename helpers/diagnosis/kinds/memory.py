@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
 from helpers.diagnosis.kinds.other_compilers import not_covered, not_nvidia
 from helpers.diagnosis.words import (
@@ -105,13 +107,21 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
         because.append(
             f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say"
         )
-    helps = _inductor_memory(failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
+    helps = (
+        _inductor_memory(log, failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
+    )
     if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
         helps = (*helps, *_OWN_TILES)
     to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
     why = (
-        "its tiles and stages are not this chip's" if not inductor else "every candidate of its template was too large"
+        "its tiles and stages are not this chip's"
+        if not inductor
+        else "every candidate of its template was too large"
+        if _of_template(log, failure)
+        else "whoever wrote the kernel chose its blocks"
     )
+    if inductor and not _of_template(log, failure) and not _WRITTEN_BY_INDUCTOR.match(failure.detail("function") or ""):
+        to = f"{OWNER}, or PyTorch (github.com/pytorch/pytorch) where Inductor wrote the kernel"
     if log.speaks("Pallas", "XLA") and not inductor:
         why = "the block shapes of the kernel are its own choice"
     return Answer(
@@ -154,7 +164,35 @@ def _without_pipeline(failure: Failure) -> bool:
     return bool(chips) and all(c.capability < 80 for c in chips)
 
 
-def _inductor_memory(failure: Failure) -> tuple[Suggestion, ...]:
+# Inductor names its own reductions and pointwise kernels so; templates have names of their own.
+_WRITTEN_BY_INDUCTOR = re.compile(r"triton_(?:per|red|poi|for|spl)_|triton_\w{0,80}_?fused_")
+_TEMPLATE_NAME = re.compile(r"triton_(?:tem|mm|flex|bmm)")
+_TEMPLATE = re.compile(
+    r"(?<![\w.])triton_(?:tem|mm|flex|bmm)|TritonTemplate|flex_attention|AUTOTUNE \w{1,40}mm\(|max.autotune"
+)
+
+
+def _of_template(log: CrashLog, failure: Failure) -> bool:
+    """Whether the kernel is one of Inductor's templates: by its name, else by what else the log says."""
+    if (name := failure.detail("function")) is not None:
+        return _TEMPLATE_NAME.match(name) is not None
+    return _TEMPLATE.search(log.text) is not None
+
+
+def _inductor_memory(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
+    if not _of_template(log, failure):
+        name = failure.detail("function") or ""
+        if not _WRITTEN_BY_INDUCTOR.match(name):
+            return _other_memory()
+        return (
+            Suggestion(
+                "another release of PyTorch, or the operation outside the compiled part (torch.compiler.disable, or "
+                "without torch.compile)",
+                f"{name} is a reduction or pointwise kernel that Inductor wrote, not a template: its blocks are "
+                "Inductor's own choice",
+                "PyTorch's names of generated kernels; not measured here",
+            ),
+        )
     return (
         Suggestion(
             "smaller blocks and fewer stages for Inductor's template: for flex_attention by kernel_options (BLOCK_M, "

@@ -25,7 +25,11 @@ _MAX_PLACES = 40
 _ASSERTION = re.compile(r"Assertion [`'](?P<said>.{1,900}?)' failed")
 _BEFORE_ASSERTION = re.compile(r"(?P<source>[\w./+\\:~-]{1,300}\.(?:cpp|h|cc|hpp|inc)):(?P<line>[0-9]{1,6}): ")
 # An assertion is a compiler's where its place or its function is.
-_COMPILER = re.compile(r"mlir|llvm|[Tt]riton|[\\/]lib[\\/](?:Dialect|Analysis|Conversion|Target)|nvws|tileir")
+_COMPILER = re.compile(
+    r"\b(?:mlir|llvm|nvws|tileir)::|triton::(?:gpu|nvidia_gpu|nvgpu|nvws|amdgpu|LinearLayout)\b|"
+    r"[\\/](?:mlir|llvm(?:-project)?)[\\/]|[\\/](?:lib|include)[\\/](?:triton[\\/])?"
+    r"(?:Dialect|Analysis|Conversion|Target|Tools[\\/]LinearLayout)|third_party[\\/](?:nvidia|amd)[\\/]lib|tileir"
+)
 _UNREACHABLE = re.compile(r"UNREACHABLE executed(?: at (?P<source>[\w./+\\:~-]{1,300}):(?P<line>[0-9]{1,6}))?")
 _BEFORE_ERROR = re.compile(
     r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7})(?::[0-9]{1,5})?\)?$"
