@@ -36,6 +36,9 @@ def _reason(words: str, hints: tuple[str, ...], means: str) -> Meaning:
 _RUN_TIME = "an error at run time or before any compile, not one of a compiler"
 # In this order; the first whose words are in the log is taken. `means` follows the log's own words.
 MEANINGS = (
+    _reason(r"\(C7602\) Insufficient registers[^\n]{0,100}", ("(C7602)",),
+            "one instruction of the kernel needs more registers than its cap; how many it needs stands further on in "
+            "ptxas's line, and the line is cut"),
     _reason(r"No space left on device|Disk quota exceeded", ("No space left", "Disk quota"),
             "a disk is full, mostly that of the temporary folder (TMPDIR); what was being written is at no fault"),
     _reason(r"(?:Permission denied|Access is denied|Exec format error|Text file busy|No such file or directory)"

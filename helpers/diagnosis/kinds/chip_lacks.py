@@ -226,13 +226,7 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
     floor = floors[-1] if floors else None
     known = feature_of(name, floor or "")
     because = [f"{'ptxas' if log.runs else 'Triton' if is_triton(log) else 'the compiler'} says: {failure.message}"]
-    because += [words for n, at in features[:MAX_NAMED] if (words := _needs(n, at))]
-    if len(features) > MAX_NAMED:
-        because.append(f"{len(features) - MAX_NAMED} more features are refused the same way")
-    if more := _LISTED.findall(failure.detail("or") or ""):
-        because.append(f"the message names further targets that do as well: {', '.join(more)}")
-    if len(set(floors)) > 1 and not any(map(_is_own_target, floors)):
-        because.append(f"the highest of these thresholds is {floors[-1]}, and the kernel as it is needs all of them")
+    because += _thresholds(failure, features, floors)
     because.append(_chip_sentence(log, chip, floors[0] if floors else None, known))
     if failure.seen > 1 and log.runs:  # a traceback repeats a message in its source line
         because.append(f"the log says it {failure.seen} times")
@@ -251,6 +245,18 @@ def _chip_lacks(log: CrashLog, failure: Failure) -> Answer:
         (),
         title=f"the chip lacks a feature that the kernel uses: {known.what}" if known else "",
     )
+
+
+def _thresholds(failure: Failure, features: list[tuple[str, str]], floors: list[str]) -> list[str]:
+    """What each feature needs, in sentences; `floors` are the thresholds in rising order."""
+    said = [words for n, at in features[:MAX_NAMED] if (words := _needs(n, at))]
+    if len(features) > MAX_NAMED:
+        said.append(f"{len(features) - MAX_NAMED} more features are refused the same way")
+    if more := _LISTED.findall(failure.detail("or") or ""):
+        said.append(f"the message names further targets that do as well: {', '.join(more)}")
+    if len(set(floors)) > 1 and not any(map(_is_own_target, floors)):
+        said.append(f"the highest of these thresholds is {floors[-1]}, and the kernel as it is needs all of them")
+    return said
 
 
 def _needs(name: str, floor: str) -> str:

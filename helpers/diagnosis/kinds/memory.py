@@ -64,8 +64,8 @@ PTXAS_WORDINGS = (
     ),
     wording(
         "other_limit",
-        r"uses too much (?P<what>[a-z ]{3,40}) \((?P<required>0x[0-9a-fA-F]{1,8}) bytes[^,)\n]{0,40}, ?"
-        r"(?P<limit>0x[0-9a-fA-F]{1,8}) max\)",
+        r"(?:[Ff]unction '(?P<function>[^'\n]{1,2000})' |[Mm]odule )?uses too much (?P<what>[a-z ]{3,40}) "
+        r"\((?P<required>0x[0-9a-fA-F]{1,16}) bytes[^,)\n]{0,40}, ?(?P<limit>0x[0-9a-fA-F]{1,16}) max\)",
     ),
     wording(
         "other_limit",
@@ -112,23 +112,27 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
     )
     if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
         helps = (*helps, *_OWN_TILES)
-    to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
-    why = (
-        "its tiles and stages are not this chip's"
-        if not inductor
-        else "every candidate of its template was too large"
-        if _of_template(log, failure)
-        else "whoever wrote the kernel chose its blocks"
-    )
-    if inductor and not _of_template(log, failure) and not _WRITTEN_BY_INDUCTOR.match(failure.detail("function") or ""):
-        to = f"{OWNER}, or PyTorch (github.com/pytorch/pytorch) where Inductor wrote the kernel"
-    if log.speaks("Pallas", "XLA") and not inductor:
-        why = "the block shapes of the kernel are its own choice"
+    to, why = _memory_to_whom(log, failure)
     return Answer(
         tuple(because), helps, _in_vain_memory(log, failure), to, why,
         ("the shapes and data types of the inputs", *(() if inductor else ("tile sizes and num_stages",))),
         spec_verbs(log, "try", "autotune"),
     )  # fmt: skip
+
+
+def _memory_to_whom(log: CrashLog, failure: Failure) -> tuple[str, str]:
+    """Whose tiles they are: those of a template or kernel of Inductor's, else the kernel's own."""
+    if log.speaks("Inductor"):
+        template = _of_template(log, failure)
+        if template or _WRITTEN_BY_INDUCTOR.match(failure.detail("function") or ""):
+            return "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles", (
+                "every candidate of its template was too large" if template else "its blocks are Inductor's own choice"
+            )
+        to = f"{OWNER}, or PyTorch (github.com/pytorch/pytorch) where Inductor wrote the kernel"
+        return to, "whoever wrote the kernel chose its blocks"
+    if log.speaks("Pallas", "XLA"):
+        return OWNER, "the block shapes of the kernel are its own choice"
+    return OWNER, "its tiles and stages are not this chip's"
 
 
 def _chips_of(limit: int) -> list[str]:
@@ -296,6 +300,14 @@ def _who_counts(log: CrashLog) -> str:
     return "ptxas" if log.runs else "nvlink" if "nvlink" in log.text else "the compiler"
 
 
+# What to do instead, by the kind of memory that a message names.
+_LESS_OF = (
+    ("global", "memory that is allocated at run time (cudaMalloc) instead of arrays declared in the module"),
+    ("local", "smaller arrays of a thread's own, or memory that the caller allocates and passes as a pointer"),
+    ("", "pass or declare less of it: a pointer to global memory instead of the data itself"),
+)
+
+
 def _other_limit(log: CrashLog, failure: Failure) -> Answer:
     what = failure.detail("what") or "space"
     who = "ptxas" if log.runs else "nvcc" if log.speaks("nvcc") else "the compiler"
@@ -306,7 +318,7 @@ def _other_limit(log: CrashLog, failure: Failure) -> Answer:
         ),
         (
             Suggestion(
-                "pass or declare less of it: a pointer to global memory instead of the data itself",
+                next((edit for word, edit in _LESS_OF if word in what), "declare less of it"),
                 "the limit is the chip's and the PTX version's",
                 "follows from the message",
             ),

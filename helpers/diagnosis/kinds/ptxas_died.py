@@ -30,7 +30,8 @@ WORDINGS = (
     wording("died", rf"{_QUOTED} command failed due to signal", "failed due to signal"),
     wording("died", rf"{_QUOTED}[^\n]{{0,600}}?died with <Signals\.(?P<name>SIG[A-Z]{{2,6}})", "died with <Signals"),
     wording("died", rf"{_QUOTED} TERMINATED by signal (?P<number>[0-9]{{1,3}})", "TERMINATED by signal"),
-    wording("died", rf"{_QUOTED}[^\n]{{0,600}}? returned non-zero exit status (?P<code>-?[0-9]{{1,10}})\b",
+    wording("died", rf"{_QUOTED}(?:(?! died )[^\n]){{0,600}}? returned non-zero exit "
+            r"status (?P<code>-?[0-9]{1,10})\b",
             "returned non-zero exit"),
     wording("died", rf"(?P<words>Segmentation fault|Aborted|Killed)(?: ?\(core dumped\))?[^\n]{{0,80}}? {_QUOTED}(?= "
                     rf"|$)", "ptxas"),

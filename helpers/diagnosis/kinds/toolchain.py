@@ -315,8 +315,12 @@ def _by_own_ptxas(log: CrashLog) -> bool:
 
 
 def _own_ptxas(log: CrashLog) -> Suggestion:
+    chip = known_chip(log.arch) if log.arch else None
+    before_blackwell = chip is not None and chip.capability < 100
     return Suggestion(
-        "Triton's own ptxas: unset TRITON_PTXAS_PATH and TRITON_PTXAS_BLACKWELL_PATH, where they are set",
+        "Triton's own ptxas: unset TRITON_PTXAS_PATH, where it is set"
+        if before_blackwell
+        else "Triton's own ptxas: unset TRITON_PTXAS_PATH and TRITON_PTXAS_BLACKWELL_PATH, where they are set",
         "an override set for another version hands PTX to a ptxas that cannot read it",
         "read in Triton's wheels (knobs.py): from 3.6 on Blackwell has a variable of its own",
     )
