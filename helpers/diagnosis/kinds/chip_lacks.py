@@ -28,7 +28,7 @@ PTXAS_WORDINGS = (
     ),
     wording(
         "feature_not_on_target",
-        rf"'(?P<feature>[^'\n]{{1,200}})' requires ?\.target (?P<floor>{_SM}){_OR}",
+        rf"'(?P<feature>[^'\n]{{1,200}})'(?: (?:in|for|with) [\w.]{{1,40}})? requires ?\.target (?P<floor>{_SM}){_OR}",
     ),
     wording("feature_not_on_target", rf"'(?P<feature>[^'\n]{{1,200}})' not supported on ?\.target '?(?P<chip>{_SM})'?"),
     wording(
@@ -37,7 +37,7 @@ PTXAS_WORDINGS = (
         rf"architecture "
         rf"'(?P<chip>{_SM})'",
     ),
-    wording("feature_not_on_target", rf"(?P<feature>\S[^\n';]{{0,120}}?) requires ?\.target (?P<floor>{_SM}){_OR}"),
+    wording("feature_not_on_target", rf"(?P<feature>[^\s'][^\n';]{{0,120}}?) requires ?\.target (?P<floor>{_SM}){_OR}"),
 )
 WORDINGS = (
     # Triton's own check, before there is PTX.
@@ -121,7 +121,7 @@ FEATURES = (
     ),
     _feature(r"redux[\w.]{0,20}\.(?:f32|fmin|fmax)", "redux on floats",
              "sm_100a and its family (sm_100f), which is data-centre Blackwell", "a reduction by shuffles",
-             a_targets=(100, 101, 103, 110)),
+             a_targets=(100, 103)),
     _feature(r"fence\.proxy\.(?:async|tensormap)", "fences between kinds of memory access (proxies)",
              "sm_90 (Hopper) and higher", "a path without asynchronous copies", 90),
     _feature(r"(?:atom|red)\b[^']{0,60}\.?bf16", "atomic operations on bfloat16", "sm_90 (Hopper) and higher",
