@@ -47,6 +47,14 @@ _EXPECTED = {
     "out_of_tensor_memory": "A kernel that can be launched: one that fits the chip's tensor memory.",
     "trapped": "A kernel that computes what its source says, or an error that tells why there is none.",
     "timeout": "A binary, or an error, in less time.",
+    # Kinds of a log that was given alone.
+    "launch_resources": "A launch that starts: fewer registers a thread, or fewer threads a block.",
+    "advice_only": "Nothing failed; the advice followed, or known to cost nothing.",
+    "candidate_dropped": "Every candidate of the autotuner compiled, or a reason why this one is left out.",
+    "no_failure": "Nothing failed.",
+    "known_wrong_code": "The same answers as with another release of ptxas.",
+    "slow_compile": "A compile that ends sooner.",
+    "unknown": "A program that goes on.",
 }
 _REPLACED = "home folders, user and host names and absolute paths were replaced (FOLDER1, USER, HOST …)"
 
@@ -182,7 +190,7 @@ def versions_of(found: Findings) -> Mapping[str, str]:
         "ptxas": found.program[0] if found.program else (compiled.ptxas_version if compiled else None) or "",
         "target": found.material.gpu_name or (compiled.arch if compiled else ""),
         "PTX SHA-256": hashlib.sha256(found.ptx.encode(errors="replace")).hexdigest() if found.ptx else "",
-        "GPU": "none was used: this is about compiling",
+        "GPU": "none was used: this is about compiling" if found.ptx or compiled else "not known here: a log was given",
     }
 
 

@@ -28,6 +28,7 @@ from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 
 if TYPE_CHECKING:
     from helpers.bundle.material import Source
+    from helpers.bundle.report import Bundle
 
 
 @click.command(
@@ -99,4 +100,11 @@ def report_command(
             say=bar.update,
         )
     show_result(bundle.to_dict(), as_json, lambda _result: bundle.text(),
-                f"read {issue_path}, paste it into an issue there, and attach {out}")  # fmt: skip
+                next_step(bundle, issue_path, out))  # fmt: skip
+
+
+def next_step(bundle: Bundle, issue_path: Path, out: Path) -> str:
+    """What to do with the two files: nothing is posted where nobody is to be told."""
+    if bundle.report_to.startswith("nobody"):
+        return f"keep {out} and {issue_path} until somebody asks: {bundle.report_why}"
+    return f"read {issue_path}, paste it into an issue there, and attach {out}"
