@@ -11,7 +11,7 @@ from helpers.diagnosis.incidents import SAME, Match, match_incidents
 from helpers.diagnosis.kinds import CATALOGUE, Found, find_failures
 from helpers.diagnosis.kinds.autotuner import goes_on
 from helpers.diagnosis.remedies import ABOUT_MEASURED, MEASURED_ON
-from helpers.diagnosis.unknown import last_words, why_unknown
+from helpers.diagnosis.unknown import last_words, named_reason, why_unknown
 from helpers.diagnosis.words import NOBODY
 from helpers.errors import UserError
 from helpers.inspection.crash.crash_log import CrashLog, parse_crash_log
@@ -117,11 +117,17 @@ def _ended_otherwise(log: CrashLog, first: Failure) -> Diagnosis | None:
         return None
     # What an autotuner dropped may be raised and caught before it says so; anything else stands anywhere.
     after = int(first.detail("last") or -1)
-    if (ended := last_words(log, after)) is None or (first.kind == "candidate_dropped" and goes_on(log, ended[0])):
-        return None
     what = CATALOGUE[first.kind].title.removeprefix("no failure: ")
     remark = f"apart from that, the log says: {first.message} ({what}, which is no failure)"
-    return _unknown(log, Found(), max(after, ended[0] - 1), remark)
+    ended = last_words(log, after)
+    if first.kind == "candidate_dropped" and (ended is None or goes_on(log, ended[0])):
+        return None
+    if ended is not None and (first.kind == "candidate_dropped" or named_reason(log, ended[0] - 1) is not None):
+        return _unknown(log, Found(), max(after, ended[0] - 1), remark)
+    # Advice does not tell that the program ended well: a known reason can stand on a line of any form.
+    if named_reason(log, after) is not None:
+        return _unknown(log, Found(), after, remark)
+    return None if ended is None else _unknown(log, Found(), max(after, ended[0] - 1), remark)
 
 
 # --- nothing known ----------------------------------------------------------------------------------------

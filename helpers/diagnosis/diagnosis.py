@@ -95,7 +95,8 @@ def _arch_words(log: CrashLog, first: Failure | None) -> str | None:
     floor = (
         (first.detail("lowest") or first.detail("floor")) if first and first.kind == "feature_not_on_target" else None
     )
-    if floor:
+    # A threshold that names a target of its own is no place in an order.
+    if floor and floor[-1] not in "af":
         return f"not named; below {floor}"
     mentioned = log.value("arch_mentioned")
     return f"{mentioned} (mentioned)" if mentioned else None

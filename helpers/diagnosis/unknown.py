@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from helpers.inspection.crash.crash_log import CrashLog
 
-__all__ = ["MEANINGS", "Meaning", "last_words", "why_unknown"]
+__all__ = ["MEANINGS", "Meaning", "last_words", "named_reason", "why_unknown"]
 
 MAX_QUOTED = 240
 MAX_LINE = 1_000
@@ -36,6 +36,9 @@ def _reason(words: str, hints: tuple[str, ...], means: str) -> Meaning:
 _RUN_TIME = "an error at run time or before any compile, not one of a compiler"
 # In this order; the first whose words are in the log is taken. `means` follows the log's own words.
 MEANINGS = (
+    _reason(r"\(C7602\) Insufficient registers[^\n]{0,100}", ("(C7602)",),
+            "one instruction of the kernel needs more registers than its cap; how many it needs stands further on in "
+            "ptxas's line, and the line is cut"),
     _reason(r"No space left on device|Disk quota exceeded", ("No space left", "Disk quota"),
             "a disk is full, mostly that of the temporary folder (TMPDIR); what was being written is at no fault"),
     _reason(r"(?:Permission denied|Access is denied|Exec format error|Text file busy|No such file or directory)"
@@ -69,9 +72,17 @@ MEANINGS = (
             "driver is a usual reason"),
     _reason(r"device kernel image is invalid|CUDA_ERROR_INVALID_IMAGE", ("kernel image is invalid", "INVALID_IMAGE"),
             "the driver cannot load the binary (machine code or PTX) that it was given; why, it does not say"),
-    _reason(r"illegal memory access|misaligned address|Invalid __(?:global|shared|local)__ (?:read|write)",
-            ("illegal memory access", "misaligned address", "Invalid __"),
+    _reason(r"LLVM ERROR: out of memory", ("LLVM ERROR: out of memory",),
+            "the compiler (LLVM) was refused memory of the machine (RAM), not of the GPU; fewer jobs at once, or a "
+            "machine with more RAM, help"),
+    _reason(r"misaligned address", ("misaligned address",),
+            f"{_RUN_TIME}: a kernel read or wrote at an address that is no multiple of the size of the access; "
+            "compute-sanitizer says which one and where"),
+    _reason(r"illegal memory access|Invalid __(?:global|shared|local)__ (?:read|write)",
+            ("illegal memory access", "Invalid __"),
             f"{_RUN_TIME}: a kernel read or wrote outside its memory; compute-sanitizer says which one and where"),
+    _reason(r"Check failed: [^\n]{0,60}(?:CUDA_SUCCESS|cudaSuccess)\b[^\n]{0,200}", ("CUDA_SUCCESS", "cudaSuccess"),
+            f"{_RUN_TIME}: a call of the driver failed in a program that was built already"),
     _reason(r"device-side assert", ("device-side assert",),
             f"{_RUN_TIME}: an assertion in a kernel failed, mostly an index out of range; it says nothing about "
             "compiling"),
@@ -103,10 +114,19 @@ MEANINGS = (
              "ResolutionImpossible"),
             "the installer found no such release, or none that fits: nothing was installed, and nothing "
             "was compiled"),
+    _reason(r"[Dd]etected [0-9]{1,6} oom[-_]kill event(?:\(s\))?(?: in \S{1,80})?|oom[-_]kill(?:er)?:[^\n]{0,120}|"
+            r"Out of memory: Kill(?:ed)? process[^\n]{0,120}", ("oom-kill", "oom_kill", "Out of memory: Kill"),
+            "the operating system or the batch system ended a process because the machine's memory (RAM), or the "
+            "job's share of it, was full; more of it, or fewer jobs at once, help"),
     _reason(r"Killed signal terminated program[^\n]{0,40}|internal compiler error: Killed", (
             "Killed signal", "error: Killed"),
             "the compiler of the host code was killed; likely the machine ran out of memory, and fewer jobs at once "
             "help"),
+    _reason(r"^(?:\S{1,200}: line [0-9]{1,7}: *[0-9]{1,9} )?Killed(?: +\S[^\n]{0,160})?$", ("Killed",),
+            "a process was ended from outside; likely the machine's memory (RAM) was full, and then `dmesg | grep -i "
+            "oom` says so"),
+    _reason(r"FAILED:? \S{1,300}::\S{1,200} - (?:assert|AssertionError)\b[^\n]{0,200}", ("FAILED",),
+            "a test's own comparison failed after the code it tests had run; that is no word of a compiler"),
 )  # fmt: skip
 # A line that says that something failed, in anybody's words.
 _SAYS = re.compile(
@@ -153,6 +173,18 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
         return "this is not text", False
     if log.value("ptxas_gave_up"):
         return "ptxas gave up on the PTX, but the line above, in which it says why, is not in the log", False
+    if (named := named_reason(log, after)) is not None:
+        return named, True
+    if (line := _said(log, after)) is not None:
+        return (
+            f"the log says: {line.rstrip('.:')}; this project has no rule for that message, so it does not say what "
+            "it means or what helps"
+        ), False
+    return _nothing_said(log), False
+
+
+def named_reason(log: CrashLog, after: int = -1) -> str | None:
+    """The reason that the table of meanings has for words behind line `after` of the log; None where none is there."""
     lines = log.bare[after + 1 :]
     flat = log.flat.text[log.flat.starts[after + 1] if 0 <= after + 1 < len(log.flat.starts) else 0 :]
     for reason in MEANINGS:
@@ -166,14 +198,9 @@ def why_unknown(log: CrashLog, after: int = -1) -> tuple[str, bool]:
             continue
         said = _cut(found[0].strip().rstrip(".:"))
         if reason.means.startswith(_RUN_TIME):
-            return f"{reason.means} (the log says: {said})", True
-        return f"the log says: {said}; that is, {reason.means}", True
-    if (line := _said(log, after)) is not None:
-        return (
-            f"the log says: {line.rstrip('.:')}; this project has no rule for that message, so it does not say what "
-            "it means or what helps"
-        ), False
-    return _nothing_said(log), False
+            return f"{reason.means} (the log says: {said})"
+        return f"the log says: {said}; that is, {reason.means}"
+    return None
 
 
 def _pieces(flat: str, hints: tuple[str, ...]) -> Iterator[str]:

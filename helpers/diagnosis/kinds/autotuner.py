@@ -24,6 +24,7 @@ _TAIL = re.compile(
     r"(?:skipped|ignored)\b|"
     r"^ignored\b|\. Skipping\.|[Ss]kipping (?:it|this)|moving on|trying the next"
 )
+_TRYING = re.compile(r"Autotuning kernel \S{1,200} with config")
 # One of these is in each of the patterns above.
 _WORDS = (
     "kip",
@@ -76,12 +77,30 @@ def dropped(log: CrashLog, failures: list[Failure]) -> list[Failure]:
     lines = [f"{a[:4_000]} {b[:80]}" for a, b in zip(log.bare, (*log.bare[1:], ""), strict=True)]
     heads = [i for i, line in enumerate(lines) if _HEAD.search(line)]
     tails = [i for i, line in enumerate(lines) if _TAIL.search(line)]
+    failures = _tried_before_another(lines, failures)
     if (not heads and not tails) or not any(_WENT_ON.search(line) for line in lines):
         return failures
     last = _last_of_tuner(lines, heads, tails)
     return [
         _marked(f, last) if f.kind in _OF_A_CANDIDATE and _beside(lines, f.at, heads, tails) else f for f in failures
     ]
+
+
+def _tried_before_another(lines: list[str], failures: list[Failure]) -> list[Failure]:
+    """Triton's own tuner prints what it tries; a message without an exception's name, with a failure behind it,
+    was caught, and the one behind it was not.
+    """
+
+    def caught(failure: Failure) -> bool:
+        line = lines[failure.at] if failure.at < len(lines) else ""
+        return (
+            failure.kind in ("shared_memory", "tensor_memory", "threads")
+            and line.startswith("out of resource")
+            and any(_TRYING.search(before) for before in lines[max(0, failure.at - 3) : failure.at])
+            and any(other.at > failure.at and other.kind != failure.kind for other in failures)
+        )
+
+    return [_marked(f, f.at) if caught(f) else f for f in failures]
 
 
 def _last_of_tuner(lines: list[str], heads: list[int], tails: list[int]) -> int:

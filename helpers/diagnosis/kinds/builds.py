@@ -41,11 +41,27 @@ REASONS = (
     ),
     _reason(
         "device link",
-        r"nvlink (?:error|fatal) {0,8}:[^\n]{1,300}",
+        r"nvlink (?:error|fatal) {0,8}: ?Undefined reference[^\n]{1,300}",
         "nvlink, the linker of device code, failed: it joins kernels that are compiled already",
         "give the link step every file whose device code is called (-rdc=true, -dlink), each compiled for the target "
         "that nvlink names",
         "what is undefined is device code of another file, or is there for another target only",
+    ),
+    _reason(
+        "device link of another release",
+        r"nvlink (?:error|fatal) {0,8}: ?Input file [^\n]{1,300}? newer than toolkit[^\n]{0,40}",
+        "nvlink, the linker of device code, is of an older CUDA than the file that it names; the numbers are the two "
+        "releases (129 is 12.9)",
+        "one CUDA toolkit for all: the nvcc that links at least as new as the one that compiled that file or library "
+        "(which nvcc, PATH, CUDA_HOME, the folder of cudadevrt), or that file compiled anew",
+        "nvlink reads what its own and earlier releases wrote",
+    ),
+    _reason(
+        "device link, no rule",
+        r"nvlink (?:error|fatal) {0,8}:[^\n]{1,300}",
+        "nvlink, the linker of device code, failed; this project has no rule for that message",
+        "",
+        "",
     ),
     _reason(
         "link",
@@ -67,6 +83,8 @@ REASONS = (
     _reason(
         "killed",
         r"(?:^|(?<=[\s\]>|]))Killed(?=\s|$)|Killed signal terminated program \w{1,60}|fatal error: Killed|"
+        r"[Dd]etected [0-9]{1,6} oom[-_]kill event(?:\(s\))?(?: in \S{1,80})?|"
+        r"Out of memory: Kill(?:ed)? process[^\n]{0,120}|"
         r"\[code=137\]|exit code:? 137\b|\bError 137\b",
         "a program was killed from outside: likely the machine ran out of memory (RAM)",
         "fewer jobs at once (MAX_JOBS=1, ninja -j 1, make -j 1; nvcc --threads 1), or a machine with more memory",
@@ -91,7 +109,22 @@ _STOPPED = re.compile(
     r"panicked at"
 )
 # One of these is in each of the patterns above.
-_WORDS = ("rror", "Killed", "=137", "=139", "137", "fault", "cannot find", "undefined", "LNK", "ld returned", "Illegal")
+_WORDS = (
+    "rror",
+    "nvlink",
+    "oom",
+    "Out of memory",
+    "Killed",
+    "=137",
+    "=139",
+    "137",
+    "fault",
+    "cannot find",
+    "undefined",
+    "LNK",
+    "ld returned",
+    "Illegal",
+)
 _NVLINK = re.compile(r"nvlink (?:error|fatal) {0,8}:")
 _ZERO = re.compile(r"(?<![0-9])0 errors?")
 
@@ -149,7 +182,7 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
     elif log.speaks("ptxas"):
         because.append("ptxas does not complain in the log")
     spilling = next((f for f in log.compiled.functions if f.spill_store_bytes), None)
-    helps = (Suggestion(reason.edit, reason.why, "general; the message itself"),) if reason else ()
+    helps = (Suggestion(reason.edit, reason.why, "general; the message itself"),) if reason and reason.edit else ()
     return Answer(
         tuple(because),
         (*helps, *(_SPILLS if spilling else ())),
@@ -163,7 +196,8 @@ def _build(log: CrashLog, failure: Failure) -> Answer:
     )  # fmt: skip
 
 
-_THE_PROJECTS = ("missing", "source", "device link", "link")
+_DEVICE_LINK = ("device link", "device link of another release", "device link, no rule")
+_THE_PROJECTS = ("missing", "source", "link", *_DEVICE_LINK)
 
 
 def _title(log: CrashLog, reason: Reason | None) -> str:

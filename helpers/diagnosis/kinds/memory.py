@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion, wording
 from helpers.diagnosis.kinds.other_compilers import not_covered, not_nvidia
 from helpers.diagnosis.words import (
@@ -58,11 +60,12 @@ PTXAS_WORDINGS = (
         "static_shared_memory",
         r"[Ff]unction '(?P<function>[^'\n]{1,2000})' uses too much shared data \((?P<required>0x[0-9a-fA-F]{1,8}) bytes"
         r"(?: ?\+ ?(?P<system>0x[0-9a-fA-F]{1,8}) bytes system)?, ?(?P<limit>0x[0-9a-fA-F]{1,8}) max\)",
+        "uses too much shared data",
     ),
     wording(
         "other_limit",
-        r"uses too much (?P<what>[a-z ]{3,40}) \((?P<required>0x[0-9a-fA-F]{1,8}) bytes[^,)\n]{0,40}, ?"
-        r"(?P<limit>0x[0-9a-fA-F]{1,8}) max\)",
+        r"(?:[Ff]unction '(?P<function>[^'\n]{1,2000})' |[Mm]odule )?uses too much (?P<what>[a-z ]{3,40}) "
+        r"\((?P<required>0x[0-9a-fA-F]{1,16}) bytes[^,)\n]{0,40}, ?(?P<limit>0x[0-9a-fA-F]{1,16}) max\)",
     ),
     wording(
         "other_limit",
@@ -104,20 +107,32 @@ def _shared_memory(log: CrashLog, failure: Failure) -> Answer:
         because.append(
             f"{int(failure.detail('wanted') or 0):,} bytes were wanted; what the chip has, the log does not say"
         )
-    helps = _inductor_memory(failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
+    helps = (
+        _inductor_memory(log, failure) if inductor else _triton_memory(failure) if is_triton(log) else _other_memory()
+    )
     if is_triton(log) and (failure.limit or LARGEST_SMEM_BYTES) < LARGEST_SMEM_BYTES and not inductor:
         helps = (*helps, *_OWN_TILES)
-    to = "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles" if inductor else OWNER
-    why = (
-        "its tiles and stages are not this chip's" if not inductor else "every candidate of its template was too large"
-    )
-    if log.speaks("Pallas", "XLA") and not inductor:
-        why = "the block shapes of the kernel are its own choice"
+    to, why = _memory_to_whom(log, failure)
     return Answer(
         tuple(because), helps, _in_vain_memory(log, failure), to, why,
         ("the shapes and data types of the inputs", *(() if inductor else ("tile sizes and num_stages",))),
         spec_verbs(log, "try", "autotune"),
     )  # fmt: skip
+
+
+def _memory_to_whom(log: CrashLog, failure: Failure) -> tuple[str, str]:
+    """Whose tiles they are: those of a template or kernel of Inductor's, else the kernel's own."""
+    if log.speaks("Inductor"):
+        template = _of_template(log, failure)
+        if template or _WRITTEN_BY_INDUCTOR.match(failure.detail("function") or ""):
+            return "PyTorch (github.com/pytorch/pytorch): Inductor wrote the kernel and chose its tiles", (
+                "every candidate of its template was too large" if template else "its blocks are Inductor's own choice"
+            )
+        to = f"{OWNER}, or PyTorch (github.com/pytorch/pytorch) where Inductor wrote the kernel"
+        return to, "whoever wrote the kernel chose its blocks"
+    if log.speaks("Pallas", "XLA"):
+        return OWNER, "the block shapes of the kernel are its own choice"
+    return OWNER, "its tiles and stages are not this chip's"
 
 
 def _chips_of(limit: int) -> list[str]:
@@ -153,7 +168,35 @@ def _without_pipeline(failure: Failure) -> bool:
     return bool(chips) and all(c.capability < 80 for c in chips)
 
 
-def _inductor_memory(failure: Failure) -> tuple[Suggestion, ...]:
+# Inductor names its own reductions and pointwise kernels so; templates have names of their own.
+_WRITTEN_BY_INDUCTOR = re.compile(r"triton_(?:per|red|poi|for|spl)_|triton_\w{0,80}_?fused_")
+_TEMPLATE_NAME = re.compile(r"triton_(?:tem|mm|flex|bmm)")
+_TEMPLATE = re.compile(
+    r"(?<![\w.])triton_(?:tem|mm|flex|bmm)|TritonTemplate|flex_attention|AUTOTUNE \w{1,40}mm\(|max.autotune"
+)
+
+
+def _of_template(log: CrashLog, failure: Failure) -> bool:
+    """Whether the kernel is one of Inductor's templates: by its name, else by what else the log says."""
+    if (name := failure.detail("function")) is not None:
+        return _TEMPLATE_NAME.match(name) is not None
+    return _TEMPLATE.search(log.text) is not None
+
+
+def _inductor_memory(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
+    if not _of_template(log, failure):
+        name = failure.detail("function") or ""
+        if not _WRITTEN_BY_INDUCTOR.match(name):
+            return _other_memory()
+        return (
+            Suggestion(
+                "another release of PyTorch, or the operation outside the compiled part (torch.compiler.disable, or "
+                "without torch.compile)",
+                f"{name} is a reduction or pointwise kernel that Inductor wrote, not a template: its blocks are "
+                "Inductor's own choice",
+                "PyTorch's names of generated kernels; not measured here",
+            ),
+        )
     return (
         Suggestion(
             "smaller blocks and fewer stages for Inductor's template: for flex_attention by kernel_options (BLOCK_M, "
@@ -206,7 +249,7 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
     required, limit = failure.required or 0, failure.limit or 0
     system = int(failure.detail("system") or "0", 0)
     because = [
-        f"ptxas says: {failure.message}",
+        f"{_who_counts(log)} says: {failure.message}",
         f"the kernel declares {required:,} bytes of static shared memory"
         + (f" and the system takes {system:,} more" if system else "")
         + f"; {limit:,} are allowed: {required + system - limit:,} too many",
@@ -252,6 +295,19 @@ def _static(log: CrashLog, failure: Failure) -> Answer:
     )
 
 
+def _who_counts(log: CrashLog) -> str:
+    """Whose words a limit on declared memory is in: the device linker says it as ptxas does."""
+    return "ptxas" if log.runs else "nvlink" if "nvlink" in log.text else "the compiler"
+
+
+# What to do instead, by the kind of memory that a message names.
+_LESS_OF = (
+    ("global", "memory that is allocated at run time (cudaMalloc) instead of arrays declared in the module"),
+    ("local", "smaller arrays of a thread's own, or memory that the caller allocates and passes as a pointer"),
+    ("", "pass or declare less of it: a pointer to global memory instead of the data itself"),
+)
+
+
 def _other_limit(log: CrashLog, failure: Failure) -> Answer:
     what = failure.detail("what") or "space"
     who = "ptxas" if log.runs else "nvcc" if log.speaks("nvcc") else "the compiler"
@@ -262,7 +318,7 @@ def _other_limit(log: CrashLog, failure: Failure) -> Answer:
         ),
         (
             Suggestion(
-                "pass or declare less of it: a pointer to global memory instead of the data itself",
+                next((edit for word, edit in _LESS_OF if word in what), "declare less of it"),
                 "the limit is the chip's and the PTX version's",
                 "follows from the message",
             ),

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from helpers.diagnosis.failure import Answer, Failure, Kind, Suggestion
-from helpers.diagnosis.kinds.other_compilers import not_nvidia
+from helpers.diagnosis.kinds.other_compilers import backend_failed, not_nvidia, other_backend
 from helpers.diagnosis.words import OWNER, TRITON, chip_words, is_triton, kernel_of, maker, spec_verbs, triton_words
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near, near_any
@@ -25,7 +25,11 @@ _MAX_PLACES = 40
 _ASSERTION = re.compile(r"Assertion [`'](?P<said>.{1,900}?)' failed")
 _BEFORE_ASSERTION = re.compile(r"(?P<source>[\w./+\\:~-]{1,300}\.(?:cpp|h|cc|hpp|inc)):(?P<line>[0-9]{1,6}): ")
 # An assertion is a compiler's where its place or its function is.
-_COMPILER = re.compile(r"mlir|llvm|[Tt]riton|[\\/]lib[\\/](?:Dialect|Analysis|Conversion|Target)|nvws|tileir")
+_COMPILER = re.compile(
+    r"\b(?:mlir|llvm|nvws|tileir)::|triton::(?:gpu|nvidia_gpu|nvgpu|nvws|amdgpu|LinearLayout)\b|"
+    r"[\\/](?:mlir|llvm(?:-project)?)[\\/]|[\\/](?:lib|include)[\\/](?:triton[\\/])?"
+    r"(?:Dialect|Analysis|Conversion|Target|Tools[\\/]LinearLayout)|third_party[\\/](?:nvidia|amd)[\\/]lib|tileir"
+)
 _UNREACHABLE = re.compile(r"UNREACHABLE executed(?: at (?P<source>[\w./+\\:~-]{1,300}):(?P<line>[0-9]{1,6}))?")
 _BEFORE_ERROR = re.compile(
     r"(?P<source>(?:[A-Za-z]:)?[^\s:\"'`(]{1,300}\.(?:py|mlir|ttir|ttgir|jl))\"?:(?P<line>[0-9]{1,7})(?::[0-9]{1,5})?\)?$"
@@ -37,12 +41,17 @@ _PASS_OF_LLVM = re.compile(
     r"Running pass '(?P<pass>[^'\n]{1,120})' on (?:function|basic block|module) '@?(?P<function>[^'\n]{1,200})'"
 )
 _LLVM = re.compile(r"(?:LLVM ERROR|fatal error: error in backend): (?P<said>[^\n]{1,300})")
+# An intrinsic's name has no space in it: what follows in a text made one line is somebody else's.
+_INTRINSIC = re.compile(r"Cannot select: intrinsic %llvm\.[\w.]{1,200}")
 _OPERATION = re.compile(
     r"error: (?P<said>'(?:tt|ttg|ttng|triton_gpu|triton_nvidia_gpu|arith|scf|cf|math|gpu|nvgpu|llvm|"
     r"func)\.[\w.]{1,60}' op [^\n]{1,300})"
 )
 _PLAIN = (
-    (CRASHED, re.compile(r"error: [Ff]ailed to legalize operation '[^'\n]{1,80}'[^\n]{0,60}")),
+    (
+        CRASHED,
+        re.compile(r"error: [Ff]ailed to legalize (?:operation '[^'\n]{1,80}'[^\n]{0,60}|unresolved [a-z]{1,20})"),
+    ),
     (CRASHED, re.compile(r"PassManager::run failed")),
     (CRASHED, re.compile(r"Failures have been detected while processing an MLIR pass pipeline")),
     (CRASHED, re.compile(r"failed to translate module to LLVM IR")),
@@ -54,10 +63,16 @@ _PLAIN = (
     (CRASHED, re.compile(r"Compilation failed, MLIR module written to [^\n]{0,200}")),
     (REFUSED, re.compile(r"Failed in (?:cuda|nopython) mode pipeline \(step: [^)\n]{0,80}\)[^\n]{0,300}")),
     (REFUSED, re.compile(r"NVRTC_ERROR_COMPILATION[^\n]{0,300}|nvrtc: error: failed to [^\n]{0,200}")),
-    (REFUSED, re.compile(r"(?:TVMError|tvm\.error\.InternalError|InternalError): Check failed: [^\n]{0,400}")),
+    (
+        REFUSED,
+        re.compile(
+            r"(?:TVMError|tvm\.error\.InternalError|InternalError): Check failed: "
+            r"(?![^\n]{0,60}(?:CUDA_SUCCESS|cudaSuccess))[^\n]{0,400}"
+        ),
+    ),
 )
 _PYTHON = re.compile(
-    r"(?:[A-Za-z_][\w.]{0,80}\.)?(?P<error>CompilationError|CompileTimeAssertionFailure|"
+    r"(?:[A-Za-z_][\w.]{0,80}\.)?(?<!\w)(?P<error>CompilationError|CompileTimeAssertionFailure|"
     r"UnsupportedLanguageConstruct): ?"
     r"(?P<place>at [0-9]{1,6}:[0-9]{1,5}:)?"
 )
@@ -179,11 +194,15 @@ def _operation(log: CrashLog) -> _Part | None:
 
 
 def _llvm(flat: str) -> _Part | None:
-    if m := _LLVM.search(flat):
+    m = _LLVM.search(flat)
+    # Memory of the machine that ran out is no fault of a pass.
+    if m is not None and not m["said"].startswith("out of memory"):
         said = re.split(
             r" (?:In function: |clang|Stack dump:|PLEASE submit|Fatal Python error|Aborted|error: could not|File "
             r"\")", m["said"]
         )[0].strip()  # fmt: skip
+        if intrinsic := _INTRINSIC.match(said):
+            said = intrinsic[0]
         return _Part(1, m.start(), CRASHED, f"LLVM ERROR: {said}", {"llvm": said})
     return None
 
@@ -236,6 +255,8 @@ def _died(log: CrashLog) -> _Part | None:
     if m is None:
         return None
     current = log.text.find("Current thread", m.end())
+    if current < 0 and "Thread 0x" in log.text[m.end() :]:
+        return None  # which of the threads died, only that word tells
     inner = _INNER.search(log.text, max(current, m.end()))
     if inner is None or not _OF_COMPILER.search(inner["file"].replace("\\", "/")) or inner["function"] == "make_cubin":
         return None
@@ -250,21 +271,26 @@ def _died(log: CrashLog) -> _Part | None:
 
 @dataclass(frozen=True)
 class Known:
-    """Something public or measured about a crash of a front end: the words that tell it, a sentence, its evidence."""
+    """Something public or measured about a crash of a front end: the words that tell it, a sentence, its evidence.
+
+    `message` has to be in the complaint itself: a pass alone dies of many things.
+    """
 
     words: re.Pattern[str]
+    message: re.Pattern[str]
     sentence: str
     evidence: str
 
 
-def _known(words: str, sentence: str, evidence: str) -> Known:
-    return Known(re.compile(words), sentence, evidence)
+def _known(words: str, message: str, sentence: str, evidence: str) -> Known:
+    return Known(re.compile(words), re.compile(message), sentence, evidence)
 
 
 # Looked up in public threads, 2026-11.
 KNOWN = (
     _known(
-        r"HoistTMEMAlloc",
+        r"HoistTMEMAlloc\.cpp",
+        r"UNREACHABLE|Assertion|assertion",
         "this pass dies in 3.4.0 on fla-core 0.3.2's chunk_gated_delta_rule_bwd_kernel_dhu_blockdim64, and 3.5.0 "
         "gets that kernel past it; "
         "of another kernel it may die in later releases too",
@@ -272,29 +298,34 @@ KNOWN = (
     ),
     _known(
         r"RemoveLayoutConversions",
+        r"does not dominate this use",
         "an operand that does not dominate its use after this pass was reported for several releases",
         "reported: triton-lang/triton #6733, #8257, #9809",
     ),
     _known(
         r"mma -> mma layout conversion is only supported on Ampere",
+        r"",
         "Hopper's own conversion came with triton-lang/triton #4492 (August 2024); on chips before sm_80 it means "
         "tl.dot results fed "
         "into another tl.dot, which that release cannot convert",
         "reported: triton-lang/triton #2627, #4492",
     ),
     _known(
-        r"tcgen05\.wait|tcgen05\.",
+        r"tcgen05\.",
+        r"Cannot select",
         "LLVM has no tcgen05 for the target it was told: on sm_120a the chip lacks it, on sm_103a that LLVM does not "
         "know the chip",
         "reported: triton-lang/triton #8481 (GB300), #11747 (sm_120)",
     ),
     _known(
         r"nvvm\.shfl\.sync",
+        r"Cannot select",
         "LLVM was told a PTX version before 6.0 for a chip between sm_30 and sm_62, where shfl.sync needs it",
         "reported: llvm/llvm-project #90421",
     ),
     _known(
         r"redux\.sync\.f",
+        r"Cannot select",
         "redux on floats exists on data-centre Blackwell only; LLVM was asked for it on another chip",
         "reported: triton-lang/triton #7517",
     ),
@@ -308,6 +339,9 @@ def _frontend(log: CrashLog, failure: Failure) -> Answer:
     case = failure.detail("case")
     because = [_who_says(log, failure)]
     because += _places(log, failure)
+    backend = other_backend(log)
+    if backend and case != REFUSED:
+        return backend_failed(log, because, backend)
     because += [f"known: {k.sentence} [{k.evidence}]" for k in _known_of(log, failure)]
     if log.speaks("AMD's compiler"):
         because.append("it was compiling for AMD's chips: this project covers NVIDIA's only")
@@ -386,7 +420,13 @@ def _known_of(log: CrashLog, failure: Failure) -> list[Known]:
     words = " ".join((failure.message, *(str(v) for v in failure.details.values())))
     if log.speaks("AMD's compiler"):
         return []
-    return [k for k in KNOWN if k.words.search(words) and (is_triton(log) or "triton-lang" not in k.evidence)]
+    return [
+        k
+        for k in KNOWN
+        if k.words.search(words)
+        and k.message.search(failure.message)
+        and (is_triton(log) or "triton-lang" not in k.evidence)
+    ]
 
 
 def _refused(log: CrashLog, failure: Failure, because: list[str]) -> Answer:
@@ -402,7 +442,9 @@ def _refused(log: CrashLog, failure: Failure, because: list[str]) -> Answer:
                 "the message itself",
             ),
         ),
-        (
+        ()
+        if other_backend(log)
+        else (
             Suggestion(
                 "num_warps, maxnreg, ptxas flags or another ptxas"
                 if is_triton(log)
@@ -453,6 +495,19 @@ def _crash_helps(log: CrashLog, failure: Failure) -> tuple[Suggestion, ...]:
             "the fault is in that release's own code",
             "general; register-cliff bisect says which releases have it",
         )
+        if "Cannot select" in words:
+            return (
+                Suggestion(
+                    "a path of the kernel without that instruction, where the chip does not have it",
+                    "LLVM has no way to write it for the target that it was told; no launch option changes that",
+                    "the message itself",
+                ),
+                Suggestion(
+                    "another release of Triton, which brings another LLVM, where the chip has it",
+                    "a later LLVM may know the instruction for that chip",
+                    "general; register-cliff bisect says which releases fail",
+                ),
+            )
         if _OPERANDS.search(words):
             return (
                 Suggestion(
@@ -497,6 +552,8 @@ def _crash_to_whom(log: CrashLog, failure: Failure) -> tuple[str, str]:
         )
     if is_triton(log) and not log.speaks("CUTLASS DSL (CuTe)", "cuTile", "TileLang"):
         said = triton_words(log)
+        if "Cannot select" in failure.message:
+            return TRITON, "LLVM breaks off over an instruction that Triton should refuse for that target with a reason"
         return TRITON, "a pass that asserts or breaks off is at fault, whatever the kernel is" + (
             f" (version {said})" if said else "; name its version"
         )

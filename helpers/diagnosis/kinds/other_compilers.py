@@ -20,6 +20,12 @@ _OUT_OF_REGISTERS = (
     (re.compile(r"inline assembly requires more registers than available"), "requires more registers"),
     (re.compile(r"couldn't allocate (?:output|input) register for constraint '[^'\n]{1,8}'"), "couldn't allocate"),
 )
+_BACKEND = re.compile(r"triton[\\/]backends[\\/](?P<name>[a-z]\w{1,30})[\\/]")
+_BACKEND_OF = {
+    "amd": "github.com/triton-lang/triton, third_party/amd",
+    "cpu": "github.com/triton-lang/triton-cpu",
+    "intel": "github.com/intel/intel-xpu-backend-for-triton",
+}
 _ROCM = re.compile(r"(?i)(?<![a-z])(?:rocm|hip(?:cc|error)?(?![a-z])|ROCArray|rocarray)")
 _ANY = re.compile(
     r"LLVM ERROR: [^\n]{1,200}|fatal error: error in backend: [^\n]{1,200}|"
@@ -46,6 +52,33 @@ def not_nvidia(log: CrashLog) -> str:
     if (log.arch or "").startswith("sm_") or log.speaks("ptxas", "nvcc", "NVRTC", "libNVVM", "nvJitLink"):
         return ""
     return next((w for tool, w in (("AMD's compiler", "AMD's"), ("Intel's Triton", "Intel's")) if log.speaks(tool)), "")
+
+
+def other_backend(log: CrashLog) -> str:
+    """The folder's name of a backend of Triton that is not NVIDIA's (`amd`, `cpu`); "" where NVIDIA shows as well."""
+    if (log.arch or "").startswith("sm_"):
+        return ""
+    names = dict.fromkeys(m["name"] for m in near(_BACKEND, log.text, "backends", before=20, after=60))
+    if "nvidia" in names:
+        return ""
+    return next(iter(names), "intel" if log.speaks("Intel's Triton") else "")
+
+
+def backend_failed(log: CrashLog, because: list[str], backend: str) -> Answer:
+    """A failure inside a backend of Triton that this project has measured nothing of."""
+    where = _BACKEND_OF.get(backend, "")
+    return Answer(
+        (
+            *because,
+            f"the files in the log are those of Triton's backend {backend}: this project covers NVIDIA's only, and "
+            "nothing that it measured bears on another",
+        ),
+        report_to=f"the makers of Triton's backend {backend}{f' ({where})' if where else ''}",
+        report_why="a pass that asserts or breaks off is at fault, whatever the kernel is",
+        attach=("the kernel's source and its constexprs", f"the versions of Triton and of its backend {backend}"),
+        title=f"Triton's backend {backend} failed: not covered here",
+        confidence=LIKELY,
+    )
 
 
 def not_covered(log: CrashLog, failure: Failure, whose: str) -> Answer:
@@ -105,4 +138,13 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
 
 KINDS = (Kind("amd_compiler", "AMD's compiler failed: not covered here", _amd),)
 
-__all__ = ["KINDS", "PTXAS_WORDINGS", "WORDINGS", "not_covered", "not_nvidia", "recognise"]
+__all__ = [
+    "KINDS",
+    "PTXAS_WORDINGS",
+    "WORDINGS",
+    "backend_failed",
+    "not_covered",
+    "not_nvidia",
+    "other_backend",
+    "recognise",
+]

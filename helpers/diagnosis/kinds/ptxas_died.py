@@ -30,7 +30,8 @@ WORDINGS = (
     wording("died", rf"{_QUOTED} command failed due to signal", "failed due to signal"),
     wording("died", rf"{_QUOTED}[^\n]{{0,600}}?died with <Signals\.(?P<name>SIG[A-Z]{{2,6}})", "died with <Signals"),
     wording("died", rf"{_QUOTED} TERMINATED by signal (?P<number>[0-9]{{1,3}})", "TERMINATED by signal"),
-    wording("died", rf"{_QUOTED}[^\n]{{0,600}}? returned non-zero exit status (?P<code>-?[0-9]{{1,10}})\b",
+    wording("died", rf"{_QUOTED}(?:(?! died )[^\n]){{0,600}}? returned non-zero exit "
+            r"status (?P<code>-?[0-9]{1,10})\b",
             "returned non-zero exit"),
     wording("died", rf"(?P<words>Segmentation fault|Aborted|Killed)(?: ?\(core dumped\))?[^\n]{{0,80}}? {_QUOTED}(?= "
                     rf"|$)", "ptxas"),
@@ -54,7 +55,7 @@ STATUSES = {0xC0000005: "access violation", 0xC00000FD: "stack overflow", 0xC000
             0xC000007B: "a DLL of another kind of processor", 0xC0000142: "a DLL failed to start"}  # fmt: skip
 # With these it never began: Windows could not start it.
 NOT_STARTED = (0xC0000135, 0xC0000139, 0xC000007B, 0xC0000142)
-KILL, SEGV = 9, 11
+KILL, SEGV, BUS = 9, 11, 7
 _WORDS_SIGNAL = {"Segmentation fault": SEGV, "Aborted": 6, "Killed": KILL}
 
 
@@ -151,6 +152,8 @@ def _signal_answer(log: CrashLog, failure: Failure) -> Answer:
         because.append(f"it was compiling for {chip_words(log.arch or '')}")
     if number == KILL:
         return _killed(log, tool, because)
+    if number == BUS:
+        return _bus_error(tool, because)
     if status in NOT_STARTED:
         return _not_started(tool, status, because)
     helps = [other_ptxas(), lower_level()] if tool.startswith("ptxas") else [_other_cuda(tool)]
@@ -184,6 +187,8 @@ def _what_signal(tool: str, number: int, status: int, name: str | None) -> str:
         return f"{tool} died of: {what} (0x{status:08X}): a fault of its own, and not a word about the kernel"
     if number == KILL:
         return f"signal 9 kills from outside: mostly the machine ran out of memory (RAM) while {tool} and others ran"
+    if number == BUS:
+        return f"signal 7 is SIGBUS: {tool} touched memory that is not behind its address, mostly a file on a full disk"
     if number in SIGNALS:
         short, words = SIGNALS[number]
         return f"signal {number} is {short} ({words}): {tool} broke off by itself, without a word about the kernel"
@@ -206,6 +211,30 @@ def _not_started(tool: str, status: int, because: list[str]) -> Answer:
         "the installation is at fault, not the compiler",
         (f"what {tool} --version says",),
         title=f"{tool} could not be started: {STATUSES[status]}",
+    )
+
+
+def _bus_error(tool: str, because: list[str]) -> Answer:
+    return Answer(
+        tuple(because),
+        (
+            Suggestion(
+                "look whether the temporary folder or shared memory is full: df -h /tmp /dev/shm (and TMPDIR), free -h",
+                "a file that is read and written as memory ends a program by this signal when its disk is full",
+                "general: signal(7), mmap(2)",
+            ),
+            Suggestion(
+                f"then {tool} alone on the same input, and on another machine",
+                "the same end on a machine with room and sound memory shows that the program is at fault",
+                "general",
+            ),
+        ),
+        (),
+        "nobody yet",
+        f"the machine's disk or memory is the first suspect; to NVIDIA if {tool} alone ends so with room to spare",
+        ("df -h, free -h and dmesg of around that time",),
+        title=_title(tool, 0),
+        confidence=LIKELY,
     )
 
 

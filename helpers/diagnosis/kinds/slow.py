@@ -66,6 +66,7 @@ SIGNS = (
 # A process seen at work: a stack without an exception, as py-spy, faulthandler and pytest-timeout print it.
 _STACK = re.compile(
     r"py-spy|Thread (?:0x)?[0-9a-f]{1,18} \((?:idle|active)|Timeout \(>|dump_traceback_later|Stack of MainThread|"
+    r"Timeout >(?P<limit>[0-9]{1,6}(?:\.[0-9]{1,3})?)s|"
     r"Timeout \(0:"
 )
 _IN_STAGE = re.compile(r"\b(make_(?:ttir|ttgir|gluon_ir|llir|ptx|cubin|ir))\b")
@@ -135,7 +136,7 @@ def _process(log: CrashLog) -> re.Match[str] | None:
 def _seen_at_work(log: CrashLog, best: _Seen | None, stack: re.Match[str], stage: re.Match[str]) -> Failure:
     """A process whose stack stands in one of Triton's stages, with the times that the log gives."""
     ps = _process(log)
-    time = max(best.seconds if best else 0, (seconds_of(ps) or 0) if ps else 0)
+    time = max(best.seconds if best else 0, (seconds_of(ps) or 0) if ps else 0, float(stack["limit"] or 0))
     where = (best.stage if best else "") or (ps["tool"] if ps else "") or stage[1]
     return Failure(
         "slow_compile",

@@ -315,8 +315,12 @@ def _by_own_ptxas(log: CrashLog) -> bool:
 
 
 def _own_ptxas(log: CrashLog) -> Suggestion:
+    chip = known_chip(log.arch) if log.arch else None
+    before_blackwell = chip is not None and chip.capability < 100
     return Suggestion(
-        "Triton's own ptxas: unset TRITON_PTXAS_PATH and TRITON_PTXAS_BLACKWELL_PATH, where they are set",
+        "Triton's own ptxas: unset TRITON_PTXAS_PATH, where it is set"
+        if before_blackwell
+        else "Triton's own ptxas: unset TRITON_PTXAS_PATH and TRITON_PTXAS_BLACKWELL_PATH, where they are set",
         "an override set for another version hands PTX to a ptxas that cannot read it",
         "read in Triton's wheels (knobs.py): from 3.6 on Blackwell has a variable of its own",
     )
@@ -474,6 +478,8 @@ def _version_too_low(log: CrashLog, failure: Failure) -> Answer:
 def _illegal(log: CrashLog, failure: Failure) -> Answer:
     said = triton_words(log)
     made = maker(log)
+    if "Duplicate definition of" in failure.message:
+        return _defined_twice(log, failure, made)
     return Answer(
         (f"ptxas says: {failure.message}",),
         (
@@ -488,6 +494,29 @@ def _illegal(log: CrashLog, failure: Failure) -> Answer:
         "whoever wrote that PTX line" + (f"; Triton's version: {said}" if said else ""),
         (f"the PTX, with line {failure.ptx_line}" if failure.ptx_line else "the PTX",),
         ptx_verbs(log),
+    )
+
+
+def _defined_twice(log: CrashLog, failure: Failure, made: str) -> Answer:
+    return Answer(
+        (
+            f"ptxas says: {failure.message}",
+            "the name is defined twice in the PTX; each of the two can be read",
+        ),
+        (
+            Suggestion(
+                "look for the other definition of that name: inline assembly that stands in a function which is "
+                "inlined more than once, or PTX put together from several pieces, are usual ways to it",
+                "a name may be defined once where it is visible; in inline assembly braces { } or %= keep it apart",
+                "ptxas's own message; the CUDA guide to inline PTX",
+            ),
+        ),
+        (Suggestion("another ptxas or chip", "the PTX says it twice for each", "ptxas's own message"),),
+        f"{OWNER} if it has inline assembly, else {made or 'whoever wrote the PTX'}",
+        "whoever put that PTX together wrote the name twice",
+        (f"the PTX, with line {failure.ptx_line}" if failure.ptx_line else "the PTX",),
+        ptx_verbs(log),
+        title="a name is defined twice in the PTX",
     )
 
 

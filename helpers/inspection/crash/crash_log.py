@@ -57,6 +57,7 @@ _COMMAND = re.compile(r"(\S{0,400}ptxas(?:-blackwell)?(?:\.exe)?)[\"']? ([^\n]{1
 _SM = r"(sm_[0-9]{2,3}[af]?)"
 # Each of these names the chip that the failing compile was for; a threshold ("requires .target sm_80") never does.
 _ARCH_SAID = (
+    ("but got", re.compile(rf"expects arch to be one of [^\n]{{1,300}}?, but got <?Arch\.{_SM}")),
     ("Compiling entry function", re.compile(rf"Compiling entry function '[^'\n]{{0,500}}' for '{_SM}'")),
     ("--gpu-name", re.compile(rf"--gpu-name(?:=|[ ]|', '|\", \")[\"']?{_SM}")),
     ("not supported on", re.compile(rf"not supported on \.target '{_SM}'")),

@@ -147,6 +147,8 @@ _EVIDENCE: tuple[tuple[str, str, tuple[str | tuple[str, str], ...]], ...] = (
                 rf"triton{_PATH}backends{_PATH}intel|"
                 rf"intel-xpu-backend",
             ),
+            "tritonintelgpu",
+            "TritonIntelGPU",
             ("xpu", r"'device_type': 'xpu'"),
             ("intel_extension_for_pytorch", r"intel_extension_for_pytorch[^\n]{0,20}XPU"),
             ("Triton Error [", r"Triton Error \[(?:XPU|SYCL|ZE)\]"),
