@@ -97,7 +97,7 @@ class ForeignLoader(worker.KernelLoader):
         An environment may lie inside the project's folder, and this script as well: what is installed there, and what
         works here, is not the project's.
         """
-        root = os.path.realpath(kernel["import_root"]) + os.sep
+        root = os.path.join(os.path.realpath(kernel["import_root"]), "")
         for name, module in list(sys.modules.items()):
             file = getattr(module, "__file__", None)
             inside = os.path.realpath(file) if isinstance(file, str) else ""
