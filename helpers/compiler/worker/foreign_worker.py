@@ -94,8 +94,8 @@ class ForeignLoader(worker.KernelLoader):
     def _unload(self, kernel):
         """Forget the project's own modules: loaded for real, they are not what a compile would see.
 
-        An environment may lie inside the project's folder, and this script as well: what is installed there, and what
-        works here, is not the project's.
+        An environment may lie inside the project's folder, Python itself and this script as well: what is installed
+        there, and what works here, is not the project's.
         """
         root = os.path.join(os.path.realpath(kernel["import_root"]), "")
         for name, module in list(sys.modules.items()):
@@ -103,7 +103,7 @@ class ForeignLoader(worker.KernelLoader):
             inside = os.path.realpath(file) if isinstance(file, str) else ""
             if not inside.startswith(root) or name.startswith("_register_cliff") or _is_installed(inside[len(root) :]):
                 continue
-            if name.partition(".")[0] not in ("triton", "torch", "__main__"):
+            if name.partition(".")[0] not in ("triton", "torch", "__main__", *sys.stdlib_module_names):
                 del sys.modules[name]
 
     def describe(self, kernel, chip):
