@@ -100,8 +100,8 @@ def _own_names(material: Material) -> tuple[str, ...]:
 
 def _assembled(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
     """With the PTX under every ptxas on hand, and the one to reproduce with."""
-    material = found.material
-    if found.ptx is None or not material.gpu_name:
+    material, ptx, gpu_name = found.material, found.ptx, found.material.gpu_name
+    if ptx is None or not gpu_name:
         return found
     if not material.programs:
         return found.with_notes("no ptxas on this machine: register-cliff toolchains install ptxas==12.8.93")
@@ -117,7 +117,7 @@ def _assembled(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
                 f"{SLOW_PROGRAMS} ptxas releases were asked, not all on this machine: each takes its {limit_s:g} s"
             )
     say(f"the PTX under {len(material.programs)} ptxas releases")
-    runs = ptxas_table(found.ptx, material.gpu_name, material.flags, material.programs, limit_s=limit_s)
+    runs = ptxas_table(ptx, gpu_name, material.flags, material.programs, limit_s=limit_s)
     table = tuple(row for row, _ in runs)
     at = chosen_row(found, table)
     done = runs[at][1]
