@@ -12,6 +12,8 @@ from helpers.compiler.toolchain import Toolchain, resolve_ptxas, resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 
+pytestmark = pytest.mark.usefixtures("triton_360")
+
 NEWER = ".version 99.9\n.target sm_90a\n.address_size 64\n.visible .entry k()\n{\n\tret;\n}\n"
 
 

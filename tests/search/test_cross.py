@@ -116,6 +116,7 @@ def test_an_llir_alone_goes_through_each_llvm_and_each_ptxas(own_cache, write_ke
     assert found.member("3.6.0").facts.llvm_revision.startswith("f6ded0be8")
 
 
+@pytest.mark.usefixtures("triton_360")
 def test_a_text_that_a_release_cannot_read_is_no_failure_of_the_kernel(own_cache, write_kernel):
     from helpers.compiler.compile import compile_kernel
     from helpers.compiler.toolchain import Toolchain
