@@ -55,7 +55,7 @@ def test_options_of_the_other_kind_are_refused(own_cache, write_kernel, tmp_path
     assert "--ptxas is for a PTX" in capsys.readouterr().err
 
 
-def test_a_release_that_is_not_here_is_a_sentence(write_kernel, tmp_path, capsys):
+def test_a_release_that_is_not_here_is_a_sentence(toolchain_351, write_kernel, tmp_path, capsys):
     spec = tmp_path / "spec.json"
     spec.write_text(write_kernel().to_json())
     assert run(["cross", str(spec), "--triton", "9.9.9,3.5.1"]) == 2
