@@ -157,8 +157,12 @@ def _launch_changes(spec: KernelSpec, arch: GpuArch) -> list[Change]:
         changes += [option_change("maxnreg", None, n) for n in MAXNREG_TRIED if n <= arch.max_regs_per_thread]
     else:
         changes.append(option_change("maxnreg", capped, None))
-    changes += [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
-    return changes
+    return [*changes, *ptxas_level_changes()]
+
+
+def ptxas_level_changes() -> list[Change]:
+    """ptxas -O2, -O1 and -O0 in place of its -O3: flags that no spec can express."""
+    return [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
 
 
 def _pointer_changes(spec: KernelSpec) -> list[Change]:

@@ -28,7 +28,15 @@ from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.ablate import Limits, Progress, Rung, ablate, slower_path, spill_bytes
 from helpers.search.autotune import configured
-from helpers.search.changes import PTXAS_LEVELS, Change, LadderOf, compiler_changes, generic_ladder, option_change
+from helpers.search.changes import (
+    PTXAS_LEVELS,
+    Change,
+    LadderOf,
+    compiler_changes,
+    generic_ladder,
+    option_change,
+    ptxas_level_changes,
+)
 from helpers.search.constexpr_roles import TILE, UNKNOWN, roles_of
 
 DEFAULT_BUDGET = Limits(max_compiles=80, max_seconds=180.0, max_size=2)
@@ -198,7 +206,7 @@ class _Search:
         self.roles = {} if self.ladder.keeps_answer else roles_of(spec.kernel.path, spec.kernel.name)
         changes = [k for k in self.ladder.changes if k.name not in self.ladder.no_cure]
         if not any(k.name == "ptxas_level" for k in changes):
-            changes += [Change("ptxas_level", f"ptxas {flag}", lambda s: s, "ptxas", (flag,)) for flag in PTXAS_LEVELS]
+            changes += ptxas_level_changes()
         changes = [*_own_configurations(request), *changes, *compiler_changes(request.toolchain)]
         if baseline.status in BEFORE_PTXAS:
             changes = [k for k in changes if k.group not in ("llvm", "ptxas")]
