@@ -7,8 +7,10 @@ import runpy
 import pytest
 
 from helpers.attention.studies.pack_experiment import cases, count_rows, subject
+from helpers.compiler.report import CompileReport
 from helpers.files import ROOT
 from helpers.recorded import read_rows
+from helpers.search.cross import STEPS, Crossed, Crossing, Member, turns_of
 
 
 @pytest.fixture(scope="module")
@@ -62,6 +64,28 @@ def test_llvm_decides_between_360_and_371(cells):
         assert one(cells, step="ptx", text_by=maker, done_by="3.6.0") == "C7600"
         assert isinstance(one(cells, step="ptx", text_by=maker, done_by="3.7.1"), int)
     assert one(cells, step="ptx", text_by="3.4.0", done_by="3.5.1") == 1232
+
+
+def test_the_recorded_crossing_names_llvm_as_the_cure_and_what_35_changed_besides(cells):
+    """The rows read back as a crossing: the same two turns come out, with who decides each."""
+    releases = tuple(dict.fromkeys(cells["done_by"]))
+
+    def report(row):
+        known = row["status"] not in ("cannot_read", "no_text")
+        code = row["ptxas_code"] if row["status"] == "register_exhausted" else None
+        asked = 255 if code else None
+        paths = dict.fromkeys(("ttgir_path", "llir_path", "ptx_path"), "kept")
+        return known and CompileReport(row["status"], "sm_100a", row["done_by"], row["ptxas"], ptxas_code=code,
+                                       register_count_asked=asked, **paths)  # fmt: skip
+
+    rows = cells.to_dict("records")
+    crossings = tuple(Crossing(r["step"], r["text_by"], r["done_by"], report(r) or None) for r in rows)
+    own = {c.done_by: c.report for c in crossings if c.made_by == c.done_by}
+    members = tuple(Member(name, None, None) for name in releases)
+    found = Crossed("incident", "sm_100a", STEPS, members, own, crossings)
+    brought, cured = turns_of(found)
+    assert (brought.other, brought.fails, brought.decided_by) == ("3.4.0", "3.5.1", ("ttgir", "ptx"))
+    assert (cured.fails, cured.other, cured.decided_by) == ("3.6.0", "3.7.1", ("ptx",))
 
 
 def test_the_note_is_made_of_the_rows():

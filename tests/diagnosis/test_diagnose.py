@@ -70,6 +70,40 @@ def test_what_is_said_not_to_help_died_in_the_data(remedy):
     assert set(rows[rows["remedy"] == remedy]["status"]) == {"register_exhausted"}
 
 
+SWITCH = "DISABLE_LLVM_OPT=nvptx-no-f32x2"
+EXHAUSTED = (
+    "num_warps: 8\nptxas fatal   : (C7600) Register allocation failed with register count of '255'. Compile the "
+    "program with a higher register target\nptxas --gpu-name={arch}\n"
+    '  File "site-packages/triton/backends/nvidia/compiler.py", line 421, in make_cubin\n'
+)
+
+
+@pytest.mark.parametrize(("triton", "offered"), [("", True), ("3.6.0", True), ("3.5.1", False), ("3.7.1", False)])
+def test_llvm_s_switch_is_offered_where_it_was_seen_to_cure(triton, offered):
+    """3.5.1's LLVM does not know it, 3.7.1 does not die of what it cures; a log without a version leaves it open."""
+    found = diagnose((f"triton=={triton}\n" if triton else "") + EXHAUSTED.format(arch="sm_100a"))
+    told = [s for s in found.suggestions if s.edit.startswith(SWITCH)]
+    assert bool(told) == offered
+    assert all("3.6.0: compiles" in s.evidence and "3.5.1: its LLVM has no such switch" in s.evidence for s in told)
+
+
+def test_llvm_s_switch_is_not_offered_for_another_chip():
+    found = diagnose("triton==3.6.0\n" + EXHAUSTED.format(arch="sm_90a"))
+    assert not [s for s in found.suggestions if s.edit.startswith(SWITCH)]
+
+
+def test_the_rows_behind_the_switch_and_the_allocation_level():
+    rows = rc.read_rows("remedies")
+    switch = rows[rows["remedy"] == SWITCH].set_index("triton")["status"]
+    assert switch.to_dict() == {"3.5.0": "switch_unknown", "3.5.1": "switch_unknown", "3.6.0": "spills"}
+    levels = rows[rows["remedy"].str.startswith("--regAllocOptLevel")]
+    died = levels[levels["triton"].isin(["3.5.0", "3.5.1", "3.6.0"])]
+    assert len(died) == 15 and set(died["status"]) == {"register_exhausted"}
+    plain = rows[rows["remedy"] == "nothing"].set_index("triton")["spill_store_bytes"]
+    for row in levels[levels["status"] == "spills"].to_dict("records"):
+        assert row["spill_store_bytes"] < plain[row["triton"]]
+
+
 def test_recorded_remedies_still_hold(toolchain_351):
     """One cure and one non-cure of data/remedies.csv compiled again: a table nobody recompiles would drift."""
     cure, vain = rc.compile_choices([
