@@ -43,12 +43,18 @@ _ENDINGS = {".ttgir": "ttgir", ".llir": "llir", ".ll": "llir", ".ptx": "ptx"}
 @click.argument("spec", required=False, type=GIVEN, metavar="[SPEC]", panel=ARGUMENTS,
                 help=f"{GIVEN_SPEC}; or the text of one stage: a TTGIR, an LLIR or a PTX")  # fmt: skip
 @own_option("--grids", "grids_path", type=FILE, metavar="FILE", help="write the three grids to this HTML file")
+@own_option(
+    "--turns-only",
+    "only_turns",
+    is_flag=True,
+    help="hand texts on only between neighbouring releases whose verdicts differ: sooner, with gaps in the grids",
+)
 @shared("arch", "triton", "ptxas", "time_limit", many=("triton", "ptxas"), arch=ARCH_DEFAULT,
         triton="(all that are here)", ptxas="(for a PTX all that are here)")  # fmt: skip
 @shared("force", "json", "quiet")
 def cross_command(
-    spec: Path | None, grids_path: Path | None, triton: list | None, ptxas: list | None, arch: list | None,
-    timeout_s: float, as_json: bool, quiet: bool, force: bool,
+    spec: Path | None, grids_path: Path | None, only_turns: bool, triton: list | None, ptxas: list | None,
+    arch: list | None, timeout_s: float, as_json: bool, quiet: bool, force: bool,
 ) -> None:  # fmt: skip
     """Find whether Triton's passes, LLVM or ptxas decides a verdict, and between which releases.
 
@@ -64,7 +70,7 @@ def cross_command(
     if triton and of_ptx:
         raise UserError("--triton is for a spec, a TTGIR or an LLIR: a PTX goes to ptxas alone, --ptxas names releases")
     with progress("crossing") as bar:
-        found = cross(what, named, versions=ptxas if of_ptx else triton, timeout_s=timeout_s,
+        found = cross(what, named, versions=ptxas if of_ptx else triton, timeout_s=timeout_s, only_turns=only_turns,
                       progress=bar.compiled)  # fmt: skip
     if grids_path is not None:
         write_result(grids_path, cross_html(found))

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from functools import partial
-from itertools import pairwise
+from itertools import pairwise, permutations
 from pathlib import Path
 
 from helpers.compiler import cache
@@ -149,11 +149,15 @@ def cross(
     arch: str | GpuArch,
     *,
     versions: Sequence[str] | None = None,
+    only_turns: bool = False,
     timeout_s: float = DEFAULT_TIMEOUT_S,
     progress: Callable[[int, int, object], None] | None = None,
 ) -> Crossed:
     """Every crossing of `versions` (Triton releases; for a PTX, of ptxas), by default of all that are at hand.
 
+    With `only_turns`, texts are handed on between neighbouring releases whose own verdicts differ, and between no
+    others: the cells that the answer rests on. (Less is known only of a release that fails before ptxas by itself:
+    its flags for ptxas may then be told by a third one's text alone.)
     `progress` is called with (cells done, cells in all, None). Raises UserError for fewer than two releases and for a
     release that is not at hand.
     """
@@ -166,7 +170,7 @@ def cross(
             f"crossing takes two releases of {kind} at least, and {len(names)} is given or at hand "
             f"({', '.join(names) or 'none'}); register-cliff toolchains install fetches another"
         )
-    run = _Run(what, target, names, timeout_s, progress)
+    run = _Run(what, target, names, timeout_s, progress, only_turns)
     if isinstance(what, KernelSpec):
         what.content_key()  # an unreadable kernel is said before anything is compiled
     found = _without_refusals(run.of_ptx() if of_ptx else run.of_releases())
@@ -193,12 +197,13 @@ def _at_hand(of_ptx: bool) -> list[str]:
 class _Run:
     """The crossing under way: a few threads, each text done once by each release, however many made it."""
 
-    def __init__(self, what, arch: GpuArch, names: Sequence[str], timeout_s: float, progress) -> None:
+    def __init__(self, what, arch: GpuArch, names: Sequence[str], timeout_s: float, progress, only_turns) -> None:
         self.what, self.arch, self.names, self.timeout_s = what, arch, names, timeout_s
         self.options = what.options if isinstance(what, KernelSpec) else ()
         first = 0 if isinstance(what, KernelSpec) else STEPS.index(what.stage) + 1
         self.steps = STEPS[first:]
         self.label = (what.label or what.kernel.name) if isinstance(what, KernelSpec) else what.name
+        self.only_turns, self.wanted_pairs = only_turns, set(permutations(names, 2))
         self.threads: set[int] = set()
         self.progress, self.done = progress, 0
         n = len(names)
@@ -278,6 +283,11 @@ class _Run:
                         name = begun[future]
                         self._counted(future)
                         own[name], reports[name] = future.result()
+                        if not self.only_turns:
+                            futures += self._hand_on(executor, name, own[name].generated, tools, facts, texts, wanted)
+                if self.only_turns:
+                    self._want_turns(reports)
+                    for name in self.names:
                         futures += self._hand_on(executor, name, own[name].generated, tools, facts, texts, wanted)
                 gone_on = {place: future.result() for future, places in wanted.items() for place in places}
                 futures += (last := self._by_every_ptxas(executor, own, gone_on, tools))
@@ -287,6 +297,12 @@ class _Run:
                 raise
         members = tuple(Member(n, facts[n], _ptxas_of(n, reports, gone_on)) for n in self.names)
         return Crossed(self.label, self.arch.name, self.steps, members, reports, tuple(cells))
+
+    def _want_turns(self, reports: dict[str, CompileReport]) -> None:
+        """From here on only neighbours whose own verdicts differ are crossed."""
+        turns = [(older, newer) for older, newer in _neighbours(self.names, reports) if _differ(reports, older, newer)]
+        self.wanted_pairs = {pair for one, other in turns for pair in ((one, other), (other, one))}
+        self.total = len(self.names) + len(self.wanted_pairs) * (len(self.steps) - 1)
 
     def _own(self, tools: Tools) -> tuple[GoneOn, CompileReport]:
         """What a release makes of the subject by itself."""
@@ -318,7 +334,7 @@ class _Run:
                 continue
             text = Path(path).read_text()
             for other in reversed(self.names):
-                if other == name:
+                if (name, other) not in self.wanted_pairs:
                     continue
                 bare, _changes = adjusted(text, stage, facts[other])
                 key = (step, other, hashlib.sha256(bare.encode()).hexdigest())
@@ -340,7 +356,7 @@ class _Run:
             made = own[maker].generated
             for other in self.names:
                 like = _with_flags(other, own, gone_on)
-                if other == maker or made.failed or like is None:
+                if (maker, other) not in self.wanted_pairs or made.failed or like is None:
                     continue
                 begun.append(executor.submit(self._by_ptxas, maker, other, made, like, tools[other]))
                 begun[-1].add_done_callback(self._counted)
@@ -364,7 +380,7 @@ class _Run:
                 cells += [
                     Crossing(step, maker, other, reports[maker] if other == maker else None)
                     for other in self.names
-                    if (step, maker, other) not in there
+                    if (step, maker, other) not in there and (other == maker or (maker, other) in self.wanted_pairs)
                 ]
         order = {name: i for i, name in enumerate([getattr(self.what, "name", ""), *self.names])}
         return sorted(cells, key=lambda c: (STEPS.index(c.step), order[c.made_by], order[c.done_by]))
@@ -386,17 +402,24 @@ def _ptxas_of(name: str, reports, gone_on) -> str | None:
 
 def turns_of(found: Crossed) -> list[Turn]:
     """Where the verdict turns, for each two neighbouring releases whose own verdicts differ."""
-    decided = [m.name for m in found.members if verdict_of(found.own[m.name]) is not None]
     turns = []
-    for older, newer in pairwise(decided):
-        before, after = verdict_of(found.own[older]), verdict_of(found.own[newer])
-        if before == after:
+    for older, newer in _neighbours([m.name for m in found.members], found.own):
+        if not _differ(found.own, older, newer):
             continue
-        fails, other = (newer, older) if before == COMPILES else (older, newer)
+        fails, other = (newer, older) if verdict_of(found.own[older]) == COMPILES else (older, newer)
         low, high = version_key(older), version_key(newer)
         between = tuple(v for v in KNOWN_TRITONS if low < version_key(v) < high and STEPS.index(found.steps[0]) < 3)
         turns.append(Turn(fails, other, _turn(found, fails, other), _turn(found, other, fails), between))
     return turns
+
+
+def _neighbours(names: Sequence[str], own: dict[str, CompileReport]) -> list[tuple[str, str]]:
+    """Releases next to each other, those that gave no verdict by themselves passed over."""
+    return list(pairwise([name for name in names if verdict_of(own.get(name)) is not None]))
+
+
+def _differ(own: dict[str, CompileReport], one: str, other: str) -> bool:
+    return verdict_of(own[one]) != verdict_of(own[other])
 
 
 def walk(found: Crossed, begins: str, ends: str) -> list[CompileReport | None]:

@@ -142,6 +142,16 @@ def test_the_second_crossing_runs_nothing(own_cache, write_kernel, monkeypatch):
     assert all(cell.report for cell in cross(spec, "sm_90a", versions=["3.5.1", "3.6.0"]).cells)
 
 
+@pytest.mark.usefixtures("triton_360")
+def test_only_the_turns_give_the_same_answer_with_fewer_cells(own_cache):
+    versions = ["3.4.0", "3.5.1", "3.6.0"]
+    whole = cross(gated_spec(), "sm_100a", versions=versions)
+    part = cross(gated_spec(), "sm_100a", versions=versions, only_turns=True)
+    assert whole.turns and part.turns == whole.turns and sentences(part) == sentences(whole)
+    asked = {frozenset((c.made_by, c.done_by)) for c in part.cells if c.made_by != c.done_by}
+    assert asked == {frozenset((t.fails, t.other)) for t in whole.turns}
+
+
 def test_one_release_cannot_be_crossed(write_kernel):
     with pytest.raises(UserError, match=r"two releases of Triton at least"):
         cross(write_kernel(), "sm_90a", versions=["3.5.1"])
