@@ -111,6 +111,7 @@ _HOMES = {
         "use_house_style",
     ),
     "helpers.workbook.side_by_side": ("side_by_side",),
+    "helpers.workbook.exercise": ("exercise",),
     "helpers.workbook.prose": (
         "compiler_log",
         "fold",

@@ -22,6 +22,11 @@ class Term:
         return self.name.replace(" ", "-")
 
     @property
+    def plain(self) -> str:
+        """What it means, without marks, for a page that shows it where the pointer is."""
+        return re.sub(r"[`*]", "", self.means)
+
+    @property
     def pattern(self) -> re.Pattern:
         """Its first mention in prose: plain, or as inline code."""
         written = "|".join(self.written or (re.escape(self.name),))

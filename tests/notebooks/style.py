@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from helpers.workbook.glossary import HOME, glossary_markdown, link_terms, unlinked_terms  # noqa: E402
 from helpers.workbook.pages import NOT_STATED, WIDGET_VIEW, figure_evidence, without_widget_views  # noqa: E402
+from helpers.workbook.prose import tells_prose  # noqa: E402
 from helpers.workbook.your_own_crash.paste_box import example_log  # noqa: E402
 
 FOLDER = ROOT / "notebooks"
@@ -165,9 +166,25 @@ def _whole_problems(notebook: nbformat.NotebookNode, name: str) -> list[str]:
     silent = figure_evidence(notebook).count(NOT_STATED)
     if silent:
         found.append(f"{silent} figures do not say whether they are live, recorded or compile-only (style.claim)")
-    if not any("rc.fold(" in cell.source for cell in notebook.cells if cell.cell_type == "code"):
-        found.append("no prediction exercise with its answer below a fold (rc.fold)")
+    exercises = [at for at, cell in enumerate(notebook.cells) if _is_exercise(cell)]
+    if not exercises:
+        found.append("no exercise (rc.exercise)")
+    for at in exercises:
+        before = notebook.cells[at - 1]
+        if before.cell_type != "markdown" or not re.search(r"^#{2,3} Exercise$", before.source, re.MULTILINE):
+            found.append(f"cell {at}: an exercise stands below a heading that is the word Exercise and nothing else")
     return found
+
+
+def _is_exercise(cell: nbformat.NotebookNode) -> bool:
+    return cell.cell_type == "code" and "rc.exercise(" in cell.source
+
+
+def _wanted_metadata(cell: nbformat.NotebookNode) -> dict:
+    """What a cell's metadata may hold: its tags, and that JupyterLab hides code whose sentences are its output."""
+    tags = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+    hidden = {"jupyter": {"source_hidden": True}} if cell.cell_type == "code" and tells_prose(cell.source) else {}
+    return {**tags, **hidden}
 
 
 def problems(path: Path) -> list[str]:
@@ -195,8 +212,11 @@ def problems(path: Path) -> list[str]:
     found += _whole_problems(notebook, path.name) + _prose_problems(notebook)
     for index, cell in enumerate(notebook.cells):
         of_cell = {"code": _code_problems, "markdown": _markdown_problems}.get(cell.cell_type, lambda _: [])(cell)
-        if set(cell.metadata) - {"tags"}:
-            of_cell.append(f"metadata of no use: {', '.join(sorted(set(cell.metadata) - {'tags'}))} (--fix)")
+        wanted = _wanted_metadata(cell)
+        if "jupyter" in wanted and cell.metadata.get("jupyter") != wanted["jupyter"]:
+            of_cell.append("its code says sentences and is not hidden in JupyterLab (--fix)")
+        elif dict(cell.metadata) != wanted:
+            of_cell.append(f"metadata of no use: {', '.join(sorted(cell.metadata))} (--fix)")
         found += [f"cell {index}: {what}" for what in of_cell]
     return found
 
@@ -234,7 +254,7 @@ def fixed(notebook: nbformat.NotebookNode, name: str = "") -> nbformat.NotebookN
         for cell, source in zip(prose, link_terms([cell.source for cell in prose]), strict=True):
             cell.source = source
     for cell in clean.cells:
-        cell.metadata = nbformat.NotebookNode({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+        cell.metadata = nbformat.from_dict(_wanted_metadata(cell))
     return clean
 
 
