@@ -114,7 +114,6 @@ _HOMES = {
     "helpers.workbook.exercise": ("exercise",),
     "helpers.workbook.prose": (
         "compiler_log",
-        "fold",
         "report_summary",
         "say",
     ),

@@ -1,4 +1,4 @@
-"""What several notebooks say in the same way: sentences and folds with numbers from values, a report."""
+"""What several notebooks say in the same way: sentences with numbers from values, a report."""
 
 from __future__ import annotations
 
@@ -7,12 +7,8 @@ import html
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from helpers.compiler.report import EXPLANATIONS, Evidence
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 
 @lru_cache(maxsize=16)
@@ -28,7 +24,7 @@ def say(text: str) -> None:
     display(Markdown(text.strip()))
 
 
-_TELLING = ("say", "exercise", "fold")
+_TELLING = ("say", "exercise")
 
 
 def tells_prose(source: str) -> bool:
@@ -68,25 +64,6 @@ def report_summary(evidence: Evidence) -> None:
         f"tensor cores by {report.tensor_core_path}"
     )
     print(f"  {evidence.source}")
-
-
-FOLD_CLASS = "rc-fold"
-
-
-def fold(question: str, answer: str) -> HTML:
-    """The question with its answer below a fold that a click opens; needs no running kernel to open.
-
-    Both are plain text with `code` and **bold** in Markdown's way; an empty line begins a paragraph. Format the answer
-    from values, so that it cannot drift.
-    """
-    from IPython.display import HTML
-
-    return HTML(
-        f'<details class="{FOLD_CLASS}" '
-        'style="border:1px solid #8888;border-radius:6px;padding:.5em .9em;margin:.4em 0">'
-        f'<summary style="cursor:pointer">{as_html(question)} <i>(open for the answer)</i></summary>'
-        f"{''.join(f'<p>{as_html(part)}</p>' for part in paragraphs(answer))}</details>"
-    )
 
 
 def paragraphs(text: str) -> list[str]:

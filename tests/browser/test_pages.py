@@ -57,7 +57,7 @@ _SEEN = """() => {
         undrawn: pictures.filter(i => !i.complete || !i.naturalWidth).length,
         silent: pictures.filter(i => !i.alt || i.alt.startsWith('No description')).length,
         sourceless: pictures.filter(i => {
-            let next = i.closest('.output_area, div.output_png')?.parentElement;
+            let next = i.closest('.output_area, div.output_png, .picture')?.parentElement;
             return !next?.querySelector('.evidence') && !next?.nextElementSibling?.querySelector?.('.evidence');
         }).length,
         evidence: [...document.querySelectorAll('.evidence')].map(e => e.innerText),

@@ -1,11 +1,10 @@
-"""Glossary links and folds: the first mention is linked and nothing else; an answer waits below its fold, escaped."""
+"""Glossary links: the first mention of a term is linked, and nothing else."""
 
 from __future__ import annotations
 
 import pytest
 
 from helpers.workbook.glossary import HOME, TERMS, glossary_markdown, link_terms, unlinked_terms
-from helpers.workbook.prose import fold
 
 
 def names(sources: list[str]) -> list[str]:
@@ -54,11 +53,3 @@ def test_the_glossary_has_a_heading_for_every_anchor_and_no_two_alike():
     assert len(set(anchors)) == len(anchors) >= 20
     headings = [line[4:].replace(" ", "-") for line in text.splitlines() if line.startswith("### ")]
     assert sorted(headings) == sorted(anchors)
-
-
-def test_a_fold_hides_its_answer_and_escapes_both():
-    shown = fold("How many `regs`, a < b?", "**228**, not 255.\n\nBecause <script>.").data
-    summary, _, rest = shown.partition("</summary>")
-    assert shown.startswith("<details") and " open" not in shown.partition(">")[0]
-    assert "228" not in summary and "<p><b>228</b>, not 255.</p><p>Because &lt;script&gt;.</p></details>" in rest
-    assert "<code>regs</code>, a &lt; b?" in summary
