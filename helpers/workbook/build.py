@@ -300,7 +300,7 @@ def _front_picture() -> str:
 
     path = ROOT / "docs" / "suspects.png"
     words = "Six compiles of one kernel as bars of registers per thread: one dies, its neighbours spill or pass."
-    said = '<p class="evidence">Evidence: compile-only (compiled, not run on a GPU); page 01 draws it from this run.</p>'
+    said = '<p class="evidence">Evidence: compile-only (compiled, not run on a GPU); page 01 draws it anew.</p>'
     return picture(path.read_bytes(), words) + said if path.is_file() else ""
 
 

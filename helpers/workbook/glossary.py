@@ -42,14 +42,14 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "registers per thread",
-            "How many registers each thread holds for the whole run of a kernel. `ptxas -v` prints the number, and only "
-            "of a compile that succeeded.",
+            "How many registers each thread holds for the whole run of a kernel. `ptxas -v` prints the number, "
+            "and only of a compile that succeeded.",
         ),
         Term(
             "the cap",
-            "The most registers that a thread can have: 255, because an instruction names a register with eight bits and "
-            "one of the 256 numbers means zero. A kernel with more than 8 warps has a lower cap, its share of the register "
-            "file.",
+            "The most registers that a thread can have: 255, because an instruction names a register with eight "
+            "bits and one of the 256 numbers means zero. A kernel with more than 8 warps has a lower cap, its "
+            "share of the register file.",
             ("the cap",),
         ),
         Term(
@@ -60,12 +60,15 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         Term(
             "multiprocessor",
             "A unit of the chip that runs CTAs; an H100 has 132 of them. NVIDIA calls it SM.",
-            ("multiprocessors?", "SMs?"),
+            (
+                "multiprocessors?",
+                "SMs?",
+            ),
         ),
         Term(
             "CTA",
-            "A block of threads that runs on one multiprocessor and shares its shared memory. Here one CTA computes one "
-            "tile of the output.",
+            "A block of threads that runs on one multiprocessor and shares its shared memory. Here one CTA "
+            "computes one tile of the output.",
             ("CTAs?",),
         ),
         Term(
@@ -80,13 +83,13 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "occupancy",
-            "How many CTAs, or warps, run on one multiprocessor at the same time. Registers, shared memory and tensor "
-            "memory each limit it.",
+            "How many CTAs, or warps, run on one multiprocessor at the same time. Registers, shared memory and "
+            "tensor memory each limit it.",
         ),
         Term(
             "shared memory",
-            "Fast memory of a multiprocessor that all threads of a CTA can read: 227 KiB for a CTA on H100 and B200, "
-            "99 KiB on the small Blackwell chips.",
+            "Fast memory of a multiprocessor that all threads of a CTA can read: 227 KiB for a CTA on H100 and "
+            "B200, 99 KiB on the small Blackwell chips.",
         ),
         Term(
             "local memory",
@@ -94,8 +97,8 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "tensor memory",
-            "Memory for the results of datacentre Blackwell's tensor cores: 128 lanes by 512 columns of 32 bits in each "
-            "multiprocessor. Arithmetic cannot use it; values must be loaded into registers first.",
+            "Memory for the results of datacentre Blackwell's tensor cores: 128 lanes by 512 columns of 32 bits "
+            "in each multiprocessor. Arithmetic cannot use it; values must be loaded into registers first.",
         ),
         Term(
             "tensor core",
@@ -104,8 +107,8 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "tcgen05",
-            "The tensor-core instructions of datacentre Blackwell. They leave their results in tensor memory; `tcgen05.ld` "
-            "brings them into registers, up to 128 of a thread's registers with one instruction.",
+            "The tensor-core instructions of datacentre Blackwell. They leave their results in tensor memory; "
+            "`tcgen05.ld` brings them into registers, up to 128 of a thread's registers with one instruction.",
             (r"tcgen05(?:\.\w+)?",),
         ),
         Term(
@@ -115,8 +118,8 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "mma.sync",
-            "The older tensor-core instructions, which every chip of this project has. Triton uses them for tiles with fewer "
-            "than 64 rows, and on the small Blackwell chips.",
+            "The older tensor-core instructions, which every chip of this project has. Triton uses them for tiles"
+            " with fewer than 64 rows, and on the small Blackwell chips.",
             (r"mma\.sync",),
         ),
         Term(
@@ -126,15 +129,20 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "Blackwell",
-            "The chip generation after Hopper: B200 and B300 for datacentres, and small relatives such as the RTX 5090, "
-            "which have no tensor memory.",
+            "The chip generation after Hopper: B200 and B300 for datacentres, and small relatives such as the RTX"
+            " 5090, which have no tensor memory.",
             ("Blackwell",),
         ),
         Term(
             "sm_100a",
-            "The name of a chip for the compiler: 90a is Hopper (H100, H200), 100a and 103a are datacentre Blackwell "
-            "(B200, B300), 120a and 121a are its small relatives.",
-            ("sm_100a", "sm_90a", "sm_103a", "sm_120a"),
+            "The name of a chip for the compiler: 90a is Hopper (H100, H200), 100a and 103a are datacentre "
+            "Blackwell (B200, B300), 120a and 121a are its small relatives.",
+            (
+                "sm_100a",
+                "sm_90a",
+                "sm_103a",
+                "sm_120a",
+            ),
         ),
         Term(
             "compute capability",
@@ -145,7 +153,8 @@ GROUPS: dict[str, tuple[Term, ...]] = {
     "The compiler": (
         Term(
             "Triton",
-            "The Python language and compiler in which the kernel is written. It can compile for a chip that is not there.",
+            "The Python language and compiler in which the kernel is written. It can compile for a chip that is "
+            "not there.",
             ("Triton",),
         ),
         Term(
@@ -159,12 +168,13 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "PTX",
-            "NVIDIA's portable assembly language, with as many *virtual* registers as the writer likes. Triton writes it.",
+            "NVIDIA's portable assembly language, with as many *virtual* registers as the writer likes. Triton "
+            "writes it.",
         ),
         Term(
             "ptxas",
-            "NVIDIA's assembler from PTX to machine code (SASS). It chooses the real registers, and is the program that "
-            "gives up in the incident.",
+            "NVIDIA's assembler from PTX to machine code (SASS). It chooses the real registers, and is the "
+            "program that gives up in the incident.",
         ),
         Term(
             "SASS",
@@ -177,31 +187,41 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "constexpr",
-            "An argument of a Triton kernel that is fixed when the kernel is compiled. Another value is another kernel.",
+            "An argument of a Triton kernel that is fixed when the kernel is compiled. Another value is another "
+            "kernel.",
             ("constexprs?",),
         ),
         Term(
             "live registers",
             "The values that are still needed at one point of the program. Only these compete for registers.",
-            ("live registers?", "live ranges?"),
+            (
+                "live registers?",
+                "live ranges?",
+            ),
         ),
         Term(
             "demand",
-            "This project's estimate, from the PTX alone, of how many registers are live at once. It can be more than 255. "
-            "It is not the number that `ptxas` prints.",
+            "This project's estimate, from the PTX alone, of how many registers are live at once. It can be more "
+            "than 255. It is not the number that `ptxas` prints.",
             ("demands?",),
         ),
         Term(
             "register target",
-            "The number of registers per thread that `ptxas` decides to aim for. It may choose fewer than the cap allows "
-            "and spill the rest.",
+            "The number of registers per thread that `ptxas` decides to aim for. It may choose fewer than the cap"
+            " allows and spill the rest.",
             ("register targets?",),
         ),
         Term(
             "spill",
-            "A value put into local memory because no register was free, and fetched again later. `ptxas` counts bytes "
-            "stored and loaded, per thread. A kernel that spills runs; a spill is not a crash.",
-            ("spill", "spills", "spilled", "spilling", "[Ss]pill stores?"),
+            "A value put into local memory because no register was free, and fetched again later. `ptxas` counts "
+            "bytes stored and loaded, per thread. A kernel that spills runs; a spill is not a crash.",
+            (
+                "spill",
+                "spills",
+                "spilled",
+                "spilling",
+                "[Ss]pill stores?",
+            ),
         ),
         Term(
             "C7600",
@@ -209,27 +229,30 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "trap",
-            "An instruction that stops the kernel. Triton emits a bare one in place of a kernel that cannot fit, and "
-            "`ptxas` accepts it.",
+            "An instruction that stops the kernel. Triton emits a bare one in place of a kernel that cannot fit, "
+            "and `ptxas` accepts it.",
         ),
         Term(
             "pack",
-            "Two 32-bit registers put together as one 64-bit value, because LLVM multiplies floats in pairs on Blackwell. "
-            "How the packs are written decides whether the incident's PTX compiles.",
-            ("packs?", "packed"),
+            "Two 32-bit registers put together as one 64-bit value, because LLVM multiplies floats in pairs on "
+            "Blackwell. How the packs are written decides whether the incident's PTX compiles.",
+            (
+                "packs?",
+                "packed",
+            ),
         ),
     ),
     "The kernel": (
         Term(
             "extend",
-            "Attention of the new tokens of a prompt over the tokens that the cache already holds (the *prefix*) and over "
-            "each other.",
+            "Attention of the new tokens of a prompt over the tokens that the cache already holds (the *prefix*) "
+            "and over each other.",
             ("[Ee]xtend attention",),
         ),
         Term(
             "prefill",
-            "The pass of a model over the new tokens of a prompt. With a prefix already in the cache its attention is "
-            "called *extend*.",
+            "The pass of a model over the new tokens of a prompt. With a prefix already in the cache its "
+            "attention is called *extend*.",
         ),
         Term(
             "prefix",
@@ -239,11 +262,16 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         Term(
             "KV cache",
             "Keys and values of the tokens so far, kept so that they need not be computed again.",
-            ("KV cache", "fp8 cache", "KV dtype"),
+            (
+                "KV cache",
+                "fp8 cache",
+                "KV dtype",
+            ),
         ),
         Term(
             "fp8",
-            "Eight-bit floating point, `fp8_e4m3` here: half the memory of bf16, with three bits after the leading one.",
+            "Eight-bit floating point, `fp8_e4m3` here: half the memory of bf16, with three bits after the "
+            "leading one.",
         ),
         Term(
             "bf16",
@@ -257,34 +285,45 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         Term(
             "sliding window",
             "A layer with a sliding window lets each token see only the last 1,024. In a *global* layer it sees all.",
-            ("sliding", "window"),
+            (
+                "sliding",
+                "window",
+            ),
         ),
         Term(
             "tile",
-            "The piece that a CTA works on at once: BLOCK_M rows of queries against BLOCK_N keys. `128x64` is 128 queries "
-            "by 64 keys. Larger tiles read memory less often and hold more in registers.",
-            ("tiles?", "BLOCK_M", "BLOCK_N"),
+            "The piece that a CTA works on at once: BLOCK_M rows of queries against BLOCK_N keys. `128x64` is 128"
+            " queries by 64 keys. Larger tiles read memory less often and hold more in registers.",
+            (
+                "tiles?",
+                "BLOCK_M",
+                "BLOCK_N",
+            ),
         ),
         Term(
             "accumulator",
-            "The running sum of the output tile, BLOCK_M x head dim in 32-bit floats: the largest thing the kernel holds.",
+            "The running sum of the output tile, BLOCK_M x head dim in 32-bit floats: the largest thing the "
+            "kernel holds.",
             ("accumulators?",),
         ),
         Term(
             "online softmax",
-            "A softmax computed tile by tile: when a larger score appears, everything summed so far is multiplied by one "
-            "factor per row.",
+            "A softmax computed tile by tile: when a larger score appears, everything summed so far is multiplied"
+            " by one factor per row.",
         ),
         Term(
             "branch",
-            "An `if` inside the kernel whose outcome is known only when it runs. The incident's kernel has one around each "
-            "tile: `if work:`, which skips a tile that no query of the block can see.",
+            "An `if` inside the kernel whose outcome is known only when it runs. The incident's kernel has one "
+            "around each tile: `if work:`, which skips a tile that no query of the block can see.",
             ("branch(?:es)?",),
         ),
         Term(
             "stages",
             "How many tiles Triton loads ahead while it computes (`num_stages`). With 1 it loads nothing ahead.",
-            ("stages?", "num_stages"),
+            (
+                "stages?",
+                "num_stages",
+            ),
         ),
     ),
     "The incident and its cures": (
@@ -300,26 +339,26 @@ GROUPS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "merged row",
-            "The row that the merged fix adds to the tile chooser for compute capability 10: half of BLOCK_M, nothing "
-            "else.",
+            "The row that the merged fix adds to the tile chooser for compute capability 10: half of BLOCK_M, "
+            "nothing else.",
             ("merged row",),
         ),
         Term(
             "ingredient",
-            "One property of the kernel that can be switched alone: how tiles are skipped, how the accumulator is "
-            "updated, and so on.",
+            "One property of the kernel that can be switched alone: how tiles are skipped, how the accumulator is"
+            " updated, and so on.",
             ("ingredients?",),
         ),
         Term(
             "loop bounds",
-            "The cure for the branch: the first and the last tile that any query sees are computed before the loop, so "
-            "that no tile has to be skipped inside it.",
+            "The cure for the branch: the first and the last tile that any query sees are computed before the "
+            "loop, so that no tile has to be skipped inside it.",
             ("loop bounds",),
         ),
         Term(
             "fused accumulation",
-            "The cure for the second accumulator: the matrix product adds into the accumulator instead of making a new "
-            "one that is scaled and added afterwards.",
+            "The cure for the second accumulator: the matrix product adds into the accumulator instead of making "
+            "a new one that is scaled and added afterwards.",
             ("fused accumulation",),
         ),
         Term(
@@ -340,17 +379,29 @@ GROUPS: dict[str, tuple[Term, ...]] = {
     "Short labels": (
         Term(
             "short label",
-            "A configuration in a few letters, for tables. `hd256 fp8_e4m3 window 1024 128x64 w8 s1` is head dim 256, an "
-            "fp8 cache, a window of 1,024 tokens, 128 queries by 64 keys, 8 warps, 1 stage.",
+            "A configuration in a few letters, for tables. `hd256 fp8_e4m3 window 1024 128x64 w8 s1` is head dim "
+            "256, an fp8 cache, a window of 1,024 tokens, 128 queries by 64 keys, 8 warps, 1 stage.",
             ("short labels?",),
         ),
-        Term("hd", "In a short label, the head dim: `hd256`.", (r"hd\d+",)),
-        Term("w", "In a short label, the number of warps of a CTA: `w8`.", (r"w\d+",)),
-        Term("s", "In a short label, the number of stages: `s1`.", (r"s\d",)),
+        Term(
+            "hd",
+            "In a short label, the head dim: `hd256`.",
+            (r"hd\d+",),
+        ),
+        Term(
+            "w",
+            "In a short label, the number of warps of a CTA: `w8`.",
+            (r"w\d+",),
+        ),
+        Term(
+            "s",
+            "In a short label, the number of stages: `s1`.",
+            (r"s\d",),
+        ),
         Term(
             "g",
-            "In a short label of the lean and the Gluon kernel, the number of query heads whose rows share one tile, "
-            "because they share their keys and values: `64x64g2`.",
+            "In a short label of the lean and the Gluon kernel, the number of query heads whose rows share one "
+            "tile, because they share their keys and values: `64x64g2`.",
             (r"(?:\d+x\d+)?g\d+",),
         ),
     ),

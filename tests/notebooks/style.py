@@ -154,13 +154,13 @@ def _whole_problems(notebook: nbformat.NotebookNode, name: str) -> list[str]:
     """What a notebook as a whole owes its reader: links to the glossary, sources, an exercise, what was not shown."""
     found = []
     prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    unlinked = ", ".join(term.name for term in unlinked_terms([text for text in prose if not _is_glossary(text)]))
+    if unlinked:
+        found.append(f"terms not linked to the glossary where they first appear: {unlinked} (--fix)")
     if name == HOME:
         if glossary_markdown() not in prose:
             found.append("the glossary is not that of helpers/workbook/glossary.py (--fix)")
     else:
-        unlinked = ", ".join(term.name for term in unlinked_terms(prose))
-        if unlinked:
-            found.append(f"terms not linked to the glossary where they first appear: {unlinked} (--fix)")
         if not prose or "not shown" not in prose[-1].lower():
             found.append("the last Markdown cell must say what was not shown")
     silent = figure_evidence(notebook).count(NOT_STATED)
@@ -174,6 +174,10 @@ def _whole_problems(notebook: nbformat.NotebookNode, name: str) -> list[str]:
         if before.cell_type != "markdown" or not re.search(r"^#{2,3} Exercise$", before.source, re.MULTILINE):
             found.append(f"cell {at}: an exercise stands below a heading that is the word Exercise and nothing else")
     return found
+
+
+def _is_glossary(text: str) -> bool:
+    return text.startswith("## Glossary")
 
 
 def _is_exercise(cell: nbformat.NotebookNode) -> bool:
@@ -246,13 +250,12 @@ def fixed(notebook: nbformat.NotebookNode, name: str = "") -> nbformat.NotebookN
     prose = [cell for cell in clean.cells if cell.cell_type == "markdown"]
     for cell in prose:
         cell.source = "\n".join(line.rstrip() for line in cell.source.splitlines())
-    if name == HOME:
-        for cell in prose:
-            if cell.source.startswith("## Glossary"):
-                cell.source = glossary_markdown()
-    else:
-        for cell, source in zip(prose, link_terms([cell.source for cell in prose]), strict=True):
-            cell.source = source
+    explained = [cell for cell in prose if not (name == HOME and _is_glossary(cell.source))]
+    for cell, source in zip(explained, link_terms([cell.source for cell in explained]), strict=True):
+        cell.source = source
+    for cell in prose:
+        if cell not in explained:
+            cell.source = glossary_markdown()
     for cell in clean.cells:
         cell.metadata = nbformat.from_dict(_wanted_metadata(cell))
     return clean
