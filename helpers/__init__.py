@@ -103,6 +103,7 @@ _HOMES = {
     "helpers.workbook.evidence": (
         "compile_choices",
         "compile_one",
+        "demand_of",
         "ptx_of",
     ),
     "helpers.show.reports": ("reports_table",),
@@ -111,9 +112,26 @@ _HOMES = {
         "use_house_style",
     ),
     "helpers.workbook.side_by_side": ("side_by_side",),
+    "helpers.workbook.exercise": ("exercise",),
+    "helpers.workbook.register_sum": (
+        "register_sum",
+        "sum_table",
+    ),
+    "helpers.workbook.start_here": (
+        "compile_cures",
+        "cures_table",
+    ),
+    "helpers.workbook.inside_ptxas.introduction": (
+        "before_after",
+        "beside_python",
+        "lean_loop",
+    ),
+    "helpers.workbook.inside_ptxas.targets": (
+        "target_choices",
+        "target_table",
+    ),
     "helpers.workbook.prose": (
         "compiler_log",
-        "fold",
         "report_summary",
         "say",
     ),
@@ -226,6 +244,7 @@ _HOMES = {
         "dying_layers",
         "explorer",
         "layer_table",
+        "layers_in_words",
         "reference_findings",
     ),
     "helpers.workbook.inside_ptxas.landscape": ("landscape_explorer",),

@@ -8,6 +8,7 @@ import pytest
 
 import helpers as rc
 from helpers.compiler.report import Evidence
+from helpers.workbook.reproduce_the_crash import AGREE, DIFFERENCE
 
 
 def test_whole_numbers_stay_whole_beside_a_failure(ok, crash):
@@ -24,19 +25,20 @@ def test_against_reference_takes_the_difference_and_compares_crash_with_crash(ok
         )
         for i, choice in enumerate(rc.incident_rows())
     ]
-    table = rc.against_reference(evidence, reference)
-    assert table["same_verdict"].all() and len(table) == 6
-    assert table["spill difference (B)"].tolist()[1:] == [10 - 700, 10 - 164, 10 - 8, 10 - 596, 10 - 0]
+    table = rc.against_reference(evidence, reference, list("abcdef"))
+    assert table["configuration"].tolist() == list("abcdef")
+    assert table[AGREE].all() and len(table) == 6
+    assert table[DIFFERENCE].tolist()[1:] == [10 - 700, 10 - 164, 10 - 8, 10 - 596, 10 - 0]
     swapped = [
         Evidence(replace(e.report, status="ok" if e.report.crashed else e.report.status), "test") for e in evidence
     ]
-    assert rc.against_reference(swapped, reference)["same_verdict"].tolist() == [False] + [True] * 5
+    assert rc.against_reference(swapped, reference, list("abcdef"))[AGREE].tolist() == [False] + [True] * 5
 
 
 def test_against_reference_refuses_rows_in_another_order(ok):
     evidence = [Evidence(replace(ok, label=c.request().spec.label), "test") for c in rc.incident_rows()]
     with pytest.raises(ValueError, match="is compared with"):
-        rc.against_reference(evidence[::-1], rc.read_rows("incident_reference"))
+        rc.against_reference(evidence[::-1], rc.read_rows("incident_reference"), list("abcdef"))
 
 
 def test_chooser_table_marks_what_the_fix_changed_and_nothing_else():

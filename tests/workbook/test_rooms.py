@@ -16,6 +16,7 @@ from helpers.files import ROOT
 
 WORKBOOK = ROOT / "helpers" / "workbook"
 ROOMS = {
+    "start_here": "00_start_here",
     "reproduce_the_crash": "01_reproduce_the_crash",
     "inside_ptxas": "02_inside_ptxas",
     "sm100_branch": "03_the_sm100_branch",
