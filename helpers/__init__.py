@@ -127,6 +127,7 @@ _HOMES = {
         "lean_loop",
     ),
     "helpers.workbook.inside_ptxas.targets": (
+        "ctas_that_fit",
         "target_choices",
         "target_table",
     ),
@@ -266,8 +267,9 @@ _HOMES = {
     "helpers.workbook.inside_ptxas.views": (
         "find_lines",
         "grid_findings",
+        "grid_table",
         "line_table",
-        "plot_ptx_landscape",
+        "neighbour_table",
         "plot_spill_grid",
         "ptx_facts",
         "show_kernel",

@@ -61,11 +61,14 @@ def test_cost_table_counts_blocks_and_leaves_occupancy_of_a_crash_open(ok, crash
 def test_ptx_tables_name_real_lines_of_the_kernel():
     text = rc.ptx_of(rc.compile_one(rc.INCIDENT_CHOICE))
     wide = rc.wide_operand_table(text, 128)
-    assert set(wide["registers"]) == {128} and wide["source"].str.contains("tl.dot").all()
+    assert set(wide["registers per thread"]) == {128} and wide["source"].str.contains("tl.dot").all()
     lines = rc.line_table(text)
     assert lines["PTX instructions"].is_monotonic_decreasing and len(lines) == 12
     facts = rc.ptx_facts(text).set_index("what")["value"]
-    assert facts["target"] == "sm_100a" and int(facts["tcgen05_mma instructions"]) > 0
+    assert facts["target"] == "sm_100a" and facts["lines"] == "6,468"
+    counted = [int(facts[f"instructions {what}"].replace(",", "")) for what in ("of the tensor cores", "in all")]
+    assert 0 < counted[0] < counted[1]
+    assert wide["source"].str.endswith("* v_scale").any(), "the line that the crash is about keeps its end"
 
 
 def test_spill_grid_names_rows_and_columns_of_a_product():

@@ -25,8 +25,8 @@ ROOMS = {
     "root_cause": "06_root_cause",
     "your_own_crash": "07_your_own_crash",
 }
-# In no room, and used in no cell: what the build calls, and what a reader types after working with an explorer.
-FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket"}
+# In no room, and used in no cell: what the build calls, and what a reader types with an explorer's answers in hand.
+FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket", "reports_table"}
 
 
 def names_used(notebook: Path) -> set[str]:
