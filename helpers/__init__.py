@@ -253,12 +253,15 @@ _HOMES = {
     "helpers.workbook.sm100_branch": (
         "chooser_table",
         "cost_findings",
+        "cost_in_words",
         "cost_table",
         "fix_findings",
         "fix_table",
+        "layer_words",
         "plot_before_after",
         "plot_cost",
         "tile_explorer",
+        "triton_table",
     ),
     "helpers.recorded": (
         "provenance",

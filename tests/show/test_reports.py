@@ -42,9 +42,15 @@ def test_against_reference_refuses_rows_in_another_order(ok):
 
 
 def test_chooser_table_marks_what_the_fix_changed_and_nothing_else():
-    table = rc.chooser_table().set_index("arch")
-    changed = [arch for arch in table.index if "→" in "".join(table.loc[arch, ["hd128", "hd256", "hd512"]])]
+    table = rc.chooser_table().set_index("chip")
+    changed = [
+        arch
+        for arch in table.index
+        if "→" in "".join(table.loc[arch, ["head dim 128", "head dim 256", "head dim 512"]])
+    ]
     assert changed == ["sm_100a", "sm_103a"]
+    applies = table["row that applies"]
+    assert set(applies[changed]) == {"the merged row"} and applies["sm_90a"] == "capability >= 9"
     assert table.loc["sm_100a", "hd256"] == "128x64 → 64x64" and table.loc["sm_120a", "hd512"] == "32x32"
 
 
@@ -53,6 +59,9 @@ def test_cost_table_counts_blocks_and_leaves_occupancy_of_a_crash_open(ok, crash
     before = [Evidence(crash, "test"), Evidence(ok, "test")]
     table = rc.cost_table(before, [Evidence(ok, "test")] * 2, choices, extend_len=4096)
     assert table["kv_reads"].tolist() == [32, 64, 128, 256]
+    assert table["layer"].tolist() == ["sliding, fp8_e4m3 cache"] * 2 + ["global, fp8_e4m3 cache"] * 2
+    words = rc.cost_in_words(table)
+    assert len(words) == 4 and not [name for name in words if "_" in name]
     assert table["ctas"].tolist() == [n * 32 for n in (32, 64, 128, 256)]
     assert table["ctas_per_sm"].isna().tolist() == [True, False, False, False]
     assert table["ctas_per_sm"].tolist()[1] == 1  # 200 registers x 256 threads: one CTA
