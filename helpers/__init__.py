@@ -127,6 +127,7 @@ _HOMES = {
         "lean_loop",
     ),
     "helpers.workbook.inside_ptxas.targets": (
+        "ctas_that_fit",
         "target_choices",
         "target_table",
     ),
@@ -278,12 +279,15 @@ _HOMES = {
     "helpers.workbook.sm100_branch": (
         "chooser_table",
         "cost_findings",
+        "cost_in_words",
         "cost_table",
         "fix_findings",
         "fix_table",
+        "layer_words",
         "plot_before_after",
         "plot_cost",
         "tile_explorer",
+        "triton_table",
     ),
     "helpers.recorded": (
         "provenance",
@@ -292,8 +296,9 @@ _HOMES = {
     "helpers.workbook.inside_ptxas.views": (
         "find_lines",
         "grid_findings",
+        "grid_table",
         "line_table",
-        "plot_ptx_landscape",
+        "neighbour_table",
         "plot_spill_grid",
         "ptx_facts",
         "show_kernel",

@@ -42,9 +42,15 @@ def test_against_reference_refuses_rows_in_another_order(ok):
 
 
 def test_chooser_table_marks_what_the_fix_changed_and_nothing_else():
-    table = rc.chooser_table().set_index("arch")
-    changed = [arch for arch in table.index if "→" in "".join(table.loc[arch, ["hd128", "hd256", "hd512"]])]
+    table = rc.chooser_table().set_index("chip")
+    changed = [
+        arch
+        for arch in table.index
+        if "→" in "".join(table.loc[arch, ["head dim 128", "head dim 256", "head dim 512"]])
+    ]
     assert changed == ["sm_100a", "sm_103a"]
+    applies = table["row that applies"]
+    assert set(applies[changed]) == {"the merged row"} and applies["sm_90a"] == "capability >= 9"
     assert table.loc["sm_100a", "hd256"] == "128x64 → 64x64" and table.loc["sm_120a", "hd512"] == "32x32"
 
 
@@ -53,6 +59,9 @@ def test_cost_table_counts_blocks_and_leaves_occupancy_of_a_crash_open(ok, crash
     before = [Evidence(crash, "test"), Evidence(ok, "test")]
     table = rc.cost_table(before, [Evidence(ok, "test")] * 2, choices, extend_len=4096)
     assert table["kv_reads"].tolist() == [32, 64, 128, 256]
+    assert table["layer"].tolist() == ["sliding, fp8_e4m3 cache"] * 2 + ["global, fp8_e4m3 cache"] * 2
+    words = rc.cost_in_words(table)
+    assert len(words) == 4 and not [name for name in words if "_" in name]
     assert table["ctas"].tolist() == [n * 32 for n in (32, 64, 128, 256)]
     assert table["ctas_per_sm"].isna().tolist() == [True, False, False, False]
     assert table["ctas_per_sm"].tolist()[1] == 1  # 200 registers x 256 threads: one CTA
@@ -61,11 +70,14 @@ def test_cost_table_counts_blocks_and_leaves_occupancy_of_a_crash_open(ok, crash
 def test_ptx_tables_name_real_lines_of_the_kernel():
     text = rc.ptx_of(rc.compile_one(rc.INCIDENT_CHOICE))
     wide = rc.wide_operand_table(text, 128)
-    assert set(wide["registers"]) == {128} and wide["source"].str.contains("tl.dot").all()
+    assert set(wide["registers per thread"]) == {128} and wide["source"].str.contains("tl.dot").all()
     lines = rc.line_table(text)
     assert lines["PTX instructions"].is_monotonic_decreasing and len(lines) == 12
     facts = rc.ptx_facts(text).set_index("what")["value"]
-    assert facts["target"] == "sm_100a" and int(facts["tcgen05_mma instructions"]) > 0
+    assert facts["target"] == "sm_100a" and facts["lines"] == "6,468"
+    counted = [int(facts[f"instructions {what}"].replace(",", "")) for what in ("of the tensor cores", "in all")]
+    assert 0 < counted[0] < counted[1]
+    assert wide["source"].str.endswith("* v_scale").any(), "the line that the crash is about keeps its end"
 
 
 def test_spill_grid_names_rows_and_columns_of_a_product():

@@ -27,8 +27,8 @@ ROOMS = {
     "every_chips_tiles": "08_every_chips_tiles",
     "how_good_is_the_estimate": "09_how_good_is_the_estimate",
 }
-# In no room, and used in no cell: what the build calls, and what a reader types after working with an explorer.
-FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket"}
+# In no room, and used in no cell: what the build calls, and what a reader types with an explorer's answers in hand.
+FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket", "reports_table"}
 
 
 def names_used(notebook: Path) -> set[str]:

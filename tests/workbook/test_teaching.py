@@ -59,7 +59,8 @@ def test_the_glossary_has_a_heading_for_every_anchor_and_no_two_alike():
 
 def test_the_glossary_knows_what_a_first_reader_asks_for():
     asked = """w s g hd stages|shared memory|local memory|tensor memory|wgmma|mma.sync|tcgen05|occupancy|demand|extend|
-    pack|spill|the cap|branch|Hopper|hopper tile|Gluon kernel|merged row|loop bounds|fused accumulation|register target"""
+    pack|spill|the cap|branch|Hopper|hopper tile|Gluon kernel|merged row|loop bounds|fused accumulation|
+    register target"""
     words = asked.split("|")
     known = {term.name for term in TERMS}
     assert {*words[0].split(), *(word.strip() for word in words[1:])} <= known

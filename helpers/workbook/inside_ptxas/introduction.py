@@ -139,7 +139,7 @@ def _pane(title: str, runs: list[list[tuple[int, str]]]) -> str:
         text = textwrap.dedent("\n".join(line for _, line in run)).splitlines()
         numbered = "\n".join(f"{number:>4}  {line}" for (number, _), line in zip(run, text, strict=True))
         parts.append(
-            f'<pre style="margin:.2em 0;padding:.4em;overflow-x:auto;font-size:12px">{html.escape(numbered)}</pre>'
+            f'<pre style="margin:.2em 0;padding:.4em;white-space:pre-wrap;font-size:12px">{html.escape(numbered)}</pre>'
         )
     return f'<div style="min-width:0"><b>{html.escape(title)}</b>{"".join(parts)}</div>'
 

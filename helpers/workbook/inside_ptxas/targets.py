@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.report import Evidence
-from helpers.hardware import cap_for
+from helpers.hardware import REGISTERS_PER_SM, WARP_SIZE, cap_for
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,6 +24,11 @@ def target_choices(base: Choice = INCIDENT_CHOICE) -> list[Choice]:
         for warps in TARGET_WARPS
         for named in (None, cap_for(num_warps=warps))
     ]
+
+
+def ctas_that_fit(registers: int, warps: int) -> int:
+    """How many CTAs of so many warps the register file of one multiprocessor holds at so many registers a thread."""
+    return REGISTERS_PER_SM // (registers * warps * WARP_SIZE)
 
 
 def target_table(choices: Sequence[Choice], compiled: Sequence[Evidence]) -> pd.DataFrame:
