@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 @own_option("--minimize-for", "minimize_s", type=SECONDS, metavar="SECONDS",
             help="also look for a smaller PTX, for at most so long")  # fmt: skip
 @own_option("--allow-unreproduced", is_flag=True, help="write it although nothing fails again; it then says so")
+@shared("trust_root")
 @choice_options(many=False)
 @shared("out", "force", "json", "quiet", out="report.zip")
 def report_command(

@@ -177,7 +177,7 @@ def test_a_full_disk_on_stdout_is_one_line():
     with open("/dev/full", "w") as full:
         verb = process(["diagnose", str(LOGS / "c7602.log")], stdout=full)
         _out, err = verb.communicate(timeout=120)
-    assert verb.returncode == 2 and err.startswith("error: cannot print the result") and err.count("\n") == 1
+    assert verb.returncode == 3 and err.startswith("error: cannot print the result") and err.count("\n") == 1
 
 
 # --- the progress bar -----------------------------------------------------------------------------------------------
