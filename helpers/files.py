@@ -236,17 +236,16 @@ class _Opened:
             try:
                 piece = os.read(self._handle, size)
             except BlockingIOError:
-                piece, waits = b"", SILENT_WRITER_S if self._pipe else 0.0
+                waits, why = SILENT_WRITER_S if self._pipe else 0.0, "nothing more comes out of it"
             else:
                 # Of a pipe, nothing means: no writer. Before the first one has come, one may still come.
                 if piece or self._heard or not self._pipe:
                     self._heard = True
                     return piece
-                waits = NO_WRITER_S
+                waits, why = NO_WRITER_S, "nobody writes to it"
             left = waits - (time.monotonic() - began)
             if left <= 0:
-                what = "nobody writes to it" if waits == NO_WRITER_S else "nothing more comes out of it"
-                raise UserError(f"{self._name} was read for {waits:g} s and {what}{self._end}")
+                raise UserError(f"{self._name} was waited for {waits:g} s long, and {why}{self._end}")
             # A pipe that nobody has opened is never ready, one whose writer has gone always is.
             if self._poll.poll(1_000 * min(left, 0.2)) and self._pipe:
                 self._heard = True

@@ -14,7 +14,7 @@ import rich_click as click
 
 from helpers.commands import VERBS
 from helpers.commands.line.grammar import HELP_NAMES, WithExamples
-from helpers.commands.line.output import drop_stdout, say, unprinted, warn
+from helpers.commands.line.output import drop_stdout, of_the_machine, say, unprinted, warn
 from helpers.errors import MachineError, UserError
 
 
@@ -87,7 +87,8 @@ def run(argv: list[str] | None = None) -> int:
 
     With 2 and 3 goes one line on stderr.
     """
-    _open_what_is_closed()
+    if "stdout" in _open_what_is_closed():
+        warn("note: stdout is closed, so that the result is printed nowhere")
     unprinted()  # of an earlier run in this process
     code = _run(argv)
     if said := unprinted():
@@ -96,11 +97,16 @@ def run(argv: list[str] | None = None) -> int:
     return code or (3 if said else 0)
 
 
-def _open_what_is_closed() -> None:
-    """Let a standard stream that the caller has closed (`>&-`) lead nowhere, before another file gets its number."""
+def _open_what_is_closed() -> set[str]:
+    """The standard streams that the caller has closed (`>&-`); they lead nowhere now.
+
+    Otherwise the next file that is opened gets the number of one, and what is printed goes there.
+    """
+    closed = set()
     for number, name, how in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
         if getattr(sys, name) is not None:
             continue
+        closed.add(name)
         with contextlib.suppress(OSError):
             try:
                 os.fstat(number)
@@ -110,6 +116,7 @@ def _open_what_is_closed() -> None:
                     os.dup2(nowhere, number)
                     os.close(nowhere)
             setattr(sys, name, open(number, how, closefd=False))
+    return closed
 
 
 def _run(argv: list[str] | None) -> int:
@@ -131,12 +138,17 @@ def _run(argv: list[str] | None) -> int:
     except UserError as exc:
         warn(f"error: {' '.join(str(exc).split())}")
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        warn("interrupted; what was finished is in the cache")
-        return 130
     except (BrokenPipeError, SystemExit):
         drop_stdout()  # `… --help | head` has seen enough (click turns that into an exit of its own)
         return 0
+    except (OSError, MemoryError, RuntimeError) as exc:
+        if (words := of_the_machine(exc)) is None:
+            raise
+        warn(f"error: {words}")
+        return 3
+    except (KeyboardInterrupt, click.Abort):
+        warn("interrupted; what was finished is in the cache")
+        return 130
 
 
 def _flush() -> None:

@@ -135,7 +135,20 @@ def _as_typed(param: click.Parameter, value: object) -> list[str]:
 
 
 # Errors of the machine; every other one is about the name that was given.
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
+                   errno.EFBIG, errno.EAGAIN)  # fmt: skip
+
+
+def of_the_machine(exc: BaseException) -> str | None:
+    """A sentence for an exception that nobody expected and that the machine is the reason of; None for any other."""
+    if isinstance(exc, OSError) and exc.errno in _OF_THE_MACHINE:
+        where = f" at {exc.filename}" if exc.filename else ""
+        return f"the machine failed: {exc.strerror}{where}; make room (disk, memory, open files), then try again"
+    if isinstance(exc, MemoryError):
+        return "the machine failed: there is no memory left; make room, then try again"
+    if isinstance(exc, RuntimeError) and "start new thread" in str(exc):
+        return "the machine failed: it starts no more threads; end other programs, then try again"
+    return None
 
 
 def check_writable(path: Path) -> None:
