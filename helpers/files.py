@@ -259,7 +259,9 @@ def refuse_special(found: os.stat_result, name: str, end: str = "", *, pipes: bo
     if stat.S_ISFIFO(mode) and pipes:
         return
     if not stat.S_ISREG(mode):
-        raise UserError(f"{name} is no ordinary file{' and no pipe' if pipes else '; name a file with text in it'}{end}")
+        raise UserError(
+            f"{name} is no ordinary file{' and no pipe' if pipes else '; name a file with text in it'}{end}"
+        )
     if found.st_dev in _kernel_devices():
         raise UserError(f"{name} is a file of the kernel's, which may have no end; name a copy of it{end}")
 

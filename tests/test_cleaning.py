@@ -10,7 +10,9 @@ import pytest
 
 from helpers.cleaning import for_html, for_terminal
 
-PLANTED = "\x1b[31m \x1b]0;title\x07 \x9b1m \x08 \x7f \x85 \u202e \u2066 \u200b \u200d \ufeff \u2028 \ud800 \U000e0041 \u3164"
+PLANTED = (
+    "\x1b[31m \x1b]0;title\x07 \x9b1m \x08 \x7f \x85 \u202e \u2066 \u200b \u200d \ufeff \u2028 \ud800 \U000e0041 \u3164"
+)
 
 
 def test_what_moves_a_cursor_turns_a_text_or_is_not_seen_is_replaced():
@@ -23,7 +25,9 @@ def test_what_moves_a_cursor_turns_a_text_or_is_not_seen_is_replaced():
 def test_of_all_characters_only_what_can_be_seen_stays():
     every = [chr(code) for code in range(sys.maxunicode + 1)]
     bad = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
-    assert not [hex(ord(c)) for c in every if c not in "\n\t" and unicodedata.category(c) in bad and c in for_terminal(c)]
+    assert not [
+        hex(ord(c)) for c in every if c not in "\n\t" and unicodedata.category(c) in bad and c in for_terminal(c)
+    ]
     assert for_terminal("Grüße, 漢字, עברית, × – … →\n\tend") == "Grüße, 漢字, עברית, × – … →\n\tend"
 
 

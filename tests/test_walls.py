@@ -24,7 +24,19 @@ FLOORS = {
     "workbook": 6, "commands": 7, "__main__": 8, "": 8,
 }  # fmt: skip
 # Wings that serve anybody's kernel know none of ours.
-GENERAL = {"errors", "cleaning", "hardware", "files", "recorded", "inspection", "compiler", "search", "show", "diagnosis", "bundle"}
+GENERAL = {
+    "errors",
+    "cleaning",
+    "hardware",
+    "files",
+    "recorded",
+    "inspection",
+    "compiler",
+    "search",
+    "show",
+    "diagnosis",
+    "bundle",
+}
 THE_STUDY = {"attention", "workbook"}
 MAX_MODULES = 20
 # A name that two modules of one wing define, and why both may. Everything else has one meaning in a wing.

@@ -99,9 +99,7 @@ def safe_flags(flags: Sequence[str], *, trusted: bool) -> tuple[tuple[str, ...],
     kept, out = [], []
     for flag in flags:
         fine = (
-            flag.isprintable()
-            and names_a_file(flag.split()) is None
-            and not flag.startswith(("--gpu-name", "-arch"))
+            flag.isprintable() and names_a_file(flag.split()) is None and not flag.startswith(("--gpu-name", "-arch"))
         )
         if fine and (trusted or _SAFE_FLAG.fullmatch(flag)):
             kept += flag.split(" ") if not trusted else [flag]

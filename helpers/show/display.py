@@ -71,8 +71,7 @@ def table_html(table: pd.DataFrame) -> str:
     shown = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
     kinds = [_column_class(name, shown.iloc[:, at]) for at, name in enumerate(shown.columns)]
     head = "".join(
-        f'<th class="{kind} h">{for_html(_heading(name))}</th>'
-        for name, kind in zip(shown.columns, kinds, strict=True)
+        f'<th class="{kind} h">{for_html(_heading(name))}</th>' for name, kind in zip(shown.columns, kinds, strict=True)
     )
     limit = pd.get_option("display.max_rows") or len(shown)
     precision = pd.get_option("display.precision")

@@ -253,8 +253,7 @@ def _draw_cell(ax: Axes, x: int, y: int, cell: Cell, *, font: float, letters: in
 def grid_html(grid: Grid, caption: str) -> str:
     """A grid as an HTML table that scrolls sideways, its legend below; all text escaped."""
     head = "".join(
-        f'<th scope="col" style="writing-mode:vertical-rl;padding:2px">{for_html(name)}</th>'
-        for name in grid.columns
+        f'<th scope="col" style="writing-mode:vertical-rl;padding:2px">{for_html(name)}</th>' for name in grid.columns
     )
     body = "".join(
         f'<tr><th scope="row" style="text-align:right;padding-right:6px">{for_html(name)}</th>'

@@ -177,8 +177,10 @@ def test_pressure_takes_a_ptx_packed_or_not_a_spec_and_a_log_that_prints_one(thi
 
 
 def test_matrix_takes_every_spec_of_a_folder(things, capsys):
-    assert main(["matrix", "folder", "--arch", "sm_80,H100", "--triton", "environment", "--json",
-                 "--trust-root", "k"]) == 0
+    assert (
+        main(["matrix", "folder", "--arch", "sm_80,H100", "--triton", "environment", "--json", "--trust-root", "k"])
+        == 0
+    )
     rows = json.loads(capsys.readouterr().out)
     assert [row["arch"] for row in rows] == ["sm_80", "sm_90a"] * 2
 

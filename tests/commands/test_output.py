@@ -214,7 +214,9 @@ def test_what_a_closed_or_full_stdout_does_to_a_verb_that_went_well(tmp_path):
     assert code == 3 and err.startswith("error: cannot print the result: No space left") and err.count("\n") == 1
     assert shell("rc --help > /dev/full")[2].count("Traceback") == 0
     # Nothing that is printed gets into a file that was opened in the place of stdout.
-    code, _out, err = shell(f"rc {shlex.join(['matrix', *SMALL, '--quiet', '--csv', str(tmp_path / 'r.csv')])} >&- 2>&- <&-")
+    code, _out, err = shell(
+        f"rc {shlex.join(['matrix', *SMALL, '--quiet', '--csv', str(tmp_path / 'r.csv')])} >&- 2>&- <&-"
+    )
     assert code == 0 and (tmp_path / "r.csv").read_text().count("\n") == 2
 
 

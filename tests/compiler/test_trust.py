@@ -18,7 +18,19 @@ from helpers.errors import UserError
 from helpers.files import ROOT
 from tests.compiling import ADD_ONE, spec_of
 
-OF_SPECS = ("compile", "pressure", "try", "ablate", "bisect", "cross", "autotune", "minimize", "report", "matrix", "gate")
+OF_SPECS = (
+    "compile",
+    "pressure",
+    "try",
+    "ablate",
+    "bisect",
+    "cross",
+    "autotune",
+    "minimize",
+    "report",
+    "matrix",
+    "gate",
+)
 ENV = ["--arch", "H100", "--triton", "environment"]
 
 

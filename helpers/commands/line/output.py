@@ -169,7 +169,9 @@ def check_writable(path: Path) -> None:
         if not stat.S_ISREG(mode):
             raise UserError(f"cannot write {path}: it is a device or a pipe; name a file, or leave it away for stdout")
         if not _params().get("force"):
-            raise UserError(f"{path} is there already, and is kept; name another file, or give --force to write over it")
+            raise UserError(
+                f"{path} is there already, and is kept; name another file, or give --force to write over it"
+            )
     check_folder(path)
 
 

@@ -12,8 +12,8 @@ from helpers.compiler.bring.inductor import kernels_in_strings, written_out
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar, label_of
 from helpers.compiler.source import guess_import_root, parse_source
-from helpers.compiler.trust import remember_kernel
 from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing, resolve_triton
+from helpers.compiler.trust import remember_kernel
 from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
 from helpers.hardware import get_arch

@@ -48,7 +48,7 @@ class Search:
         self.learned: list[str] = []
         self.strict = not check_valid(ptx)
         self.complete = False
-        self.saved_at = 0.0
+        self.saved_at, self.warned = 0.0, False
         self.phase, self.done, self.total = "", 0, 0
 
     # --- what it must meet
