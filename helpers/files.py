@@ -198,9 +198,9 @@ def _exactly(stream: _Opened, most: int) -> bytes:
 
 
 class _Opened:
-    """A file that is open for reading and can never be waited for without an end; raises UserError for a special one.
+    """A file that is open for reading and is never waited for without an end; raises UserError for a special one.
 
-    Opened without blocking: a pipe that nobody writes to, and a file such as /proc/kmsg, would hold the caller for ever.
+    Opened without blocking: a pipe that nobody writes to, and a file such as /proc/kmsg, would hold the caller up.
     """
 
     def __init__(self, path: Path, name: str, end: str, *, pipes: bool) -> None:

@@ -31,10 +31,10 @@ _COMMON = frozenset(
 )
 # Words of Triton's own names and of PTX's: where a user is called like one, a name in code is left alone.
 _OF_THE_LANGUAGE = frozenset(
-    "block shape stages warps ptr order strides stride offsets boundary check cache eviction policy mask other axis dims "
-    "num divisibility constancy contiguous tensor desc descriptor program range static assert print jit grid dot scaled acc "
-    "input precision allow atomic reduce combine scan sort flip join split expand trans view broadcast arange zeros full "
-    "param entry func".split()
+    "block shape stages warps ptr order strides stride offsets boundary check cache eviction policy mask other axis "
+    "dims num divisibility constancy contiguous tensor desc descriptor program range static assert print jit grid dot "
+    "scaled acc input precision allow atomic reduce combine scan sort flip join split expand trans view broadcast "
+    "arange zeros full param entry func".split()
 )
 _MIN_NAME = 3
 _PART = r"""[^\s"'`<>|*?:;,(){}\[\]\\/\x00]{1,255}"""
@@ -45,11 +45,13 @@ _WINDOWS = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\{1,2}[^\s\"'<>|*?:\\/]{1,255}
 _HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\{1,2}Users)[/\\]{1,2}([^\s\"'`<>|*?:;,()\[\]{}/\\]{1,64})")
 # Variables whose value is somebody's name, or a machine's.
 _NAMED_USER = re.compile(
-    r"(?<![A-Za-z0-9_@])(?:USER|LOGNAME|USERNAME|SUDO_USER|SLURM_JOB_USER|PBS_O_LOGNAME)(?:[ \t]?=[ \t]?[\"']?|[\"'][ \t]?[:=,][ \t]?[\"'])"
+    r"(?<![A-Za-z0-9_@])(?:USER|LOGNAME|USERNAME|SUDO_USER|SLURM_JOB_USER|PBS_O_LOGNAME)"
+    r"(?:[ \t]?=[ \t]?[\"']?|[\"'][ \t]?[:=,][ \t]?[\"'])"
     r"([A-Za-z_][A-Za-z0-9_.-]{2,31})(?![A-Za-z0-9_.-])"
 )
 _NAMED_HOST = re.compile(
-    r"(?<![A-Za-z0-9_])(?:HOSTNAME|SLURMD_NODENAME|SLURM_SUBMIT_HOST|PBS_O_HOST|NODE_NAME)(?:[ \t]?=[ \t]?[\"']?|[\"'][ \t]?[:=,][ \t]?[\"'])"
+    r"(?<![A-Za-z0-9_])(?:HOSTNAME|SLURMD_NODENAME|SLURM_SUBMIT_HOST|PBS_O_HOST|NODE_NAME)"
+    r"(?:[ \t]?=[ \t]?[\"']?|[\"'][ \t]?[:=,][ \t]?[\"'])"
     r"([A-Za-z][A-Za-z0-9-]{2,62})(?![A-Za-z0-9_-])"
 )
 _IDENTIFIER = re.compile(r"(?<![\w$%])[A-Za-z_$][\w$]*", re.ASCII)
@@ -109,7 +111,7 @@ def _asked(ask: Callable[[], str]) -> str:
 
 
 class Scrubber:
-    """Replaces what is private in texts: `FOLDER1/name`, `SITE_PACKAGES/…`, `USER`, `HOST`, `EMAIL`, `SECRET`, `WITHHELD`.
+    """Replaces what is private in texts: `FOLDER1/name`, `SITE_PACKAGES/…`, `USER`, `EMAIL`, `SECRET`, `WITHHELD` …
 
     `withheld` are further words (a proprietary kernel's names) that must not stand in prose. User names that a text
     gives away (`/home/NAME`) are remembered and replaced from then on, so learn from every text before the first. A

@@ -1,7 +1,7 @@
 """What nobody outside may read, by its form: tokens, keys, passwords, addresses of machines, people and buckets.
 
-Forms of tokens are detect-secrets' own, a few that it lacks beside them. A form is replaced only where little else looks
-like it: hashes, versions, registers and hexadecimal constants stay as they are (a test reads every fixture).
+Forms of tokens are detect-secrets' own, and a few that it lacks beside them. A form is replaced only where little else
+looks like it: hashes, versions, registers and hexadecimal constants stay as they are (a test reads every fixture).
 """
 
 from __future__ import annotations
@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-# Plugins of detect-secrets that know a token by its form. Those that guess by entropy would take every hash for one, and
-# two (jwt, npm) take minutes on a long line: their forms are among ours.
+# Plugins of detect-secrets that know a token by its form. Those that guess by entropy would take every hash for one,
+# and two (jwt, npm) take minutes on a long line: their forms are among ours.
 _PLUGINS = ("aws", "azure_storage_key", "basic_auth", "discord", "github_token", "gitlab_token", "mailchimp", "openai",
             "pypi_token", "sendgrid", "slack", "square_oauth", "stripe", "telegram_token", "twilio")  # fmt: skip
 # Domains that anybody may be sent to. Every other host is somebody's.
@@ -30,7 +31,10 @@ _INSIDE = "internal|local|lan|corp|intra|intranet|private|home|localdomain|svc"
 # A line end as Python, JSON and shells write it inside a string.
 _ESCAPE = re.compile(r"((?<!\\)\\[nrt])")
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
-_NOT_A_VALUE = r"(?!WITHHELD|SECRET|[tg]l\.|(?:str|int|bool|bytes|float|optional)\b|none\b|null\b|true\b|false\b|\.\.\.|\*{3}|<|\$|%|\{)"
+_NOT_A_VALUE = (
+    r"(?!WITHHELD|SECRET|[tg]l\.|(?:str|int|bool|bytes|float|optional|none|null|true|false)\b"
+    r"|\.\.\.|\*{3}|<|\$|%|\{)"
+)
 
 
 @dataclass(frozen=True)
@@ -154,56 +158,142 @@ def _form(kind: str, pattern: str, word: str = "SECRET", *, group: int = 0, flag
     return Form(kind, re.compile(pattern, flags | re.ASCII), word, group, fits, anywhere)
 
 
+_TOKEN = r"(?<![A-Za-z0-9])"  # where a token begins
+_KEYWORDS = (
+    r"(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token|access_?token|private_?key|credential)"
+)
+# NAME=value, NAME = "value", 'NAME': 'value', ('NAME', 'value')
+_GIVEN = r"(?:[ \t]?=[ \t]?[\"']?|[\"'][ \t]?[:=,][ \t]?[\"'])"
+_VARIABLES = (
+    r"(?:SLURM_\w{1,40}|SLURMD_\w{1,40}|PBS_\w{1,40}|LSB_\w{1,40}|USER|LOGNAME|USERNAME|SUDO_USER|HOSTNAME|HOST|NODE_NAME"
+    r"|MASTER_ADDR|POD_NAME|KUBERNETES_SERVICE_HOST|SSH_CLIENT|SSH_CONNECTION|PWD|OLDPWD|HOME|MAIL)"
+)
+_DONE = r"(?!WITHHELD|USER|HOST|EMAIL|FOLDER|HOME|[0-9]{1,4}\b|\$)"
+_STORES = r"(?:s3[an]?|gs|gcs|az|abfss?|wasbs?|hdfs|oss|cos|dbfs|r2|nfs|smb|afs|ssh|rsync|sftp|ftp)"
+_SERVERS = r"(?:https?|wss?|tcp|grpc|git|postgres(?:ql)?|mysql|redis|mongodb|amqp|etcd)(?:\+\w{1,10})?"
+_ADDRESS = r"[^\s\"'<>)\]},;]"
+_BEFORE_A_USER = r"(?:(?<=[\"'=:])|(?<=\bcd )|(?<=\b(?:in|at|of) )|(?<=\bfrom )|(?<=\bhome ))"
+
 _OURS = (
-    _form("private key", r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
-          r"(?:[\s\S]{0,20000}?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|[^\"']{0,8000})", anywhere=True),
-    _form("Hugging Face token", r"(?<![A-Za-z0-9])(?:hf|api_org)_[A-Za-z0-9]{20,100}(?![A-Za-z0-9_])", anywhere=True),
-    _form("GitHub token", r"(?<![A-Za-z0-9])(?:gh[pousr]_[A-Za-z0-9]{16,255}|github_pat_[A-Za-z0-9_]{20,255})",
-          anywhere=True),
-    _form("AWS key", r"(?<![A-Za-z0-9])(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,20}(?![A-Za-z0-9])", anywhere=True),
+    _form(
+        "private key",
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:[\s\S]{0,20000}?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|[^\"']{0,8000})",
+        anywhere=True,
+    ),
+    _form("Hugging Face token", _TOKEN + r"(?:hf|api_org)_[A-Za-z0-9]{20,100}(?![A-Za-z0-9_])", anywhere=True),
+    _form(
+        "GitHub token",
+        _TOKEN + r"(?:gh[pousr]_[A-Za-z0-9]{16,255}|github_pat_[A-Za-z0-9_]{20,255})",
+        anywhere=True,
+    ),
+    _form("AWS key", _TOKEN + r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,20}(?![A-Za-z0-9])", anywhere=True),
     _form("API key", r"(?<![\w-])sk-(?:[A-Za-z]{2,12}-){0,3}[A-Za-z0-9_-]{16,200}", anywhere=True),
-    _form("API key", r"(?<![\w-])(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,300}|wandb_v1_\w{20,200}|nvapi-[A-Za-z0-9_-]{20,200}"
-          r"|dckr_pat_[A-Za-z0-9_-]{20,100}|glpat-[A-Za-z0-9_-]{16,100}|pypi-[A-Za-z0-9_-]{40,300})", anywhere=True),
-    _form("Slack token", r"(?<![\w-])xox[abeoprs]-[A-Za-z0-9-]{8,200}|(?<![\w-])xapp-[A-Za-z0-9-]{8,200}", anywhere=True),
-    _form("web token", r"(?<![\w-])eyJ[A-Za-z0-9_-]{6,2000}\.[A-Za-z0-9_-]{4,4000}(?:\.[A-Za-z0-9_-]{0,2000})?",
-          anywhere=True),
-    _form("npm token", r"(?<![A-Za-z0-9])npm_[A-Za-z0-9]{30,60}(?![A-Za-z0-9])", anywhere=True),
+    _form(
+        "API key",
+        r"(?<![\w-])(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,300}|wandb_v1_\w{20,200}"
+        r"|nvapi-[A-Za-z0-9_-]{20,200}|dckr_pat_[A-Za-z0-9_-]{20,100}|glpat-[A-Za-z0-9_-]{16,100}"
+        r"|pypi-[A-Za-z0-9_-]{40,300})",
+        anywhere=True,
+    ),
+    _form("Slack token", r"(?<![\w-])(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{8,200}", anywhere=True),
+    _form(
+        "web token",
+        r"(?<![\w-])eyJ[A-Za-z0-9_-]{6,2000}\.[A-Za-z0-9_-]{4,4000}(?:\.[A-Za-z0-9_-]{0,2000})?",
+        anywhere=True,
+    ),
+    _form("npm token", _TOKEN + r"npm_[A-Za-z0-9]{30,60}(?![A-Za-z0-9])", anywhere=True),
     _form("npm token", r"(?<=:_authToken=)[^\s\"']{8,300}", anywhere=True),
-    _form("bearer token", r"(?i)\b(?:bearer|basic)[ \t]+" + _NOT_A_VALUE + r"([A-Za-z0-9._~+/=-]{16,4000})", group=1,
-          anywhere=True),
-    _form("password in an address", r"(?<=[a-z])://([^\s/@:'\"<>{}]{1,100}:[^\s/@'\"<>{}]{1,200})@", group=1, anywhere=True),
+    _form(
+        "bearer token",
+        r"(?i)\b(?:bearer|basic)[ \t]+" + _NOT_A_VALUE + r"([A-Za-z0-9._~+/=-]{16,4000})",
+        group=1,
+        anywhere=True,
+    ),
+    _form(
+        "password in an address",
+        r"(?<=[a-z])://([^\s/@:'\"<>{}]{1,100}:[^\s/@'\"<>{}]{1,200})@",
+        group=1,
+        anywhere=True,
+    ),
     # Quotes are asked for in code, where `password: str` is no secret.
-    _form("password", r"(?i)(?<![A-Za-z0-9])\w{0,40}(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token"
-          r"|access_?token|private_?key|credential)s?\w{0,10}[\"']?\]?\s{0,4}(?::=|[:=]{1,2})\s{0,4}[\"']" + _NOT_A_VALUE +
-          r"([^\"'\n]{3,300})[\"']", group=1, anywhere=True),
-    _form("password", r"(?i)(?<![A-Za-z0-9])(?:\w{0,40}(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token"
-          r"|access_?token|private_?key)|(?-i:[A-Z][A-Z0-9_]{1,40}_(?:TOKEN|PWD|PASS|CREDENTIALS)))[:=]\s{0,2}" + _NOT_A_VALUE +
-          r"([^\s\"',;(){}\[\]]{4,300})", group=1),
-    _form("password", r"(?i)(?<![\w-])--?(?:password|passwd|token|api-key|auth-token|secret)[ =]" + _NOT_A_VALUE +
-          r"([^\s\"'-][^\s\"']{3,300})", group=1),
-    _form("GPU's number", r"(?<![\w-])(?:GPU|MIG(?:-GPU)?)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:/\d+/\d+)?",
-          "GPU-UUID", anywhere=True),
-    _form("variable of the machine", r"(?<![A-Za-z0-9_@])(?:SLURM_\w{1,40}|SLURMD_\w{1,40}|PBS_\w{1,40}|LSB_\w{1,40}|USER"
-          r"|LOGNAME|USERNAME|SUDO_USER|HOSTNAME|HOST|MASTER_ADDR|NODE_NAME|POD_NAME|KUBERNETES_SERVICE_HOST|SSH_CLIENT"
-          r"|SSH_CONNECTION|PWD|OLDPWD|HOME|MAIL)(?:[ \t]?=[ \t]?[\"']?|[\"'][ \t]?[:=,][ \t]?[\"'])(?!WITHHELD|USER|HOST|EMAIL|FOLDER|HOME|[0-9]{1,4}\b|\$)"
-          r"([A-Za-z0-9_.@/\[\]-][^\s\"',;)}]{0,300})", "WITHHELD", group=1),
-    _form("bucket", r"(?<![A-Za-z0-9])(?:s3[an]?|gs|gcs|az|abfss?|wasbs?|hdfs|oss|cos|dbfs|r2|nfs|smb|afs|ssh|rsync|sftp|ftp)"
-          r"://[^\s\"'<>)\]},;]{1,1000}", "BUCKET"),
-    _form("network path", r"(?<![\\\w:])(?:\\\\[A-Za-z0-9][\w.-]{0,62}\\[\w$][\w.$ -]{0,100}(?:\\[\w.$-]{1,200}){0,30}"
-          r"|\\\\\\\\[A-Za-z0-9][\w.-]{0,62}\\\\[\w$][\w.$ -]{0,100}(?:\\\\[\w.$-]{1,200}){0,30})", "NETWORK_PATH"),
+    _form(
+        "password",
+        rf"(?i){_TOKEN}\w{{0,40}}{_KEYWORDS}s?\w{{0,10}}[\"']?\]?\s{{0,4}}(?::=|[:=]{{1,2}})\s{{0,4}}[\"']"
+        rf"{_NOT_A_VALUE}([^\"'\n]{{3,300}})[\"']",
+        group=1,
+        anywhere=True,
+    ),
+    _form(
+        "password",
+        rf"(?i){_TOKEN}(?:\w{{0,40}}{_KEYWORDS}|(?-i:[A-Z][A-Z0-9_]{{1,40}}_(?:TOKEN|PWD|PASS|CREDENTIALS)))"
+        rf"[:=]\s{{0,2}}{_NOT_A_VALUE}([^\s\"',;(){{}}\[\]]{{4,300}})",
+        group=1,
+    ),
+    _form(
+        "password",
+        r"(?i)(?<![\w-])--?(?:password|passwd|token|api-key|auth-token|secret)[ =]"
+        + _NOT_A_VALUE
+        + r"([^\s\"'-][^\s\"']{3,300})",
+        group=1,
+    ),
+    _form(
+        "GPU's number",
+        r"(?<![\w-])(?:GPU|MIG(?:-GPU)?)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:/\d+/\d+)?",
+        "GPU-UUID",
+        anywhere=True,
+    ),
+    _form(
+        "variable of the machine",
+        rf"(?<![A-Za-z0-9_@]){_VARIABLES}{_GIVEN}{_DONE}([A-Za-z0-9_.@/\[\]-][^\s\"',;)}}]{{0,300}})",
+        "WITHHELD",
+        group=1,
+    ),
+    _form("bucket", rf"{_TOKEN}{_STORES}://{_ADDRESS}{{1,1000}}", "BUCKET"),
+    _form(
+        "network path",
+        r"(?<![\\\w:])(?:\\\\[A-Za-z0-9][\w.-]{0,62}\\[\w$][\w.$ -]{0,100}(?:\\[\w.$-]{1,200}){0,30}"
+        r"|\\\\\\\\[A-Za-z0-9][\w.-]{0,62}\\\\[\w$][\w.$ -]{0,100}(?:\\\\[\w.$-]{1,200}){0,30})",
+        "NETWORK_PATH",
+    ),
     _form("home folder", r"(?<![\w~/)\]}.])~([a-z_][a-z0-9_.-]{1,31})(?=/[A-Za-z._])", "USER", group=1),
-    _form("home folder", r"(?:(?<=[\"'=:])|(?<=\bcd )|(?<=\b(?:in|at|of) )|(?<=\bfrom )|(?<=\bhome ))~([a-z_][a-z0-9_-]{2,31})(?=[\"'\s,;:)]|$)", "USER", group=1,
-          flags=re.MULTILINE),
-    _form("MAC address", r"(?<![0-9A-Fa-f:-])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:-])", "MAC", fits=_is_mac),
-    _form("IP address", r"(?<![\w:.])(?:fe[89ab][0-9a-f]|f[cd][0-9a-f]{2}|[23][0-9a-f]{3})(?::[0-9a-f]{0,4}){2,7}(?![\w:.])",
-          "IP", flags=re.IGNORECASE, fits=_is_ipv6),
+    _form(
+        "home folder",
+        _BEFORE_A_USER + r"~([a-z_][a-z0-9_-]{2,31})(?=[\"'\s,;:)]|$)",
+        "USER",
+        group=1,
+        flags=re.MULTILINE,
+    ),
+    _form(
+        "MAC address",
+        r"(?<![0-9A-Fa-f:-])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:-])",
+        "MAC",
+        fits=_is_mac,
+    ),
+    _form(
+        "IP address",
+        r"(?<![\w:.])(?:fe[89ab][0-9a-f]|f[cd][0-9a-f]{2}|[23][0-9a-f]{3})(?::[0-9a-f]{0,4}){2,7}(?![\w:.])",
+        "IP",
+        flags=re.IGNORECASE,
+        fits=_is_ipv6,
+    ),
     _form("IP address", r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\.?[0-9A-Za-z_])", "IP", fits=_is_ipv4),
-    _form("address of a server", r"(?<![A-Za-z0-9])(?:https?|wss?|tcp|grpc|git|postgres(?:ql)?|mysql|redis|mongodb|amqp|etcd)"
-          r"(?:\+\w{1,10})?://(?P<host>[^\s/\"'<>)\]},;]{1,300})[^\s\"'<>)\]},;]{0,2000}", "URL", fits=_is_not_public),
-    _form("name of a host", rf"(?<![\w@/.-])(?P<host>{_LABEL}(?:\.{_LABEL}){{1,6}}\.(?:{_ENDINGS}|{_INSIDE})"
-          rf"|{_LABEL}\.(?:{_INSIDE}))(?![\w(/-]|\.[A-Za-z0-9_])", "HOST", flags=re.IGNORECASE, fits=_is_host),
+    _form(
+        "address of a server",
+        rf"{_TOKEN}{_SERVERS}://(?P<host>[^\s/\"'<>)\]}},;]{{1,300}}){_ADDRESS}{{0,2000}}",
+        "URL",
+        fits=_is_not_public,
+    ),
+    _form(
+        "name of a host",
+        rf"(?<![\w@/.-])(?P<host>{_LABEL}(?:\.{_LABEL}){{1,6}}\.(?:{_ENDINGS}|{_INSIDE})|{_LABEL}\.(?:{_INSIDE}))"
+        r"(?![\w(/-]|\.[A-Za-z0-9_])",
+        "HOST",
+        flags=re.IGNORECASE,
+        fits=_is_host,
+    ),
     _form("name of a host", r"(?<![\w.-])ip-[0-9]{1,3}(?:-[0-9]{1,3}){3}(?![\w-])", "HOST"),
-)  # fmt: skip
+)
 
 
 @lru_cache(maxsize=1)
@@ -215,12 +305,9 @@ def _forms() -> tuple[Form, ...]:
 
     theirs = []
     for name in _PLUGINS:
-        module = importlib.import_module(f"detect_secrets.plugins.{name}")
+        module: Any = importlib.import_module(f"detect_secrets.plugins.{name}")
         for plugin in vars(module).values():
-            if (
-                isinstance(plugin, type)
-                and issubclass(plugin, RegexBasedDetector)
-                and plugin.__module__ == module.__name__
-            ):
+            own = isinstance(plugin, type) and plugin.__module__ == module.__name__
+            if own and issubclass(plugin, RegexBasedDetector):
                 theirs += [Form(plugin.secret_type, pattern, anywhere=True) for pattern in plugin.denylist]
     return (*_OURS, *theirs)

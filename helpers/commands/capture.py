@@ -75,7 +75,7 @@ def recorded(folder: Path) -> list[dict]:
             rows.append({"spec": str(path), "kernel": str(raw["kernel"]["name"]),
                          **{n: about.get(n) and str(about[n]) for n in ("outcome", "stage", "error_type", "arch",
                                                                         "triton_version", "autotune")},
-                         "incomplete": [str(reason) for reason in (why if isinstance(why, list) else [why] if why else [])],
+                         "incomplete": [str(x) for x in (why if isinstance(why, list) else [why] if why else [])],
                          "error": str(about.get("error") or "")[:300]})  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue

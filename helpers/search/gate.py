@@ -277,8 +277,10 @@ def write_baseline(path: Path, rows: Sequence[Measured]) -> None:
     try:
         write_text_atomically(path, baseline_text(rows), make_folder=False)
     except OSError as exc:
-        raise MachineError(f"cannot write the baseline {path}: {exc.strerror or exc}; the compiles are in the cache, so "
-                           "that the same command is quick once there is room") from exc  # fmt: skip
+        raise MachineError(
+            f"cannot write the baseline {path}: {exc.strerror or exc}; the compiles are in the cache, so that the same "
+            "command is quick once there is room"
+        ) from exc
 
 
 def read_baseline(path: Path) -> list[Measured]:

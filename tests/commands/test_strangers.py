@@ -53,13 +53,13 @@ def planted(tmp_path, monkeypatch) -> Path:
     for name, content in files.items():
         Path(f"{name}{EVIL}.json").write_text(json.dumps(content))
     Path(f"crash{EVIL}.log").write_text(f"Traceback (most recent call last):\n  File \"{EVIL}.py\", line 3, in {EVIL}\n"
-                                        f"    kernel[{EVIL}]()\nRuntimeError: {EVIL} ptxas fatal : C7600 {EVIL}\n")  # fmt: skip
+                                        f"    kernel[{EVIL}]()\nRuntimeError: {EVIL} ptxas fatal: C7600\n")  # fmt: skip
     Path(f"entry{EVIL}.ptx").write_text(OTHER_PTX.format(EVIL.replace("/", "")))
     Path(f"broken{EVIL}.ptx").write_text(OTHER_PTX.format(f"k{EVIL}") + f"{EVIL};\n")
     Path("folder").mkdir()
     for name in ("spec", "captured"):
-        Path("folder", f"{name}{EVIL}.json").write_text(json.dumps(files[name] | {"kernel": {"path": "../k.py",
-                                                                                             "name": "add_one"}}))  # fmt: skip
+        moved = {**files[name], "kernel": {"path": "../k.py", "name": "add_one"}}
+        Path("folder", f"{name}{EVIL}.json").write_text(json.dumps(moved))
     return tmp_path
 
 
@@ -149,7 +149,8 @@ def test_words_on_the_terminal_of_the_verb_itself(capfd):
 
 # --- files that are no files ----------------------------------------------------------------------------------------
 
-SPECIAL = ("/dev/zero", "/dev/tty", "/dev/full", "/proc/kmsg", "/proc/self/mem", "/sys/kernel/notes", "a folder", "a pipe",
+SPECIAL = ("/dev/zero", "/dev/tty", "/dev/full", "/proc/kmsg", "/proc/self/mem", "/sys/kernel/notes", "a folder",
+           "a pipe",
            "n" * 300, "d/" * 1_200)  # fmt: skip
 READING = {
     "diagnose": [], "compile": [], "pressure": [], "try": [], "ablate": [], "bisect": [], "cross": [], "autotune": [],

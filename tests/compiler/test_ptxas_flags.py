@@ -55,8 +55,8 @@ def test_every_spelling_that_a_ptxas_here_reads_a_file_by_is_known(tmp_path):
     read = set()
     for program in list(programs.values())[:: max(1, len(programs) - 1)]:  # the oldest and the newest
         for spelling in spellings:
-            done = subprocess.run([program, *spelling.split(), "k.ptx", "-arch", "sm_80", "-o", "x.cubin"], cwd=tmp_path,
-                                  capture_output=True, text=True, timeout=60, check=False)  # fmt: skip
+            words = [program, *spelling.split(), "k.ptx", "-arch", "sm_80", "-o", "x.cubin"]
+            done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
             if "planted" in done.stdout + done.stderr:
                 read.add(spelling)
     assert read and not [spelling for spelling in read if names_a_file(spelling.split()) is None]

@@ -268,8 +268,8 @@ class Search:
             # What was found so far is worth more than the file.
             if not self.warned:
                 self.warned = True
-                warnings.warn(f"cannot write the state file {self.state_path}: {exc.strerror or exc}; the search goes on "
-                              "without it", stacklevel=2)  # fmt: skip
+                said = f"cannot write the state file {self.state_path}: {exc.strerror or exc}"
+                warnings.warn(f"{said}; the search goes on without it", stacklevel=2)
 
     def _read_state(self) -> dict | None:
         """The state file's content, None without one; raises UserError for one of another run."""
