@@ -8,7 +8,7 @@ import rich_click as click
 
 from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PTX, PYTHON, SPEC, ZIP, recognise, refused
 from helpers.commands.line.grammar import ARGUMENTS, GIVEN, Verb, own_option, shared
-from helpers.commands.line.output import echo_json, has_terminal, say
+from helpers.commands.line.output import echo_json, has_terminal, say, warn
 from helpers.errors import UserError
 from helpers.files import STDIN, read_bounded
 
@@ -35,7 +35,7 @@ def diagnose_command(file: Path, verbose: bool, as_json: bool, quiet: bool) -> N
     if given.kind in (SPEC, PTX, PYTHON, FOLDER, CUBIN, PROGRAM, ZIP):
         raise refused(given, wants="a crash log")
     if file == STDIN and has_terminal():
-        click.echo("paste the log, then press Ctrl-D", err=True)
+        warn("paste the log, then press Ctrl-D")
     read = read_bounded(file, MAX_BYTES, "the log", both_ends=True, hint="name a log file, or - for what is piped in")
     text, left_out = read.text(), read.left_out
     if clean_text(text[:100_000]).binary:

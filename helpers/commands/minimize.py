@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @own_option("--resume", "state_path", type=FILE, metavar="STATE",
             help="keep the search in this file, and go on from it when it is there; without it, an interrupted "
             "search is lost (PTX only)")  # fmt: skip
+@shared("trust_root")
 @shared("budget", budget=900)
 @shared("arch", "triton", "ptxas", "ptxas_flags", "time_limit",
         arch="(a PTX's own target; the chip that a SPEC was captured on, else sm_100a)", triton=TRITON_OF_SPEC,

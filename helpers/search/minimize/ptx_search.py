@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from helpers.errors import UserError
-from helpers.files import write_text_atomically
+from helpers.files import read_ordinary, write_text_atomically
 from helpers.search.minimize.check import check_valid
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
 from helpers.search.minimize.program import Program, read_program, render
@@ -47,7 +48,7 @@ class Search:
         self.learned: list[str] = []
         self.strict = not check_valid(ptx)
         self.complete = False
-        self.saved_at = 0.0
+        self.saved_at, self.warned = 0.0, False
         self.phase, self.done, self.total = "", 0, 0
 
     # --- what it must meet
@@ -264,16 +265,20 @@ class Search:
         try:
             write_text_atomically(self.state_path, json.dumps(state))
         except OSError as exc:
-            raise UserError(f"cannot write the state file {self.state_path}: {exc.strerror or exc}") from exc
+            # What was found so far is worth more than the file.
+            if not self.warned:
+                self.warned = True
+                said = f"cannot write the state file {self.state_path}: {exc.strerror or exc}"
+                warnings.warn(f"{said}; the search goes on without it", stacklevel=2)
 
     def _read_state(self) -> dict | None:
         """The state file's content, None without one; raises UserError for one of another run."""
-        if self.state_path is None or not self.state_path.exists():
+        if self.state_path is None:
             return None
         try:
-            if self.state_path.stat().st_size > MAX_STATE_BYTES:
-                raise ValueError("it is too large")
-            state = json.loads(self.state_path.read_text())
+            if not self.state_path.exists():
+                return None
+            state = json.loads(read_ordinary(self.state_path, MAX_STATE_BYTES, "the state file"))
             same = all(state.get(name) == value for name, value in self.settings.items())
         except (OSError, ValueError, AttributeError, RecursionError) as exc:
             raise self._unreadable(exc) from exc
