@@ -214,7 +214,8 @@ def remedy_table() -> pd.DataFrame:
     chosen = rows[rows["triton"].isin(dying)].copy()
     chosen["cell"] = [words_in_cell(row) for row in chosen.to_dict("records")]
     worst = chosen.groupby("remedy")["spill_store_bytes"].max().fillna(float("inf"))
-    table = chosen.pivot(index="remedy", columns="triton", values="cell")
+    # A remedy without a row is a switch that this Triton does not have.
+    table = chosen.pivot(index="remedy", columns="triton", values="cell").fillna("has no such switch")
     table = table.loc[
         sorted(table.index, key=lambda name: (worst[name], name != "nothing", name)),
         sorted(table.columns, key=version_key),
