@@ -97,7 +97,6 @@ def test_llvm_s_switch_is_offered_where_it_can_be_there_and_can_matter(incident)
     assert switch_of(C7600_LOG) is None
     # No chip before sm_100 has instructions on pairs of floats.
     assert switch_of(command_of("sm_90a") + C7600_LOG) is None
-    assert switch_of(command_of("sm_120a") + C7600_LOG) is not None
 
 
 def test_the_switch_has_a_row_for_every_triton_that_knows_it_and_for_no_other():
