@@ -112,13 +112,12 @@ def _newer_triton(log: CrashLog) -> tuple[Suggestion, ...]:
 
 
 def _llvm_switch(log: CrashLog) -> tuple[Suggestion, ...]:
-    """LLVM's switch against pairs of floats, where the chip has these pairs and this Triton's LLVM may know the switch.
+    """LLVM's switch against pairs of floats, where this Triton's LLVM may know it.
 
-    LLVM writes instructions on pairs of floats for sm_100 and later only; the LLVM of Triton 3.5 and older has no such
-    switch (data/remedies.csv has a row for each release that knows it).
+    The LLVM of Triton 3.5 and older has no such switch: data/remedies.csv has a row for each release that knows it.
     """
     here = (log.triton.stated,) if log.triton.stated else log.triton.candidates
-    if (here and all(_release(v) < SWITCH_SINCE for v in here)) or not _has_pairs(log.arch):
+    if here and all(_release(v) < SWITCH_SINCE for v in here):
         return ()
     known = "" if here else "; Triton 3.5 and older do not have this switch"
     return (
@@ -128,12 +127,6 @@ def _llvm_switch(log: CrashLog) -> tuple[Suggestion, ...]:
             f"{measured((SWITCH,))}, {_where(log)}",
         ),
     )
-
-
-def _has_pairs(arch: str | None) -> bool:
-    """Whether the chip has instructions on pairs of floats (sm_100 and later), or is not known."""
-    number = re.match(r"(?:sm_|compute_)(\d{2,3})", arch or "")
-    return number is None or int(number[1]) >= 100
 
 
 def smaller_tile(log: CrashLog) -> tuple[Suggestion, ...]:

@@ -215,3 +215,15 @@ def test_the_listing_folds_what_looks_alike_and_explains_what_tells():
 )
 def test_telling_lines_have_a_note(line: str, says: str):
     assert (says in note_of(line)) if says else not note_of(line)
+
+
+# --- the switch -------------------------------------------------------------------------------------------------
+
+
+def test_the_switch_leaves_every_operation_and_takes_every_pair():
+    rows = rc.read_rows("llvm_switch")
+    assert len(rows) == 32 and rows["same_operations"].all() and not rows["pairs_with_switch"].any()
+    assert (rows["operations"] == rows["operations_with_switch"]).all()
+    # Chips without pairs get the same text, so the comparison says something only where there are pairs.
+    assert rows.loc[rows["arch"] == "sm_90a", "same_text"].all()
+    assert not rows.loc[rows["pairs"] > 0, "same_text"].any() and (rows["pairs"] > 0).sum() > 20
