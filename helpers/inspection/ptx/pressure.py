@@ -256,7 +256,9 @@ class _Liveness:
         self._read()
         self.weights = _Weights(values.halves)
         # What a block reads or writes: of all that lives through it, only that has to be looked at one by one.
-        self.touched = [set().union(*self.uses[b.first : b.last], *self.defs[b.first : b.last]) for b in function.blocks]
+        self.touched = [
+            set().union(*self.uses[b.first : b.last], *self.defs[b.first : b.last]) for b in function.blocks
+        ]
 
     def _read(self) -> None:
         units, instructions = self.values.units, self.function.instructions
@@ -513,7 +515,11 @@ class _Liveness:
                 continue
             size = sum(blocks[b].last - blocks[b].first for b in region)
             # Of regions of one size, the first in the text.
-            if best is None or (size, -number, -turn) > (best[0], -best[1], -(blocks[best[1]].successors[0] != best[2])):
+            if best is None or (size, -number, -turn) > (
+                best[0],
+                -best[1],
+                -(blocks[best[1]].successors[0] != best[2]),
+            ):
                 best = (size, number, join, entry)
         if best is None:
             return None
@@ -533,9 +539,7 @@ class _Liveness:
         circle = _circles([block.successors for block in blocks])
         found = []
         for number, block in enumerate(blocks):
-            if len(block.successors) != 2 or (
-                branch is not None and instructions[block.last - 1].line_no != branch
-            ):
+            if len(block.successors) != 2 or (branch is not None and instructions[block.last - 1].line_no != branch):
                 continue
             for turn, (join, entry) in enumerate((block.successors, block.successors[::-1])):
                 if join not in (number, entry) and (branch is not None or circle[join] == circle[number]):
@@ -594,6 +598,4 @@ def _floor(function: Function) -> int:
     live = _Liveness(function, read_values(function, rederive=True))
     if not live.solve():
         return 0
-    return max(
-        (max(live.demands(n, live.order(n)), default=0) for n in range(len(function.blocks))), default=0
-    )
+    return max((max(live.demands(n, live.order(n)), default=0) for n in range(len(function.blocks))), default=0)
