@@ -311,3 +311,30 @@ minimize.minimize_ptx(open({str(FIXTURES / "mma_sync_sm120a.ptx")!r}).read(), st
     os.kill(search.pid, signal.SIGINT)
     assert search.wait(timeout=30) != 0
     assert json.loads(state.read_text())["probes"] > 0
+
+
+# --- failures that are none of the PTX's -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"flags": ["--nonsense"]},
+        {"flags": ["-maxrregcount=abc"]},
+        {"flags": ["--entry", "nobody"]},
+        {"flags": ["-dlcm=zz"]},
+        {"arch": "sm_120a"},
+        {"arch": "sm_100"},
+        {"arch": "sm_80"},
+    ],
+    ids=str,
+)
+def test_a_failure_of_the_flags_or_the_arch_is_not_minimised(how, toolchain_351):
+    with pytest.raises(UserError, match=r"an empty kernel fails in the same way|does not fail for"):
+        minimize_ptx((ROOT / "data" / "incident_minimized.ptx").read_text(), time_limit_s=20, **how)
+
+
+def test_a_failure_of_the_ptx_is_still_its_own_beside_flags(toolchain_351):
+    text = (ROOT / "data" / "incident_minimized.ptx").read_text()
+    found = minimize_ptx(text, flags=["-O3", "--fmad=false"], everywhere=False, time_limit_s=1)
+    assert found.code == "C7600" and found.registers_asked == 255
