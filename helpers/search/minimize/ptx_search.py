@@ -125,8 +125,8 @@ class Search:
         words = "; ".join(f"{text} on {', '.join(versions)}" for text, versions in seen.items())
         if of_any:
             raise UserError(
-                f"an empty kernel fails in the same way for {arch} with these flags ({words}), so the failure is none of "
-                "this PTX's: name the arch it was made for, and flags that ptxas has"
+                f"an empty kernel fails in the same way for {arch} with these flags ({words}), so the failure is none "
+                "of this PTX's: name the arch it was made for, and flags that ptxas has"
             )
         raise UserError(
             f"this PTX does not fail for {arch}, so there is nothing to minimise ({words}); name the ptxas it fails "
@@ -332,9 +332,8 @@ def _empty_like(ptx: str) -> str:
     """A PTX with the first lines and the entries of another, and nothing in them."""
     header = ptx_header(ptx)
     lines = [f".version {header.version}", f".target {header.target}", ".address_size 64"]
-    entries = [name for name in header.entries if re.fullmatch(r"[A-Za-z_$%][\w$]{0,2000}", name, re.ASCII)] or [
-        "empty"
-    ]
+    named = [name for name in header.entries if re.fullmatch(r"[A-Za-z_$%][\w$]{0,2000}", name, re.ASCII)]
+    entries = named or ["empty"]
     return "\n".join([*lines, *(f".visible .entry {name}()\n{{\nret;\n}}" for name in dict.fromkeys(entries))]) + "\n"
 
 
