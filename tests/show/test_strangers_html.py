@@ -24,7 +24,8 @@ def shown() -> dict[str, str]:
         "folded": pieces.folded(EVIL, ""), "cells": pieces.cells_html((EVIL,), [(EVIL,)], caption=EVIL),
         "difference": pieces.difference_html({EVIL: EVIL}, {EVIL: 1}, (EVIL, EVIL)),
         "facts": pieces.facts_html({EVIL: EVIL}), "command": pieces.command_html(EVIL),
-        "picture": pieces.picture(b"png", EVIL), "grid": grid_html(grid, EVIL), "diagnosis": diagnose(LOG)._repr_html_(),
+        "picture": pieces.picture(b"png", EVIL), "grid": grid_html(grid, EVIL),
+        "diagnosis": diagnose(LOG)._repr_html_(),
         "table": table_html(pd.DataFrame({EVIL: [EVIL]})),
     }  # fmt: skip
 
