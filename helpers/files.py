@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import re
 import select
 import shutil
 import stat
@@ -122,22 +123,30 @@ def decode_text(data: bytes, errors: str = "replace") -> str:
 
 
 def read_bounded(
-    source: str | Path, max_bytes: int, what: str = "the file", *, both_ends: bool = False, hint: str = ""
+    source: str | Path,
+    max_bytes: int,
+    what: str = "the file",
+    *,
+    both_ends: bool = False,
+    telling: re.Pattern[bytes] | None = None,
+    hint: str = "",
 ) -> FileContent:
     """What a file, a pipe or stdin (`-`) holds, gzip unpacked: at most `max_bytes` of it.
 
     More than that is refused; with `both_ends` the first and the last half of `max_bytes` are kept instead, with a line
-    break between. Raises UserError, which begins with `what` and ends with `hint`, for what cannot be read: a folder,
-    a device or a file of the kernel's (which have no end), damaged gzip, too much, a named pipe that nobody writes to.
+    break between; so is what stands around a `telling` pattern in the middle (at most 64 bytes long), up to
+    `max_bytes` / 4 of it. Raises UserError, which begins with `what` and ends with `hint`, for what cannot be read: a
+    folder, a device or a file of the kernel's (which have no end), damaged gzip, too much, a named pipe that nobody
+    writes to.
     """
     path = Path(source)
     end = f"; {hint}" if hint else ""
     name = what if path == STDIN else f"{what} {path}"
     try:
         if path == STDIN:
-            return _read_stream(sys.stdin.buffer, max_bytes, both_ends, name, end)
+            return _read_stream(sys.stdin.buffer, max_bytes, both_ends, name, end, telling)
         with _Opened(path, name, end, pipes=True) as stream:
-            return _read_stream(stream, max_bytes, both_ends, name, end)
+            return _read_stream(stream, max_bytes, both_ends, name, end, telling)
     except (OSError, EOFError, zlib.error, ValueError) as exc:  # ValueError: a path with a NUL in it
         if isinstance(exc, UserError):
             raise
@@ -278,7 +287,9 @@ def _kernel_devices() -> frozenset[int]:
     return frozenset(found)
 
 
-def _read_stream(stream: _Opened | BinaryIO, limit: int, both_ends: bool, name: str, end: str) -> FileContent:
+def _read_stream(
+    stream: _Opened | BinaryIO, limit: int, both_ends: bool, name: str, end: str, telling: re.Pattern[bytes] | None
+) -> FileContent:
     first = stream.read(_CHUNK)
     joined: IO[bytes] = _Joined(first, stream)  # type: ignore[assignment]
     if first[:2] == b"\x1f\x8b":
@@ -295,16 +306,63 @@ def _read_stream(stream: _Opened | BinaryIO, limit: int, both_ends: bool, name: 
     while len(head) < half and (chunk := joined.read(min(_CHUNK, half - len(head)))):
         head += chunk
     total = len(head)
+    middle = _Excerpts(telling, limit // 4)
     while chunk := joined.read(_CHUNK):
         total += len(chunk)
         if total > _MOST_PASSED_OVER * limit:
             raise UserError(f"{name} has more than {_MOST_PASSED_OVER * limit:,} bytes, or no end{end}")
         tail += chunk
         if len(tail) > half + 4 * _CHUNK:
+            middle.pass_over(tail[: len(tail) - half])
             del tail[: len(tail) - half]
+    middle.pass_over(tail[: max(0, len(tail) - half)])
     del tail[: max(0, len(tail) - half)]
-    left_out = total - len(head) - len(tail)
-    return FileContent(bytes(head) + (b"\n" if left_out else b"") + bytes(tail), left_out)
+    left_out = total - len(head) - len(tail) - middle.kept
+    parts = [bytes(head), *middle.parts, bytes(tail)]
+    return FileContent((b"\n" if left_out else b"").join(parts), left_out)
+
+
+class _Excerpts:
+    """What stands around the places of a pattern in bytes that are passed over, piece by piece; `most` bytes of it."""
+
+    BEFORE, AFTER, LONGEST = 65_536, 262_144, 64
+
+    def __init__(self, pattern: re.Pattern[bytes] | None, most: int) -> None:
+        self._pattern, self._most = pattern, most
+        self._recent = b""  # the last bytes, of which a place in the next piece may want some
+        self._passed = 0  # bytes before the end of `_recent`
+        self._written = self._until = 0  # what is kept reaches so far, and is to reach so far
+        self._parts: list[bytearray] = []
+        self.kept = 0
+
+    @property
+    def parts(self) -> list[bytes]:
+        """The excerpts in their order."""
+        return [bytes(part) for part in self._parts]
+
+    def pass_over(self, piece: bytes | bytearray) -> None:
+        """Take note of the next bytes."""
+        if self._pattern is None or not piece or self.kept >= self._most:
+            return
+        known = self._recent + bytes(piece)
+        first = self._passed - len(self._recent)  # the place of known[0]
+        for found in self._pattern.finditer(known, max(0, len(self._recent) - self.LONGEST)):
+            begin = max(first, first + found.start() - self.BEFORE)
+            if begin > self._until or not self._parts:
+                self._keep(known, first)
+                self._parts.append(bytearray())
+                self._written = begin
+            self._until = max(self._until, first + found.end() + self.AFTER)
+        self._keep(known, first)
+        self._passed += len(piece)
+        self._recent = known[-(self.BEFORE + self.LONGEST) :]
+
+    def _keep(self, known: bytes, first: int) -> None:
+        end = min(self._until, first + len(known), self._written + self._most - self.kept)
+        if end > self._written:
+            self._parts[-1] += known[self._written - first : end - first]
+            self.kept += end - self._written
+            self._written = end
 
 
 class _Joined:

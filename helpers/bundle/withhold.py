@@ -111,10 +111,10 @@ def _declared(text: str) -> dict[str, str]:
     *statements, _rest = text.split(";")
     for statement in statements:
         at = statement.rfind(".reg")
-        m = _REGISTERS.match(statement, at) if at >= 0 else None
-        if m is None:
+        declared = _REGISTERS.match(statement, at) if at >= 0 else None
+        if declared is None:
             continue
-        for name in re.findall(rf"({_NAME})\s*(<)?", m[1], re.ASCII):
+        for name in re.findall(rf"({_NAME})\s*(<)?", declared[1], re.ASCII):
             key = name[0] + ("<>" if name[1] else "")
             if key not in names:
                 # A family's new name must not run into its numbers.

@@ -28,8 +28,8 @@ def pressure_report(ptx: str) -> dict:
     if profile is None and (functions := read_functions(ptx)):
         function = next((f for f in functions if f.is_entry), functions[0])
         raise UserError(
-            f"the function {function.name[:80]} has {len(function.blocks):,} blocks and {len(function.bits):,} registers: "
-            "more than is analysed here; `register-cliff minimize` makes a PTX smaller that ptxas fails on"
+            f"the function {function.name[:80]} has {len(function.blocks):,} blocks and {len(function.bits):,} "
+            "registers: more than is analysed here; `register-cliff minimize` makes a PTX smaller that ptxas fails on"
         )
     if profile is None:
         raise UserError(

@@ -72,7 +72,8 @@ class Measured:
         if not self.compiled:
             return verdict_words(self.status, code=self.ptxas_code)
         weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
-        return f"{self.regs_per_thread} registers, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
+        registers = "registers not recorded" if self.regs_per_thread is None else f"{self.regs_per_thread} registers"
+        return f"{registers}, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 
 
 @dataclass(frozen=True)

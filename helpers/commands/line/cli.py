@@ -141,14 +141,14 @@ def _run(argv: list[str] | None) -> int:
     except (BrokenPipeError, SystemExit):
         drop_stdout()  # `… --help | head` has seen enough (click turns that into an exit of its own)
         return 0
+    except (KeyboardInterrupt, click.Abort):
+        warn("interrupted; what was finished is in the cache")
+        return 130
     except (OSError, MemoryError, RuntimeError) as exc:
         if (words := of_the_machine(exc)) is None:
             raise
         warn(f"error: {words}")
         return 3
-    except (KeyboardInterrupt, click.Abort):
-        warn("interrupted; what was finished is in the cache")
-        return 130
 
 
 def _flush() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
 import warnings
 from collections import deque
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from helpers.errors import UserError
 from helpers.files import read_ordinary, write_text_atomically
+from helpers.inspection.ptx.scan import ptx_header
 from helpers.search.minimize.check import check_valid
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
 from helpers.search.minimize.program import Program, read_program, render
@@ -100,8 +102,13 @@ class Search:
             self._take_up(state)
 
     def _failing(self, programs: Mapping[str, Path], arch: str, flags: tuple[str, ...]) -> tuple[Check, Verdict]:
-        """The first ptxas that fails on the original for a reason of the original's."""
+        """The first ptxas that fails on the original for a reason of the original's own.
+
+        What fails alike where the kernel is empty is about the arch, the flags or the first lines of the PTX: a search
+        would take the whole kernel away and call that the smallest PTX that fails.
+        """
         seen: dict[str, list[str]] = {}
+        empty, of_any = _empty_like(self.original), False
         for version, program in programs.items():
             check = Check(version, program, flags, arch)
             (verdict,) = self.prober.verdicts(self.original, [check])
@@ -111,9 +118,16 @@ class Search:
                     "give more time for one run, or another ptxas"
                 )
             if verdict.status != "ok" and verdict.status not in UNREADABLE:
-                return check, verdict
+                if not verdict.agrees(self.prober.verdicts(empty, [check])[0]):
+                    return check, verdict
+                of_any = True
             seen.setdefault(verdict.text(), []).append(version)
         words = "; ".join(f"{text} on {', '.join(versions)}" for text, versions in seen.items())
+        if of_any:
+            raise UserError(
+                f"an empty kernel fails in the same way for {arch} with these flags ({words}), so the failure is none "
+                "of this PTX's: name the arch it was made for, and flags that ptxas has"
+            )
         raise UserError(
             f"this PTX does not fail for {arch}, so there is nothing to minimise ({words}); name the ptxas it fails "
             "on, its arch and its flags"
@@ -312,6 +326,15 @@ class Search:
             f"{self.state_path} cannot be read as the state of a minimisation ({exc}); name another file, or remove "
             "this one to begin anew"
         )
+
+
+def _empty_like(ptx: str) -> str:
+    """A PTX with the first lines and the entries of another, and nothing in them."""
+    header = ptx_header(ptx)
+    lines = [f".version {header.version}", f".target {header.target}", ".address_size 64"]
+    named = [name for name in header.entries if re.fullmatch(r"[A-Za-z_$%][\w$]{0,2000}", name, re.ASCII)]
+    entries = named or ["empty"]
+    return "\n".join([*lines, *(f".visible .entry {name}()\n{{\nret;\n}}" for name in dict.fromkeys(entries))]) + "\n"
 
 
 def count_lines(text: str) -> int:
