@@ -33,7 +33,7 @@ class Term:
         return re.compile(rf"(?<![\w`/-])(?:`(?:{written})`|(?:{written})(?![\w`-]))")
 
 
-GROUPS: dict[str, tuple[Term, ...]] = {
+SUBJECTS: dict[str, tuple[Term, ...]] = {
     "The chip": (
         Term(
             "register",
@@ -408,13 +408,13 @@ GROUPS: dict[str, tuple[Term, ...]] = {
 }
 """The terms by subject."""
 
-TERMS = tuple(term for group in GROUPS.values() for term in group)
+TERMS = tuple(term for group in SUBJECTS.values() for term in group)
 
 
 def glossary_markdown() -> str:
     """The glossary as one Markdown text: a heading for each subject, and one for each term, which is its anchor."""
     parts = ["## Glossary"]
-    for group, terms in GROUPS.items():
+    for group, terms in SUBJECTS.items():
         parts.append(f"### {group}")
         parts += [f"#### {term.name}\n\n{term.means}" for term in sorted(terms, key=lambda t: t.name.lower())]
     return "\n\n".join(parts)

@@ -158,7 +158,7 @@ def cost_in_words(table: pd.DataFrame) -> pd.DataFrame:
         "tile": "tile, queries x keys",
         "kv_reads": "reads of each key and value",
         "ctas": "CTAs",
-        "ctas_per_sm": "CTAs at once on a multiprocessor",
+        "ctas_per_sm": "CTAs at once on an SM",
         "smem_bytes": "shared memory, bytes per CTA",
         "verdict": "per thread",
     }

@@ -17,7 +17,7 @@ from helpers.workbook.evidence import compile_choices
 if TYPE_CHECKING:
     import pandas as pd
 
-EXTEND_LEN = 4096
+NEW_TOKENS = 4096
 NEWER_TRITON = "3.7.1"
 CURES: dict[str, tuple[Choice, str]] = {
     "none: the incident": (INCIDENT_CHOICE, "nothing"),
@@ -32,10 +32,10 @@ CURES: dict[str, tuple[Choice, str]] = {
 """By name: the configuration with that cure, and what has to be changed for it."""
 
 
-def reads_of_each_key(choice: Choice, extend_len: int = EXTEND_LEN) -> int:
+def reads_of_each_key(choice: Choice, new_tokens: int = NEW_TOKENS) -> int:
     """How often a prefill of so many new tokens reads each key and value: once for each block of rows."""
     tile = parse_tile(choice.tile, capability=get_arch(choice.arch).capability, head_dim=choice.head_dim)
-    return math.ceil(extend_len / tile.block_m)
+    return math.ceil(new_tokens / tile.block_m)
 
 
 def compile_cures() -> list[Evidence]:

@@ -51,7 +51,7 @@ def test_chooser_table_marks_what_the_fix_changed_and_nothing_else():
     assert changed == ["sm_100a", "sm_103a"]
     applies = table["row that applies"]
     assert set(applies[changed]) == {"the merged row"} and applies["sm_90a"] == "capability >= 9"
-    assert table.loc["sm_100a", "hd256"] == "128x64 → 64x64" and table.loc["sm_120a", "hd512"] == "32x32"
+    assert table.loc["sm_100a", "head dim 256"] == "128x64 → 64x64" and table.loc["sm_120a", "head dim 512"] == "32x32"
 
 
 def test_cost_table_counts_blocks_and_leaves_occupancy_of_a_crash_open(ok, crash):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from helpers.workbook.glossary import GROUPS, HOME, TERMS, glossary_markdown, link_terms, unlinked_terms
+from helpers.workbook.glossary import HOME, SUBJECTS, TERMS, glossary_markdown, link_terms, unlinked_terms
 
 
 def names(sources: list[str]) -> list[str]:
@@ -54,7 +54,7 @@ def test_the_glossary_has_a_heading_for_every_anchor_and_no_two_alike():
     headings = [line[5:].replace(" ", "-") for line in text.splitlines() if line.startswith("#### ")]
     assert sorted(headings) == sorted(anchors)
     subjects = [line[4:] for line in text.splitlines() if line.startswith("### ")]
-    assert subjects == list(GROUPS) and len(subjects) >= 4
+    assert subjects == list(SUBJECTS) and len(subjects) >= 4
 
 
 def test_the_glossary_knows_what_a_first_reader_asks_for():
