@@ -5,8 +5,9 @@ python benchmarks/record_llvm_switch.py
 `DISABLE_LLVM_OPT=nvptx-no-f32x2` cures the incident on Triton 3.6.0. The kernel cannot be run here, since it needs a
 B200. What can be compared is the PTX with and without the switch: by the PTX ISA an operation on a pair is that
 operation on each half, so if the counts by opcode agree (a pair counted as two), the switch added, dropped and merged
-no operation on floats. A difference in one count would falsify it: a multiplication and an addition merged into an fma, for instance,
-round once where they rounded twice. For chips without pairs the two texts must be the same byte for byte.
+no operation on floats. A difference in one count would falsify it: a multiplication and an addition merged into an
+fma, for instance, round once where they rounded twice. For chips without pairs the two texts must be the same byte
+for byte.
 Writes data/llvm_switch.csv; compile-time only, some two minutes on two cores.
 """
 

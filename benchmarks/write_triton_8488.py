@@ -115,7 +115,8 @@ def _switch() -> str:
     assert incident["status"] == "register_exhausted" and incident["status_with_switch"] == "spills"
     assert rows["same_operations"].all()
     return (
-        f"The incident's kernel then compiles with {int(incident['spill_store_bytes_with_switch']):,} B of spill stores."
+        "The incident's kernel then compiles with"
+        f" {int(incident['spill_store_bytes_with_switch']):,} B of spill stores."
         f" In all {len(rows)} pairs of PTX compared, the operations on floats are the same in kind and number."
     )
 
