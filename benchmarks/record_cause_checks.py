@@ -58,7 +58,7 @@ def main() -> int:
     table["spill_store_bytes"] = table["spill_store_bytes"].astype("Int64")
     head = (
         f"# {len(table)} assemblies by `python benchmarks/record_cause_checks.py` on {datetime.date.today()}: the "
-        f"incident's PTX of two Tritons, sm_100a, {platform.system()} {platform.machine()}, no GPU; compile-time only.\n"
+        f"incident's PTX of two Tritons, sm_100a, {platform.system()} {platform.machine()}, no GPU; compile-time.\n"
     )
     write_text_atomically(DATA / "cause_checks.csv", head + table.to_csv(index=False))
     print(table.to_string())
