@@ -367,3 +367,19 @@ def test_gpu_a_program_run_under_the_hook_behaves_as_without(tmp_path):
     (spec,) = read_specs([path])
     # The program launches at its top level: compiling its kernel again must not.
     assert compile_kernel(spec, gpu_arch(), Toolchain("environment")).status == "ok"
+
+
+def test_the_list_of_a_folder_takes_whatever_a_stranger_wrote(tmp_path, capsys):
+    """Numbers, lists and objects in the place of words, and files that are no files."""
+    from helpers.__main__ import main
+
+    about = {"outcome": 7, "stage": [], "error_type": {"a": 1}, "error": 3, "arch": None, "triton_version": 1.5,
+             "autotune": True}  # fmt: skip
+    for number, why in enumerate((5, "one", ["a", 2], {"x": 1}, None)):
+        body = {"kernel": {"name": number}, "capture": {**about, "incomplete": why}}
+        (tmp_path / f"{number}.json").write_text(json.dumps(body))
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for how in ([], ["--json"]):
+        assert main(["capture", "-o", str(tmp_path), *how]) == 0
+        assert "cannot be compiled elsewhere: 5" in capsys.readouterr().out or how
