@@ -86,7 +86,7 @@ def beside_python() -> HTML:
     heads = ("step", "plain Python (NumPy)", "line", "the Triton kernel")
     head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in heads)
     return HTML(
-        f'<div class="scroll" style="overflow-x:auto"><table style="text-align:left"><thead><tr>{head}</tr></thead>'
+        f'<div class="scroll" style="overflow-x:auto"><table style="text-align:left;min-width:44rem"><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
 
