@@ -170,7 +170,7 @@ _HOMES = {
         "audit_row",
         "spill_free_tile",
     ),
-    "helpers.workbook.root_cause.tile_audit": (
+    "helpers.workbook.every_chips_tiles.tile_audit": (
         "arch_tally",
         "audit_counts",
         "audit_offenders",
@@ -182,12 +182,17 @@ _HOMES = {
         "reader_question_table",
         "spill_free_choices",
     ),
-    "helpers.workbook.root_cause.estimate": (
+    "helpers.workbook.how_good_is_the_estimate.estimate": (
         "family_words",
         "liveness_counts",
         "peak_findings",
         "peak_line_table",
         "plot_liveness_accuracy",
+    ),
+    "helpers.workbook.how_good_is_the_estimate.both_sides": (
+        "both_sides",
+        "plot_both_sides",
+        "sides_findings",
     ),
     "helpers.attention.ladder": ("ablate_choice",),
     "helpers.search.bisect": ("bisect_kernel",),
@@ -204,15 +209,36 @@ _HOMES = {
         "search_table",
     ),
     "helpers.workbook.root_cause.pressure": (
-        "both_sides",
         "demand_table",
         "held_lines",
         "line_demands",
-        "plot_both_sides",
         "plot_pressure",
         "share_above_cap",
-        "sides_findings",
         "wide_move_marks",
+    ),
+    "helpers.workbook.root_cause.suspects": (
+        "necessary_ingredients",
+        "suspects_table",
+    ),
+    "helpers.workbook.root_cause.crossing": (
+        "decided_by_column",
+        "decided_by_row",
+        "died",
+        "plot_crossing",
+        "spilled",
+    ),
+    "helpers.workbook.root_cause.pack_edits": (
+        "no_count_decides",
+        "other_kernels",
+        "pack_findings",
+        "pack_table",
+        "packs_needed",
+    ),
+    "helpers.workbook.root_cause.annotated": (
+        "annotated_pair",
+        "lines_apart",
+        "pack_pair",
+        "pack_pair_verdicts",
     ),
     "helpers.workbook.root_cause.wide_moves": (
         "pairs_tried",

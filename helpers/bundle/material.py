@@ -25,6 +25,7 @@ from helpers.compiler.toolchain import (
     resolve_triton,
     version_key,
 )
+from helpers.compiler.trust import check_kernel
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
@@ -107,7 +108,9 @@ def read_material(
 def _spec_of(text: str, path: Path | None) -> KernelSpec:
     """The one spec in a JSON text or file; in a file, a relative kernel path is relative to that file."""
     if path is None:
-        return KernelSpec.from_json(text)
+        spec = KernelSpec.from_json(text)
+        check_kernel(spec.kernel.path, spec.kernel.import_root, spec_folder=Path(), named_by="the spec")
+        return spec
     specs = read_specs([path])
     if len(specs) != 1:
         raise UserError(

@@ -12,6 +12,7 @@ import rich_click as click
 from helpers.commands.line.grammar import ARGUMENTS, Verb, shared
 from helpers.commands.line.output import echo_json, say, warn
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES, read_ordinary
 
 
 class _Rest(Verb):
@@ -68,12 +69,14 @@ def recorded(folder: Path) -> list[dict]:
     rows = []
     for path in sorted(folder.glob("*.json")):
         try:
-            raw = json.loads(path.read_text())
-            about = raw["capture"]
-            rows.append({"spec": str(path), "kernel": raw["kernel"]["name"],
-                         **{n: about.get(n) for n in ("outcome", "stage", "error_type", "arch", "triton_version",
-                                                      "autotune", "incomplete")},
-                         "error": (about.get("error") or "")[:300]})  # fmt: skip
+            raw = json.loads(read_ordinary(path, MAX_TEXT_BYTES, "the spec file"))
+            about, why = raw["capture"], raw["capture"].get("incomplete")
+            # Anybody may have written the file: what is no text becomes one.
+            rows.append({"spec": str(path), "kernel": str(raw["kernel"]["name"]),
+                         **{n: about.get(n) and str(about[n]) for n in ("outcome", "stage", "error_type", "arch",
+                                                                        "triton_version", "autotune")},
+                         "incomplete": [str(x) for x in (why if isinstance(why, list) else [why] if why else [])],
+                         "error": str(about.get("error") or "")[:300]})  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return sorted(rows, key=lambda row: (row["outcome"] != "failed", row["spec"]))
@@ -84,7 +87,7 @@ def format_recorded(rows: list[dict], folder: Path) -> str:
     failed = [row for row in rows if row["outcome"] == "failed"]
     lines = [f"{folder}: {len(rows)} specialisations, {len(failed)} of them failed"]
     for row in rows:
-        words = [row["outcome"], row["spec"]]
+        words = [row["outcome"] or "(outcome not stated)", row["spec"]]
         if row["error_type"]:
             words.append(f"{row['error_type']}" + (" (swallowed by the autotuner)" if row["autotune"] else ""))
         if row["incomplete"]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from helpers.cleaning import for_html
+from helpers.cleaning import for_terminal as printable
 from helpers.diagnosis import diagnosis as diagnosis_view
 from helpers.diagnosis.failure import Failure, Suggestion
 from helpers.diagnosis.incidents import SAME, Match
@@ -37,11 +38,6 @@ _STATUS_OF = {
     "slow_compile": "timeout",
     "unsupported_ptx_version": "unsupported_ptx_version",
 }
-
-
-def printable(text: object) -> str:
-    """A stranger's text without control characters: a log must not move the cursor of whoever reads about it."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
 
 
 def facts_shown(diagnosis: Diagnosis, verbose: bool = True) -> list[tuple[str, str]]:
@@ -267,7 +263,7 @@ def _incident_lines(match: Match, write: _Writer, verbose: bool) -> None:
 
 def as_html(diagnosis: Diagnosis) -> str:
     """The diagnosis as one HTML block."""
-    say = lambda text: html.escape(printable(text))  # noqa: E731
+    say = for_html
     colour = status_colour(_STATUS_OF.get(diagnosis.kind, "ptxas_error"))
     head = diagnosis.title if diagnosis.kind != "unknown" else "unknown"
     parts = [
@@ -286,7 +282,7 @@ def as_html(diagnosis: Diagnosis) -> str:
     for match in diagnosis.incidents:
         incident = match.incident
         parts.append(
-            f'<p style="margin:.4em 0"><b>Known:</b> <a href="{html.escape(incident.link)}">{say(incident.name)}</a> '
+            f'<p style="margin:.4em 0"><b>Known:</b> <a href="{for_html(incident.link)}">{say(incident.name)}</a> '
             f"({say(match.degree)}; agrees in {say(', '.join(match.agrees))}). {say(incident.what)}. "
             f"<i>Cause:</i> {say(incident.cause)} <small>[{say(incident.cause_evidence)}]</small></p>"
         )

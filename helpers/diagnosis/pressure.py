@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
+from helpers.inspection.ptx.graph import read_functions
 from helpers.inspection.ptx.pressure import Held, PressureProfile, ValueGroup, held_across, pressure_profile
 
 if TYPE_CHECKING:
@@ -24,6 +25,12 @@ def pressure_report(ptx: str) -> dict:
     `lines` is empty; the rest stands on PTX lines.
     """
     profile = pressure_profile(ptx)
+    if profile is None and (functions := read_functions(ptx)):
+        function = next((f for f in functions if f.is_entry), functions[0])
+        raise UserError(
+            f"the function {function.name[:80]} has {len(function.blocks):,} blocks and {len(function.bits):,} "
+            "registers: more than is analysed here; `register-cliff minimize` makes a PTX smaller that ptxas fails on"
+        )
     if profile is None:
         raise UserError(
             "this text has no PTX function with instructions in it; give the .ptx that Triton or nvcc wrote "

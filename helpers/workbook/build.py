@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 CELL_TIMEOUT_S = 900
+# A killed kernel is gone at once, or after a moment where the machine is busy.
+KILLED_WITHIN_S = 10.0
 AT_ONCE = 2
 _live: set[NotebookClient] = set()
 
@@ -164,12 +166,28 @@ def execute_notebook(
 
 
 def _kill_kernels() -> None:
-    """Kill every running kernel with all it started; asking politely waits for the cell, and can hang."""
+    """Kill every running kernel with all it started; asking politely waits for the cell, and can hang.
+
+    Returns when they are gone: a killed process may run on for a moment, and a build that has ended leaves nothing.
+    """
+    groups = []
     for client in list(_live):
         group = getattr(getattr(client.km, "provisioner", None), "pgid", None)
         if group and group != os.getpgrp():
+            groups.append(group)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
+    deadline = time.monotonic() + KILLED_WITHIN_S
+    while any(_still_runs(group) for group in groups) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _still_runs(kernel: int) -> bool:
+    """Whether a kernel, a child of this process, has not ended yet; it is not collected, others wait for it too."""
+    try:
+        return os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+    except ChildProcessError:
+        return False
 
 
 def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:

@@ -8,6 +8,7 @@ import re
 from functools import lru_cache
 from pathlib import Path
 
+from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import EXPLANATIONS, Evidence
 
 
@@ -15,6 +16,13 @@ from helpers.compiler.report import EXPLANATIONS, Evidence
 def source_lines_of(path: str) -> dict[int, str]:
     """Line number to text, from 1."""
     return dict(enumerate(Path(path).read_text().splitlines(), start=1))
+
+
+def source_text(file: str, line: int) -> str:
+    """The text of a line of the kernel's own file (known by its name: recorded PTX has no folders), else empty."""
+    if Path(file).name != Path(EXTEND_KERNEL.path).name:
+        return ""
+    return source_lines_of(EXTEND_KERNEL.path).get(line, "").strip()
 
 
 def say(text: str) -> None:

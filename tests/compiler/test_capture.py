@@ -216,7 +216,7 @@ def test_two_processes_may_share_a_folder_and_say_things_once(tmp_path):
     with concurrent.futures.ThreadPoolExecutor() as both:
         list(both.map(lambda folder: run_program(folder, site, program, hook=tmp_path / "specs"), folders))
     assert len(list((tmp_path / "specs").glob("*.json"))) == 1
-    assert not list((tmp_path / "specs").rglob(".capture-*"))
+    assert not list((tmp_path / "specs").rglob(".*"))
     assert len(list((tmp_path / "specs").rglob("offset.py"))) == 1
 
 

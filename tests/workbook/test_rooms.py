@@ -24,6 +24,8 @@ ROOMS = {
     "throughput": "05_throughput",
     "root_cause": "06_root_cause",
     "your_own_crash": "07_your_own_crash",
+    "every_chips_tiles": "08_every_chips_tiles",
+    "how_good_is_the_estimate": "09_how_good_is_the_estimate",
 }
 # In no room, and used in no cell: what the build calls, and what a reader types with an explorer's answers in hand.
 FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket", "reports_table"}

@@ -38,6 +38,7 @@ from helpers.compiler.bring.captured_spec import (
 )
 from helpers.compiler.source import MAX_SOURCE_BYTES
 from helpers.errors import UserError
+from helpers.files import write_bytes_atomically as _publish
 
 CAPTURE_ENV = "REGISTER_CLIFF_CAPTURE"
 HOOK_FOLDER = Path(__file__).with_name("capture_hook")
@@ -284,18 +285,3 @@ def _message(error: BaseException) -> str:
             parts.append(text)
         at = at.__cause__
     return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(parts))[:MAX_ERROR_CHARS]
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Write a file through a temporary name: paths.py does it too, but needs a library that is not standard."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=".capture-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
-        raise

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
+from helpers.cleaning import for_html
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.inspection.ptx.scan import (
     count_instructions,
@@ -48,7 +48,7 @@ def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML
                 if number in marked
                 else "border-left:4px solid transparent"
             )
-            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {html.escape(text)}</div>')
+            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {for_html(text)}</div>')
     code = f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
     return HTML(folded(f"Lines {first} to {last} of the kernel", code))
 
