@@ -90,6 +90,7 @@ _HOMES = {
         "count_table",
         "equal_shares",
         "fp8_findings",
+        "fp8_in_words",
         "fp8_table",
         "gpu_numerics",
         "numerics_explorer",
@@ -98,6 +99,7 @@ _HOMES = {
         "plot_error_budget",
         "plot_fp8_sources",
         "tile_study_table",
+        "tiles_in_words",
         "worst_share",
     ),
     "helpers.workbook.evidence": (
@@ -243,7 +245,6 @@ _HOMES = {
         "plot_tuple_experiment",
         "predictions_kept",
         "spilled_after",
-        "tuple_counts",
         "tuple_experiment",
     ),
     "helpers.diagnosis.diagnose": ("diagnose",),

@@ -261,6 +261,11 @@ def _incident_lines(match: Match, write: _Writer, verbose: bool) -> None:
     write.paragraph(incident.link)
 
 
+def _coded(text: str) -> str:
+    """The text escaped, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", for_html(text))
+
+
 def as_html(diagnosis: Diagnosis) -> str:
     """The diagnosis as one HTML block."""
     say = for_html
@@ -269,7 +274,7 @@ def as_html(diagnosis: Diagnosis) -> str:
     parts = [
         '<div class="register-cliff-diagnosis" style="max-width:70em">'
         f'<div style="font-weight:bold;color:white;background:{colour};padding:4px 8px">{say(head)}</div>',
-        *(f"<p style='margin:.4em 0;overflow-wrap:anywhere'>{say(line)}</p>" for line in diagnosis.because),
+        *(f"<p style='margin:.4em 0;overflow-wrap:anywhere'>{_coded(line)}</p>" for line in diagnosis.because),
     ]
     shown = facts_shown(diagnosis)
     if shown:
@@ -292,7 +297,7 @@ def as_html(diagnosis: Diagnosis) -> str:
     ):
         if suggestions:
             items = "".join(
-                f"<li><b>{say(s.edit)}</b><br>{say(s.why)} <small>{say(_bracketed(s.evidence))}</small></li>"
+                f"<li><b>{_coded(s.edit)}</b><br>{_coded(s.why)} <small>{say(_bracketed(s.evidence))}</small></li>"
                 for s in suggestions
             )
             parts.append(f"<b>{heading}</b><ol style='margin:.2em 0'>{items}</ol>")
@@ -303,19 +308,21 @@ def as_html(diagnosis: Diagnosis) -> str:
         )
     for heading, listed in (("What to attach", diagnosis.attach), ("How to go on", diagnosis.go_on)):
         if listed:
-            items = "".join(f"<li>{say(item)}</li>" for item in listed)
+            items = "".join(f"<li>{_coded(item)}</li>" for item in listed)
             parts.append(f"<b>{heading}</b><ul style='margin:.2em 0'>{items}</ul>")
     evidence_items = [
         f"<li>{say(f.name)} {say(f.value[:120])} ({say(f.how)}): <code>{say(f.text[:160])}</code></li>"
         for f in diagnosis.log.facts[:MAX_EVIDENCE]
     ]
     evidence_items += [
-        f"<li>{say(s.edit)}: {say(s.evidence)}</li>" for s in (*diagnosis.suggestions, *diagnosis.in_vain) if s.evidence
+        f"<li>{_coded(s.edit)}: {say(s.evidence)}</li>"
+        for s in (*diagnosis.suggestions, *diagnosis.in_vain)
+        if s.evidence
     ]
     if evidence_items:
         what = "Evidence: the text each fact came from, and what each claim rests on"
         parts.append(f"<details><summary>{what}</summary><ul>{''.join(evidence_items)}</ul></details>")
-    parts += [f"<p style='margin:.4em 0'><i>{say(note)}</i></p>" for note in diagnosis.notes]
+    parts += [f"<p style='margin:.4em 0'><i>{_coded(note)}</i></p>" for note in diagnosis.notes]
     return "".join(parts) + "</div>"
 
 

@@ -236,10 +236,7 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "pack",
             "Two 32-bit registers put together as one 64-bit value, because LLVM multiplies floats in pairs on "
             "Blackwell. How the packs are written decides whether the incident's PTX compiles.",
-            (
-                "packs?",
-                "packed",
-            ),
+            ("packs?",),
         ),
     ),
     "The kernel": (
@@ -321,8 +318,8 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "stages",
             "How many tiles Triton loads ahead while it computes (`num_stages`). With 1 it loads nothing ahead.",
             (
-                "stages?",
                 "num_stages",
+                r"(?:\d|two|three) stages?",
             ),
         ),
     ),
@@ -420,6 +417,7 @@ def glossary_markdown() -> str:
     return "\n\n".join(parts)
 
 
+_CODE = re.compile(r"`[^`\n]+`")
 _NOT_PROSE = re.compile(r"```.*?```|!?\[[^\]]*\]\([^)]*\)|^#.*?$|<[^>]+>", re.DOTALL | re.MULTILINE)
 
 
@@ -427,8 +425,11 @@ def _mention(term: Term, sources: list[str]) -> tuple[int, re.Match] | None:
     """(cell, match) of the term's first mention in prose: not in a heading, a code block or another link."""
     for at, source in enumerate(sources):
         aside = [found.span() for found in _NOT_PROSE.finditer(source)]
+        code = [found.span() for found in _CODE.finditer(source)]
         for found in term.pattern.finditer(source):
-            if not any(start <= found.start() < end for start, end in aside):
+            # A term may be all of a piece of inline code; a word inside one is not prose.
+            within = [*aside, *(span for span in code if span != found.span())]
+            if not any(start <= found.start() < end for start, end in within):
                 return at, found
     return None
 

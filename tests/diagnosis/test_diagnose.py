@@ -294,3 +294,10 @@ def test_a_long_log_is_read_at_both_ends_and_says_so(tmp_path, monkeypatch, caps
     assert main(["diagnose", str(path)]) == 0
     out = capsys.readouterr().out
     assert "register exhaustion" in out and "were not read" in out
+
+
+def test_backticks_are_code_in_html_and_stay_as_they_are_in_a_terminal():
+    found = diagnose((Path(__file__).parents[1] / "fixtures" / "logs" / "pr22079_comment.log").read_text())
+    assert any("`if`" in s.edit for s in found.suggestions)
+    page = found._repr_html_()
+    assert "<code>if</code>" in page and "`" not in page

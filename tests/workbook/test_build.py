@@ -181,7 +181,7 @@ def test_code_is_folded_and_its_output_is_not(built):
     folds = re.findall(r'<details class="code">.*?</details>', page, re.DOTALL)
     assert len(folds) == 5 and page.count('class="input_area"') == 5
     assert any("6</span>" in fold for fold in folds) and not any("out 42" in fold for fold in folds)
-    assert "In&nbsp;[" not in page and "¶" not in page
+    assert "In\xa0[" not in page and "In&nbsp;[" not in page and "¶" not in page
 
 
 def test_a_term_carries_what_it_means():

@@ -26,6 +26,7 @@ def test_the_first_mention_is_linked_and_only_that():
         "```\nptxas in a block\n```",
         "[a link to ptxas](https://example.org/ptxas)",
         "a run of `register-cliff ptxas`, a flag --ptxas, path/ptxas, ptxas-like",
+        '`signature="ptxas, *ptxas:16"`, `ptxas -v`',
     ],
 )
 def test_what_is_not_prose_is_left_alone(source: str):

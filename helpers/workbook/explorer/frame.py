@@ -289,6 +289,6 @@ def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.D
 OWN_KEYS = (
     '<img alt="" style="display:none" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs=" onload="'
     "var i=this,n=50,own=function(e){if(!e.ctrlKey&&!e.altKey&&!e.metaKey&&!e.shiftKey){e.stopPropagation()}};"
-    "(function find(){var r=i.closest('.rc-explorer');"
+    "(function find(){var r=i.closest('.rc-explorer,.rc-exercise');"
     "if(r){r.addEventListener('keydown',own)}else if(n--){setTimeout(find,100)}})()\">"
 )

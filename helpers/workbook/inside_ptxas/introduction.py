@@ -86,8 +86,8 @@ def beside_python() -> HTML:
     heads = ("step", "plain Python (NumPy)", "line", "the Triton kernel")
     head = "".join(f'<th scope="col" style="text-align:left">{name}</th>' for name in heads)
     return HTML(
-        f'<div class="scroll" style="overflow-x:auto"><table style="text-align:left"><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>"
+        '<div class="scroll" style="overflow-x:auto"><table style="text-align:left;min-width:44rem">'
+        f"<thead><tr>{head}</tr></thead><tbody>{''.join(rows)}</tbody></table></div>"
     )
 
 
