@@ -156,7 +156,8 @@ def main() -> int:
         rows.append(found | known[text])
     head = (
         f"# {len(rows)} texts by `python benchmarks/record_pressure_candidates.py` on {datetime.date.today()}: the PTX "
-        f"of data/pack_experiment.csv and the smallest pair, {platform.system()} {platform.machine()}; read, not assembled.\n"
+        f"of data/pack_experiment.csv and the smallest pair, {platform.system()} {platform.machine()}; "
+        "read, not assembled.\n"
     )
     write_text_atomically(DATA / "pressure_candidates.csv", head + pd.DataFrame(rows).to_csv(index=False))
     return 0

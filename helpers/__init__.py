@@ -245,6 +245,7 @@ _HOMES = {
         "plot_tuple_experiment",
         "predictions_kept",
         "spilled_after",
+        "tuple_counts",
         "tuple_experiment",
     ),
     "helpers.diagnosis.diagnose": ("diagnose",),
