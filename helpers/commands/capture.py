@@ -10,7 +10,7 @@ from pathlib import Path
 import rich_click as click
 
 from helpers.commands.line.grammar import ARGUMENTS, Verb, shared
-from helpers.commands.line.output import echo_json, say, warn
+from helpers.commands.line.output import echo_json, note, say, warn
 from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES, read_ordinary
 
@@ -40,8 +40,8 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
 
     code = 0
     if command:
+        _make(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             path = os.pathsep.join(p for p in (str(HOOK_FOLDER), os.environ.get("PYTHONPATH", "")) if p)
             env = {**os.environ, CAPTURE_ENV: str(folder.absolute()), "PYTHONPATH": path}
             code = subprocess.run(command, env=env, check=False).returncode
@@ -62,6 +62,18 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
     else:
         say(format_recorded(rows, folder))
     return 128 - code if code < 0 else code
+
+
+def _make(folder: Path) -> None:
+    """Make the folder for the specs, and say so; raises UserError."""
+    there = os.path.isdir(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as exc:
+        said = getattr(exc, "strerror", None) or exc
+        raise UserError(f"cannot make the folder {str(folder)[:300]} for the specs: {said}; name another one") from exc
+    if not there:
+        note(f"the folder {folder} was made")
 
 
 def recorded(folder: Path) -> list[dict]:
