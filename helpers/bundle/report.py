@@ -22,6 +22,7 @@ from helpers.bundle.repro import RUN_LIMIT_S, ReproRun, run_repro, zip_bytes
 from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.triton_repro import LIMIT_S as TRITON_LIMIT_S
 from helpers.bundle.triton_repro import run_triton_repro
+from helpers.compiler.compile import DEFAULT_TIMEOUT_S
 from helpers.errors import MachineError, UserError
 from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.search.changes import LadderOf, generic_ladder
@@ -44,6 +45,7 @@ def report(
     say: Say | None = None,
     ladder_of: LadderOf = generic_ladder,
     symptom: str = FAILURE,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
     budget_s: float | None = None,
     dry_run: bool = False,
     tell: Say | None = None,
@@ -61,7 +63,8 @@ def report(
     (`identity`, default: this machine's), absolute paths and secrets (tokens, passwords, addresses: see
     `secret_words`) are replaced in every file and in its name; `tell` hears, as a sentence, what kinds of them were,
     before anything is written. `dry_run` does all of it and writes nothing. The workarounds are looked for on the
-    ladder that `ladder_of` has for the spec. After `budget_s` seconds what is not found yet is left away.
+    ladder that `ladder_of` has for the spec. After `budget_s` seconds what is not found yet is left away; each
+    stage of a spec's compile may take `timeout_s`.
     """
     say, tell = say or (lambda _words: None), tell or (lambda _words: None)
     deadline = Deadline.after(budget_s)
@@ -70,7 +73,9 @@ def report(
         raise UserError(f"{str(out)[:200]!r}: the bundle is a zip; give it a name that ends in .zip")
     if symptom not in SYMPTOMS:
         raise UserError(f"{symptom[:40]!r} cannot be reported: choose {' or '.join(SYMPTOMS)}")
-    material = read_material(source, arch=arch, triton=triton, ptxas=ptxas, ptxas_flags=ptxas_flags)
+    material = read_material(
+        source, arch=arch, triton=triton, ptxas=ptxas, ptxas_flags=ptxas_flags, timeout_s=deadline.left(timeout_s)
+    )
     found, scrubber = first_findings(material, withhold=withhold_source, identity=identity, symptom=symptom)
     found = collect(
         found, scrubber, allow_unreproduced=allow_unreproduced, minimize_s=minimize_s, ladder_of=ladder_of, say=say,

@@ -16,7 +16,7 @@ from typing import Any
 import rich_click as click
 
 from helpers.commands.line.grammar import ARGUMENTS, Verb, shared
-from helpers.commands.line.output import echo_json, say, warn
+from helpers.commands.line.output import echo_json, note, say, warn
 from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES, read_ordinary
 
@@ -46,8 +46,8 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
 
     code, seen = 0, None
     if command:
+        _make(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             path = os.pathsep.join(p for p in (str(HOOK_FOLDER), os.environ.get("PYTHONPATH", "")) if p)
             env = {**os.environ, CAPTURE_ENV: str(folder.absolute()), "PYTHONPATH": path}
             with tempfile.TemporaryDirectory(prefix="register-cliff-capture-") as marks:
@@ -134,6 +134,18 @@ def seen_by(marks: Path) -> Seen:
     """Read the marks that the hook left."""
     failed = [path.read_text(errors="replace").strip()[:300] for path in sorted(marks.glob("failed-*"))]
     return Seen(sum(1 for _ in marks.glob("loaded-*")), tuple(dict.fromkeys(failed)))
+
+
+def _make(folder: Path) -> None:
+    """Make the folder for the specs, and say so; raises UserError."""
+    there = os.path.isdir(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as exc:
+        said = getattr(exc, "strerror", None) or exc
+        raise UserError(f"cannot make the folder {str(folder)[:300]} for the specs: {said}; name another one") from exc
+    if not there:
+        note(f"the folder {folder} was made")
 
 
 def recorded(folder: Path) -> list[dict]:

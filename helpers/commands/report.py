@@ -104,6 +104,7 @@ def report_command(
             ptxas_flags=options["ptxas_flags"],
             minimize_s=minimize_s or 0.0,
             symptom=symptom,
+            timeout_s=options["timeout_s"],
             budget_s=budget_s,
             dry_run=dry_run,
             tell=note,

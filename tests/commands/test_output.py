@@ -407,3 +407,16 @@ def test_a_word_that_is_no_verb_names_a_verb(tmp_path, monkeypatch, capsys):
         assert main([word]) == 2
         err = capsys.readouterr().err
         assert said in err and err.count("\n") == 1 and len(err) < 300
+
+
+def test_capture_says_which_folder_it_made_and_which_it_cannot(tmp_path, capfd):
+    words = ["--", sys.executable, "-c", ""]
+    assert main(["capture", "-o", str(tmp_path / "a" / "b"), *words]) == 0
+    assert f"the folder {tmp_path / 'a' / 'b'} was made" in capfd.readouterr().err
+    assert main(["capture", "-o", str(tmp_path / "a" / "b"), *words]) == 0
+    assert "was made" not in capfd.readouterr().err
+    (tmp_path / "file").write_text("")
+    for bad in (tmp_path / "file" / "x", tmp_path / ("n" * 300)):
+        assert main(["capture", "-o", str(bad), *words]) == 2
+        err = capfd.readouterr().err
+        assert err.startswith("error: cannot make the folder") and err.count("\n") == 1
