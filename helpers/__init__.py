@@ -119,6 +119,8 @@ _HOMES = {
         "register_sum",
         "sum_table",
     ),
+    "helpers.workbook.sum_picture": ("sum_picture",),
+    "helpers.workbook.inside_ptxas.tiles_picture": ("tiles_picture",),
     "helpers.workbook.start_here": (
         "compile_cures",
         "cures_table",
