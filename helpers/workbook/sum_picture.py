@@ -51,13 +51,22 @@ def sum_picture(choices: Mapping[str, Choice]) -> HTML:
 def _row(top: float, name: str, found: RegisterSum) -> str:
     width = found.registers * SCALE
     left = found.cap - found.twice
-    words = "and everything else comes on top" if left < 0 else f"{left} left for everything else"
+    words = "everything else (the broken box) comes on top" if left < 0 else f"{left} left for everything else"
     return (
         f'<text x="{LEFT}" y="{top + 12}" font-weight="700" fill="currentColor">{html.escape(name)}: 2 x '
         f"{found.registers} = {found.twice}</text>"
         + _bar(LEFT, top + 20, width, OLD, f"old, {found.registers}")
         + _bar(LEFT + width, top + 20, width, NEW, f"new, {found.registers}")
+        + (_overflow(LEFT + 2 * width, top + 20) if left < 0 else "")
         + f'<text x="{LEFT}" y="{top + 60}" fill="currentColor">{words}</text>'
+    )
+
+
+def _overflow(x: float, y: float) -> str:
+    """A box with a broken edge for what else has to be held; how much that is, it does not say."""
+    return (
+        f'<rect stroke-dasharray="3 3" x="{x:g}" y="{y:g}" width="{WIDTH - LEFT - x:g}" height="24" fill="none" '
+        'stroke="currentColor"/>'
     )
 
 

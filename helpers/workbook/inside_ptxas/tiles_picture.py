@@ -70,9 +70,9 @@ def tiles_picture(scene: Scene | None = None) -> HTML:
         f"{counts[NEVER]} are never visited."
     )
     legend = "".join(
-        f'<rect x="{LEFT + 136 * at}" y="{bottom + 12}" width="14" height="14" fill="{fill}" stroke="currentColor"/>'
-        f'<text x="{LEFT + 136 * at + 20}" y="{bottom + 24}" fill="currentColor">{counts[state]} {state}</text>'
-        for at, (state, fill) in enumerate(FILLS.items())
+        f'<rect x="{x}" y="{bottom + 12}" width="14" height="14" fill="{FILLS[state]}" stroke="currentColor"/>'
+        f'<text x="{x + 20}" y="{bottom + 24}" fill="currentColor">{counts[state]} {state}</text>'
+        for x, state in ((LEFT, WORK), (LEFT + 90, SKIPPED), (LEFT + 260, NEVER))
     )
     return HTML(
         f'<svg viewBox="0 0 {WIDTH} {bottom + 34}" role="img" aria-label="{html.escape(words)}" '
