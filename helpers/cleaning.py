@@ -32,6 +32,5 @@ def for_html(text: object) -> str:
 
 def _made_visible(found: re.Match[str]) -> str:
     return "".join(
-        " " if c.isspace() and not c.isprintable() else c if c.isprintable() and not _UNSEEN.match(c) else "\ufffd"
-        for c in found[0]
+        " " if c.isspace() else c if c.isprintable() and not _UNSEEN.match(c) else "\ufffd" for c in found[0]
     )

@@ -24,7 +24,7 @@ def names_a_file(words: Sequence[str]) -> str | None:
     A file of another folder cannot be named without a slash, and ptxas runs in a folder of its own.
     """
     for word in words:
-        if word.partition("=")[0] in _OF_FILES or "/" in word or "\\" in word:
+        if word.partition("=")[0] in _OF_FILES or "/" in word:
             return word
         if not word.startswith("-") and not _VALUE.fullmatch(word):  # an @file of other compilers, quotes
             return word

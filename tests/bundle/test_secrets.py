@@ -241,6 +241,7 @@ ptxas info    : Used 255 registers, 1.2.3.4 and 12.8.93, version 12.8.93.1
 Cuda compilation tools, release 12.8, V12.8.93
 nvidia-cublas-cu12==12.8.4.1 nvidia-curand-cu12 10.3.9.90 triton-3.5.1-cp311 libcudnn.so.9.10.2.21 cudnn 9.10.2.21
 [pip3] nvidia-cudnn-cu12==9.10.2.21
+570.124.6.1 is installed, 12.08.9.3 is not, sections 1.2.3.4.5 and 10.1.2.3-dev1
 nvidia-cusparse-cu12     12.5.8.93
 driver version: 570.124.6.1 NVIDIA-SMI 570.124.06 GNU C Library 2.36 torch==2.13.0+cu128 glibc 2.36.0.1
 mov.b32 %r1, 0x3f800000; ld.global.v4.b32 {%r1, %r2, %r3, %r4}, [%rd1]; @%p1 bra $L__BB0_2; %f12:%f13

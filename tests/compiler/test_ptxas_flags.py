@@ -18,7 +18,7 @@ READS = [
     ["-optf secret"], ["-optf", "secret"], ["-v\t-optf=secret"], ['-optf="secret"'], ['"-optf=secret"'],
     ["-O1 -optf=secret"], ["-optf= secret"], ["@secret"], ["-o=kernel.txt"], ["--output-file=x"], ["-o x"],
     ["-ias=.version"], ["--input-as-string .version"], ["../secret"], ["/etc/passwd"], ["-v /etc/passwd"],
-    ["--maxrregcount=/etc/passwd"], ["-e a,/etc/passwd"], ["..\\secret"],
+    ["--maxrregcount=/etc/passwd"], ["-e a,/etc/passwd"],
 ]  # fmt: skip
 HARMLESS = [
     ["-O1"], ["-O1 -v"], ["--opt-level 2"], ["-maxrregcount=128"], ["--maxrregcount", "64"], ["-lineinfo"],

@@ -140,8 +140,9 @@ def test_a_spec_that_was_made_here_of_a_file_that_the_user_named_needs_no_word(s
 def test_a_kernel_of_this_project_needs_no_word_and_its_other_files_do(tmp_path):
     ours = {"path": str(ROOT / "kernels" / "cliff_matmul.py"), "name": "add_one", "import_root": str(ROOT)}
     assert read_specs([write(tmp_path / "s.json", ours)])
-    with pytest.raises(UserError, match="outside the folder"):
-        read_specs([write(tmp_path / "t.json", {**ours, "path": str(ROOT / "setup.py")})])
+    for changed in ({"path": str(ROOT / "setup.py")}, {"import_root": "/"}, {"import_root": str(ROOT / "tests")}):
+        with pytest.raises(UserError, match="outside the folder"):
+            read_specs([write(tmp_path / "t.json", {**ours, **changed})])
 
 
 def test_paths_that_cannot_be_are_a_sentence(tmp_path):

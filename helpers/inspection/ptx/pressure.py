@@ -32,6 +32,7 @@ __all__ = [
     "estimate_registers",
     "held_across",
     "pressure_profile",
+    "profile_and_held",
 ]
 
 SLOPE, OFFSET = 0.91, 18.5
@@ -198,6 +199,12 @@ def held_across(ptx: str, branch: int | None = None) -> Held | None:
     """
     live = _analysed(ptx)
     return None if live is None else live.held(branch)
+
+
+def profile_and_held(ptx: str) -> tuple[PressureProfile | None, Held | None]:
+    """`pressure_profile` and `held_across` of a text that is read and solved once."""
+    live = _analysed(ptx)
+    return (None, None) if live is None else (live.profile(ptx_header(ptx).reqntid), live.held(None))
 
 
 def _analysed(ptx: str) -> _Liveness | None:

@@ -35,6 +35,8 @@ def both_sides(evidence: Evidence, top: int = 12) -> pd.DataFrame:
     if not sass.lines:
         raise UserError(f"the binary of {report.label!r} has no line information: compile it with -lineinfo")
     profile = pressure_profile(ptx_of(evidence))
+    if profile is None:
+        raise UserError(f"the PTX of {report.label!r} cannot be analysed, so there is no demand to compare with")
     # nvdisasm and the PTX spell folders in their own ways: lines join by the file's name.
     demand = {(Path(line.source[0]).name, line.source[1]): line.registers for line in profile.lines}
     rows = []
