@@ -153,6 +153,7 @@ def test_the_drawing_of_the_sum_says_what_the_sum_says():
         Scene(),
         Scene(prefix=100, new=70, block_m=32, block_n=16, window=40),
         Scene(prefix=64, new=33, block_m=8, block_n=64),
+        Scene(prefix=20, new=8, block_m=4, block_n=1, window=5),
     ],
 )
 def test_the_tiles_drawn_are_those_of_the_mask(scene: Scene):
