@@ -74,7 +74,7 @@ def test_ptx_tables_name_real_lines_of_the_kernel():
     lines = rc.line_table(text)
     assert lines["PTX instructions"].is_monotonic_decreasing and len(lines) == 12
     facts = rc.ptx_facts(text).set_index("what")["value"]
-    assert facts["target"] == "sm_100a" and facts["lines"] == "6,468"
+    assert facts["target"] == "sm_100a" and int(facts["lines"].replace(",", "")) > 6_000
     counted = [int(facts[f"instructions {what}"].replace(",", "")) for what in ("of the tensor cores", "in all")]
     assert 0 < counted[0] < counted[1]
     assert wide["source"].str.endswith("* v_scale").any(), "the line that the crash is about keeps its end"
