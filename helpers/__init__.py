@@ -119,6 +119,8 @@ _HOMES = {
         "register_sum",
         "sum_table",
     ),
+    "helpers.workbook.sum_picture": ("sum_picture",),
+    "helpers.workbook.inside_ptxas.tiles_picture": ("tiles_picture",),
     "helpers.workbook.start_here": (
         "compile_cures",
         "cures_table",
@@ -189,6 +191,7 @@ _HOMES = {
         "peak_line_table",
         "plot_liveness_accuracy",
     ),
+    "helpers.workbook.how_good_is_the_estimate.candidates": ("candidate_table",),
     "helpers.workbook.how_good_is_the_estimate.both_sides": (
         "both_sides",
         "plot_both_sides",
