@@ -3,8 +3,7 @@
     python benchmarks/record_remedies.py
 
 One remedy a row, every release of the family that dies of it (3.5.0, 3.5.1, 3.6.0) and, for the remedy "a newer
-Triton", the others. A switch of LLVM's is asked of each as well; a release whose LLVM does not know it has a row that
-says so. Needs those Tritons; about four minutes cold on two cores. Compile-time only.
+Triton", the others. Needs those Tritons; about four minutes cold on two cores. Compile-time only.
 """
 
 from __future__ import annotations
@@ -17,9 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
-from helpers.compiler.toolchain import ToolchainMissing, resolve_triton
-from helpers.compiler.wheel_facts import switch_environment
-from helpers.errors import UserError
+from helpers.compiler.wheel_facts import switch_environment, wheel_facts
 from helpers.files import write_text_atomically
 from helpers.recorded import DATA
 
@@ -51,13 +48,14 @@ REMEDIES: dict[str, dict[str, object]] = {
     "-O2": {"ptxas_flags": ("-O2",)},
     "-O1": {"ptxas_flags": ("-O1",)},
     "-O0": {"ptxas_flags": ("-O0",)},
-    **{f"--regAllocOptLevel={n}": {"ptxas_flags": (f"--regAllocOptLevel={n}",)} for n in range(5)},
+    "--regAllocOptLevel=2": {"ptxas_flags": ("--regAllocOptLevel=2",)},
+    "--regAllocOptLevel=4": {"ptxas_flags": ("--regAllocOptLevel=4",)},
 }
-NO_PAIRS = "nvptx-no-f32x2"
-SWITCHED = f"DISABLE_LLVM_OPT={NO_PAIRS}"
-UNKNOWN_SWITCH = "switch_unknown"
-# These always ask ptxas for level 2 of register allocation, so on them its own default is a change.
-ASKS_ALREADY, DEFAULT_LEVEL = ("3.7.1", "3.8.0", "3.9.0"), "--regAllocOptLevel=4"
+# A switch of LLVM's, in the environment of the compile alone; recorded on every Triton whose LLVM knows it.
+SWITCH = "nvptx-no-f32x2"
+SWITCH_REMEDY = f"DISABLE_LLVM_OPT={SWITCH}"
+# What the releases that live are asked beside nothing: what costs them fewer spills.
+ASKED_OF_ALL = ("nothing", "--regAllocOptLevel=4")
 
 
 def widest_tmem_access(ptx: str) -> int | None:
@@ -72,25 +70,15 @@ def main() -> int:
     plan = [
         (remedy, replace(rc.INCIDENT_CHOICE, triton=triton, **fields))
         for remedy, fields in REMEDIES.items()
-        for triton in (*DYING, *(OTHERS if remedy == "nothing" else ASKS_ALREADY if remedy == DEFAULT_LEVEL else ()))
+        for triton in ((*DYING, *OTHERS) if remedy in ASKED_OF_ALL else DYING)
     ]
     requests = [choice.request() for _, choice in plan]
-    unknown = []
-    for triton in DYING:
+    for triton in (*DYING, *OTHERS):
         choice = replace(rc.INCIDENT_CHOICE, triton=triton)
-        try:
-            environment = switch_environment([NO_PAIRS], resolve_triton(triton))
-        except ToolchainMissing as exc:
-            print(f"not recorded: {exc}", file=sys.stderr)
-            return 1
-        except UserError as exc:
-            unknown.append(
-                {"remedy": SWITCHED, "arch": choice.arch, "triton": triton, "status": UNKNOWN_SWITCH,
-                 "message": str(exc).partition(";")[0]}
-            )  # fmt: skip
-        else:
-            plan.append((SWITCHED, choice))
-            requests.append(replace(choice.request(), environment=environment))
+        tool = choice.request().toolchain.resolve().triton
+        if wheel_facts(tool).knows(SWITCH):
+            plan.append((SWITCH_REMEDY, choice))
+            requests.append(replace(choice.request(), environment=switch_environment([SWITCH], tool)))
     reports = rc.compile_matrix(requests)
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing:
@@ -110,17 +98,16 @@ def main() -> int:
             "tensor_core_path": report.tensor_core_path,
             "widest_tmem_access": widest_tmem_access(Path(report.ptx_path).read_text()) if report.ptx_path else None,
             "message": report.message[:160],
-            "command": f"{SWITCHED} in the worker of " * (remedy == SWITCHED) + choice.command(),
+            "command": choice.command() + (f" --llvm {SWITCH}" if remedy == SWITCH_REMEDY else ""),
         }
         for (remedy, choice), report in zip(plan, reports, strict=True)
     ]
-    table = pd.DataFrame([*rows, *unknown])
+    table = pd.DataFrame(rows)
     counts = ["register_count_asked", "regs_per_thread", "spill_store_bytes", "widest_tmem_access"]
     table[counts] = table[counts].astype("Int64")
     head = (
-        f"# {len(table)} rows by `python benchmarks/record_remedies.py` on {datetime.date.today()}: the incident "
-        f"({rc.INCIDENT_CHOICE.request().spec.label}, sm_100a) with one thing changed "
-        f"({UNKNOWN_SWITCH}: not compiled, this LLVM has no such switch), {platform.system()} "
+        f"# {len(table)} compiles by `python benchmarks/record_remedies.py` on {datetime.date.today()}: the incident "
+        f"({rc.INCIDENT_CHOICE.request().spec.label}, sm_100a) with one thing changed, {platform.system()} "
         f"{platform.machine()}, Python {platform.python_version()}, no GPU; compile-time only.\n"
     )
     write_text_atomically(DATA / "remedies.csv", head + table.to_csv(index=False))

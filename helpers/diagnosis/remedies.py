@@ -13,8 +13,9 @@ from helpers.inspection.crash.crash_log import CrashLog
 from helpers.recorded import recorded
 
 MEASURED_ON = "on the incident's kernel"
-NO_PAIRS = "DISABLE_LLVM_OPT=nvptx-no-f32x2"
-DEFAULT_LEVEL, NEWER = "--regAllocOptLevel=4", ("3.7.1", "3.8.0", "3.9.0")
+SWITCH = "DISABLE_LLVM_OPT=nvptx-no-f32x2"
+SWITCH_SINCE = (3, 6)
+"""The first release of Triton whose LLVM has the switch."""
 
 
 ABOUT_MEASURED = (
@@ -30,8 +31,6 @@ def _verdict(row: dict[str, str]) -> str:
     if row["status"] in ("ok", "spills"):
         path = "" if row["tensor_core_path"] == "tcgen05" else f" by {row['tensor_core_path']}"
         return f"compiles{path}, {int(float(row['spill_store_bytes']))} B of spill stores"
-    if row["status"] == "switch_unknown":
-        return "its LLVM has no such switch"
     return f"{row['ptxas_code'] or row['status']}"
 
 
@@ -79,7 +78,7 @@ def at_the_limit(log: CrashLog, *, same: bool) -> tuple[Suggestion, ...]:
             f"{measured(('maxnreg=255 as a launch option',))}, {where}; reported for maxnreg=250: "
             "triton-lang/triton #8488",
         ),
-        *_no_pairs(log),
+        *_llvm_switch(log),
         Suggestion(
             "ptxas -O1 (launch option ptx_options='-O1')",
             "the allocator survives; the kernel spills more and is scheduled worse",
@@ -99,36 +98,33 @@ def _release(version: str) -> tuple[int, ...]:
     return tuple(int(n) for n in re.findall(r"[0-9]{1,4}", version)[:2])
 
 
-def _releases(log: CrashLog) -> tuple[str, ...]:
-    return (log.triton.stated,) if log.triton.stated else log.triton.candidates
-
-
-def _no_pairs(log: CrashLog) -> tuple[Suggestion, ...]:
-    """LLVM's switch, where the log leaves a release open that it was seen to cure, or names none at all."""
-    rows = [r for r in recorded("remedies") if r["remedy"] == NO_PAIRS]
-    cured = {_release(r["triton"]) for r in rows if r["status"] in ("ok", "spills")}
-    here = {_release(v) for v in _releases(log)}
-    if not cured or (here and not here & cured):
-        return ()
-    names = ", ".join(r["triton"] for r in rows if r["status"] in ("ok", "spills"))
-    return (
-        Suggestion(
-            f"{NO_PAIRS} in the environment of the process that compiles, with Triton {names}",
-            "LLVM then writes no packed pairs of floats, and with them goes what ptxas dies of; no change of code",
-            f"{measured((NO_PAIRS,))}, {_where(log)}",
-        ),
-    )
-
-
 def _newer_triton(log: CrashLog) -> tuple[Suggestion, ...]:
-    if any(_release(v) >= (3, 7) for v in _releases(log)):
+    here = (log.triton.stated,) if log.triton.stated else log.triton.candidates
+    if any(_release(v) >= (3, 7) for v in here):
         return ()
     return (
         Suggestion(
             "Triton 3.7 or later",
             "its code generation changed: the same source compiles, with heavy spills",
-            f"{measured(('nothing',))}; with ptxas {DEFAULT_LEVEL}, where those releases ask for level 2, "
-            f"{measured((DEFAULT_LEVEL,), NEWER)}, {_where(log)}",
+            f"{measured(('nothing',))}, {_where(log)}",
+        ),
+    )
+
+
+def _llvm_switch(log: CrashLog) -> tuple[Suggestion, ...]:
+    """LLVM's switch against pairs of floats, where this Triton's LLVM may know it.
+
+    The LLVM of Triton 3.5 and older has no such switch: data/remedies.csv has a row for each release that knows it.
+    """
+    here = (log.triton.stated,) if log.triton.stated else log.triton.candidates
+    if here and all(_release(v) < SWITCH_SINCE for v in here):
+        return ()
+    known = "" if here else "; Triton 3.5 and older do not have this switch"
+    return (
+        Suggestion(
+            f"{SWITCH} in the environment of the compile, on Triton 3.6 or later",
+            f"LLVM then writes no instructions on pairs of floats, whose operands it puts together for ptxas{known}",
+            f"{measured((SWITCH,))}, {_where(log)}",
         ),
     )
 
@@ -154,9 +150,8 @@ def in_vain_at_the_limit(*, same: bool) -> tuple[Suggestion, ...]:
         "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
         measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
     )
-    levels = [f"--regAllocOptLevel={n}" for n in range(5)]
-    level = Suggestion("ptxas -O2, and --regAllocOptLevel at any level", "the default is -O3; none of them gives way",
-                       measured(("-O2", *levels), ("3.5.1",)))  # fmt: skip
+    level = Suggestion("ptxas -O2, --regAllocOptLevel=2 or 4", "the default is -O3; none of them gives way",
+                       measured(("-O2", "--regAllocOptLevel=2", "--regAllocOptLevel=4"), ("3.5.1",)))  # fmt: skip
     if not same:
         return cap, level
     table = recorded("version_matrix")

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from helpers.workbook.pages import (
     index_page,
     network_loads,
     notebook_page,
+    notebook_question,
     notebook_title,
     without_widget_views,
 )
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 CELL_TIMEOUT_S = 900
+# A killed kernel is gone at once, or after a moment where the machine is busy.
+KILLED_WITHIN_S = 10.0
 AT_ONCE = 2
 _live: set[NotebookClient] = set()
 
@@ -163,12 +166,28 @@ def execute_notebook(
 
 
 def _kill_kernels() -> None:
-    """Kill every running kernel with all it started; asking politely waits for the cell, and can hang."""
+    """Kill every running kernel with all it started; asking politely waits for the cell, and can hang.
+
+    Returns when they are gone: a killed process may run on for a moment, and a build that has ended leaves nothing.
+    """
+    groups = []
     for client in list(_live):
         group = getattr(getattr(client.km, "provisioner", None), "pgid", None)
         if group and group != os.getpgrp():
+            groups.append(group)
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(group, signal.SIGKILL)
+    deadline = time.monotonic() + KILLED_WITHIN_S
+    while any(_still_runs(group) for group in groups) and time.monotonic() < deadline:
+        time.sleep(0.01)
+
+
+def _still_runs(kernel: int) -> bool:
+    """Whether a kernel, a child of this process, has not ended yet; it is not collected, others wait for it too."""
+    try:
+        return os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
+    except ChildProcessError:
+        return False
 
 
 def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
@@ -197,7 +216,7 @@ def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
     return outcome["value"]
 
 
-def _write_page(run: NotebookRun, *, out: Path, order: Sequence[str]) -> PageEntry:
+def _write_page(run: NotebookRun, *, out: Path, titles: Mapping[str, str]) -> PageEntry:
     import nbformat
 
     name = run.path.stem
@@ -207,8 +226,9 @@ def _write_page(run: NotebookRun, *, out: Path, order: Sequence[str]) -> PageEnt
         run.seconds,
         failed=not run.ok,
         evidence=tuple(figure_evidence(run.notebook)),
+        question=notebook_question(run.notebook),
     )
-    page = notebook_page(run.notebook, entry=entry, order=order, folder=run.path.parent)
+    page = notebook_page(run.notebook, entry=entry, titles=titles, folder=run.path.parent)
     loads = network_loads(page)
     if loads:
         raise UserError(
@@ -220,10 +240,16 @@ def _write_page(run: NotebookRun, *, out: Path, order: Sequence[str]) -> PageEnt
     return entry
 
 
+def _title_of(path: Path) -> str:
+    import nbformat
+
+    return notebook_title(nbformat.read(path, as_version=4), path.stem)
+
+
 async def _run_all(
     paths: Sequence[Path], *, out: Path, progress: Progress
 ) -> tuple[list[NotebookRun], list[PageEntry]]:
-    order = [path.stem for path in paths]
+    titles = {path.stem: _title_of(path) for path in paths}
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(path: Path) -> tuple[NotebookRun, PageEntry]:
@@ -237,7 +263,7 @@ async def _run_all(
             progress.stop_task(bar)
             word = "ran" if run.ok else "FAILED"
             progress.console.print(f"{path.name}: {word}, {run.seconds:.1f} s", highlight=False)
-        return run, await asyncio.to_thread(_write_page, run, out=out, order=order)
+        return run, await asyncio.to_thread(_write_page, run, out=out, titles=titles)
 
     # All run to their end before the first error is told: cancelling a kernel's client half-way hangs in zmq.
     done = await asyncio.gather(*(one(path) for path in paths), return_exceptions=True)
@@ -272,7 +298,8 @@ def build(*, notebooks: Path, out: Path) -> int:
     lines, verdict = _verdict()
     write_text_atomically(out / "verdict.json", json.dumps(verdict, indent=1))
     index = out / "index.html"
-    write_text_atomically(index, index_page(entries, json.loads((out / "verdict.json").read_text())))
+    kept = json.loads((out / "verdict.json").read_text())
+    write_text_atomically(index, index_page(entries, kept, picture=_front_picture()))
     failed = [run for run in runs if not run.ok]
     for run in failed:
         print(f"\n{run.failure_report()}", file=sys.stderr)
@@ -283,6 +310,16 @@ def build(*, notebooks: Path, out: Path) -> int:
     ran = f"{len(runs) - len(failed)} of {len(runs)} notebooks ran in {time.perf_counter() - began:.0f} s"
     print(f"Pages: {index} ({ran}).")
     return 1 if failed else 0
+
+
+def _front_picture() -> str:
+    """The picture of the front page, as HTML; empty where this checkout has none."""
+    from helpers.show.html import picture
+
+    path = ROOT / "docs" / "suspects.png"
+    words = "Six compiles of one kernel as bars of registers per thread: one dies, its neighbours spill or pass."
+    said = '<p class="evidence">Evidence: compile-only (compiled, not run on a GPU); page 01 draws it anew.</p>'
+    return picture(path.read_bytes(), words) + said if path.is_file() else ""
 
 
 def _verdict() -> tuple[list[str], dict]:
