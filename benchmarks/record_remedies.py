@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import helpers as rc
+from helpers.compiler.wheel_facts import switch_environment, wheel_facts
 from helpers.files import write_text_atomically
 from helpers.recorded import DATA
 
@@ -48,7 +49,13 @@ REMEDIES: dict[str, dict[str, object]] = {
     "-O1": {"ptxas_flags": ("-O1",)},
     "-O0": {"ptxas_flags": ("-O0",)},
     "--regAllocOptLevel=2": {"ptxas_flags": ("--regAllocOptLevel=2",)},
+    "--regAllocOptLevel=4": {"ptxas_flags": ("--regAllocOptLevel=4",)},
 }
+# A switch of LLVM's, in the environment of the compile alone; recorded on every Triton whose LLVM knows it.
+SWITCH = "nvptx-no-f32x2"
+SWITCH_REMEDY = f"DISABLE_LLVM_OPT={SWITCH}"
+# What the releases that live are asked beside nothing: what costs them fewer spills.
+ASKED_OF_ALL = ("nothing", "--regAllocOptLevel=4")
 
 
 def widest_tmem_access(ptx: str) -> int | None:
@@ -63,9 +70,16 @@ def main() -> int:
     plan = [
         (remedy, replace(rc.INCIDENT_CHOICE, triton=triton, **fields))
         for remedy, fields in REMEDIES.items()
-        for triton in (DYING if remedy != "nothing" else (*DYING, *OTHERS))
+        for triton in ((*DYING, *OTHERS) if remedy in ASKED_OF_ALL else DYING)
     ]
-    reports = rc.compile_matrix([choice.request() for _, choice in plan])
+    requests = [choice.request() for _, choice in plan]
+    for triton in (*DYING, *OTHERS):
+        choice = replace(rc.INCIDENT_CHOICE, triton=triton)
+        tool = choice.request().toolchain.resolve().triton
+        if wheel_facts(tool).knows(SWITCH):
+            plan.append((SWITCH_REMEDY, choice))
+            requests.append(replace(choice.request(), environment=switch_environment([SWITCH], tool)))
+    reports = rc.compile_matrix(requests)
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing:
         print(f"not recorded: {missing[0].message}", file=sys.stderr)
@@ -84,7 +98,7 @@ def main() -> int:
             "tensor_core_path": report.tensor_core_path,
             "widest_tmem_access": widest_tmem_access(Path(report.ptx_path).read_text()) if report.ptx_path else None,
             "message": report.message[:160],
-            "command": choice.command(),
+            "command": choice.command() + (f" --llvm {SWITCH}" if remedy == SWITCH_REMEDY else ""),
         }
         for (remedy, choice), report in zip(plan, reports, strict=True)
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from helpers.files import ROOT, write_text_atomically
 from helpers.recorded import read_rows
 from helpers.show.verdicts import words_in_cell
+from helpers.workbook.root_cause.annotated import CURED, FATAL, listing, pack_pair
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,11 +61,12 @@ def note_text() -> str:
             _edits(incident),
             "",
             *_counts(incident),
+            *_smallest_pair(),
             "## What helps without a change of code",
             "",
             "- `maxnreg=255` (or 250) as a launch option: Triton then loads tensor memory in narrower pieces.",
             "- `DISABLE_LLVM_OPT=nvptx-no-f32x2` in the environment, on Triton 3.6.0 and later. The LLVM of 3.5.1 does"
-            " not have this switch.",
+            f" not have this switch. {_switch()}",
             "- Triton 3.7.1 or later.",
             "",
             "## How to check it",
@@ -81,6 +83,42 @@ def note_text() -> str:
             "",
         ]
     )  # fmt: skip
+
+
+def _smallest_pair() -> list[str]:
+    """The two smallest texts: what tells them apart, and how to try them with one ptxas."""
+    fatal, cured = pack_pair()
+    differing = [f"{mark} {line.strip()}" for mark, line in listing(fatal, cured) if mark in ("-", "+")]
+    return [
+        "## The smallest pair",
+        "",
+        f"`data/{FATAL.name}` ({len(fatal.splitlines())} lines) dies, `data/{CURED.name}` compiles. They mean the same:"
+        " the second makes the same 64-bit value in one instruction. Nothing else differs:",
+        "",
+        "```",
+        *differing,
+        "```",
+        "",
+        "To try them with any ptxas from 12.8 on:",
+        "",
+        "```",
+        f"ptxas --gpu-name=sm_100a data/{FATAL.name} -o /dev/null    # C7600",
+        f"ptxas --gpu-name=sm_100a data/{CURED.name} -o /dev/null    # compiles",
+        "```",
+        "",
+    ]
+
+
+def _switch() -> str:
+    rows = read_rows("llvm_switch")
+    incident = rows[(rows["case"] == "incident") & (rows["triton"] == "3.6.0")].iloc[0]
+    assert incident["status"] == "register_exhausted" and incident["status_with_switch"] == "spills"
+    assert rows["same_operations"].all()
+    return (
+        "The incident's kernel then compiles with"
+        f" {int(incident['spill_store_bytes_with_switch']):,} B of spill stores."
+        f" In all {len(rows)} pairs of PTX compared, the operations on floats are the same in kind and number."
+    )
 
 
 def _releases(own: pd.DataFrame) -> str:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import os
+import re
+import select
 import shutil
 import stat
 import sys
 import tempfile
+import time
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -91,6 +94,10 @@ MAX_TEXT_BYTES = 64_000_000
 _CHUNK = 1 << 20
 # Where both ends are wanted, what lies between is read and dropped; this many times the limit, then it has no end.
 _MOST_PASSED_OVER = 50
+# How long a named pipe is waited for: for somebody who opens it to write, and for whoever has it open to write on. What
+# is piped in (-) is waited for without an end: a program that runs for hours may be on the other side.
+NO_WRITER_S = 10.0
+SILENT_WRITER_S = 60.0
 
 
 @dataclass(frozen=True)
@@ -116,26 +123,30 @@ def decode_text(data: bytes, errors: str = "replace") -> str:
 
 
 def read_bounded(
-    source: str | Path, max_bytes: int, what: str = "the file", *, both_ends: bool = False, hint: str = ""
+    source: str | Path,
+    max_bytes: int,
+    what: str = "the file",
+    *,
+    both_ends: bool = False,
+    telling: re.Pattern[bytes] | None = None,
+    hint: str = "",
 ) -> FileContent:
     """What a file, a pipe or stdin (`-`) holds, gzip unpacked: at most `max_bytes` of it.
 
     More than that is refused; with `both_ends` the first and the last half of `max_bytes` are kept instead, with a line
-    break between. Raises UserError, which begins with `what` and ends with `hint`, for what cannot be read: a folder,
-    a device (which has no end), damaged gzip, too much. A pipe is waited for.
+    break between; so is what stands around a `telling` pattern in the middle (at most 64 bytes long), up to
+    `max_bytes` / 4 of it. Raises UserError, which begins with `what` and ends with `hint`, for what cannot be read: a
+    folder, a device or a file of the kernel's (which have no end), damaged gzip, too much, a named pipe that nobody
+    writes to.
     """
     path = Path(source)
     end = f"; {hint}" if hint else ""
     name = what if path == STDIN else f"{what} {path}"
     try:
         if path == STDIN:
-            return _read_stream(sys.stdin.buffer, max_bytes, both_ends, name, end)
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISFIFO(mode):
-            kind = "is a folder" if stat.S_ISDIR(mode) else "is no ordinary file and no pipe"
-            raise UserError(f"{name} {kind}{end}")
-        with path.open("rb") as stream:
-            return _read_stream(stream, max_bytes, both_ends, name, end)
+            return _read_stream(sys.stdin.buffer, max_bytes, both_ends, name, end, telling)
+        with _Opened(path, name, end, pipes=True) as stream:
+            return _read_stream(stream, max_bytes, both_ends, name, end, telling)
     except (OSError, EOFError, zlib.error, ValueError) as exc:  # ValueError: a path with a NUL in it
         if isinstance(exc, UserError):
             raise
@@ -152,7 +163,133 @@ def read_text_bounded(
         raise UserError(f"{what} {source} is no UTF-8 text{f'; {hint}' if hint else ''}") from exc
 
 
-def _read_stream(stream: BinaryIO, limit: int, both_ends: bool, name: str, end: str) -> FileContent:
+def read_ordinary(path: Path, max_bytes: int, what: str) -> bytes:
+    """The bytes of an ordinary file, as they lie there; for paths that stand in a stranger's spec, and files of ours.
+
+    Raises UserError, which begins with `what`, for a pipe and for all that `read_bounded` refuses.
+    """
+    name = f"{what} {path}"
+    try:
+        with _Opened(path, name, "", pipes=False) as stream:
+            content = bytearray()
+            while len(content) <= max_bytes and (chunk := stream.read(min(_CHUNK, max_bytes + 1 - len(content)))):
+                content += chunk
+    except (OSError, ValueError) as exc:
+        if isinstance(exc, UserError):
+            raise
+        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+    if len(content) > max_bytes:
+        raise UserError(f"{name} has more than {max_bytes:,} bytes; at most that many are read")
+    return bytes(content)
+
+
+def head_bytes(path: Path, most: int, what: str = "the file") -> bytes:
+    """The first bytes of an ordinary file, at most `most`, unpacked where it is gzip; raises UserError."""
+    name = f"{what} {path}"
+    try:
+        with _Opened(path, name, "", pipes=False) as stream:
+            head = _exactly(stream, most)
+            if head[:2] != b"\x1f\x8b":
+                return head
+            with gzip.GzipFile(fileobj=_Joined(head, stream)) as unpacked:  # type: ignore[call-overload]
+                return unpacked.read(most)
+    except (OSError, EOFError, zlib.error, ValueError) as exc:
+        if isinstance(exc, UserError):
+            raise
+        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+
+
+def _exactly(stream: _Opened, most: int) -> bytes:
+    content = bytearray()
+    while len(content) < most and (chunk := stream.read(most - len(content))):
+        content += chunk
+    return bytes(content)
+
+
+class _Opened:
+    """A file that is open for reading and is never waited for without an end; raises UserError for a special one.
+
+    Opened without blocking: a pipe that nobody writes to, and a file such as /proc/kmsg, would hold the caller up.
+    """
+
+    def __init__(self, path: Path, name: str, end: str, *, pipes: bool) -> None:
+        self._name, self._end, self._pipe = name, end, False
+        refuse_special(path.stat(), name, end, pipes=pipes)  # before it is opened: a device may take that for a command
+        self._handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY)
+        try:
+            found = os.fstat(self._handle)
+            refuse_special(found, name, end, pipes=pipes)
+            self._pipe = stat.S_ISFIFO(found.st_mode)
+        except BaseException:
+            os.close(self._handle)
+            raise
+        self._poll = select.poll()
+        self._poll.register(self._handle, select.POLLIN)
+        self._heard = False
+
+    def __enter__(self) -> _Opened:
+        return self
+
+    def __exit__(self, *_how: object) -> None:
+        os.close(self._handle)
+
+    def read(self, size: int = -1) -> bytes:
+        """At most `size` bytes (without one: to the end); nothing at the end. Raises UserError after a long silence."""
+        if size < 0:
+            content = bytearray()
+            while chunk := self.read(_CHUNK):
+                content += chunk
+            return bytes(content)
+        began = time.monotonic()
+        while True:
+            try:
+                piece = os.read(self._handle, size)
+            except BlockingIOError:
+                waits, why = SILENT_WRITER_S if self._pipe else 0.0, "nothing more comes out of it"
+            else:
+                # Of a pipe, nothing means: no writer. Before the first one has come, one may still come.
+                if piece or self._heard or not self._pipe:
+                    self._heard = True
+                    return piece
+                waits, why = NO_WRITER_S, "nobody writes to it"
+            left = waits - (time.monotonic() - began)
+            if left <= 0:
+                raise UserError(f"{self._name} was waited for {waits:g} s long, and {why}{self._end}")
+            # A pipe that nobody has opened is never ready, one whose writer has gone always is.
+            if self._poll.poll(1_000 * min(left, 0.2)) and self._pipe:
+                self._heard = True
+
+
+def refuse_special(found: os.stat_result, name: str, end: str = "", *, pipes: bool) -> None:
+    """Raise UserError, which begins with `name`, for a folder, a device, a file of the kernel's, and maybe a pipe."""
+    mode = found.st_mode
+    if stat.S_ISDIR(mode):
+        raise UserError(f"{name} is a folder{end}")
+    if stat.S_ISFIFO(mode) and pipes:
+        return
+    if not stat.S_ISREG(mode):
+        raise UserError(
+            f"{name} is no ordinary file{' and no pipe' if pipes else '; name a file with text in it'}{end}"
+        )
+    if found.st_dev in _kernel_devices():
+        raise UserError(f"{name} is a file of the kernel's, which may have no end; name a copy of it{end}")
+
+
+@lru_cache(maxsize=1)
+def _kernel_devices() -> frozenset[int]:
+    """The devices of /proc and /sys, where files look ordinary and are not."""
+    found = set()
+    for mount in ("/proc", "/sys"):
+        with contextlib.suppress(OSError):
+            found.add(os.stat(mount).st_dev)
+    with contextlib.suppress(OSError):
+        found.discard(os.stat("/").st_dev)
+    return frozenset(found)
+
+
+def _read_stream(
+    stream: _Opened | BinaryIO, limit: int, both_ends: bool, name: str, end: str, telling: re.Pattern[bytes] | None
+) -> FileContent:
     first = stream.read(_CHUNK)
     joined: IO[bytes] = _Joined(first, stream)  # type: ignore[assignment]
     if first[:2] == b"\x1f\x8b":
@@ -169,22 +306,69 @@ def _read_stream(stream: BinaryIO, limit: int, both_ends: bool, name: str, end: 
     while len(head) < half and (chunk := joined.read(min(_CHUNK, half - len(head)))):
         head += chunk
     total = len(head)
+    middle = _Excerpts(telling, limit // 4)
     while chunk := joined.read(_CHUNK):
         total += len(chunk)
         if total > _MOST_PASSED_OVER * limit:
             raise UserError(f"{name} has more than {_MOST_PASSED_OVER * limit:,} bytes, or no end{end}")
         tail += chunk
         if len(tail) > half + 4 * _CHUNK:
+            middle.pass_over(tail[: len(tail) - half])
             del tail[: len(tail) - half]
+    middle.pass_over(tail[: max(0, len(tail) - half)])
     del tail[: max(0, len(tail) - half)]
-    left_out = total - len(head) - len(tail)
-    return FileContent(bytes(head) + (b"\n" if left_out else b"") + bytes(tail), left_out)
+    left_out = total - len(head) - len(tail) - middle.kept
+    parts = [bytes(head), *middle.parts, bytes(tail)]
+    return FileContent((b"\n" if left_out else b"").join(parts), left_out)
+
+
+class _Excerpts:
+    """What stands around the places of a pattern in bytes that are passed over, piece by piece; `most` bytes of it."""
+
+    BEFORE, AFTER, LONGEST = 65_536, 262_144, 64
+
+    def __init__(self, pattern: re.Pattern[bytes] | None, most: int) -> None:
+        self._pattern, self._most = pattern, most
+        self._recent = b""  # the last bytes, of which a place in the next piece may want some
+        self._passed = 0  # bytes before the end of `_recent`
+        self._written = self._until = 0  # what is kept reaches so far, and is to reach so far
+        self._parts: list[bytearray] = []
+        self.kept = 0
+
+    @property
+    def parts(self) -> list[bytes]:
+        """The excerpts in their order."""
+        return [bytes(part) for part in self._parts]
+
+    def pass_over(self, piece: bytes | bytearray) -> None:
+        """Take note of the next bytes."""
+        if self._pattern is None or not piece or self.kept >= self._most:
+            return
+        known = self._recent + bytes(piece)
+        first = self._passed - len(self._recent)  # the place of known[0]
+        for found in self._pattern.finditer(known, max(0, len(self._recent) - self.LONGEST)):
+            begin = max(first, first + found.start() - self.BEFORE)
+            if begin > self._until or not self._parts:
+                self._keep(known, first)
+                self._parts.append(bytearray())
+                self._written = begin
+            self._until = max(self._until, first + found.end() + self.AFTER)
+        self._keep(known, first)
+        self._passed += len(piece)
+        self._recent = known[-(self.BEFORE + self.LONGEST) :]
+
+    def _keep(self, known: bytes, first: int) -> None:
+        end = min(self._until, first + len(known), self._written + self._most - self.kept)
+        if end > self._written:
+            self._parts[-1] += known[self._written - first : end - first]
+            self.kept += end - self._written
+            self._written = end
 
 
 class _Joined:
     """A stream whose first bytes were read already, to see what it is."""
 
-    def __init__(self, head: bytes, rest: BinaryIO) -> None:
+    def __init__(self, head: bytes, rest: _Opened | BinaryIO) -> None:
         self._head, self._rest = head, rest
 
     def read(self, size: int = -1) -> bytes:
@@ -201,21 +385,28 @@ def check_ordinary_file(path: Path, max_bytes: int, what: str) -> os.stat_result
     left to the reading, whose error says so. Raises OSError as stat does.
     """
     found = path.stat()
-    if not stat.S_ISREG(found.st_mode) and not stat.S_ISDIR(found.st_mode):
-        raise UserError(f"{what} {path} is no ordinary file; name a file with text in it")
+    if not stat.S_ISDIR(found.st_mode):
+        refuse_special(found, f"{what} {path}", pipes=False)
     if found.st_size > max_bytes:
         raise UserError(f"{what} {path} has {found.st_size:,} bytes; at most {max_bytes:,} are read")
     return found
 
 
-def write_text_atomically(path: Path, text: str) -> None:
+def write_text_atomically(path: Path, text: str, *, make_folder: bool = True) -> None:
     """Write `text` to `path` through a temporary name, so that a killed run leaves the old file or the new one."""
-    write_bytes_atomically(path, text.encode())
+    # Half a character, which a spec in JSON may hold, becomes a question mark.
+    write_bytes_atomically(path, text.encode(errors="replace"), make_folder=make_folder)
 
 
-def write_bytes_atomically(path: Path, content: bytes) -> None:
-    """Write `content` to `path` through a temporary name in the same folder."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_bytes_atomically(path: Path, content: bytes, *, make_folder: bool = True) -> None:
+    """Write `content` to `path` through a temporary name in the same folder: the one rule for every file of ours.
+
+    Where `path` is a link, the file that it leads to is written. Its folder is made, unless `make_folder` is false.
+    """
+    if path.is_symlink():
+        path = Path(os.path.realpath(path))
+    if make_folder:
+        path.parent.mkdir(parents=True, exist_ok=True)
     handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:

@@ -122,3 +122,48 @@ def test_rows_are_read_in_one_way():
     rows = recorded("incident_reference")
     assert rows and list(rows) == rows_of(Path(__file__).parents[1] / "data" / "incident_reference.csv")
     assert recorded("absent") == ()
+
+
+# --- what stands in the middle of too much ---------------------------------------------------------------------------
+
+
+def test_what_is_told_in_the_middle_is_read_whatever_the_pieces(tmp_path, monkeypatch):
+    import random
+    import re
+
+    from helpers import files
+
+    monkeypatch.setattr(files._Excerpts, "BEFORE", 30)
+    monkeypatch.setattr(files._Excerpts, "AFTER", 50)
+    telling = re.compile(b"TOLD77")
+    for seed in range(200):
+        random_ = random.Random(seed)
+        monkeypatch.setattr(files, "_CHUNK", random_.choice((7, 64, 300)))
+        content = bytearray(b"".join(b"%06d\n" % n for n in range(1_000)))
+        places = sorted(random_.sample(range(1_500, 5_000, 8), random_.randint(0, 6)))
+        for place in places:
+            content[place : place + 6] = b"TOLD77"
+        (tmp_path / "x").write_bytes(content)
+        read = files.read_bounded(tmp_path / "x", 2_000, both_ends=True, telling=telling)
+        kept = [range(max(1_000, p - 30), min(p + 56, 6_000)) for p in places]
+        at = sorted({n for r in kept for n in r})[:500]
+        assert read.left_out == len(content) - 2_000 - len(at), seed
+        assert read.data.startswith(bytes(content[:1_000])) and read.data.endswith(bytes(content[-1_000:]))
+        for place, around in zip(places, kept, strict=True):
+            if set(around) <= set(at):
+                assert bytes(content[around.start : around.stop]) in read.data, (seed, place)
+
+
+def test_an_error_in_the_middle_of_one_endless_line_is_diagnosed(tmp_path, capsys):
+    import time
+
+    from helpers.__main__ import main
+
+    said = (
+        "ptxas fatal   : (C7600) Register allocation failed with register count of '255'. Compile the program with a "
+    )
+    (tmp_path / "x.log").write_text("y" * 20_000_000 + f" {said} higher register target " + "y" * 20_000_000)
+    began = time.monotonic()
+    assert main(["diagnose", str(tmp_path / "x.log")]) == 0
+    out = capsys.readouterr().out
+    assert "C7600" in out and "bytes in the middle were not read" in out and time.monotonic() - began < 20

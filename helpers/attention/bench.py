@@ -746,6 +746,9 @@ def ceiling_rows(ceilings: Ceilings) -> list[ThroughputRow]:
     ]  # fmt: skip
 
 
+COLUMNS = tuple(field.name for field in fields(ThroughputRow))
+
+
 def write_rows(
     path: Path, rows: Iterable[ThroughputRow], *, append: bool = False, comments: Sequence[str] = ()
 ) -> None:
@@ -755,7 +758,7 @@ def write_rows(
             out.writelines(f"# {line}\n" for line in comments)
         writer = csv.writer(out, lineterminator="\n")
         if not append:
-            writer.writerow([field.name for field in fields(ThroughputRow)])
+            writer.writerow(COLUMNS)
         for row in rows:
             writer.writerow([_cell(value) for value in asdict(row).values()])
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import re
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 
 from helpers.bundle.facts import chosen_row, diagnosis_words, status_of, title_of, why_nothing
 from helpers.bundle.findings import FAILURE, SPILLS, Findings
@@ -36,6 +38,9 @@ _SIGNS = re.compile(
     r"(?i)\b(?:error|fatal|failed|failure|traceback|abort(?:ed)?|assert(?:ion)?|unreachable|killed|segmentation fault"
     r"|core dumped|timed out)\b|\w(?:Error|Exception)\b"
 )
+# Names that a source and a PTX declare.
+_DEFINED = re.compile(r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)", re.MULTILINE)
+_DECLARED = re.compile(r"\.(?:entry|func)\s+(?:\.noreturn\s+)?(?:\([^()]{0,4000}\)\s*)?([A-Za-z_$][\w$]*)", re.ASCII)
 Say = Callable[[str], None]
 # How many ptxas releases a PTX is given to that runs into its time limit.
 SLOW_PROGRAMS = 3
@@ -53,11 +58,16 @@ def first_findings(
         ptx, told = withheld.ptx, withheld.names
     scrubber = Scrubber(identity, withheld=(*told, *_own_names(material)) if withhold else ())
     # Whoever is named by a home folder anywhere is replaced everywhere.
-    for text in (material.log, material.ptx, material.compiled and material.compiled.message, _stderr(material)):
+    sources = kernel_files(material.request.spec.kernel)[0] if material.request is not None and not withhold else {}
+    said = (material.log, material.ptx, material.compiled and material.compiled.message, _stderr(material))
+    for text in (*said, *sources.values()):
         scrubber.learn(text or "")
+    scrubber.rename(_named_here(material, sources))
     end = None
     if material.request is not None and material.compiled is not None and symptom == FAILURE:
         end = triton_end(material.request, material.compiled)
+        # The kernel of the zip has other names where they were somebody's, and so has what is said of it.
+        end = end and replace(end, words=scrubber.names(end.words))
     found = Findings(material, withhold, notes=material.notes, end=end, symptom=symptom)
     if ptx is None:
         return found, scrubber
@@ -65,25 +75,53 @@ def first_findings(
     return replace(found, ptx=ptx).with_member("kernel.ptx", ptx), scrubber
 
 
+def _named_here(material: Material, sources: Mapping[str, str]) -> set[str]:
+    """Names that the kernel's author gave: of the kernel and its functions, of its folders and files."""
+    found = {part for name in sources for part in PurePosixPath(name).with_suffix("").parts}
+    found |= {m[1] for text in sources.values() for m in _DEFINED.finditer(text)}
+    found |= {m[1] for m in _DECLARED.finditer(material.ptx or "")}
+    if material.request is not None:
+        found.add(material.request.spec.kernel.name)
+    return found
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """When a report has to be done; without one, it takes the time that its steps may take."""
+
+    at: float = math.inf
+
+    @classmethod
+    def after(cls, seconds: float | None) -> Deadline:
+        """The one that comes in so many seconds."""
+        return cls(math.inf if seconds is None else time.monotonic() + seconds)
+
+    def left(self, most: float = math.inf) -> float:
+        """Seconds that are left, at most `most`; 0 once it has passed."""
+        return max(0.0, min(most, self.at - time.monotonic()))
+
+
 def collect(
     found: Findings,
     scrubber: Scrubber,
     *,
     allow_unreproduced: bool,
+    deadline: Deadline = Deadline(),
     minimize_s: float,
     ladder_of: LadderOf,
     say: Say,
 ) -> Findings:
     """The findings with all that can be found out; raises UserError where there is nothing to report."""
-    found = _assembled(found, scrubber, say) if found.end is None else _compiled_again(found, scrubber, say)
+    step = _assembled if found.end is None else _compiled_again
+    found = step(found, scrubber, say, deadline)
     if not (_can_be_shown(found) or allow_unreproduced):
         _check_failure(found)
     found = _with_log(found, scrubber)
     found = _with_sources(found, scrubber)
     found = _with_repro(found)
-    found = _with_workarounds(found, scrubber, ladder_of, say)
-    found = _with_pressure(found, say)
-    return _with_smaller_ptx(found, scrubber, minimize_s, say)
+    found = _with_workarounds(found, scrubber, ladder_of, say, deadline)
+    found = _with_pressure(found, scrubber, say)
+    return _with_smaller_ptx(found, scrubber, deadline.left(minimize_s), say)
 
 
 def _own_names(material: Material) -> tuple[str, ...]:
@@ -98,7 +136,7 @@ def _own_names(material: Material) -> tuple[str, ...]:
     return (log.kernel_name or "", *files, *(frame.function for frame in log.frames))
 
 
-def _assembled(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
+def _assembled(found: Findings, scrubber: Scrubber, say: Say, deadline: Deadline) -> Findings:
     """With the PTX under every ptxas on hand, and the one to reproduce with."""
     material, ptx, gpu_name = found.material, found.ptx, found.material.gpu_name
     if ptx is None or not gpu_name:
@@ -116,6 +154,11 @@ def _assembled(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
             found = replace(found, material=material).with_notes(
                 f"{SLOW_PROGRAMS} ptxas releases were asked, not all on this machine: each takes its {limit_s:g} s"
             )
+    if deadline.left() < limit_s:
+        # The one that was used has to be asked; the others' answers are what the time is left away from.
+        material = replace(material, programs=material.programs[:1])
+        found = replace(found, material=material).with_notes("only one ptxas was asked: the budget is nearly spent")
+        limit_s = max(1.0, deadline.left(limit_s))
     say(f"the PTX under {len(material.programs)} ptxas releases")
     runs = ptxas_table(ptx, gpu_name, material.flags, material.programs, limit_s=limit_s)
     table = tuple(row for row, _ in runs)
@@ -128,11 +171,14 @@ def _assembled(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
     return found.with_member("ptxas_table.csv", table_csv(table))
 
 
-def _compiled_again(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
+def _compiled_again(found: Findings, scrubber: Scrubber, say: Say, deadline: Deadline) -> Findings:
     """With the same spec under every Triton on hand; not where one compile may take minutes."""
     request = found.material.request
     if request is None or found.end is None or found.end.limit_s:
         return found
+    if deadline.left() <= 0:
+        return found.with_notes("the kernel was not compiled with other Tritons: the budget was spent")
+    request = replace(request, timeout_s=deadline.left(request.timeout_s))
     say("the kernel under every Triton on hand")
     # A front end's complaint quotes the source.
     rows = [
@@ -205,19 +251,25 @@ def _with_sources(found: Findings, scrubber: Scrubber) -> Findings:
         if path := getattr(material.compiled, f"{stage}_path", None):
             found = found.with_member(f"kernel.{stage}", scrubber.code(Path(path).read_text()))
     files, kernel, note = kernel_files(material.request.spec.kernel)
-    if found.end is not None and (kernel.stub_imports or foreign_imports(files)):
+    with_stubs = found.end is not None and (kernel.stub_imports or bool(foreign_imports(files)))
+    for name, text in files.items():
+        found = found.with_member(scrubber.member(name), scrubber.python(text))
+    if with_stubs:
         # repro.py has nothing but Triton: what else the files import, stand-ins stand for.
         kernel = replace(kernel, stub_imports=True)
-        files = {**files, **loader_files()}
-    for name, text in files.items():
-        found = found.with_member(name, scrubber.python(text))
+        for name, text in loader_files().items():  # ours, and as they are in any checkout
+            found = found.with_member(name, text)
     if note:
         found = found.with_notes(note)
+    # The spec inside names what is inside.
+    kernel = replace(kernel, path=scrubber.member(kernel.path), name=scrubber.names(kernel.name))
     spec = replace(material.request.spec, kernel=kernel)
     return found.with_member("spec.json", scrubber.text(spec.to_json()) + "\n")
 
 
-def _with_workarounds(found: Findings, scrubber: Scrubber, ladder_of: LadderOf, say: Say) -> Findings:
+def _with_workarounds(
+    found: Findings, scrubber: Scrubber, ladder_of: LadderOf, say: Say, deadline: Deadline
+) -> Findings:
     """With the edits that make it compile, without those that tell of a withheld source."""
     if found.ptx is None and found.material.request is None:
         return found
@@ -225,9 +277,11 @@ def _with_workarounds(found: Findings, scrubber: Scrubber, ladder_of: LadderOf, 
         return found.with_notes(
             "no workarounds were looked for: each try might take as long as the compile that failed"
         )
+    if deadline.left() <= 0:
+        return found.with_notes("no workarounds were looked for: the budget was spent")
     say("workarounds, each one compiled")
     program = found.program if found.failed else None
-    edits = edits_of(found.material, found.ptx, program, ladder_of=ladder_of)
+    edits = edits_of(found.material, found.ptx, program, ladder_of=ladder_of, seconds=deadline.left())
     shown = [e for e in edits if not (found.withhold and _TELLING_EDITS & set(e["kind"].split(" + ")))]
     found = replace(found, edits=tuple(shown), edits_left_out=len(edits) - len(shown))
     if not shown:
@@ -235,12 +289,12 @@ def _with_workarounds(found: Findings, scrubber: Scrubber, ladder_of: LadderOf, 
     return found.with_member("workarounds.json", scrubber.text(json.dumps(shown, indent=2)) + "\n")
 
 
-def _with_pressure(found: Findings, say: Say) -> Findings:
+def _with_pressure(found: Findings, scrubber: Scrubber, say: Say) -> Findings:
     """With the registers needed along the PTX, as text and figure."""
     if found.ptx is None or status_of(found) == "trapped":
         return found
     say("registers along the PTX")
-    for name, content in pressure_files(found.ptx, title_of(found)).items():
+    for name, content in pressure_files(found.ptx, scrubber.text(title_of(found))).items():
         found = found.with_member(name, content)
     return found
 

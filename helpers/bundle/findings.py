@@ -14,6 +14,7 @@ from helpers.bundle.material import Material
 from helpers.bundle.members import Row
 from helpers.bundle.repro import Expected, safe_member
 from helpers.bundle.triton_repro import TritonEnd
+from helpers.errors import UserError
 
 FAILURE, SPILLS = "failure", "spills"
 SYMPTOMS = (FAILURE, SPILLS)
@@ -56,6 +57,9 @@ class Findings:
     def with_member(self, name: str, content: str | bytes) -> Findings:
         """These findings with one more file, scrubbed already; raises UserError for a name that leaves the folder."""
         raw = content.encode(errors="replace") if isinstance(content, str) else content
+        if name in self.members:
+            raise UserError(f"two files of the bundle would be called {name[:200]!r} once users' names are replaced; "
+                            "rename one of the kernel's files")  # fmt: skip
         return replace(self, members={**self.members, safe_member(name): raw})
 
     def with_notes(self, *notes: str) -> Findings:

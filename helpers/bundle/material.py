@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from helpers.bundle.repro import safe_flags
-from helpers.compiler.compile import CompileRequest, compile_request
+from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import DEFAULT_FLAGS
@@ -25,6 +25,7 @@ from helpers.compiler.toolchain import (
     resolve_triton,
     version_key,
 )
+from helpers.compiler.trust import check_kernel
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
@@ -74,6 +75,7 @@ def read_material(
     triton: str | None = None,
     ptxas: str | None = None,
     ptxas_flags: Sequence[str] = (),
+    timeout_s: float = DEFAULT_TIMEOUT_S,
 ) -> Material:
     """The Material of a compile request, a spec, a file (spec JSON, PTX or log; also .gz) or a text; see `Source`.
 
@@ -101,13 +103,15 @@ def read_material(
         else:
             return _of_log(text, arch, triton, ptxas, ptxas_flags)
     chain = Toolchain(triton or INCIDENT_TRITON, ptxas or BUNDLED)
-    return _of_request(CompileRequest(source, arch or "sm_100a", chain, tuple(ptxas_flags)))
+    return _of_request(CompileRequest(source, arch or "sm_100a", chain, tuple(ptxas_flags), timeout_s))
 
 
 def _spec_of(text: str, path: Path | None) -> KernelSpec:
     """The one spec in a JSON text or file; in a file, a relative kernel path is relative to that file."""
     if path is None:
-        return KernelSpec.from_json(text)
+        spec = KernelSpec.from_json(text)
+        check_kernel(spec.kernel.path, spec.kernel.import_root, spec_folder=Path(), named_by="the spec")
+        return spec
     specs = read_specs([path])
     if len(specs) != 1:
         raise UserError(

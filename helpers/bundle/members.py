@@ -240,11 +240,12 @@ def pressure_files(ptx: str, title: str) -> dict[str, str | bytes]:
 
 
 def edits_of(
-    material: Material, ptx: str | None, program: tuple[str, Path] | None, *, ladder_of: LadderOf
+    material: Material, ptx: str | None, program: tuple[str, Path] | None, *, ladder_of: LadderOf, seconds: float
 ) -> list[dict]:
     """Ranked edits that pass (see try_this), as rows: of the spec if there is one, else of the PTX under ptxas -O."""
     if material.request is not None:
-        return [edit.to_dict() for edit in try_this(material.request, budget=BUNDLE_BUDGET, ladder_of=ladder_of)]
+        budget = replace(BUNDLE_BUDGET, max_seconds=min(BUNDLE_BUDGET.max_seconds, seconds))
+        return [edit.to_dict() for edit in try_this(material.request, budget=budget, ladder_of=ladder_of)]
     if ptx is None or program is None:
         return []
     version, path = program

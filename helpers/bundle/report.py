@@ -9,10 +9,10 @@ import io
 import json
 import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from helpers.bundle.collect import Say, collect, first_findings
+from helpers.bundle.collect import Deadline, Say, collect, first_findings
 from helpers.bundle.facts import facts_of, not_run
 from helpers.bundle.findings import FAILURE, SPILLS, SYMPTOMS, Findings
 from helpers.bundle.issue_text import Facts, issue, readme
@@ -22,7 +22,8 @@ from helpers.bundle.repro import RUN_LIMIT_S, ReproRun, run_repro, zip_bytes
 from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.triton_repro import LIMIT_S as TRITON_LIMIT_S
 from helpers.bundle.triton_repro import run_triton_repro
-from helpers.errors import UserError
+from helpers.compiler.compile import DEFAULT_TIMEOUT_S
+from helpers.errors import MachineError, UserError
 from helpers.files import write_bytes_atomically, write_text_atomically
 from helpers.search.changes import LadderOf, generic_ladder
 
@@ -44,6 +45,10 @@ def report(
     say: Say | None = None,
     ladder_of: LadderOf = generic_ladder,
     symptom: str = FAILURE,
+    timeout_s: float = DEFAULT_TIMEOUT_S,
+    budget_s: float | None = None,
+    dry_run: bool = False,
+    tell: Say | None = None,
 ) -> Bundle:
     """Write a zip that reproduces a failure with nothing but its compiler, and `<name>.issue.md`; the Bundle it became.
 
@@ -55,33 +60,48 @@ def report(
     `symptom` "spills" reports a kernel that compiles and spills. A log without PTX makes a zip of the diagnosis,
     marked as not reproduced. `withhold_source` leaves out source, IR, spec, log and line info, and renames
     everything the PTX declares. `minimize_s` seconds go to a smaller PTX. Home folders, user and host names
-    (`identity`, default: this machine's) and absolute paths are replaced in every file. The workarounds are looked
-    for on the ladder that `ladder_of` has for the spec.
+    (`identity`, default: this machine's), absolute paths and secrets (tokens, passwords, addresses: see
+    `secret_words`) are replaced in every file and in its name; `tell` hears, as a sentence, what kinds of them were,
+    before anything is written. `dry_run` does all of it and writes nothing. The workarounds are looked for on the
+    ladder that `ladder_of` has for the spec. After `budget_s` seconds what is not found yet is left away; each
+    stage of a spec's compile may take `timeout_s`.
     """
-    say = say or (lambda _words: None)
+    say, tell = say or (lambda _words: None), tell or (lambda _words: None)
+    deadline = Deadline.after(budget_s)
     out = Path(out)
     if out.suffix != ".zip":
         raise UserError(f"{str(out)[:200]!r}: the bundle is a zip; give it a name that ends in .zip")
     if symptom not in SYMPTOMS:
         raise UserError(f"{symptom[:40]!r} cannot be reported: choose {' or '.join(SYMPTOMS)}")
-    material = read_material(source, arch=arch, triton=triton, ptxas=ptxas, ptxas_flags=ptxas_flags)
+    material = read_material(
+        source, arch=arch, triton=triton, ptxas=ptxas, ptxas_flags=ptxas_flags, timeout_s=deadline.left(timeout_s)
+    )
     found, scrubber = first_findings(material, withhold=withhold_source, identity=identity, symptom=symptom)
     found = collect(
-        found, scrubber, allow_unreproduced=allow_unreproduced, minimize_s=minimize_s, ladder_of=ladder_of, say=say
-    )
+        found, scrubber, allow_unreproduced=allow_unreproduced, minimize_s=minimize_s, ladder_of=ladder_of, say=say,
+        deadline=deadline,
+    )  # fmt: skip
     facts, content = _tried_zip(found, scrubber, allow_unreproduced=allow_unreproduced, say=say)
-    bundle = _bundle(found, facts, content, out)
+    text = _clean(scrubber, issue(facts, zip_name=out.name))
+    bundle = replace(_bundle(found, facts, content, out), written=not dry_run, replaced=tuple(scrubber.list_replaced()))
+    tell(f"replaced in every file of the bundle: {', '.join(bundle.replaced) or 'nothing'}")
+    if dry_run:
+        return bundle
     try:
-        write_bytes_atomically(out, content)
-        write_text_atomically(bundle.issue_path, _clean(scrubber, issue(facts, zip_name=out.name)))
+        write_bytes_atomically(out, content, make_folder=False)
+        write_text_atomically(bundle.issue_path, text, make_folder=False)
     except OSError as exc:
-        raise UserError(f"cannot write {out}: {exc.strerror or exc}; name a file in a writable folder") from exc
+        raise MachineError(f"cannot write {out}: {exc.strerror or exc}; name a file in a writable folder") from exc
     return bundle
 
 
 @dataclass(frozen=True)
 class Bundle:
-    """What `report` wrote: the zip, the issue text beside it, and whether the zip's own repro failed as recorded."""
+    """What `report` wrote: the zip, the issue text beside it, and whether the zip's own repro failed as recorded.
+
+    `sizes` are the bytes of the members, in their order; `replaced` says what was taken out of them, never what it was.
+    A dry run has all of it, and has `written` nothing.
+    """
 
     path: Path
     issue_path: Path
@@ -92,13 +112,19 @@ class Bundle:
     report_to: str
     report_why: str
     notes: tuple[str, ...] = ()
+    sizes: tuple[int, ...] = ()
+    replaced: tuple[str, ...] = ()
+    written: bool = True
 
     def to_dict(self) -> dict:
         """Ready for JSON."""
         return {
             "zip": str(self.path),
             "issue": str(self.issue_path),
+            "written": self.written,
             "members": list(self.members),
+            "bytes": dict(zip(self.members, self.sizes, strict=True)),
+            "replaced": list(self.replaced),
             "status": self.status,
             "reproduced": self.reproduced,
             "check": self.check,
@@ -110,6 +136,10 @@ class Bundle:
     def text(self) -> str:
         """The files, whether they reproduce and how that was found out, where to take them; one thing a line."""
         lines = [f"{self.path}: {len(self.members)} files", f"{self.issue_path}: the issue text", ""]
+        if not self.written:
+            lines = [f"nothing was written. {self.path} would hold {len(self.members)} files:"]
+            lines += [f"{size:>12,} B  {name}" for name, size in zip(self.members, self.sizes, strict=True)]
+            lines += ["", f"replaced in them: {', '.join(self.replaced) or 'nothing'}", ""]
         lines += [("" if self.reproduced else "NOT REPRODUCED: ") + self.check]
         lines += [f"report it to: {self.report_to}", f"because: {self.report_why}"]
         return "\n".join([*lines, *(f"note: {note}" for note in self.notes)])
@@ -163,7 +193,8 @@ def _packed(found: Findings, scrubber: Scrubber, *, reproduced: bool, check: str
     members = dict(found.members)
     members["repro_check.txt"] = _clean(scrubber, f"{'' if reproduced else 'NOT REPRODUCED. '}{check}\n").encode()
     names = [*members, "environment.json", "README.md"]
-    facts = facts_of(found, scrubber, reproduced=reproduced, check=check, names=names)
+    # Before Markdown's own signs come between the letters of an address.
+    facts = scrubber.every(facts_of(found, scrubber, reproduced=reproduced, check=check, names=names))
     members["README.md"] = _clean(scrubber, readme(facts)).encode()
     environment = environment_of(found.material, found.program, found.table, members, withhold=found.withhold)
     members["environment.json"] = _clean(scrubber, json.dumps(environment, indent=2) + "\n").encode()
@@ -180,6 +211,7 @@ def _clean(scrubber: Scrubber, text: str) -> str:
 def _bundle(found: Findings, facts: Facts, content: bytes, out: Path) -> Bundle:
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         names = tuple(archive.namelist())
+        sizes = tuple(info.file_size for info in archive.infolist())
     return Bundle(
         path=out,
         issue_path=out.with_suffix(".issue.md"),
@@ -190,4 +222,5 @@ def _bundle(found: Findings, facts: Facts, content: bytes, out: Path) -> Bundle:
         report_to=facts.report_to,
         report_why=facts.report_why,
         notes=found.notes,
+        sizes=sizes,
     )

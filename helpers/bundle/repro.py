@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from helpers.compiler.ptxas_flags import names_a_file
 from helpers.compiler.run_ptxas import PtxasRun
 from helpers.errors import UserError
 
@@ -31,7 +32,6 @@ _SAFE_FLAG = re.compile(
     r"|--(?:warn-on-spills|suppress-debug-info|return-at-end|extensible-whole-program)"
 )
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-_WRITES_OR_READS = ("-o", "--output-file", "--options-file", "-optf", "--input-as-string", "--def-load-cache-file")
 
 
 @dataclass(frozen=True)
@@ -99,9 +99,7 @@ def safe_flags(flags: Sequence[str], *, trusted: bool) -> tuple[tuple[str, ...],
     kept, out = [], []
     for flag in flags:
         fine = (
-            flag.isprintable()
-            and not flag.startswith(_WRITES_OR_READS)
-            and not flag.startswith(("--gpu-name", "-arch"))
+            flag.isprintable() and names_a_file(flag.split()) is None and not flag.startswith(("--gpu-name", "-arch"))
         )
         if fine and (trusted or _SAFE_FLAG.fullmatch(flag)):
             kept += flag.split(" ") if not trusted else [flag]

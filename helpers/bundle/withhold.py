@@ -9,18 +9,21 @@ from dataclasses import dataclass
 from helpers.errors import UserError
 
 _COMMENT = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"[^"\n]*"', re.DOTALL)
-_SECTION = re.compile(r"^[ \t]*\.section\b[^\n{]*\n?[ \t]*\{[^{}]*\}[ \t]*$", re.MULTILINE)
+_SECTION = re.compile(r"^[ \t]*\.section\b[^\n{]*+(?:\n[ \t]*)?\{[^{}]*\}[ \t]*$", re.MULTILINE)
 _LINE_INFO = re.compile(r"^[ \t]*(?:\.loc|\.file)\b[^\n]*(?:\n|\Z)", re.MULTILINE)
 _NAME = r"[A-Za-z_$%][\w$]*"
 _TOKEN = re.compile(rf"(?<![\w$.]){_NAME}", re.ASCII)
-_REGISTERS = re.compile(r"\.reg\s+(?:\.v[0-9]\s+)?\.[a-z][a-z0-9]*\s+([^;]{1,100000});", re.ASCII)
+_BEFORE_A_DOT = re.compile(rf"(?<![\w$.]){_NAME}(?=\.)", re.ASCII)
+# Of a statement from its last .reg on; whoever looks for it in a whole text reads on to the next semicolon from each.
+_REGISTERS = re.compile(r"\.reg\s+(?:\.v[0-9]\s+)?\.[a-z][a-z0-9]*\s+(.+)", re.ASCII | re.DOTALL)
 _ENTRY = re.compile(rf"\.entry\s+({_NAME})", re.ASCII)
 _FUNCTION = re.compile(rf"\.func\s+(?:\.noreturn\s+)?(?:\([^()]{{0,4000}}\)\s*)?({_NAME})", re.ASCII)
 _EXTERN_FUNCTION = re.compile(rf"\.extern\s+\.func\s+(?:\.noreturn\s+)?(?:\([^()]{{0,4000}}\)\s*)?({_NAME})", re.ASCII)
 # `.param .u64 .ptr .global .align 1 name`, `.shared .align 16 .b8 name[]`, `.global .v2 .f32 a, b`: words that begin
 # with a dot (and the number of .align), then names.
 _VARIABLE = re.compile(
-    rf"\.(?:param|shared|global|const|local)\b(?:\s+\.[a-z][\w:]*(?:\s+[0-9]+)?)+\s+({_NAME}(?:\s*,\s*{_NAME})*)",
+    rf"\.(?:param|shared|global|const|local)\b(?:\s+\.[a-z][\w:]*(?:\s+[0-9]+)?){{1,12}}\s+"
+    rf"({_NAME}(?:\s*,\s*{_NAME})*)",
     re.ASCII,
 )
 _LABEL = re.compile(rf"(?:^|(?<=[;{{}}]))[ \t]*({_NAME})[ \t]*:(?!:)", re.ASCII | re.MULTILINE)
@@ -49,7 +52,7 @@ def withhold_ptx(ptx: str) -> Withheld:
     renamed = _declared(text)
     if not renamed:
         raise UserError("this text declares no kernel, register or label: it is no PTX whose names could be withheld")
-    opcodes = {name for name in renamed if name[0].islower() and name + "." in text}
+    opcodes = {name for name in set(_BEFORE_A_DOT.findall(text)) & renamed.keys() if name[0].islower()}
 
     def rename(found: re.Match) -> str:
         name = found[0]
@@ -77,7 +80,7 @@ def withhold_ptx(ptx: str) -> Withheld:
             out += [text[last : found.start()], rename(found)]
             last = found.end()
         out.append(text[last:end])
-    result = re.sub(r"[ \t]+$", "", "".join(out), flags=re.MULTILINE)
+    result = "\n".join(line.rstrip(" \t") for line in "".join(out).split("\n"))
     result = re.sub(r"\n{2,}", "\n", result).strip("\n") + "\n"
     told = {name for name, new in renamed.items() if new.startswith(_TELLING)} - set(renamed.values())
     return Withheld(result, tuple(sorted(told)))
@@ -105,8 +108,13 @@ def _declared(text: str) -> dict[str, str]:
     for number, label in enumerate(name for name in labels if name not in names):
         names[label] = f"$label_{number}"
     count = 0
-    for m in _REGISTERS.finditer(text):
-        for name in re.findall(rf"({_NAME})\s*(<)?", m[1], re.ASCII):
+    *statements, _rest = text.split(";")
+    for statement in statements:
+        at = statement.rfind(".reg")
+        declared = _REGISTERS.match(statement, at) if at >= 0 else None
+        if declared is None:
+            continue
+        for name in re.findall(rf"({_NAME})\s*(<)?", declared[1], re.ASCII):
             key = name[0] + ("<>" if name[1] else "")
             if key not in names:
                 # A family's new name must not run into its numbers.

@@ -68,7 +68,7 @@ def _known(words: list[str], what: str, possible: tuple[str, ...]) -> list[str]:
 def _recorded(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, str]:
     """(recorded rows that the filters leave, where they come from)."""
     from helpers.recorded import provenance, read_rows
-    from helpers.workbook.root_cause.tile_audit import audit_rows
+    from helpers.workbook.every_chips_tiles.tile_audit import audit_rows
 
     whole = read_rows(RECORDED)
     table = audit_rows(whole, triton)
@@ -102,8 +102,8 @@ def _live(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, st
 
 def audit_result(table: pd.DataFrame, source: str, *, top: int = 12) -> dict:
     """What `audit --json` prints: source, triton, counts, offenders, spill_free, liveness; rows as dictionaries."""
-    from helpers.workbook.root_cause.estimate import liveness_counts
-    from helpers.workbook.root_cause.tile_audit import audit_counts, audit_offenders, spill_free_choices
+    from helpers.workbook.every_chips_tiles.tile_audit import audit_counts, audit_offenders, spill_free_choices
+    from helpers.workbook.how_good_is_the_estimate.estimate import liveness_counts
 
     (triton,) = table["triton"].dropna().unique()
     views = {

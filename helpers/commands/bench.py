@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import rich_click as click
 
 from helpers.commands.line.grammar import Verb, own_option, shared
 from helpers.commands.line.output import check_folder, echo_json, say
+from helpers.errors import MachineError, UserError
+from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 
 
 @click.command("bench", cls=Verb, examples=("register-cliff bench --quick --csv rows.csv",))
@@ -33,12 +36,16 @@ def bench_command(
     wanted = [name.strip() for name in cases.split(",")] if cases else None
     chosen_cases, chosen_variants = bench.bench_cases(wanted, quick=quick), select_variants(variants, peers)
     check_folder(csv_path)
+    _check_rows(csv_path, bench.COLUMNS)
     bench.require_gpu()
     if not csv_path.is_file():
         bench.write_rows(csv_path, [], comments=["Throughput, recorded by `register-cliff bench`"])
 
     def keep(row) -> None:
-        bench.write_rows(csv_path, [row], append=True)
+        try:
+            bench.write_rows(csv_path, [row], append=True)
+        except OSError as exc:
+            raise MachineError(f"cannot write {csv_path}: {exc.strerror or exc}; the rows before are in it") from exc
         if not as_json:
             speed = f"{row.tflops:8.1f} TFLOP/s" if row.tflops else f"{row.status}: {row.reason[:80]}"
             say(f"{row.case:<28}{row.variant:<26}{speed}")
@@ -47,3 +54,13 @@ def bench_command(
     rows = bench.main_rows(chosen_cases, chosen_variants, peers=peers, command=words, emit=keep)
     if as_json:
         echo_json([asdict(row) for row in rows])
+
+
+def _check_rows(path: Path, columns: tuple[str, ...]) -> None:
+    """Raise UserError where a file is there that holds other things than rows of ours: nothing is appended to it."""
+    if not os.path.lexists(path):
+        return
+    lines = read_text_bounded(path, MAX_TEXT_BYTES, "the CSV file").splitlines()
+    head = next((line for line in lines if not line.startswith("#")), "")
+    if head.split(",") != list(columns):
+        raise UserError(f"{path} is there already and holds no rows of `bench`; it is kept: name another file")

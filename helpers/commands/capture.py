@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import rich_click as click
 
 from helpers.commands.line.grammar import ARGUMENTS, Verb, shared
-from helpers.commands.line.output import echo_json, say, warn
+from helpers.commands.line.output import echo_json, note, say, warn
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES, read_ordinary
 
 
 class _Rest(Verb):
@@ -35,15 +42,17 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
     `compile SPEC` and the other verbs; failures that an autotuner swallows are among them. The program runs once, as it
     would without, in its own Python; the exit code is its own. Python's -I and -E switch the recording off.
     """
-    from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER
+    from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER, MARKS_ENV
 
-    code = 0
+    code, seen = 0, None
     if command:
+        _make(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
             path = os.pathsep.join(p for p in (str(HOOK_FOLDER), os.environ.get("PYTHONPATH", "")) if p)
             env = {**os.environ, CAPTURE_ENV: str(folder.absolute()), "PYTHONPATH": path}
-            code = subprocess.run(command, env=env, check=False).returncode
+            with tempfile.TemporaryDirectory(prefix="register-cliff-capture-") as marks:
+                code = run_passing_signals(command, {**env, MARKS_ENV: marks})
+                seen = seen_by(Path(marks))
         except (OSError, ValueError) as exc:
             how = ""
             if command[0].endswith(".py"):
@@ -57,10 +66,86 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
         echo_json(rows)
     elif command:
         if not quiet:  # stdout is the program's own
-            warn(format_recorded(rows, folder))
+            warn(format_recorded(rows, folder, seen))
     else:
         say(format_recorded(rows, folder))
     return 128 - code if code < 0 else code
+
+
+# Passed on as they come; a terminal's own SIGINT and SIGQUIT reach the program without us.
+PASSED = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGQUIT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2", "SIGCONT")
+)
+FROM_TERMINAL = (signal.SIGINT, signal.SIGQUIT)
+
+
+def run_passing_signals(command: Sequence[str], env: dict[str, str]) -> int:
+    """Run a program to its end, however long it takes, and return its code (below 0: the signal that ended it).
+
+    Signals that come meanwhile are the program's: it decides what they mean. Raises OSError or ValueError where it
+    cannot be started.
+    """
+    process: subprocess.Popen[bytes] | None = None
+    early: list[int] = []
+
+    def pass_on(number: int, _frame: object) -> None:
+        if number in FROM_TERMINAL and in_foreground():
+            return
+        if process is None:
+            early.append(number)
+        elif process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                process.send_signal(number)
+
+    before: dict[int, Any] = {}
+    try:
+        for number in PASSED:
+            # What the caller ignores (nohup) stays ignored, here and in the program.
+            if signal.getsignal(number) != signal.SIG_IGN:
+                with contextlib.suppress(ValueError):  # not in the main thread
+                    before[number] = signal.signal(number, pass_on)
+        process = subprocess.Popen(command, env=env)
+        for number in early:
+            process.send_signal(number)
+        return process.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def in_foreground() -> bool:
+    """Whether the terminal's keys reach this process group: then they reach the program too, which is in it."""
+    try:
+        with open("/dev/tty", "rb", buffering=0) as terminal:
+            return os.tcgetpgrp(terminal.fileno()) == os.getpgrp()
+    except OSError:
+        return False
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the program's processes left word of: how many loaded Triton, and what could not be written."""
+
+    loaded: int
+    failed: tuple[str, ...]
+
+
+def seen_by(marks: Path) -> Seen:
+    """Read the marks that the hook left."""
+    failed = [path.read_text(errors="replace").strip()[:300] for path in sorted(marks.glob("failed-*"))]
+    return Seen(sum(1 for _ in marks.glob("loaded-*")), tuple(dict.fromkeys(failed)))
+
+
+def _make(folder: Path) -> None:
+    """Make the folder for the specs, and say so; raises UserError."""
+    there = os.path.isdir(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as exc:
+        said = getattr(exc, "strerror", None) or exc
+        raise UserError(f"cannot make the folder {str(folder)[:300]} for the specs: {said}; name another one") from exc
+    if not there:
+        note(f"the folder {folder} was made")
 
 
 def recorded(folder: Path) -> list[dict]:
@@ -68,34 +153,52 @@ def recorded(folder: Path) -> list[dict]:
     rows = []
     for path in sorted(folder.glob("*.json")):
         try:
-            raw = json.loads(path.read_text())
-            about = raw["capture"]
-            rows.append({"spec": str(path), "kernel": raw["kernel"]["name"],
-                         **{n: about.get(n) for n in ("outcome", "stage", "error_type", "arch", "triton_version",
-                                                      "autotune", "incomplete")},
-                         "error": (about.get("error") or "")[:300]})  # fmt: skip
+            raw = json.loads(read_ordinary(path, MAX_TEXT_BYTES, "the spec file"))
+            about, why = raw["capture"], raw["capture"].get("incomplete")
+            # Anybody may have written the file: what is no text becomes one.
+            rows.append({"spec": str(path), "kernel": str(raw["kernel"]["name"]),
+                         **{n: about.get(n) and str(about[n]) for n in ("outcome", "stage", "error_type", "arch",
+                                                                        "triton_version", "autotune")},
+                         "incomplete": [str(x) for x in (why if isinstance(why, list) else [why] if why else [])],
+                         "error": str(about.get("error") or "")[:300]})  # fmt: skip
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
             continue
     return sorted(rows, key=lambda row: (row["outcome"] != "failed", row["spec"]))
 
 
-def format_recorded(rows: list[dict], folder: Path) -> str:
-    """The rows of `recorded` as text, with what to do next."""
+def format_recorded(rows: list[dict], folder: Path, seen: Seen | None = None) -> str:
+    """The rows of `recorded` as text, with what to do next; `seen` is of the program that has just run."""
     failed = [row for row in rows if row["outcome"] == "failed"]
     lines = [f"{folder}: {len(rows)} specialisations, {len(failed)} of them failed"]
     for row in rows:
-        words = [row["outcome"], row["spec"]]
+        words = [row["outcome"] or "(outcome not stated)", row["spec"]]
         if row["error_type"]:
             words.append(f"{row['error_type']}" + (" (swallowed by the autotuner)" if row["autotune"] else ""))
         if row["incomplete"]:
             words.append(f"cannot be compiled elsewhere: {'; '.join(row['incomplete'])}")
         lines.append("  ".join(words))
+    if seen:
+        lines += [f"not all was recorded: {words}" for words in seen.failed]
     if rows:
         lines.append(f"next: register-cliff compile {rows[0]['spec']} --arch {rows[0]['arch']}")
-    else:
-        lines.append("no Triton kernel was compiled or launched")
-        lines.append(
-            "next: without a GPU to run it on, make a spec of the kernel's source: "
-            "register-cliff spec --file KERNEL.py --kernel NAME --signature …"
-        )
+        return "\n".join(lines)
+    lines.append(_nothing_recorded(seen))
+    lines.append(
+        "next: without a GPU to run it on, make a spec of the kernel's source: "
+        "register-cliff spec --file KERNEL.py --kernel NAME --signature …"
+    )
     return "\n".join(lines)
+
+
+def _nothing_recorded(seen: Seen | None) -> str:
+    """Why a folder is empty, as far as the program's processes tell."""
+    if seen is None:
+        return "the folder holds no spec"
+    if seen.loaded:
+        many = "one process" if seen.loaded == 1 else f"{seen.loaded} processes"
+        what = "what it compiled could not be recorded" if seen.failed else "no kernel was compiled or launched"
+        return f"Triton was loaded by {many}, and {what}"
+    return (
+        "no process of the program was seen to load Triton (a Python started with -I or -E, or another one that does "
+        "not read PYTHONPATH, is not seen)"
+    )

@@ -72,16 +72,18 @@ def format_report(report: CompileReport) -> str:
         "status": f"{report.status}: {EXPLANATIONS[report.status]}",
     }
     if report.compiled or report.status.startswith("out_of"):
-        lines["registers"] = f"{report.regs_per_thread} per thread ({cap_words(report)})"
+        if report.regs_per_thread is not None:
+            lines["registers"] = f"{report.regs_per_thread} per thread ({cap_words(report)})"
         if report.compiled and not report.launchable:
             lines["launch"] = (
                 f"cannot be launched: {report.num_warps} warps leave {report.cap} registers a thread, "
                 f"and it was given {report.regs_per_thread}; use fewer warps or a lower maxnreg"
             )
-        lines["spills"] = (
-            f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, "
-            f"{report.stack_frame_bytes} B stack frame"
-        )
+        if report.spill_store_bytes is not None:
+            lines["spills"] = (
+                f"{report.spill_store_bytes} B stores, {report.spill_load_bytes} B loads, "
+                f"{report.stack_frame_bytes} B stack frame"
+            )
     if report.smem_bytes is not None:
         lines["memory"] = (
             f"{report.smem_bytes} B shared memory per CTA, {report.tmem_columns or 0} tensor-memory columns"

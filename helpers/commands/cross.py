@@ -8,6 +8,7 @@ from pathlib import Path
 
 import rich_click as click
 
+from helpers.cleaning import for_html
 from helpers.commands.line.common import ARCH_DEFAULT, DEFAULT_ARCH
 from helpers.commands.line.given import (
     EMPTY,
@@ -43,6 +44,7 @@ _ENDINGS = {".ttgir": "ttgir", ".llir": "llir", ".ll": "llir", ".ptx": "ptx"}
 @click.argument("spec", required=False, type=GIVEN, metavar="[SPEC]", panel=ARGUMENTS,
                 help=f"{GIVEN_SPEC}; or the text of one stage: a TTGIR, an LLIR or a PTX")  # fmt: skip
 @own_option("--grids", "grids_path", type=FILE, metavar="FILE", help="write the three grids to this HTML file")
+@shared("trust_root")
 @shared("arch", "triton", "ptxas", "time_limit", many=("triton", "ptxas"), arch=ARCH_DEFAULT,
         triton="(all that are here)", ptxas="(for a PTX all that are here)")  # fmt: skip
 @shared("force", "json", "quiet")
@@ -174,12 +176,10 @@ def cross_grids(found: Crossed) -> dict[str, Grid]:
 
 def cross_html(found: Crossed) -> str:
     """A page with the answer and the grids."""
-    import html
-
-    said = "".join(f"<p>{html.escape(words)}</p>" for words in crossed_dict(found)["sentences"])
-    changes = "".join(f"<li>{html.escape(line)}</li>" for line in adjustment_lines(found))
+    said = "".join(f"<p>{for_html(words)}</p>" for words in crossed_dict(found)["sentences"])
+    changes = "".join(f"<li>{for_html(line)}</li>" for line in adjustment_lines(found))
     grids = "<br>".join(grid_html(grid, WORK[step]) for step, grid in cross_grids(found).items())
-    title = html.escape(f"{found.label}, {found.arch}")
+    title = for_html(f"{found.label}, {found.arch}")
     return (f'<!doctype html><meta charset="utf-8"><title>{title}</title><body style="font-family:sans-serif">'
             f"<h1>{title}</h1>{said}{grids}<ul>{changes}</ul></body>\n")  # fmt: skip
 

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import rich_click as click
 
 from helpers.commands.line.given import CUBIN, FOLDER, PROGRAM, PTX, PYTHON, SPEC, ZIP, recognise, refused
 from helpers.commands.line.grammar import ARGUMENTS, GIVEN, Verb, own_option, shared
-from helpers.commands.line.output import echo_json, has_terminal, say
+from helpers.commands.line.output import echo_json, has_terminal, say, warn
 from helpers.errors import UserError
 from helpers.files import STDIN, read_bounded
 
 # A bundle of CI logs has a few megabytes; the failure stands near the end.
-MAX_BYTES = 20_000_000
+MAX_BYTES = 12_000_000
+# Where a failure is told in the middle of more than that, what stands around it is read all the same.
+TELLING = re.compile(
+    rb"ptxas ?(?:fatal|error)|PTXAS ?[Ee]rror|\(C7[0-9]{3}\)|Register allocation failed|OutOfResources|out of resource"
+    rb"|LLVM ERROR|PassManager::run failed|Traceback \(most recent call last\)"
+)
 
 
 @click.command("diagnose", cls=Verb, examples=("register-cliff diagnose crash.log",
@@ -35,8 +41,10 @@ def diagnose_command(file: Path, verbose: bool, as_json: bool, quiet: bool) -> N
     if given.kind in (SPEC, PTX, PYTHON, FOLDER, CUBIN, PROGRAM, ZIP):
         raise refused(given, wants="a crash log")
     if file == STDIN and has_terminal():
-        click.echo("paste the log, then press Ctrl-D", err=True)
-    read = read_bounded(file, MAX_BYTES, "the log", both_ends=True, hint="name a log file, or - for what is piped in")
+        warn("paste the log, then press Ctrl-D")
+    read = read_bounded(
+        file, MAX_BYTES, "the log", both_ends=True, telling=TELLING, hint="name a log file, or - for what is piped in"
+    )
     text, left_out = read.text(), read.left_out
     if clean_text(text[:100_000]).binary:
         raise UserError(f"{file} holds binary data, not the text of a log; name the log file, or paste its text")

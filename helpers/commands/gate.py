@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import rich_click as click
 
 from helpers.commands.line.common import DEFAULT_ARCH, TRITON_OF_SPEC, assumed_for, specs_argument, toolchain_of
 from helpers.commands.line.grammar import FILE, Verb, own_option, shared
-from helpers.commands.line.output import check_folder, command_line, show_result
+from helpers.commands.line.output import check_folder, command_line, note, show_result, trust_words
 from helpers.commands.line.progress import progress
 from helpers.errors import UserError
 from helpers.show.display import text_columns
@@ -75,23 +76,31 @@ def gate_command(
     """
     from helpers.compiler.disassemble import spill_weight
     from helpers.compiler.kernel_spec import read_specs
-    from helpers.search.gate import gate_command_result
+    from helpers.search.gate import gate_command_result, read_baseline
 
+    there = os.path.lexists(baseline)
     if write:
         check_folder(baseline)
-    elif not baseline.exists():
+        if there and not read_baseline(baseline):  # what is no baseline raises: it is kept
+            raise UserError(f"{baseline} is there already and has no row: remove it, or name another file")
+    elif not there:
         files = specs if len(specs) <= 3 else ["SPECS"]
         first = command_line("gate", *files, "--baseline", baseline, "--write")
         raise UserError(f"there is no baseline {baseline}; make the first one from a good state: {first}")
+    else:
+        read_baseline(baseline)  # before minutes of compiles
+    read = read_specs(specs)
     archs = options["arch"] or [DEFAULT_ARCH]
     # All specs under one Triton: the first one's note says which.
     assumed = {} if options["triton"] else assumed_for(specs[0], {**options, "arch": archs})
     _arch, toolchain = toolchain_of({**options, **assumed})
     with progress("compiling") as bar:
         result = gate_command_result(
-            read_specs(specs), archs, baseline,
+            read, archs, baseline,
             toolchain=toolchain, write=write, spill_weight=spill_weight, timeout_s=timeout_s, progress=bar.compiled,
         )  # fmt: skip
+    if write and there:
+        note(f"the rows take the place of those that {baseline} held")
     show_result(result, as_json, format_gate, next_step(result, specs, baseline))
     return int(result["exit_code"])
 
@@ -104,5 +113,5 @@ def next_step(result: dict, specs: list[Path], baseline: Path) -> str | None:
     if row is None:
         return None
     spec = specs[0] if len(specs) == 1 else "SPEC"
-    words = f"{command_line('try', spec, '--arch', row['arch'])} ranks edits"
+    words = f"{command_line('try', spec, '--arch', row['arch'], *trust_words())} ranks edits"
     return words if len(specs) == 1 else f"{words}, with the file of {row['spec']} for SPEC"

@@ -8,7 +8,7 @@ import rich_click as click
 
 from helpers.commands.line.common import WORTH_TRYING, choice_options, choices_of, requests_of, specs_argument
 from helpers.commands.line.grammar import Verb, own_option, shared
-from helpers.commands.line.output import check_writable, command_line, echo_json, say, write_result
+from helpers.commands.line.output import check_writable, command_line, echo_json, say, trust_words, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport
@@ -67,7 +67,7 @@ def next_step(specs: list[Path], options: dict, reports: list[CompileReport]) ->
     # A file may hold many specs, so of several only the label says which failed.
     file = specs[0] if len(specs) == 1 else "SPEC"
     words = command_line(
-        "try", file, "--arch", reports[at].arch, "--triton", reports[at].triton_version or "environment"
+        "try", file, "--arch", reports[at].arch, "--triton", reports[at].triton_version or "environment", *trust_words()
     )
     return words + (
         " ranks edits" if len(specs) == 1 else f", with the file of {reports[at].label} for SPEC, ranks edits"

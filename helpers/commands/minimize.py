@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 @own_option("--resume", "state_path", type=FILE, metavar="STATE",
             help="keep the search in this file, and go on from it when it is there; without it, an interrupted "
             "search is lost (PTX only)")  # fmt: skip
+@shared("trust_root")
 @shared("budget", budget=900)
 @shared("arch", "triton", "ptxas", "ptxas_flags", "time_limit",
         arch="(a PTX's own target; the chip that a SPEC was captured on, else sm_100a)", triton=TRITON_OF_SPEC,
@@ -119,7 +120,8 @@ def _minimize_spec(
 def format_ptx_result(result: dict) -> str:
     """A minimised PTX's result as text."""
     share = 100 * result["lines_after"] / max(1, result["lines_before"])
-    failure = result["failure"] + (f" ({result['code']} at {result['registers_asked']})" if result["code"] else "")
+    asked = "" if result["registers_asked"] is None else f" at {result['registers_asked']}"
+    failure = result["failure"] + (f" ({result['code']}{asked})" if result["code"] else "")
     out = [
         f"{result['file']}: {result['lines_after']} of {result['lines_before']} lines ({share:.1f}%), "
         f"{result['instructions']} of {result['instructions_before']} instructions",

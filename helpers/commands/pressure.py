@@ -17,6 +17,7 @@ from helpers.errors import UserError
                                                "register-cliff pressure spec.json --arch B200"))  # fmt: skip
 @click.argument("file", type=GIVEN, metavar="FILE", panel=ARGUMENTS,
                 help="a PTX (also .ptx.gz), a KernelSpec in JSON, a log that prints a PTX, or - for stdin")  # fmt: skip
+@shared("trust_root")
 @shared("arch", "triton", "time_limit", arch=ARCH_DEFAULT, triton=TRITON_OF_SPEC)
 @shared("json", "quiet")
 def pressure_command(file: Path, as_json: bool, quiet: bool, **options) -> None:

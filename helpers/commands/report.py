@@ -22,7 +22,7 @@ from helpers.commands.line.given import (
     spec_path,
 )
 from helpers.commands.line.grammar import ARGUMENTS, GIVEN, SECONDS, Verb, one, own_option, shared
-from helpers.commands.line.output import check_writable, show_result
+from helpers.commands.line.output import check_writable, note, show_result
 from helpers.commands.line.progress import progress
 from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 
@@ -43,7 +43,10 @@ if TYPE_CHECKING:
             help="no source, IR, spec or line info; names in the PTX are replaced")  # fmt: skip
 @own_option("--minimize-for", "minimize_s", type=SECONDS, metavar="SECONDS",
             help="also look for a smaller PTX, for at most so long")  # fmt: skip
+@own_option("--dry-run", is_flag=True, help="do all of it and write nothing: list what would be packed and replaced")
 @own_option("--allow-unreproduced", is_flag=True, help="write it although nothing fails again; it then says so")
+@shared("budget", budget=900)
+@shared("trust_root")
 @choice_options(many=False)
 @shared("out", "force", "json", "quiet", out="report.zip")
 def report_command(
@@ -53,6 +56,8 @@ def report_command(
     withhold_source: bool,
     minimize_s: float | None,
     allow_unreproduced: bool,
+    dry_run: bool,
+    budget_s: float,
     as_json: bool,
     quiet: bool,
     force: bool,
@@ -63,7 +68,8 @@ def report_command(
     The kernel file that a spec names runs in a worker process; PTX and logs are only read. Without FILE, the options
     spell out a configuration of the extend kernel. Before it is written, the zip's own repro.sh (for what ptxas
     refuses) or repro.py (for what Triton itself ends, what does not fit the chip, a trap) is run in an empty folder and
-    must fail as recorded. The issue text is written beside the zip, as NAME.issue.md.
+    must fail as recorded. The issue text is written beside the zip, as NAME.issue.md. Names of users and machines,
+    paths, tokens, passwords and addresses are replaced in every file; --dry-run lists the files and what was replaced.
     """
     from helpers.bundle.report import report
 
@@ -82,8 +88,10 @@ def report_command(
         if given.kind in (SPEC, FOLDER):
             what = spec_path(source)
             options = {**options, **assumed_for(what, options)}
-    check_writable(out)
-    check_writable(issue_path := out.with_suffix(".issue.md"))
+    issue_path = out.with_suffix(".issue.md")
+    if not dry_run:
+        check_writable(out)
+        check_writable(issue_path)
     with progress("packing") as bar:
         bundle = report(
             what,
@@ -96,11 +104,15 @@ def report_command(
             ptxas_flags=options["ptxas_flags"],
             minimize_s=minimize_s or 0.0,
             symptom=symptom,
+            timeout_s=options["timeout_s"],
+            budget_s=budget_s,
+            dry_run=dry_run,
+            tell=note,
             ladder_of=ladder_of,
             say=bar.update,
         )
     show_result(bundle.to_dict(), as_json, lambda _result: bundle.text(),
-                next_step(bundle, issue_path, out))  # fmt: skip
+                None if dry_run else next_step(bundle, issue_path, out))  # fmt: skip
 
 
 def next_step(bundle: Bundle, issue_path: Path, out: Path) -> str:

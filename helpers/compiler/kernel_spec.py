@@ -10,11 +10,16 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from helpers.compiler.ptxas_flags import checked_flags
 from helpers.compiler.source import source_closure, source_closure_hash
+from helpers.compiler.trust import check_kernel
 from helpers.errors import UserError
-from helpers.files import MAX_TEXT_BYTES, read_text_bounded
+from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
 
 Scalar = bool | int | float | str | None
+# Launch options that make Triton read a file.
+_OPTIONS_OF_FILES = ("ir_override", "extern_libs")
+MAX_LABEL = 300
 
 
 def _is_scalars(value: object) -> bool:
@@ -108,6 +113,11 @@ class KernelSpec:
                     raise UserError(f"{self.kernel.name}: {what} {name} is {str(value)[:40]!r}, not a plain value")
             if len({name for name, _ in pairs}) != len(pairs):
                 raise UserError(f"{self.kernel.name}: {what} values name a parameter twice")
+        for name in _OPTIONS_OF_FILES:
+            if self.option.get(name):
+                raise UserError(f"{self.kernel.name}: option {name} makes Triton read a file, which no spec may")
+        if isinstance(flags := self.option.get("ptx_options"), str):
+            checked_flags([flags], f"{self.kernel.name}: in option ptx_options,")
         warps = self.option.get("num_warps", 4)
         if type(warps) is not int or not 1 <= warps <= 32:
             raise UserError(f"{self.kernel.name}: num_warps {str(warps)[:40]!r} must be a whole number from 1 to 32")
@@ -165,7 +175,7 @@ class KernelSpec:
                 constexprs=tuple((str(n), v) for n, v in raw["constexprs"]),
                 divisible_by_16=tuple(str(n) for n in raw["divisible_by_16"]),
                 options=tuple((str(n), tuple(v) if isinstance(v, list) else v) for n, v in raw.get("options", ())),
-                label=str(raw.get("label", "")),
+                label=_one_line(str(raw.get("label", ""))),
             )
         except UserError:
             raise
@@ -174,6 +184,11 @@ class KernelSpec:
                 f"not a KernelSpec: {type(exc).__name__}: {exc}. Expected JSON with kernel (path, name), signature, "
                 "constexprs, divisible_by_16 and options, as written by KernelSpec.to_json()"
             ) from exc
+
+
+def _one_line(label: str) -> str:
+    """A label as tables can show it: one line, bounded, whole characters."""
+    return " ".join(label.encode(errors="replace").decode().split())[:MAX_LABEL]
 
 
 # Constexprs that cut the work into pieces. BLOCK_DMODEL and the like are extents of the problem.
@@ -229,7 +244,8 @@ def _pairs(values: Mapping[str, Any]) -> str:
 def read_specs(paths: Sequence[Path]) -> list[KernelSpec]:
     """The specs in JSON files, each one spec or a list of them; a spec without a label is known by its file's name.
 
-    A relative kernel path is relative to the file that names it. Raises UserError for what cannot be read.
+    A relative kernel path is relative to the file that names it. Raises UserError for what cannot be read, and for a
+    kernel outside the spec's own folder that the user has not trusted (helpers.compiler.trust).
     """
     specs = []
     for path in paths:
@@ -245,14 +261,17 @@ def _specs_in(path: Path) -> list[KernelSpec]:
     except (ValueError, RecursionError) as exc:
         raise UserError(f"{path} holds no spec (a KernelSpec in JSON): {exc}") from exc
     items = raw if isinstance(raw, list) else [raw]
+    # What comes through a pipe lies nowhere: its kernel may lie below the folder that the user works in.
+    folder = Path() if path == STDIN or not path.is_file() else path.parent
     found = []
     for number, item in enumerate(items, start=1):
         spec = KernelSpec.from_json(json.dumps(item))
         name = path.stem if len(items) == 1 else f"{path.stem} {number}"
         kernel = spec.kernel
         if not Path(kernel.path).is_absolute():
-            kernel = replace(kernel, path=str(path.parent / kernel.path))
+            kernel = replace(kernel, path=str(folder / kernel.path))
         if kernel.import_root and not Path(kernel.import_root).is_absolute():
-            kernel = replace(kernel, import_root=str(path.parent / kernel.import_root))
+            kernel = replace(kernel, import_root=str(folder / kernel.import_root))
+        check_kernel(kernel.path, kernel.import_root, spec_folder=folder, named_by=f"the spec {path}")
         found.append(replace(spec, kernel=kernel, label=spec.label or name))
     return found

@@ -47,7 +47,9 @@ def verdict_words(
 ) -> str:
     """How a compile ended, in one short phrase that can stand in a sentence; the one place that puts it into words."""
     if status in COMPILED:
-        return f"{registers} registers, {spill_store_bytes} B spill stores"
+        known = {"registers": registers, "B spill stores": spill_store_bytes}
+        # ptxas says neither of a PTX without a kernel.
+        return ", ".join(f"{value} {unit}" for unit, value in known.items() if value is not None) or "compiles"
     words = "dies" if status == "register_exhausted" else status.replace("_", " ")
     return f"{words} ({code})" if code else words
 

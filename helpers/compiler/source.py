@@ -9,7 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from helpers.errors import UserError
-from helpers.files import check_ordinary_file
+from helpers.files import check_ordinary_file, read_ordinary
 
 MAX_SOURCE_BYTES = 4_000_000
 MAX_FILES = 2_000
@@ -21,7 +21,7 @@ _PARSING = threading.Lock()
 
 @lru_cache(maxsize=4096)
 def _read_with_stamp(path: str, _mtime_ns: int, _size: int) -> bytes:
-    return Path(path).read_bytes()
+    return read_ordinary(Path(path), MAX_SOURCE_BYTES, "kernel source")
 
 
 def read_source(path: Path) -> bytes:
@@ -63,7 +63,14 @@ def _module_files(base: Path, dotted: str) -> list[Path]:
             found.append(folder / f"{part}.py")
             folder = folder / part
         found.append(folder / "__init__.py")
-    return [file for file in found if file.is_file()]
+    return [file for file in found if _is_file(file)]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a name of 300 letters
+        return False
 
 
 def source_closure(path: Path, import_root: Path | None = None, *, kernels_only: bool = False) -> list[Path]:
@@ -74,8 +81,9 @@ def source_closure(path: Path, import_root: Path | None = None, *, kernels_only:
     """
     try:
         root, start = (import_root or path.parent).resolve(), path.resolve()
-    except (OSError, ValueError, RuntimeError) as exc:  # a NUL in the path, or links in a circle
-        raise UserError(f"cannot read kernel source {path}: {exc}") from exc
+    except (OSError, ValueError, RuntimeError) as exc:  # a NUL in the path, a name too long, or links in a circle
+        said = getattr(exc, "strerror", None) or exc
+        raise UserError(f"cannot read kernel source {str(path)[:200]}: {said}") from exc
     todo, seen, passed_over = [start], set(), set()
     while todo:
         current = todo.pop()
@@ -107,9 +115,10 @@ def _belongs(file: Path, start: Path) -> bool:
 
 def source_closure_hash(path: Path, import_root: Path | None = None, *, kernels_only: bool = False) -> str:
     """sha256 over names (relative to the root) and contents of `source_closure`; raises UserError if unreadable."""
+    files = source_closure(path, import_root, kernels_only=kernels_only)
     root = (import_root or path.parent).resolve()
     digest = hashlib.sha256()
-    for file in source_closure(path, import_root, kernels_only=kernels_only):
+    for file in files:
         name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
         content = read_source(file)
         digest.update(f"{name}\0{len(content)}\0".encode())

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import html
 import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from helpers.cleaning import for_html
+from helpers.cleaning import for_terminal as printable
 from helpers.diagnosis import diagnosis as diagnosis_view
 from helpers.diagnosis.failure import Failure, Suggestion
 from helpers.diagnosis.incidents import SAME, Match
@@ -37,11 +38,6 @@ _STATUS_OF = {
     "slow_compile": "timeout",
     "unsupported_ptx_version": "unsupported_ptx_version",
 }
-
-
-def printable(text: object) -> str:
-    """A stranger's text without control characters: a log must not move the cursor of whoever reads about it."""
-    return "".join(c if c.isprintable() or c == "\n" else "�" for c in str(text))
 
 
 def facts_shown(diagnosis: Diagnosis, verbose: bool = True) -> list[tuple[str, str]]:
@@ -265,15 +261,20 @@ def _incident_lines(match: Match, write: _Writer, verbose: bool) -> None:
     write.paragraph(incident.link)
 
 
+def _coded(text: str) -> str:
+    """The text escaped, with what stands between backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", for_html(text))
+
+
 def as_html(diagnosis: Diagnosis) -> str:
     """The diagnosis as one HTML block."""
-    say = lambda text: html.escape(printable(text))  # noqa: E731
+    say = for_html
     colour = status_colour(_STATUS_OF.get(diagnosis.kind, "ptxas_error"))
     head = diagnosis.title if diagnosis.kind != "unknown" else "unknown"
     parts = [
         '<div class="register-cliff-diagnosis" style="max-width:70em">'
         f'<div style="font-weight:bold;color:white;background:{colour};padding:4px 8px">{say(head)}</div>',
-        *(f"<p style='margin:.4em 0;overflow-wrap:anywhere'>{say(line)}</p>" for line in diagnosis.because),
+        *(f"<p style='margin:.4em 0;overflow-wrap:anywhere'>{_coded(line)}</p>" for line in diagnosis.because),
     ]
     shown = facts_shown(diagnosis)
     if shown:
@@ -286,7 +287,7 @@ def as_html(diagnosis: Diagnosis) -> str:
     for match in diagnosis.incidents:
         incident = match.incident
         parts.append(
-            f'<p style="margin:.4em 0"><b>Known:</b> <a href="{html.escape(incident.link)}">{say(incident.name)}</a> '
+            f'<p style="margin:.4em 0"><b>Known:</b> <a href="{for_html(incident.link)}">{say(incident.name)}</a> '
             f"({say(match.degree)}; agrees in {say(', '.join(match.agrees))}). {say(incident.what)}. "
             f"<i>Cause:</i> {say(incident.cause)} <small>[{say(incident.cause_evidence)}]</small></p>"
         )
@@ -296,7 +297,7 @@ def as_html(diagnosis: Diagnosis) -> str:
     ):
         if suggestions:
             items = "".join(
-                f"<li><b>{say(s.edit)}</b><br>{say(s.why)} <small>{say(_bracketed(s.evidence))}</small></li>"
+                f"<li><b>{_coded(s.edit)}</b><br>{_coded(s.why)} <small>{say(_bracketed(s.evidence))}</small></li>"
                 for s in suggestions
             )
             parts.append(f"<b>{heading}</b><ol style='margin:.2em 0'>{items}</ol>")
@@ -307,19 +308,21 @@ def as_html(diagnosis: Diagnosis) -> str:
         )
     for heading, listed in (("What to attach", diagnosis.attach), ("How to go on", diagnosis.go_on)):
         if listed:
-            items = "".join(f"<li>{say(item)}</li>" for item in listed)
+            items = "".join(f"<li>{_coded(item)}</li>" for item in listed)
             parts.append(f"<b>{heading}</b><ul style='margin:.2em 0'>{items}</ul>")
     evidence_items = [
         f"<li>{say(f.name)} {say(f.value[:120])} ({say(f.how)}): <code>{say(f.text[:160])}</code></li>"
         for f in diagnosis.log.facts[:MAX_EVIDENCE]
     ]
     evidence_items += [
-        f"<li>{say(s.edit)}: {say(s.evidence)}</li>" for s in (*diagnosis.suggestions, *diagnosis.in_vain) if s.evidence
+        f"<li>{_coded(s.edit)}: {say(s.evidence)}</li>"
+        for s in (*diagnosis.suggestions, *diagnosis.in_vain)
+        if s.evidence
     ]
     if evidence_items:
         what = "Evidence: the text each fact came from, and what each claim rests on"
         parts.append(f"<details><summary>{what}</summary><ul>{''.join(evidence_items)}</ul></details>")
-    parts += [f"<p style='margin:.4em 0'><i>{say(note)}</i></p>" for note in diagnosis.notes]
+    parts += [f"<p style='margin:.4em 0'><i>{_coded(note)}</i></p>" for note in diagnosis.notes]
     return "".join(parts) + "</div>"
 
 

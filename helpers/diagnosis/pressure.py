@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
-from helpers.inspection.ptx.pressure import Held, PressureProfile, ValueGroup, held_across, pressure_profile
+from helpers.inspection.ptx.graph import read_functions
+from helpers.inspection.ptx.pressure import Held, PressureProfile, ValueGroup, profile_and_held
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,13 +24,18 @@ def pressure_report(ptx: str) -> dict:
     has_line_info, peak, lines, tuples, branch (None without a conditional region inside a loop). Without line info
     `lines` is empty; the rest stands on PTX lines.
     """
-    profile = pressure_profile(ptx)
+    profile, held = profile_and_held(ptx)
+    if profile is None and (functions := read_functions(ptx)):
+        function = next((f for f in functions if f.is_entry), functions[0])
+        raise UserError(
+            f"the function {function.name[:80]} has {len(function.blocks):,} blocks and {len(function.bits):,} "
+            "registers: more than is analysed here; `register-cliff minimize` makes a PTX smaller that ptxas fails on"
+        )
     if profile is None:
         raise UserError(
             "this text has no PTX function with instructions in it; give the .ptx that Triton or nvcc wrote "
             "(`register-cliff compile` says where it keeps one)"
         )
-    held = held_across(ptx)
     return {
         "function": profile.function,
         "threads_per_cta": profile.threads,

@@ -13,6 +13,9 @@ from helpers.inspection.crash.crash_log import CrashLog
 from helpers.recorded import recorded
 
 MEASURED_ON = "on the incident's kernel"
+SWITCH = "DISABLE_LLVM_OPT=nvptx-no-f32x2"
+SWITCH_SINCE = (3, 6)
+"""The first release of Triton whose LLVM has the switch."""
 
 
 ABOUT_MEASURED = (
@@ -75,6 +78,7 @@ def at_the_limit(log: CrashLog, *, same: bool) -> tuple[Suggestion, ...]:
             f"{measured(('maxnreg=255 as a launch option',))}, {where}; reported for maxnreg=250: "
             "triton-lang/triton #8488",
         ),
+        *_llvm_switch(log),
         Suggestion(
             "ptxas -O1 (launch option ptx_options='-O1')",
             "the allocator survives; the kernel spills more and is scheduled worse",
@@ -107,6 +111,24 @@ def _newer_triton(log: CrashLog) -> tuple[Suggestion, ...]:
     )
 
 
+def _llvm_switch(log: CrashLog) -> tuple[Suggestion, ...]:
+    """LLVM's switch against pairs of floats, where this Triton's LLVM may know it.
+
+    The LLVM of Triton 3.5 and older has no such switch: data/remedies.csv has a row for each release that knows it.
+    """
+    here = (log.triton.stated,) if log.triton.stated else log.triton.candidates
+    if here and all(_release(v) < SWITCH_SINCE for v in here):
+        return ()
+    known = "" if here else "; Triton 3.5 and older do not have this switch"
+    return (
+        Suggestion(
+            f"{SWITCH} in the environment of the compile, on Triton 3.6 or later",
+            f"LLVM then writes no instructions on pairs of floats, whose operands it puts together for ptxas{known}",
+            f"{measured((SWITCH,))}, {_where(log)}",
+        ),
+    )
+
+
 def smaller_tile(log: CrashLog) -> tuple[Suggestion, ...]:
     """The first remedy: the tile that the merged fix chose."""
     return (
@@ -128,8 +150,8 @@ def in_vain_at_the_limit(*, same: bool) -> tuple[Suggestion, ...]:
         "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
         measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
     )
-    level = Suggestion("ptxas -O2, --regAllocOptLevel=2", "the default is -O3; neither gives way",
-                       measured(("-O2", "--regAllocOptLevel=2"), ("3.5.1",)))  # fmt: skip
+    level = Suggestion("ptxas -O2, --regAllocOptLevel=2 or 4", "the default is -O3; none of them gives way",
+                       measured(("-O2", "--regAllocOptLevel=2", "--regAllocOptLevel=4"), ("3.5.1",)))  # fmt: skip
     if not same:
         return cap, level
     table = recorded("version_matrix")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import ast
-import gzip
 import json
 import re
 import shlex
+import stat
 import warnings
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES, head_bytes, read_ordinary
 
 # As much of a file is read to tell what it is; a PTX says so in its first lines, a log near its end at times.
 HEAD_BYTES = 256_000
-MAX_SPEC_BYTES = 64_000_000
 EM_CUDA = 190
 
 LOG, PTX, SPEC, FOLDER, PYTHON, CUBIN, PROGRAM, ZIP, EMPTY, TEXT, BINARY = (
@@ -54,27 +53,22 @@ def recognise(path: Path) -> Given:
     """
     if str(path) == "-":
         return Given(TEXT, path)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as exc:
+        raise UserError(f"{path} is not there; name a file that is, or a folder of captured specs") from exc
+    except (OSError, ValueError) as exc:  # a name too long, a folder that is not for us, a NUL
+        raise UserError(f"cannot read {str(path)[:200]}: {getattr(exc, 'strerror', None) or exc}") from exc
+    if stat.S_ISDIR(mode):
         return Given(FOLDER, path)
-    if not path.exists():
-        raise UserError(f"{path} is not there; name a file that is, or a folder of captured specs")
-    if not path.is_file():
+    if not stat.S_ISREG(mode):
         return Given(TEXT, path)
     return Given(kind_of(head_of(path), path), path)
 
 
 def head_of(path: Path) -> bytes:
     """The first bytes of a file, unpacked where it is gzip; raises UserError."""
-    try:
-        with path.open("rb") as stream:
-            head = stream.read(HEAD_BYTES)
-            if head[:2] != b"\x1f\x8b":
-                return head
-            stream.seek(0)
-            with gzip.GzipFile(fileobj=stream) as unpacked:
-                return unpacked.read(HEAD_BYTES)
-    except (OSError, EOFError, zlib.error, ValueError) as exc:
-        raise UserError(f"cannot read {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+    return head_bytes(path, HEAD_BYTES)
 
 
 def kind_of(head: bytes, path: Path) -> str:
@@ -117,9 +111,9 @@ def _is_python(text: str) -> bool:
 def captured_with(path: Path) -> dict:
     """What a spec file says of its capture: arch, triton_version, outcome …; {} for one that was not captured."""
     try:
-        if not path.is_file() or path.stat().st_size > MAX_SPEC_BYTES:  # a pipe can be read once
+        if not path.is_file():  # a pipe can be read once
             return {}
-        raw = json.loads(path.read_bytes())
+        raw = json.loads(read_ordinary(path, MAX_TEXT_BYTES, "the spec file"))
     except (OSError, ValueError, RecursionError):
         return {}
     first = raw[0] if isinstance(raw, list) and raw else raw

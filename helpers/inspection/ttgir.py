@@ -13,7 +13,7 @@ _DEFINITION = re.compile(r"^#loc(\d*) = loc\((.*)\)\s*$")
 _FILE = re.compile(r'^"((?:[^"\\]|\\.){0,4000})":(\d{1,9}):\d{1,9}$')
 _REFERENCE = re.compile(r"#loc(\d*)")
 # `loc(#loc12)`, `loc("acc"(#loc12))`, `loc("file.py":1:2)`: nothing in them nests deeper.
-_NOTE = re.compile(r'\s*\bloc\((?:#loc\d*|unknown|"(?:[^"\\]|\\.){0,4000}"(?:\(#loc\d*\)|:\d{1,9}:\d{1,9})?)\)')
+_NOTE = re.compile(r'\bloc\((?:#loc\d*|unknown|"(?:[^"\\]|\\.){0,4000}"(?:\(#loc\d*\)|:\d{1,9}:\d{1,9})?)\)')
 _MAX_STEPS = 64
 
 
@@ -35,10 +35,20 @@ def ttgir_lines(text: str) -> list[tuple[str, SourceLine | None]]:
             if m[1] not in places:
                 places[m[1]] = _place(m[1], found)
             source = places[m[1]]
-        lines.append((_NOTE.sub("", line).rstrip(), source))
+        lines.append((_without_notes(line), source))
     while lines and not lines[-1][0]:
         lines.pop()
     return lines
+
+
+def _without_notes(line: str) -> str:
+    """A line without its notes and the blanks before each."""
+    # The blanks are taken off afterwards: a pattern that begins with them tries every place of a long run.
+    kept, at = [], 0
+    for note in _NOTE.finditer(line):
+        kept.append(line[at : note.start()].rstrip())
+        at = note.end()
+    return "".join([*kept, line[at:]]).rstrip()
 
 
 def _place(number: str, found: dict[str, str]) -> SourceLine | None:

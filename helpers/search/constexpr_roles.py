@@ -13,6 +13,9 @@ import ast
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from helpers.compiler.source import read_source
+from helpers.errors import UserError
+
 TILE, PROBLEM, UNKNOWN = "tile", "problem", "unknown"
 MAX_CALL_DEPTH = 4
 _RANGES = frozenset({"range", "static_range"})
@@ -93,8 +96,8 @@ def constexpr_roles(source: str, kernel: str) -> dict[str, Role]:
 def roles_of(path: str | Path, kernel: str) -> dict[str, Role]:
     """`constexpr_roles` of a file; {} where it cannot be read."""
     try:
-        return constexpr_roles(Path(path).read_text(encoding="utf-8"), kernel)
-    except (OSError, UnicodeDecodeError):
+        return constexpr_roles(read_source(Path(path)).decode("utf-8"), kernel)
+    except (UserError, UnicodeDecodeError):
         return {}
 
 

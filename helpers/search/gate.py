@@ -17,7 +17,7 @@ from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_
 from helpers.compiler.kernel_spec import KernelSpec, tell_apart
 from helpers.compiler.report import STATUSES, CompileReport, verdict_words
 from helpers.compiler.toolchain import Toolchain
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.files import read_text_bounded, write_text_atomically
 from helpers.hardware import get_arch
 from helpers.search.ablate import Progress
@@ -72,7 +72,8 @@ class Measured:
         if not self.compiled:
             return verdict_words(self.status, code=self.ptxas_code)
         weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
-        return f"{self.regs_per_thread} registers, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
+        registers = "registers not recorded" if self.regs_per_thread is None else f"{self.regs_per_thread} registers"
+        return f"{registers}, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 
 
 @dataclass(frozen=True)
@@ -273,11 +274,14 @@ def baseline_text(rows: Iterable[Measured]) -> str:
 
 
 def write_baseline(path: Path, rows: Sequence[Measured]) -> None:
-    """Write a baseline file; raises UserError where that cannot be done."""
+    """Write a baseline file; raises MachineError where that cannot be done."""
     try:
-        write_text_atomically(path, baseline_text(rows))
+        write_text_atomically(path, baseline_text(rows), make_folder=False)
     except OSError as exc:
-        raise UserError(f"cannot write the baseline {path}: {exc.strerror or exc}") from exc
+        raise MachineError(
+            f"cannot write the baseline {path}: {exc.strerror or exc}; the compiles are in the cache, so that the same "
+            "command is quick once there is room"
+        ) from exc
 
 
 def read_baseline(path: Path) -> list[Measured]:

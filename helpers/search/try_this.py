@@ -23,6 +23,7 @@ from helpers.compiler.compile import CompileRequest, compile_matrix, compile_req
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import run_ptxas
+from helpers.compiler.source import read_source
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
 from helpers.errors import UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
@@ -305,7 +306,7 @@ def _own_configurations(request: CompileRequest) -> list[Change]:
     """One change for each other configuration that the kernel's own autotuner lists; [] where it has none to read."""
     spec = request.spec
     try:
-        source = Path(spec.kernel.path).read_text(encoding="utf-8", errors="replace")
+        source = read_source(Path(spec.kernel.path)).decode("utf-8", errors="replace")
         if "autotune" not in source:  # loading a file costs a worker's start
             return []
         listed = configurations(spec.kernel, request.toolchain.triton)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import html
 import re
 import sys
 from collections.abc import Sequence
 from numbers import Integral, Real
 from typing import TYPE_CHECKING
+
+from helpers.cleaning import for_html
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -70,15 +71,14 @@ def table_html(table: pd.DataFrame) -> str:
     shown = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
     kinds = [_column_class(name, shown.iloc[:, at]) for at, name in enumerate(shown.columns)]
     head = "".join(
-        f'<th class="{kind} h">{html.escape(_heading(name))}</th>'
-        for name, kind in zip(shown.columns, kinds, strict=True)
+        f'<th class="{kind} h">{for_html(_heading(name))}</th>' for name, kind in zip(shown.columns, kinds, strict=True)
     )
     limit = pd.get_option("display.max_rows") or len(shown)
     precision = pd.get_option("display.precision")
     rows = "".join(
         "<tr>"
         + "".join(
-            f'<td class="{kind}">{html.escape(_cell(value, precision).strip())}</td>'
+            f'<td class="{kind}">{for_html(_cell(value, precision).strip())}</td>'
             for value, kind in zip(row, kinds, strict=True)
         )
         + "</tr>"

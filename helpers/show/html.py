@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+from helpers.cleaning import for_html
 from helpers.show.style import status_colour
 from helpers.show.verdicts import ink_on
 
@@ -15,7 +15,7 @@ def banner(status: str, words: str) -> str:
     ground = status_colour(status)
     return (
         f'<div style="font-weight:bold;color:{ink_on(ground)};background:{ground};padding:4px 8px">'
-        f"{html.escape(words)}</div>"
+        f"{for_html(words)}</div>"
     )
 
 
@@ -23,29 +23,29 @@ def alert(head: str, words: str) -> str:
     """A sentence in place of an answer, `head` in bold."""
     return (
         f'<div role="alert" style="padding:4px 8px;border-left:4px solid {status_colour("register_exhausted")}">'
-        f"<b>{html.escape(head)}</b> {html.escape(words)}</div>"
+        f"<b>{for_html(head)}</b> {for_html(words)}</div>"
     )
 
 
 def note(text: str) -> str:
     """A quiet paragraph."""
-    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{html.escape(text)}</p>'
+    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{for_html(text)}</p>'
 
 
 def paragraph(text: str, *, label: str = "") -> str:
     """A paragraph, after a `label` in bold where there is one."""
-    head = f"<b>{html.escape(label)}</b> " if label else ""
-    return f'<p style="margin:.4em 0;overflow-wrap:anywhere">{head}{html.escape(text)}</p>'
+    head = f"<b>{for_html(label)}</b> " if label else ""
+    return f'<p style="margin:.4em 0;overflow-wrap:anywhere">{head}{for_html(text)}</p>'
 
 
 def entry(head: str, text: str, source: str = "") -> str:
     """What goes into `list_html` as one item: `head` in bold, the text on a line of its own, its source small."""
-    small = f" <small>[{html.escape(source)}]</small>" if source else ""
-    return f"<b>{html.escape(head)}</b><br>{html.escape(text)}{small}"
+    small = f" <small>[{for_html(source)}]</small>" if source else ""
+    return f"<b>{for_html(head)}</b><br>{for_html(text)}{small}"
 
 
 def list_html(items: Iterable[str], *, numbered: bool = False) -> str:
-    """A list of items that are HTML already (`entry`, `html.escape`); empty for none."""
+    """A list of items that are HTML already (`entry`, `for_html`); empty for none."""
     lines = "".join(f"<li>{item}</li>" for item in items)
     tag = "ol" if numbered else "ul"
     return f'<{tag} style="margin:.2em 0">{lines}</{tag}>' if lines else ""
@@ -53,7 +53,7 @@ def list_html(items: Iterable[str], *, numbered: bool = False) -> str:
 
 def folded(summary: str, body: str, *, open_: bool = False) -> str:
     """`body`, which is HTML, below a line that a click opens; it needs no running kernel."""
-    return f"<details{' open' * open_}><summary>{html.escape(summary)}</summary>{body}</details>"
+    return f"<details{' open' * open_}><summary>{for_html(summary)}</summary>{body}</details>"
 
 
 def cells_html(
@@ -71,8 +71,8 @@ def cells_html(
     )
     if not body:
         return ""
-    head = "".join(f'<th scope="col" style="text-align:left">{html.escape(name)}</th>' for name in heads)
-    words = f'<caption style="text-align:left">{html.escape(caption)}</caption>' if caption else ""
+    head = "".join(f'<th scope="col" style="text-align:left">{for_html(name)}</th>' for name in heads)
+    words = f'<caption style="text-align:left">{for_html(caption)}</caption>' if caption else ""
     return f'<div style="overflow-x:auto"><table style="line-height:1.4">{words}<tr>{head}</tr>{body}</table></div>'
 
 
@@ -83,15 +83,15 @@ def difference_html(mine: Mapping[str, object], theirs: Mapping[str, object], na
 
 
 def _text(value: object) -> str:
-    return html.escape("–" if value is None else str(value))
+    return for_html("–" if value is None else str(value))
 
 
 def facts_html(rows: Mapping[str, object]) -> str:
     """Names and values as a small table; values that are None or empty are left out."""
     cells = "".join(
         f'<tr><th scope="row" style="text-align:left;padding-right:1em;vertical-align:top;white-space:nowrap">'
-        f'{html.escape(name)}</th><td style="text-align:left;overflow-wrap:anywhere">'
-        f"{html.escape(str(value))}</td></tr>"
+        f'{for_html(name)}</th><td style="text-align:left;overflow-wrap:anywhere">'
+        f"{for_html(str(value))}</td></tr>"
         for name, value in rows.items()
         if value is not None and value != ""
     )
@@ -112,8 +112,8 @@ def command_html(command: str) -> str:
     return (
         '<div style="display:flex;gap:4px;max-width:100%">'
         f'<input type="text" readonly aria-label="equivalent command" data-lm-suppress-shortcuts="true" '
-        f'style="flex:1 1 auto;min-width:0;font-family:monospace;font-size:12px" value="{html.escape(command)}">'
-        f'<button type="button" class="jupyter-button" onclick="{html.escape(copy)}">Copy command</button></div>'
+        f'style="flex:1 1 auto;min-width:0;font-family:monospace;font-size:12px" value="{for_html(command)}">'
+        f'<button type="button" class="jupyter-button" onclick="{for_html(copy)}">Copy command</button></div>'
     )
 
 
@@ -122,6 +122,6 @@ def picture(png: bytes, words: str) -> str:
     if not png:
         return ""
     return (
-        f'<img alt="{html.escape(words)}" style="max-width:100%" '
+        f'<img alt="{for_html(words)}" style="max-width:100%" '
         f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
     )

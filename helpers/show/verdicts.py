@@ -6,13 +6,13 @@ Every function takes a CompileReport or a row of data/ with the same columns (`s
 
 from __future__ import annotations
 
-import html
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+from helpers.cleaning import for_html
 from helpers.compiler.report import COMPILED, NO_VERDICT, CompileReport, verdict_words
 from helpers.show.style import FAILED_MARK, STATUS_COLOURS, bare_cells, claim, status_colour, use_house_style
 
@@ -253,11 +253,10 @@ def _draw_cell(ax: Axes, x: int, y: int, cell: Cell, *, font: float, letters: in
 def grid_html(grid: Grid, caption: str) -> str:
     """A grid as an HTML table that scrolls sideways, its legend below; all text escaped."""
     head = "".join(
-        f'<th scope="col" style="writing-mode:vertical-rl;padding:2px">{html.escape(name)}</th>'
-        for name in grid.columns
+        f'<th scope="col" style="writing-mode:vertical-rl;padding:2px">{for_html(name)}</th>' for name in grid.columns
     )
     body = "".join(
-        f'<tr><th scope="row" style="text-align:right;padding-right:6px">{html.escape(name)}</th>'
+        f'<tr><th scope="row" style="text-align:right;padding-right:6px">{for_html(name)}</th>'
         + "".join(_cell_html(cell, f"{name}, {head_}") for head_, cell in zip(grid.columns, line, strict=True))
         + "</tr>"
         for name, line in zip(grid.rows, grid.cells, strict=True)
@@ -266,7 +265,7 @@ def grid_html(grid: Grid, caption: str) -> str:
         f"{which}: {words}" for which, words in (("rows", grid.row_title), ("columns", grid.column_title)) if words
     ]
     return (
-        f'<div style="font-size:12px">{html.escape("; ".join([caption, *titles]))}</div>'
+        f'<div style="font-size:12px">{for_html("; ".join([caption, *titles]))}</div>'
         '<div style="overflow-x:auto"><table style="font-size:12px;border-collapse:separate;border-spacing:2px">'
         f"<tr><td></td>{head}</tr>{body}</table></div>{legend_html(grid)}"
     )
@@ -280,8 +279,8 @@ def _cell_html(cell: Cell | None, where: str) -> str:
         style += ";font-weight:bold"
     if cell.framed:
         style += ";outline:3px solid currentColor;outline-offset:-3px;font-weight:bold"
-    words = html.escape(f"{where}: {cell.hover or cell.words}")
-    return f'<td title="{words}" style="{style}">{html.escape(cell.words)}</td>'
+    words = for_html(f"{where}: {cell.hover or cell.words}")
+    return f'<td title="{words}" style="{style}">{for_html(cell.words)}</td>'
 
 
 def legend_html(grid: Grid) -> str:
@@ -290,7 +289,7 @@ def legend_html(grid: Grid) -> str:
         '<div style="font-size:12px;line-height:1.8">'
         + " ".join(
             f'<span style="white-space:nowrap;margin-right:1em"><span style="display:inline-block;width:1em;height:1em;'
-            f'vertical-align:-.15em;border:1px solid #BBBBBB;background:{ground}"></span> {html.escape(words)}</span>'
+            f'vertical-align:-.15em;border:1px solid #BBBBBB;background:{ground}"></span> {for_html(words)}</span>'
             for words, ground, _ in grid.legend()
         )
         + "</div>"

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from helpers.workbook.pages import (
     index_page,
     network_loads,
     notebook_page,
+    notebook_question,
     notebook_title,
     without_widget_views,
 )
@@ -41,8 +42,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 CELL_TIMEOUT_S = 900
+# A killed kernel is gone at once, or after a moment where the machine is busy.
+KILLED_WITHIN_S = 10.0
 AT_ONCE = 2
-KERNELS_GONE_S = 5.0  # a killed kernel is gone at once, unless the machine is busy
 _live: set[NotebookClient] = set()
 _groups_seen: set[int] = set()
 _stopping = threading.Event()
@@ -177,13 +179,13 @@ def _kill_group(group: int) -> bool:
 
 
 def _kill_kernels() -> None:
-    """Kill every running kernel with all it started and wait until they are gone, KERNELS_GONE_S at most.
+    """Kill every running kernel with all it started and wait until they are gone, KILLED_WITHIN_S at most.
 
     Asking politely waits for the cell, and can hang. A kernel that was being started when the stop came is
     looked for until then too.
     """
     _stopping.set()
-    deadline = time.monotonic() + KERNELS_GONE_S
+    deadline = time.monotonic() + KILLED_WITHIN_S
     while time.monotonic() < deadline:
         provisioners = [getattr(client.km, "provisioner", None) for client in list(_live)]
         processes = [getattr(provisioner, "process", None) for provisioner in provisioners]
@@ -226,7 +228,7 @@ def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
     return outcome["value"]
 
 
-def _write_page(run: NotebookRun, *, out: Path, order: Sequence[str]) -> PageEntry:
+def _write_page(run: NotebookRun, *, out: Path, titles: Mapping[str, str]) -> PageEntry:
     import nbformat
 
     name = run.path.stem
@@ -236,8 +238,9 @@ def _write_page(run: NotebookRun, *, out: Path, order: Sequence[str]) -> PageEnt
         run.seconds,
         failed=not run.ok,
         evidence=tuple(figure_evidence(run.notebook)),
+        question=notebook_question(run.notebook),
     )
-    page = notebook_page(run.notebook, entry=entry, order=order, folder=run.path.parent)
+    page = notebook_page(run.notebook, entry=entry, titles=titles, folder=run.path.parent)
     loads = network_loads(page)
     if loads:
         raise UserError(
@@ -249,10 +252,16 @@ def _write_page(run: NotebookRun, *, out: Path, order: Sequence[str]) -> PageEnt
     return entry
 
 
+def _title_of(path: Path) -> str:
+    import nbformat
+
+    return notebook_title(nbformat.read(path, as_version=4), path.stem)
+
+
 async def _run_all(
     paths: Sequence[Path], *, out: Path, progress: Progress
 ) -> tuple[list[NotebookRun], list[PageEntry]]:
-    order = [path.stem for path in paths]
+    titles = {path.stem: _title_of(path) for path in paths}
     free = asyncio.Semaphore(AT_ONCE)
 
     async def one(path: Path) -> tuple[NotebookRun, PageEntry]:
@@ -266,7 +275,7 @@ async def _run_all(
             progress.stop_task(bar)
             word = "ran" if run.ok else "FAILED"
             progress.console.print(f"{path.name}: {word}, {run.seconds:.1f} s", highlight=False)
-        return run, await asyncio.to_thread(_write_page, run, out=out, order=order)
+        return run, await asyncio.to_thread(_write_page, run, out=out, titles=titles)
 
     # All run to their end before the first error is told: cancelling a kernel's client half-way hangs in zmq.
     done = await asyncio.gather(*(one(path) for path in paths), return_exceptions=True)
@@ -301,7 +310,8 @@ def build(*, notebooks: Path, out: Path) -> int:
     lines, verdict = _verdict()
     write_text_atomically(out / "verdict.json", json.dumps(verdict, indent=1))
     index = out / "index.html"
-    write_text_atomically(index, index_page(entries, json.loads((out / "verdict.json").read_text())))
+    kept = json.loads((out / "verdict.json").read_text())
+    write_text_atomically(index, index_page(entries, kept, picture=_front_picture()))
     failed = [run for run in runs if not run.ok]
     for run in failed:
         print(f"\n{run.failure_report()}", file=sys.stderr)
@@ -312,6 +322,16 @@ def build(*, notebooks: Path, out: Path) -> int:
     ran = f"{len(runs) - len(failed)} of {len(runs)} notebooks ran in {time.perf_counter() - began:.0f} s"
     print(f"Pages: {index} ({ran}).")
     return 1 if failed else 0
+
+
+def _front_picture() -> str:
+    """The picture of the front page, as HTML; empty where this checkout has none."""
+    from helpers.show.html import picture
+
+    path = ROOT / "docs" / "suspects.png"
+    words = "Six compiles of one kernel as bars of registers per thread: one dies, its neighbours spill or pass."
+    said = '<p class="evidence">Evidence: compile-only (compiled, not run on a GPU); page 01 draws it anew.</p>'
+    return picture(path.read_bytes(), words) + said if path.is_file() else ""
 
 
 def _verdict() -> tuple[list[str], dict]:
@@ -344,7 +364,6 @@ def main(notebooks: Path, out: Path) -> None:
         with contextlib.suppress(OSError):  # after a hang-up nobody may be there to read it
             print(f"stopped; what stands in {out} is complete, what is missing was not made", file=sys.stderr)
             sys.stdout.flush()
-        os._exit(
-            exc.code if isinstance(exc, SystemExit) else 130
-        )  # the usual way out would wait for sockets of the kernels just killed
+        # The usual way out would wait for sockets of the kernels just killed.
+        os._exit(exc.code if isinstance(exc, SystemExit) else 130)
     sys.exit(code)

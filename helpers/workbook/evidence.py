@@ -13,6 +13,7 @@ from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import LIVE, CompileReport, Evidence
 from helpers.errors import UserError
+from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.recorded import DATA, read_rows
 
 COMPILE_ROWS = "compile_rows"
@@ -84,6 +85,17 @@ def ptx_of(evidence: Evidence) -> str:
         f"no PTX of {evidence.report.label!r} at hand: {evidence.report.message or evidence.source}. "
         "Fetch its toolchain to compile it: register-cliff toolchains install 3.5.1"
     )
+
+
+def demand_of(evidence: Evidence) -> int:
+    """How many registers the PTX of a compile needs at once at its worst point; raises UserError where there is none.
+
+    It is an estimate from the text alone, also for a compile that failed (`helpers.inspection.ptx.pressure`).
+    """
+    profile = pressure_profile(ptx_of(evidence))
+    if profile is None:
+        raise UserError(f"the PTX of {evidence.report.label!r} holds no instructions: there is nothing to count")
+    return profile.demand
 
 
 def evidence_line(evidence: Sequence[Evidence]) -> str:

@@ -62,11 +62,19 @@ KERNELS = {"lean kernel": "lean kernel", "Hopper kernel": "Gluon kernel"}
 """The tile tables that are a kernel's own, and that kernel's name; every other table is the extend kernel's."""
 
 
+TILE_NAMES = {"hopper": "hopper tile", "sm100": "merged row's tile"}
+INGREDIENT_SETS = {"incident": "as in the incident", "lean": "with the lean kernel's ingredients"}
+
+
+def kernel_names(rows: pd.DataFrame) -> pd.Series:
+    """The kernel of each row of the option matrix, by name."""
+    return rows["tile_table"].map(KERNELS).fillna("extend kernel")
+
+
 def passed_by_kernel(table: pd.DataFrame) -> dict[str, tuple[int, int]]:
     """(cases that passed, cases) of the option matrix for each kernel."""
     matrix = table[table["study"] == "matrix"]
-    kernels = matrix["tile_table"].map(KERNELS).fillna("extend kernel")
-    passed = matrix["status"].eq("ok").groupby(kernels).agg(["sum", "size"])
+    passed = matrix["status"].eq("ok").groupby(kernel_names(matrix)).agg(["sum", "size"])
     return {name: (int(row["sum"]), int(row["size"])) for name, row in passed.iterrows()}
 
 
@@ -76,21 +84,36 @@ def worst_share(table: pd.DataFrame) -> float:
 
 
 def count_table(table: pd.DataFrame) -> pd.DataFrame:
-    """How many cases of each tile table and ingredient set ran, passed, and how near its tolerance the worst came."""
+    """How many cases of each kernel and tile ran, passed, and how near its tolerance the worst came."""
     matrix = table[table["study"] == "matrix"]
     used = (matrix["row_rel"] / matrix["row_rel_tolerance"]).rename("used")
-    grouped = matrix.assign(used=used, passed=matrix["status"] == "ok").groupby(["tile_table", "ingredients"])
-    return grouped.agg(cases=("passed", "size"), passed=("passed", "sum"), worst_share=("used", "max")).reset_index()
+    kernel = (
+        matrix["tile_table"]
+        .map(KERNELS)
+        .fillna("extend kernel, " + matrix["ingredients"].map(INGREDIENT_SETS).fillna(matrix["ingredients"]))
+    )
+    tiles = matrix["tile_table"].map(TILE_NAMES).fillna("its own")
+    found = matrix.assign(used=used, passed=matrix["status"] == "ok", kernel=kernel, tiles=tiles)
+    counted = found.groupby(["kernel", "tiles"]).agg(
+        cases=("passed", "size"), passed=("passed", "sum"), used=("used", "max")
+    )
+    return counted.rename(columns={"used": "largest share of its tolerance"}).reset_index()
+
+
+KERNEL_MARKS = {"extend kernel": "o", "lean kernel": "^", "Gluon kernel": "D"}
 
 
 def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
-    """Each case's worst row error as a share of its derived tolerance, sorted; a failed case is a cross at the top."""
+    """Each case's worst row error as a share of its derived tolerance, sorted; a failed case is a cross at the top.
+
+    The colour is the cache's, the shape the kernel's.
+    """
     import matplotlib.pyplot as plt
 
     use_house_style()
     matrix = table[table["study"] == "matrix"]
     share = (matrix["row_rel"] / matrix["row_rel_tolerance"]).where(matrix["status"] == "ok")
-    fp8 = matrix["kv_dtype"].str.startswith("fp8")
+    fp8, kernels = matrix["kv_dtype"].str.startswith("fp8"), kernel_names(matrix)
     order = share.fillna(9).argsort()
     fig, ax = plt.subplots(figsize=(8.5, 3.6))
     for position, i in enumerate(order):
@@ -99,12 +122,15 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
                 position, 1.15, marker="x", color=status_colour("register_exhausted"), markersize=9, markeredgewidth=3
             )
             continue
-        colour, mark = (BEFORE_COLOUR, "s") if fp8.iloc[i] else (AFTER_COLOUR, "o")
-        ax.plot(position, share.iloc[i], marker=mark, color=colour, markersize=5)
+        colour = BEFORE_COLOUR if fp8.iloc[i] else AFTER_COLOUR
+        ax.plot(position, share.iloc[i], marker=KERNEL_MARKS[kernels.iloc[i]], color=colour, markersize=5)
     ax.axhline(1.0, color=LIMIT_COLOUR, linewidth=1.2)
     ax.text(0, 1.02, "tolerance", fontsize=9)
-    ax.plot([], [], "s", color=BEFORE_COLOUR, label="fp8 cache")
-    ax.plot([], [], "o", color=AFTER_COLOUR, label="16-bit cache")
+    for name, mark in KERNEL_MARKS.items():
+        if name in set(kernels):
+            ax.plot([], [], mark, color="#777777", label=name)
+    for words, colour in (("fp8 cache", BEFORE_COLOUR), ("16-bit cache", AFTER_COLOUR)):
+        ax.plot([], [], "s", color=colour, label=words, markersize=9)
     failed = matrix["status"].ne("ok").sum()
     if failed:
         ax.text(
@@ -116,7 +142,7 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
             fontsize=9,
             color=status_colour("register_exhausted"),
         )
-    ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6))
+    ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6), ncols=2)
     ax.set_ylim(0, 1.3)
     ax.set_xlabel(f"{len(matrix)} cases, sorted")
     ax.set_ylabel("worst row's error / its tolerance")
@@ -173,6 +199,40 @@ def tile_study_table(table: pd.DataFrame) -> pd.DataFrame:
     # The recorded rows have the names of their time.
     names = study["variant"].str.replace("branch tile", "merged row's tile").str.replace("Hopper tile", "hopper tile")
     return study.assign(variant=names)
+
+
+def tiles_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """A `tile_study_table` for a reader: how many elements differ (*none* is none at all), and by how much."""
+    differ = ["none" if share == 1 else f"{1 - share:.3%}" for share in table["bitwise_equal_fraction"]]
+    names = {
+        "variant": "what is compared",
+        "head_dim": "head dim",
+        "kv_dtype": "cache",
+        "differ": "elements that differ",
+        "relative_difference": "relative difference",
+        "max_abs": "largest difference",
+    }
+    found = table.assign(differ=differ, variant=table["variant"].str.replace(" against ", ", against "))
+    return found[list(names)].rename(columns=names).astype({"head dim": int})
+
+
+def fp8_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """A `fp8_table` for a reader: each source of error, what it is compared with, the error in percent."""
+    wide = fp8_table(table)
+    words = {name: _CASTS[name].replace("\n", " ") for name in wide.index}
+    against = {
+        name: "exact arithmetic on the numbers before rounding"
+        if name == "cache rounding alone"
+        else "exact arithmetic on the fp8 cache"
+        for name in wide.index
+    }
+    import pandas as pd
+
+    errors = {
+        f"{column.replace('hd', 'head dim ')}, error in percent": (100 * wide[column]).round(2) for column in wide
+    }
+    found = pd.DataFrame({"source of error": words, "compared with": against, **errors})
+    return found.reset_index(drop=True)
 
 
 def equal_shares(table: pd.DataFrame) -> dict[str, pd.Series]:

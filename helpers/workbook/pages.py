@@ -20,6 +20,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helpers.show.display import table_html
+from helpers.workbook.glossary import HOME, TERMS
+from helpers.workbook.prose import as_html
 
 if TYPE_CHECKING:
     from nbformat import NotebookNode
@@ -40,6 +42,7 @@ class PageEntry:
     seconds: float
     failed: bool = False
     evidence: tuple[str, ...] = ()  # of each figure, in order: as `figure_evidence` says it
+    question: str = ""  # as `notebook_question` finds it
 
 
 NOT_STATED = "not stated"
@@ -94,6 +97,16 @@ def notebook_title(notebook: NotebookNode, fallback: str) -> str:
     return fallback
 
 
+def notebook_question(notebook: NotebookNode) -> str:
+    """The question that the first cell asks, its links as plain words; empty where it asks none."""
+    first = notebook.cells[0].source if notebook.cells else ""
+    found = re.search(r"\*\*Question\.\*\*\s+(.+?)(?:\n\s*\n|\Z)", first, re.DOTALL)
+    if found is None:
+        return ""
+    unlinked = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", " ".join(found.group(1).split()))
+    return re.sub(r"(?<!\*)\*(?!\*)", "", unlinked)
+
+
 def without_widget_views(notebook: NotebookNode) -> NotebookNode:
     """A copy that reads without a running kernel: widget views and state gone, everything else as it was.
 
@@ -116,46 +129,152 @@ def without_widget_views(notebook: NotebookNode) -> NotebookNode:
     return plain
 
 
+# The code of a cell is one click away, so that no page shows a sentence and its formula both. Numbers of cells are for
+# who runs them. A drawing needs its words, which nbconvert leaves out.
+_TEMPLATE = """
+{%- extends 'basic/index.html.j2' -%}
+{%- block input_group -%}
+<details class="code"><summary>Code</summary>{{ super() }}</details>
+{%- endblock input_group -%}
+{%- block data_svg scoped -%}
+<div class="output_svg output_subarea">
+<img src="data:image/svg+xml;base64,{{ output.data['image/svg+xml'] | text_base64 }}"
+ alt="{{ (output | get_metadata('alt', 'image/svg+xml') or '') | escape_html }}">
+</div>
+{%- endblock data_svg -%}
+"""
+
+
+def _cells_html(notebook: NotebookNode, folder: Path | None) -> str:
+    from nbconvert import HTMLExporter
+
+    exporter = HTMLExporter(
+        template_name="basic", raw_template=_TEMPLATE, embed_images=True, exclude_input_prompt=True,
+        exclude_output_prompt=True,
+    )  # fmt: skip
+    resources = {"metadata": {"path": str(folder)}} if folder else {}
+    body, _ = exporter.from_notebook_node(_with_captions(without_widget_views(notebook)), resources=resources)
+    return re.sub(r'<a class="anchor-link"[^>]*>[^<]*</a>', "", body)
+
+
 def notebook_page(
-    notebook: NotebookNode, *, entry: PageEntry, order: Sequence[str] = (), folder: Path | None = None
+    notebook: NotebookNode, *, entry: PageEntry, titles: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> str:
     """One self-contained HTML page of an executed notebook.
 
-    `order` holds the names of all notebooks, for the links to the one before and the one after; `folder` is
-    where images that a markdown cell names by relative path lie: they are put into the page.
+    `titles` holds the title of each notebook by its name, in reading order, for the links to the one before and the one
+    after; `folder` is where images that a markdown cell names by relative path lie: they are put into the page.
     """
-    from nbconvert import HTMLExporter
-
-    exporter = HTMLExporter(template_name="basic", embed_images=True)
-    resources = {"metadata": {"path": str(folder)}} if folder else {}
-    body, _ = exporter.from_notebook_node(_with_captions(without_widget_views(notebook)), resources=resources)
-    for name in order:
+    titles = titles or {}
+    body = _cells_html(notebook, folder)
+    for name in titles:
         body = body.replace(f'href="{name}.ipynb', f'href="{name}.html')
-    at = order.index(entry.name) if entry.name in order else 0
-    before = f'<a href="{order[at - 1]}.html">← {order[at - 1]}</a>' if at > 0 else "<span></span>"
-    last = at + 1 >= len(order)
-    after = "<span></span>" if last else f'<a href="{order[at + 1]}.html">{order[at + 1]} →</a>'
+    body = _with_terms(body)
+    body, headings = _with_anchors(body)
     banner = (
         '<p class="banner">This notebook <span class="failed">failed</span>; '
         "what follows its last output did not run.</p>"
     )
+    before, after = _neighbours(entry.name, titles)
     return _page(
         entry.title,
-        f'<nav><a href="index.html">Register Cliff</a><span>{html.escape(entry.name)}</span></nav>\n'
-        f'<main>{banner if entry.failed else ""}{body}</main>\n<nav class="foot">{before}{after}</nav>',
+        f'<header class="top"><a href="index.html">Register Cliff</a>{before}{after}</header>\n'
+        f'<div class="sheet">{_contents(headings)}\n'
+        f'<main id="main">{banner if entry.failed else ""}{body}</main></div>\n'
+        f'<nav class="foot" aria-label="Other pages">{before}<a href="#top">↑ Back to the top</a>{after}</nav>',
         foot=f"Executed top to bottom in {entry.seconds:.1f} s",
         style=_code_style(),
     )
 
 
-def index_page(entries: Sequence[PageEntry], verdict: Mapping) -> str:
-    """The front page: the verdict (as in verdict.json: lines, columns, rows), then links to the pages."""
+def _neighbours(name: str, titles: Mapping[str, str]) -> tuple[str, str]:
+    """Links to the page before and the page after, by title; a page without one leads to the list of all pages."""
+    order = list(titles)
+    at = order.index(name) if name in order else -1
+    before = order[at - 1] if at > 0 else "index"
+    after = order[at + 1] if 0 <= at < len(order) - 1 else "index"
+    words = [html.escape(titles.get(other, "All pages")) for other in (before, after)]
+    return f'<a href="{before}.html">← {words[0]}</a>', f'<a href="{after}.html">{words[1]} →</a>'
+
+
+_HEADING = re.compile(r'<h([1-6])(?: id="([^"]*)")?>(.*?)</h\1>', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading of a page: its level from 1, its anchor, its words as HTML without tags."""
+
+    level: int
+    anchor: str
+    words: str
+
+
+def _with_anchors(body: str) -> tuple[str, list[Heading]]:
+    """(the body in which no two headings share an anchor, its headings in order)."""
+    found: list[Heading] = []
+    seen: Counter[str] = Counter()
+
+    def numbered(match: re.Match) -> str:
+        level, anchor, words = int(match[1]), match[2] or f"part-{len(found)}", re.sub(r"<[^>]*>", "", match[3])
+        seen[anchor] += 1
+        if seen[anchor] > 1:
+            anchor = f"{anchor}-{seen[anchor]}"
+        found.append(Heading(level, anchor, words))
+        return f'<h{level} id="{anchor}">{match[3]}</h{level}>'
+
+    return _HEADING.sub(numbered, body), found
+
+
+def _contents(headings: Sequence[Heading]) -> str:
+    """The contents list: the second and third level of headings."""
+    lines = "".join(
+        f'<li class="l{h.level}"><a href="#{h.anchor}">{h.words}</a></li>' for h in headings if h.level in (2, 3)
+    )
+    if not lines:
+        return ""
+    return (
+        '<nav class="contents" aria-label="On this page"><details open><summary>On this page</summary>'
+        f"<ul>{lines}</ul></details></nav>"
+    )
+
+
+def _with_terms(body: str) -> str:
+    """The body in which a link to a term of the glossary carries what the term means."""
+    means = {term.anchor: term.plain for term in TERMS}
+    home = HOME.removesuffix(".ipynb")
+
+    def told(match: re.Match) -> str:
+        words = means.get(match[1])
+        return f'<a class="term" title="{html.escape(words)}" {match[0][3:]}' if words else match[0]
+
+    return re.sub(rf'<a href="{home}\.html#([^"]+)"', told, body)
+
+
+_WHAT_THIS_IS = (
+    "A GPU kernel that ran on NVIDIA's Hopper chips did not even compile for Blackwell: the assembler "
+    "<code>ptxas</code> gave up with <i>Register allocation failed with register count of '255'</i>.",
+    "These pages reproduce that crash without a GPU, show what the compiler was asked to do, find the cause by "
+    "experiment, and measure what each cure costs.",
+    "The same tools read a crash of your own.",
+)
+
+
+def index_page(entries: Sequence[PageEntry], verdict: Mapping, *, picture: str = "") -> str:
+    """The front page: what this is, a picture (HTML), each page's question, the verdict of this run.
+
+    `verdict` is as in verdict.json: lines, columns, rows.
+    """
     import pandas as pd
 
     lines = "".join(f'<p class="verdict">{html.escape(line)}</p>' for line in verdict["lines"])
     table = table_html(pd.DataFrame(verdict["rows"], columns=verdict["columns"]).convert_dtypes())
+    asked = "".join(
+        f'<li><a href="{entry.name}.html">{html.escape(entry.title)}</a>'
+        f"{' <span class=failed>failed</span>' if entry.failed else ''}<br>{as_html(entry.question)}</li>"
+        for entry in entries
+    )
     listed = "".join(
-        f'<tr><td><a href="{entry.name}.html">{html.escape(entry.title)}</a></td>'
+        f"<tr><td>{html.escape(entry.title)}</td>"
         f"<td>{'<span class=failed>failed</span>' if entry.failed else 'ran'}, {entry.seconds:.1f} s</td>"
         f"<td>{html.escape(_figures_in_words(entry.evidence))}</td>"
         f'<td><a href="{entry.name}.ipynb">executed notebook</a></td></tr>'
@@ -163,9 +282,11 @@ def index_page(entries: Sequence[PageEntry], verdict: Mapping) -> str:
     )
     return _page(
         "Register Cliff",
-        f"<main><h1>Register Cliff</h1>{lines}"
-        f'{table}<h2>The notebooks</h2><div class="scroll"><table><thead><tr><th>page</th><th>this run</th>'
-        f"<th>its figures</th><th></th></tr></thead><tbody>{listed}</tbody></table></div></main>",
+        f'<main id="main" class="front"><h1>Register Cliff</h1><p class="verdict">{" ".join(_WHAT_THIS_IS)}</p>'
+        f'<div class="picture">{picture}</div><h2>The pages, and what each one asks</h2><ul class="asked">{asked}</ul>'
+        f"<h2>What this run found</h2>{lines}{table}"
+        '<h2>How this run went</h2><div class="scroll"><table><thead><tr><th>page</th><th>this run</th>'
+        f"<th>its figures</th><th>to open in JupyterLab</th></tr></thead><tbody>{listed}</tbody></table></div></main>",
         foot="Written by make workbook",
     )
 
@@ -176,14 +297,16 @@ def _figures_in_words(evidence: Sequence[str]) -> str:
 
 
 def _page(title: str, content: str, *, foot: str, style: str = "") -> str:
-    css = (Path(__file__).parent / "pages.css").read_text(encoding="utf-8")
+    here = Path(__file__).parent
+    css, script = (here / "pages.css").read_text(encoding="utf-8"), (here / "pages.js").read_text(encoding="utf-8")
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
         '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<title>{html.escape(title)}</title>\n<style>\n{css}{style}</style>\n</head>\n<body>\n{content}\n"
+        f"<title>{html.escape(title)}</title>\n<style>\n{css}{style}</style>\n</head>\n<body id='top'>\n"
+        f'<a class="skip" href="#main">Skip to the text</a>\n{content}\n'
         f"<footer>{foot}, Python {platform.python_version()} on {platform.system()} {platform.machine()}. "
-        "This page loads nothing from the network.</footer>\n</body>\n</html>\n"
+        f"This page loads nothing from the network.</footer>\n<script>\n{script}</script>\n</body>\n</html>\n"
     )
 
 

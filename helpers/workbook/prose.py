@@ -1,17 +1,15 @@
-"""What several notebooks say in the same way: sentences and folds with numbers from values, a report."""
+"""What several notebooks say in the same way: sentences with numbers from values, a report."""
 
 from __future__ import annotations
 
+import ast
 import html
 import re
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import EXPLANATIONS, Evidence
-
-if TYPE_CHECKING:
-    from IPython.display import HTML
 
 
 @lru_cache(maxsize=16)
@@ -20,11 +18,39 @@ def source_lines_of(path: str) -> dict[int, str]:
     return dict(enumerate(Path(path).read_text().splitlines(), start=1))
 
 
+def source_text(file: str, line: int) -> str:
+    """The text of a line of the kernel's own file (known by its name: recorded PTX has no folders), else empty."""
+    if Path(file).name != Path(EXTEND_KERNEL.path).name:
+        return ""
+    return source_lines_of(EXTEND_KERNEL.path).get(line, "").strip()
+
+
 def say(text: str) -> None:
     """Show a sentence whose numbers were formatted from values, as Markdown."""
     from IPython.display import Markdown, display
 
     display(Markdown(text.strip()))
+
+
+_TELLING = ("say", "exercise")
+
+
+def tells_prose(source: str) -> bool:
+    """Whether a cell's code says sentences (`rc.say`, `rc.exercise`): what a reader needs of it is its output.
+
+    JupyterLab hides the code of such a cell, because the sentences would stand there twice, once with their formulas.
+    """
+    try:
+        statements = ast.parse(source).body
+    except SyntaxError:
+        return False
+    calls = [s.value for s in statements if isinstance(s, ast.Expr) and isinstance(s.value, ast.Call)]
+    return any(
+        isinstance(call.func, ast.Attribute)
+        and isinstance(call.func.value, ast.Name)
+        and (call.func.value.id, call.func.attr) in {("rc", name) for name in _TELLING}
+        for call in calls
+    )
 
 
 def compiler_log(evidence: Evidence) -> str:
@@ -48,26 +74,8 @@ def report_summary(evidence: Evidence) -> None:
     print(f"  {evidence.source}")
 
 
-FOLD_CLASS = "rc-fold"
-
-
-def fold(question: str, answer: str) -> HTML:
-    """The question with its answer below a fold that a click opens; needs no running kernel to open.
-
-    Both are plain text with `code` and **bold** in Markdown's way; an empty line begins a paragraph. Format the answer
-    from values, so that it cannot drift.
-    """
-    from IPython.display import HTML
-
-    return HTML(
-        f'<details class="{FOLD_CLASS}" '
-        'style="border:1px solid #8888;border-radius:6px;padding:.5em .9em;margin:.4em 0">'
-        f'<summary style="cursor:pointer">{as_html(question)} <i>(open for the answer)</i></summary>'
-        f"{''.join(f'<p>{as_html(part)}</p>' for part in _paragraphs(answer))}</details>"
-    )
-
-
-def _paragraphs(text: str) -> list[str]:
+def paragraphs(text: str) -> list[str]:
+    """The parts of a text that empty lines separate."""
     return [part for part in re.split(r"\n\s*\n", text.strip()) if part.strip()]
 
 

@@ -43,6 +43,9 @@ COMPILE_FIELDS = (
 )
 
 
+DIFFERENCE, AGREE = "difference, bytes", "both die, or neither"
+
+
 def compile_view(base: Choice, state: dict, work: Work) -> View:
     """The view of one configuration: compiled, or recorded where its toolchain is missing."""
     choice = choice_of(base, state)
@@ -70,13 +73,14 @@ def explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     )
 
 
-def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> pd.DataFrame:
+def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
     """This project's kernel beside the release kernel's recorded rows, in the same order, with the difference in bytes.
 
-    `same_verdict` compares crash with crash: the claim under test. Raises ValueError when the rows do not pair up.
+    `names` are the rows' names. The last column compares crash with crash: the claim under test. Raises ValueError when
+    the rows do not pair up.
     """
     rows = []
-    for item, ref in zip(evidence, reference.to_dict("records"), strict=True):
+    for name, item, ref in zip(names, evidence, reference.to_dict("records"), strict=True):
         report = item.report
         if f"hd{ref['head_dim']} {ref['kv_dtype']}" not in report.label or ref["tile"] not in report.label:
             raise ValueError(f"row {report.label!r} is compared with {ref}")
@@ -85,14 +89,31 @@ def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame) -> 
         spill_here = report.spill_store_bytes
         rows.append(
             {
-                "configuration": report.label,
-                "0.5.10 kernel": words_in_sentence({**ref, "ptxas_code": ref["note"] if crash_there else None}),
+                "configuration": name,
+                "0.5.10 kernel (recorded)": words_in_sentence(
+                    {**ref, "ptxas_code": ref["note"] if crash_there else None}
+                ),
                 "this kernel": words_in_sentence(report),
-                "spill difference (B)": None if spill_there is None or spill_here is None else spill_here - spill_there,
-                "same_verdict": crash_there == report.crashed,
+                DIFFERENCE: None if spill_there is None or spill_here is None else spill_here - spill_there,
+                AGREE: crash_there == report.crashed,
             }
         )
     return counts_frame(rows)
+
+
+def layers_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """A `layer_table` for a reader: outcomes in words, headings that say what they count."""
+    names = {
+        "layer": "kind of layer",
+        "layers": "how many",
+        "head_dim": "head dim",
+        "kv_dtype": "cache",
+        "tile": "tile, queries x keys",
+        "outcome": "outcome",
+        "tensor_core_path": "tensor cores by",
+        "evidence": "evidence",
+    }
+    return table[list(names)].rename(columns=names)
 
 
 def choice_tile(choice: Choice) -> TileConfig:
@@ -112,6 +133,7 @@ def layer_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.D
                 "kv_dtype": choice.kv_dtype,
                 "tile": str(choice_tile(choice)),
                 "status": item.report.status,
+                "outcome": words_in_sentence(item.report),
                 "regs_per_thread": item.report.regs_per_thread,
                 "spill_store_bytes": item.report.spill_store_bytes,
                 "tensor_core_path": item.report.tensor_core_path,
@@ -127,8 +149,8 @@ def reference_findings(table: pd.DataFrame) -> dict[str, int]:
 
     `least` and `most` are the differences in bytes of spill stores, over the rows where both kernels compile.
     """
-    differences = table["spill difference (B)"].dropna()
-    return {"rows": len(table), "agree": int(table["same_verdict"].sum()), "least": int(differences.min()),
+    differences = table[DIFFERENCE].dropna()
+    return {"rows": len(table), "agree": int(table[AGREE].sum()), "least": int(differences.min()),
             "most": int(differences.max())}  # fmt: skip
 
 

@@ -7,7 +7,6 @@ HTML). Without the script, in a code host's preview, the table of source lines s
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import re
 from collections import Counter
@@ -17,6 +16,7 @@ from pathlib import Path
 
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.cleaning import for_html
 from helpers.compiler.disassemble import sass_pressure
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
@@ -213,7 +213,7 @@ class SideBySide:
         script = (_HERE / "side_by_side.js").read_text(encoding="utf-8")
         style = (_HERE / "side_by_side.css").read_text(encoding="utf-8")
         heads = "".join(
-            f'<div class="rc-verdict"><b>{html.escape(s.title)}</b>: {html.escape(s.verdict)}</div>' for s in self.sides
+            f'<div class="rc-verdict"><b>{for_html(s.title)}</b>: {for_html(s.verdict)}</div>' for s in self.sides
         )
         commands = "".join(f'<div class="rc-command">{command_html(s.command)}</div>' for s in self.sides)
         page = (
@@ -246,8 +246,8 @@ class SideBySide:
             [key, source[key].strip()[:90], *(s.demand.get(key, "") for s in self.sides), *(c[key] for *_, c in counts)]
             for key in keys
         ]
-        cells = "".join("<tr>" + "".join(f"<td>{html.escape(str(v))}</td>" for v in row) + "</tr>" for row in rows)
-        titles = "".join(f"<th>{html.escape(name)}</th>" for name in head)
+        cells = "".join("<tr>" + "".join(f"<td>{for_html(str(v))}</td>" for v in row) + "</tr>" for row in rows)
+        titles = "".join(f"<th>{for_html(name)}</th>" for name in head)
         return (
             "<table><caption>The lines that need most registers, and how many lines each became; the linked panes need "
             f"JavaScript</caption><tr>{titles}</tr>{cells}</table>"

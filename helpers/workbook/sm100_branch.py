@@ -9,8 +9,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
-from helpers.attention.studies.incident import INCIDENT_CHOICE
-from helpers.attention.tiles import SM100_BRANCH, TileConfig, choose_tile, tile_row
+from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE
+from helpers.attention.tiles import SM100_BRANCH, TileConfig, TileRow, choose_tile, tile_row
 from helpers.compiler.report import Evidence
 from helpers.hardware import ARCHS, get_arch
 from helpers.show.html import banner, facts_html, note
@@ -91,31 +91,37 @@ def tile_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     return ExplorerFrame("tile", controls, lambda state, work: _view(choice, state, work))
 
 
+def layer_words(choice: Choice) -> str:
+    """A Gemma 4 layer in words: its kind and the cache's dtype."""
+    kind = next(layer.shape.name for layer in GEMMA4_LAYERS if layer.shape.head_dim == choice.head_dim)
+    return f"{kind.rpartition(' ')[2]}, {choice.kv_dtype} cache"
+
+
 def chooser_table(head_dims: Sequence[int] = (128, 256, 512)) -> pd.DataFrame:
-    """What the tile chooser answers per arch and head dim, before and after the fix, and where that changed."""
+    """What the tile chooser answers per chip and head dim, queries x keys; two where the fix changed it."""
     rows = []
     for arch in ARCHS.values():
-        row: dict[str, object] = {"arch": arch.name, "product": arch.product}
+        row: dict[str, object] = {"chip": arch.name, "product": arch.product}
         for head_dim in head_dims:
             before = choose_tile(arch.capability, head_dim, chooser="before_fix")
             after = choose_tile(arch.capability, head_dim, chooser="after_fix")
-            row[f"hd{head_dim}"] = str(after) if before == after else f"{before} → {after}"
-        row["row used"] = _row_words(tile_row(arch.capability, "after_fix").name)
+            row[f"head dim {head_dim}"] = str(after) if before == after else f"{before} → {after}"
+        row["row that applies"] = _row_words(tile_row(arch.capability, "after_fix"))
         rows.append(row)
     return counts_frame(rows)
 
 
-def _row_words(name: str) -> str:
-    """The name of a row of the chooser's table; the merged fix's own is said as the pages say it."""
-    return f"merged row ({name})" if name == SM100_BRANCH.name else name
+def _row_words(row: TileRow) -> str:
+    """Which capabilities a row of the chooser's table covers; the merged fix's own is called what the pages call it."""
+    return "the merged row" if row == SM100_BRANCH else row.rule.partition(",")[0]
 
 
 def fix_table(before: Sequence[Evidence], after: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
     """Verdicts before and after the fix, one row a layer and KV dtype."""
     return counts_frame(
         [
-            {"layer": name, "before": b.report.verdict(), "after": a.report.verdict(),
-             "path before": b.report.tensor_core_path, "path after": a.report.tensor_core_path}
+            {"layer": name, "before, per thread": b.report.verdict(), "after, per thread": a.report.verdict(),
+             "tensor cores by, before": b.report.tensor_core_path, "and after": a.report.tensor_core_path}
             for name, b, a in zip(names, before, after, strict=True)
         ]
     )  # fmt: skip
@@ -136,12 +142,39 @@ def cost_table(
             tile = choose_tile(arch.capability, choice.head_dim, chooser=chooser)
             blocks = math.ceil(extend_len / tile.block_m)
             rows.append(
-                {"layer": f"hd{choice.head_dim} {choice.kv_dtype}", "when": when, "tile": str(tile), "kv_reads": blocks,
+                {"layer": layer_words(choice), "when": when, "tile": str(tile), "kv_reads": blocks,
                  "ctas": blocks * choice.num_q_heads, "ctas_per_sm": ctas_per_sm(report),
                  "tensor_core_path": report.tensor_core_path,
                  "smem_bytes": report.smem_bytes, "verdict": report.verdict()}
             )  # fmt: skip
     return counts_frame(rows)
+
+
+def cost_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """A `cost_table` for a reader: headings that say what is counted and in what unit."""
+    names = {
+        "layer": "layer",
+        "when": "when",
+        "tile": "tile, queries x keys",
+        "kv_reads": "reads of each key and value",
+        "ctas": "CTAs",
+        "ctas_per_sm": "CTAs at once on an SM",
+        "smem_bytes": "shared memory, bytes per CTA",
+        "verdict": "per thread",
+    }
+    return table[list(names)].rename(columns=names)
+
+
+def triton_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.DataFrame:
+    """Compiles of one layer under several Tritons: cache, versions, registers and spill stores of a thread."""
+    return counts_frame(
+        [
+            {"cache": choice.kv_dtype, "Triton": item.report.triton_version, "ptxas": item.report.ptxas_version,
+             "registers per thread": item.report.regs_per_thread,
+             "spill stores, bytes per thread": item.report.spill_store_bytes}
+            for choice, item in zip(choices, evidence, strict=True)
+        ]
+    )  # fmt: skip
 
 
 def fix_findings(before: Sequence[Evidence], after: Sequence[Evidence]) -> dict[str, int]:

@@ -224,6 +224,55 @@ def targets_table(table: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def targets_in_words(table: pd.DataFrame) -> pd.DataFrame:
+    """A `targets_table` for a reader: speeds with their unit, what was asked beside what was reached."""
+    names = {
+        "case": "case",
+        "incident": "incident, TFLOP/s",
+        "lean": "lean, TFLOP/s",
+        "hopper": "Gluon, TFLOP/s",
+        "ratio": "faster of the two, times the incident",
+        "must reach": "required, times the incident",
+        "reached": "reached",
+        "aim": "aim, TFLOP/s",
+        "share of the aim": "share of the aim",
+    }
+    return table[list(names)].rename(columns=names).round(2)
+
+
+def with_unit(table: pd.DataFrame, unit: str, *, but: Sequence[str] = ()) -> pd.DataFrame:
+    """The table with the unit in the heading of every column of numbers, `but` for those that have none."""
+    return table.rename(columns={name: f"{name}, {unit}" for name in table if name not in but})
+
+
+def sweep_gain(table: pd.DataFrame, group: str, head_dim: int) -> dict[str, float]:
+    """By variant: its speed at the last point of a sweep over its speed at the first."""
+    rows = table[table["group"].eq(group) & table["head_dim"].eq(head_dim) & table["status"].eq("ok")].copy()
+    axis = "prefix_len" if group == "prefix_sweep" else "extend_len"
+    rows[axis] = rows[axis].astype(str).str.split().str[0].astype(int)
+    found = {}
+    for variant, mine in rows.groupby("variant"):
+        speeds = mine.sort_values(axis)["tflops"].tolist()
+        found[str(variant)] = speeds[-1] / speeds[0]
+    return found
+
+
+def smaller_tile_table(table: pd.DataFrame, cases: Sequence[str]) -> pd.DataFrame:
+    """The incident's kernel with the hopper tile and with the merged row's, case by case: speed, registers, spills."""
+    tiles = {"incident, hopper tile": "hopper tile", "incident, sm100 tile": "merged row's tile"}
+    ratios = ratio_table(table, cases)
+    ratios = ratios[ratios["variant"].isin(list(tiles))].replace({"variant": tiles})
+    names = {
+        "case": "case",
+        "variant": "tile",
+        "TFLOP/s": "TFLOP/s",
+        "ratio": "times the hopper tile",
+        "registers": "registers per thread",
+        "n_spills": "local memory, 32-bit words per thread",
+    }
+    return ratios[list(names)].rename(columns=names).round(2)
+
+
 PAGE_ONE = ("FA3 paged 1", "FA4 paged 1")
 DENSE = ("FA3 dense", "FA4 dense")
 

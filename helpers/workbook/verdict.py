@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from helpers.attention.studies.incident import GEMMA4_LAYERS, INCIDENT_CHOICE, gemma4_choices
 from helpers.workbook.evidence import compile_choices, compile_one, evidence_line
-from helpers.workbook.reproduce_the_crash import layer_table
+from helpers.workbook.reproduce_the_crash import layer_table, layers_in_words
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,7 +34,7 @@ def workbook_verdict() -> Verdict:
     if report.crashed:
         how = "Crash reproduced" if incident.live else "Crash not run here (its toolchain is missing), but recorded"
         toolchain = f"Triton {report.triton_version}, ptxas {report.ptxas_version}"
-        first = f"{how}: {report.label} on {report.arch}, {toolchain}: {report.ptxas_code}."
+        first = f"{how}: the sliding layer ({report.label}) on {report.arch}, {toolchain}: {report.ptxas_code}."
     else:
         first = f"Crash NOT reproduced: {report.label} on {report.arch} gave {report.verdict()}: {report.message[:160]}"
     table_before, table_after = layer_table(before, before_choices), layer_table(after, after_choices)
@@ -53,6 +53,7 @@ def workbook_verdict() -> Verdict:
         f"spill stores of those that compiled before go from {spilled} B to "
         f"{sum(a.spill_store_bytes or 0 for _, b, a in fp8 if b.compiled)} B."
     )
-    table = pd.concat([table_before.assign(tiles="before"), table_after.assign(tiles="after")], ignore_index=True)
-    table = table[["tiles", "layer", "layers", "kv_dtype", "tile", "status", "regs_per_thread", "spill_store_bytes"]]
+    parts = {"before the fix": table_before, "after the fix": table_after}
+    table = pd.concat([layers_in_words(part).assign(tiles=when) for when, part in parts.items()], ignore_index=True)
+    table = table[["tiles", *(name for name in table if name not in ("tiles", "head dim", "evidence"))]]
     return Verdict([first, second], table, report.crashed and incident.live, evidence_line([incident, *before, *after]))

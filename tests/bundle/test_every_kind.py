@@ -20,6 +20,7 @@ from helpers.compiler.compile import CompileRequest
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain, resolve_triton
+from helpers.compiler.trust import trust_roots
 from helpers.errors import UserError
 from tests.compiler.test_front_end import gated_up, spec_of
 
@@ -283,7 +284,19 @@ def test_the_verb_takes_for(tmp_path, capsys):
     from helpers.__main__ import main
 
     (tmp_path / "s.json").write_text(spec_of("wide_sum", numbers="*fp32", out="*fp32", COUNT=32768).to_json())
-    words = ["report", str(tmp_path / "s.json"), "--arch", "sm_90a", "--triton", "3.5.1", "--for", "spills"]
+    words = ["report", str(tmp_path / "s.json"), "--arch", "sm_90a", "--triton", "3.5.1", "--for", "spills",
+             "--trust-root", str(FAILURES.parent)]  # fmt: skip
     assert main([*words, "-o", str(tmp_path / "r.zip"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["status"] == "spills"
     assert os.path.exists(tmp_path / "r.issue.md")
+
+
+def test_the_time_limit_of_a_spec_s_compile_is_the_reports_too(tmp_path, isolated_cache):
+    (tmp_path / "s.json").write_text(spec_of("wide_sum", numbers="*fp32", out="*fp32", COUNT=16384).to_json())
+    trust_roots([FAILURES.parent])
+    try:
+        done = report(tmp_path / "s.json", tmp_path / "r.zip", arch="sm_90a", triton="3.5.1", timeout_s=0.01,
+                      allow_unreproduced=True)  # fmt: skip
+    finally:
+        trust_roots(())
+    assert done.status == "timeout"

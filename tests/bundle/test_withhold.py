@@ -94,3 +94,11 @@ def test_names_in_inline_assembly_do_not_collide_with_opcodes():
 def test_text_that_is_no_ptx_is_refused():
     with pytest.raises(UserError, match="no PTX"):
         withhold_ptx("hello\nworld\n")
+
+
+def test_a_register_whose_parts_are_named_is_renamed_too():
+    text = (
+        ".version 8.6\n.visible .entry k()\n{\n.reg .v4 .b32 %secret;\n.reg .b32 add;\nadd.u32 add, %secret.x, 1;\n}\n"
+    )
+    kept = withhold_ptx(text).ptx
+    assert "secret" not in kept and "add.u32" in kept and ".x, 1" in kept

@@ -166,7 +166,7 @@ def test_pressure_takes_a_ptx_packed_or_not_a_spec_and_a_log_that_prints_one(thi
     assert results[0] == results[1] and results[0]["demand"] > 250
     assert main(["pressure", "spec", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["function"] == "add_one"
-    assert main(["pressure", "lone", "--arch", "B200"]) == 0
+    assert main(["pressure", "lone", "--arch", "B200", "--trust-root", "k"]) == 0
     assert "add_one" in capsys.readouterr().out
     printed = next(path for path in (FIXTURES / "logs").glob("*.log") if ".visible .entry" in path.read_text())
     shutil.copy(printed, "printed.log")
@@ -177,7 +177,10 @@ def test_pressure_takes_a_ptx_packed_or_not_a_spec_and_a_log_that_prints_one(thi
 
 
 def test_matrix_takes_every_spec_of_a_folder(things, capsys):
-    assert main(["matrix", "folder", "--arch", "sm_80,H100", "--triton", "environment", "--json"]) == 0
+    assert (
+        main(["matrix", "folder", "--arch", "sm_80,H100", "--triton", "environment", "--json", "--trust-root", "k"])
+        == 0
+    )
     rows = json.loads(capsys.readouterr().out)
     assert [row["arch"] for row in rows] == ["sm_80", "sm_90a"] * 2
 

@@ -177,7 +177,126 @@ def test_a_full_disk_on_stdout_is_one_line():
     with open("/dev/full", "w") as full:
         verb = process(["diagnose", str(LOGS / "c7602.log")], stdout=full)
         _out, err = verb.communicate(timeout=120)
-    assert verb.returncode == 2 and err.startswith("error: cannot print the result") and err.count("\n") == 1
+    assert verb.returncode == 3 and err.startswith("error: cannot print the result") and err.count("\n") == 1
+
+
+def shell(line: str, **options) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of a line for a shell, `rc` in it our command."""
+    text = line.replace("rc ", f"{shlex.quote(sys.executable)} -m helpers ")
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", text], cwd=ROOT, capture_output=True, text=True, timeout=120,
+                          check=False, **options)  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture
+def worse(write_kernel, tmp_path, capsys) -> str:
+    """A gate that fails: its baseline says more of the kernel than is true."""
+    (tmp_path / "s.json").write_text(write_kernel().to_json())
+    words = ["gate", str(tmp_path / "s.json"), "--baseline", str(tmp_path / "b.csv"), "--arch", "H100", "--quiet"]
+    assert main([*words, "--write"]) == 0
+    (tmp_path / "b.csv").write_text((tmp_path / "b.csv").read_text().replace(",none,", ",wgmma,"))
+    return "rc " + shlex.join(words)
+
+
+def test_a_verdict_in_an_exit_code_survives_any_end_of_stdout(worse):
+    for where, said in (("| true", ""), (">&-", "stdout is closed"), ("> /dev/full", "cannot print the result"),
+                        (">&- 2>&-", ""), ("| head -c 1 > /dev/null", "")):  # fmt: skip
+        code, _out, err = shell(f"{worse} {where}")
+        assert code == 1 and said in err and err.count("\n") == bool(said), (where, code, err)
+
+
+def test_what_a_closed_or_full_stdout_does_to_a_verb_that_went_well(tmp_path):
+    log = LOGS / "c7602.log"
+    assert shell(f"rc diagnose {log} | true")[0] == 0
+    code, _out, err = shell(f"rc diagnose {log} >&-")
+    assert code == 0 and err == "note: stdout is closed, so that the result is printed nowhere\n"
+    code, _out, err = shell(f"rc diagnose {log} > /dev/full")
+    assert code == 3 and err.startswith("error: cannot print the result: No space left") and err.count("\n") == 1
+    assert shell("rc --help > /dev/full")[2].count("Traceback") == 0
+    # Nothing that is printed gets into a file that was opened in the place of stdout.
+    code, _out, err = shell(
+        f"rc {shlex.join(['matrix', *SMALL, '--quiet', '--csv', str(tmp_path / 'r.csv')])} >&- 2>&- <&-"
+    )
+    assert code == 0 and (tmp_path / "r.csv").read_text().count("\n") == 2
+
+
+def test_a_result_that_cannot_be_written_is_kept_elsewhere_and_is_3(tmp_path, monkeypatch, capsys, isolated_cache):
+    """As on a full disk: the new file cannot take the place of its name."""
+    import errno
+
+    real = os.replace
+
+    def replace(source, target):
+        if Path(target).parent == tmp_path:
+            raise OSError(errno.ENOSPC, "No space left on device", str(source))
+        return real(source, target)
+
+    monkeypatch.setattr(os, "replace", replace)
+    (tmp_path / "k.py").write_text("import triton\n@triton.jit\ndef a(x):\n    pass\n")
+    lines = {
+        "x.json": ["spec", "--file", str(tmp_path / "k.py"), "--kernel", "a", "--signature", "*fp32"],
+        "x.csv": ["audit", "--arch", "B200"],
+        "x.ptx": ["minimize", str(ROOT / "data" / "incident_minimized.ptx"), "--budget", "1", "--only-this-ptxas"],
+    }
+    for name, words in lines.items():
+        out = tmp_path / name
+        assert main([*words, "--csv" if name == "x.csv" else "-o", str(out), "--quiet"]) == 3, words
+        err = capsys.readouterr().err
+        assert err.startswith(f"error: cannot write {out}: No space left on device") and err.count("\n") == 1
+        kept = Path(re.search(r"is kept in (\S+)$", err)[1])
+        assert kept.stat().st_size and not out.exists() and kept.is_relative_to(isolated_cache)
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("verb", ["matrix", "audit", "spec", "minimize", "report", "cross", "gate", "bench"])
+def test_no_folder_is_made_and_no_device_is_written_over(verb, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k.py").write_text("import triton\n@triton.jit\ndef a(x):\n    pass\n")
+    (tmp_path / "s.json").write_text("{}")
+    minimized = str(ROOT / "data" / "incident_minimized.ptx")
+    words = {
+        "matrix": [*SMALL, "--csv"], "audit": ["--arch", "B200", "--csv"],
+        "spec": ["--file", "k.py", "--kernel", "a", "--signature", "*fp32", "-o"], "minimize": [minimized, "-o"],
+        "report": [minimized, "-o"], "cross": [minimized, "--grids"], "gate": ["s.json", "--write", "--baseline"],
+        "bench": ["--csv"],
+    }[verb]  # fmt: skip
+    ending = ".zip" if verb == "report" else ""
+    assert main([verb, *words, f"no/such/file{ending}"]) == 2
+    err = capsys.readouterr().err
+    assert "there is no folder no/such" in err and err.count("\n") == 1 and not Path("no").exists()
+    os.symlink("/dev/null", f"device{ending}")
+    assert main([verb, *words, f"device{ending}", *(["--force"] if verb not in ("gate", "bench") else [])]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1 and Path("/dev/null").is_char_device()
+
+
+def test_gate_and_bench_keep_a_file_that_is_not_theirs(tmp_path, monkeypatch, capsys, write_kernel):
+    monkeypatch.chdir(tmp_path)
+    Path("s.json").write_text(write_kernel().to_json())
+    Path("mine").write_text("a letter to my aunt\n")
+    for words in (["gate", "s.json", "--baseline", "mine", "--write"], ["bench", "--csv", "mine"]):
+        assert main(words) == 2
+        assert capsys.readouterr().err.count("\n") == 1 and Path("mine").read_text() == "a letter to my aunt\n"
+    words = ["gate", "s.json", "--baseline", "rows.csv", "--write", "--arch", "H100"]
+    assert main(words) == 0 and main(words) == 0
+    assert "take the place of those" in capsys.readouterr().err
+
+
+def test_a_result_through_a_link_is_written_to_the_file_that_it_leads_to(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("real").mkdir()
+    os.symlink("real/rows.csv", "rows.csv")
+    assert main(["audit", "--arch", "B200", "--csv", "rows.csv"]) == 0
+    assert Path("rows.csv").is_symlink() and Path("real/rows.csv").read_text().count("\n") > 10
+
+
+def test_limits_of_the_shell_are_a_sentence(tmp_path, write_kernel):
+    (tmp_path / "s.json").write_text(write_kernel().to_json())
+    words = shlex.join(["compile", str(tmp_path / "s.json"), "--arch", "H100", "--triton", "environment", "--quiet"])
+    for limit in ("-n 12", "-f 1"):
+        cache = f"REGISTER_CLIFF_CACHE={shlex.quote(str(tmp_path / limit.replace(' ', '')))}"
+        code, _out, err = shell(f"ulimit {limit}; {cache} rc {words}")
+        assert "Traceback" not in err and code in (0, 2, 3), (limit, code, err)
 
 
 # --- the progress bar -----------------------------------------------------------------------------------------------
@@ -288,3 +407,16 @@ def test_a_word_that_is_no_verb_names_a_verb(tmp_path, monkeypatch, capsys):
         assert main([word]) == 2
         err = capsys.readouterr().err
         assert said in err and err.count("\n") == 1 and len(err) < 300
+
+
+def test_capture_says_which_folder_it_made_and_which_it_cannot(tmp_path, capfd):
+    words = ["--", sys.executable, "-c", ""]
+    assert main(["capture", "-o", str(tmp_path / "a" / "b"), *words]) == 0
+    assert f"the folder {tmp_path / 'a' / 'b'} was made" in capfd.readouterr().err
+    assert main(["capture", "-o", str(tmp_path / "a" / "b"), *words]) == 0
+    assert "was made" not in capfd.readouterr().err
+    (tmp_path / "file").write_text("")
+    for bad in (tmp_path / "file" / "x", tmp_path / ("n" * 300)):
+        assert main(["capture", "-o", str(bad), *words]) == 2
+        err = capfd.readouterr().err
+        assert err.startswith("error: cannot make the folder") and err.count("\n") == 1

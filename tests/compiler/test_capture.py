@@ -16,56 +16,9 @@ from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing, resolve_triton
+from tests.capturing import FAKE_DRIVER, KERNELS
 
 REPO = Path(__file__).resolve().parents[2]
-# A driver that says "B200" and launches nothing: what comes before the launch is Triton's own.
-FAKE_DRIVER = """
-import sys
-import triton
-from triton.backends.compiler import GPUTarget
-from triton.runtime.jit import MockTensor
-
-class Utils:
-    smem = 232448
-    loads = 0
-    def load_binary(self, name, kernel, shared, device):
-        Utils.loads += 1
-        return object(), object(), 10, 0, 1024
-    def get_device_properties(self, device):
-        return {"max_shared_mem": Utils.smem}
-
-class Driver:
-    utils = Utils()
-    launches = []
-    def get_current_target(self): return GPUTarget("cuda", 100, 32)
-    def get_current_device(self): return 0
-    def get_current_stream(self, device): return 0
-    def launcher_cls(self, src, metadata):
-        return lambda *args: Driver.launches.append(metadata.name)
-    def get_benchmarker(self):
-        return lambda call, quantiles: (call(), [1.0, 1.0, 1.0])[1]
-
-triton.runtime.driver.set_active(Driver())
-"""
-KERNELS = """
-import triton
-import triton.language as tl
-from offset import OFFSET
-
-@triton.jit
-def add(x_ptr, n, y_ptr, DTYPE: tl.constexpr, BAD: tl.constexpr, BLOCK: tl.constexpr):
-    where = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    x = tl.load(x_ptr + where, mask=where < n) + OFFSET
-    if BAD == "asm":
-        x = tl.inline_asm_elementwise("no.such.instruction $0, $1;", "=r,r", [x], tl.float32, True, 1)
-    if BAD == "name":
-        x = x + no_such_name
-    tl.store(y_ptr + where, x.to(DTYPE), mask=where < n)
-
-tuned = triton.autotune(
-    [triton.Config({"BAD": bad, "BLOCK": 128}, num_warps=4, num_stages=1) for bad in ("asm", "none")], key=["n"]
-)(add)
-"""
 
 
 def versions():
@@ -216,7 +169,7 @@ def test_two_processes_may_share_a_folder_and_say_things_once(tmp_path):
     with concurrent.futures.ThreadPoolExecutor() as both:
         list(both.map(lambda folder: run_program(folder, site, program, hook=tmp_path / "specs"), folders))
     assert len(list((tmp_path / "specs").glob("*.json"))) == 1
-    assert not list((tmp_path / "specs").rglob(".capture-*"))
+    assert not list((tmp_path / "specs").rglob(".*"))
     assert len(list((tmp_path / "specs").rglob("offset.py"))) == 1
 
 
@@ -414,3 +367,19 @@ def test_gpu_a_program_run_under_the_hook_behaves_as_without(tmp_path):
     (spec,) = read_specs([path])
     # The program launches at its top level: compiling its kernel again must not.
     assert compile_kernel(spec, gpu_arch(), Toolchain("environment")).status == "ok"
+
+
+def test_the_list_of_a_folder_takes_whatever_a_stranger_wrote(tmp_path, capsys):
+    """Numbers, lists and objects in the place of words, and files that are no files."""
+    from helpers.__main__ import main
+
+    about = {"outcome": 7, "stage": [], "error_type": {"a": 1}, "error": 3, "arch": None, "triton_version": 1.5,
+             "autotune": True}  # fmt: skip
+    for number, why in enumerate((5, "one", ["a", 2], {"x": 1}, None)):
+        body = {"kernel": {"name": number}, "capture": {**about, "incomplete": why}}
+        (tmp_path / f"{number}.json").write_text(json.dumps(body))
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    for how in ([], ["--json"]):
+        assert main(["capture", "-o", str(tmp_path), *how]) == 0
+        assert "cannot be compiled elsewhere: 5" in capsys.readouterr().out or how

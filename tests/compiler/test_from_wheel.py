@@ -163,6 +163,69 @@ def test_what_is_no_requirement_never_reaches_pip(word, monkeypatch):
         fetch_wheel(word)
 
 
+# --- what is remembered ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def index(monkeypatch, own_cache) -> list[str]:
+    """An index that has tiny 1.0 with another kernel than these tests' wheels; the requirements it was asked for."""
+    asked: list[str] = []
+
+    def download(requirement, folder, **_options):
+        asked.append(requirement)
+        return make_wheel(folder, {**FILES, "tiny/ops/scale.py": FILES["tiny/ops/scale.py"] + "# of the index\n"})
+
+    monkeypatch.setattr(wheel_kernels, "download", download)
+    return asked
+
+
+def of_index(folder: Path) -> bool:
+    return (folder / "tiny/ops/scale.py").read_text().endswith("# of the index\n")
+
+
+def test_a_file_of_the_users_never_answers_for_the_release_of_its_name(tmp_path, index):
+    mine = make_wheel(tmp_path / "in", FILES)
+    assert mine.name.startswith("tiny-1.0-") and not of_index(fetch_wheel(mine))
+    assert of_index(fetch_wheel("tiny==1.0")) and index == ["tiny==1.0"]
+    assert not of_index(fetch_wheel(mine)) and of_index(fetch_wheel("tiny==1.0")) and len(index) == 1
+    sdist = make_sdist(tmp_path / "sdist", FILES, "tiny-1.0.tar.gz", "tiny-1.0/")
+    assert not of_index(fetch_wheel(sdist)) and of_index(fetch_wheel("tiny==1.0"))
+
+
+@pytest.mark.parametrize("damage", ["changed", "gone", "more", "not json", "no list", "old list", "a list", "deep"])
+def test_a_source_in_the_cache_that_is_not_what_was_unpacked_is_unpacked_anew(damage, index):
+    folder = fetch_wheel("tiny==1.0")
+    about = json.loads((folder / "wheel.json").read_text())
+    source = folder / "tiny/ops/scale.py"
+    if damage == "changed":
+        source.write_text(source.read_text().replace("*", "/", 1))
+    elif damage == "gone":
+        source.unlink()
+    elif damage == "more":
+        (folder / "tiny/ops/triton.py").write_text("raise SystemExit\n")
+    else:
+        text = {"not json": "{", "no list": "{}", "a list": "[]", "deep": "[" * 100_000,
+                "old list": json.dumps({**about, "kept": sorted(about["kept"])})}[damage]  # fmt: skip
+        (folder / "wheel.json").write_text(text)
+    assert of_index(again := fetch_wheel("tiny==1.0")) and again == folder and len(index) == 2
+    assert not (folder / "tiny/ops/triton.py").exists() and fetch_wheel("tiny==1.0") == folder and len(index) == 2
+
+
+def test_names_that_no_disk_takes_are_a_sentence(tmp_path, own_cache):
+    for number, name in enumerate(("tiny/" + "n" * 300 + ".py", "d/" * 1_200 + "k.py", "a/" * 900 + "k.py")):
+        with pytest.raises(UserError, match="not a wheel to trust"):
+            fetch_wheel(make_wheel(tmp_path / f"w{number}", {**FILES, name: "# triton.jit"}))
+        with pytest.raises(UserError, match="not an sdist to trust"):
+            fetch_wheel(make_sdist(tmp_path / f"s{number}", {**FILES, name: "# triton.jit"}))
+    with pytest.raises(UserError, match="there is no file"):
+        fetch_wheel("n" * 300 + ".whl")
+    for special in ("/dev/zero", "/proc/kmsg"):
+        (tmp_path / "x.whl").unlink(missing_ok=True)
+        (tmp_path / "x.whl").symlink_to(special)
+        with pytest.raises(UserError, match="the archive"):
+            fetch_wheel(tmp_path / "x.whl")
+
+
 # --- sdists -----------------------------------------------------------------------------------------------
 
 
@@ -181,10 +244,10 @@ def test_an_sdist_is_read_and_its_setup_is_not_run(tmp_path, own_cache):
     sdist = make_sdist(tmp_path, {**FILES, "setup.py": setup})
     spec = spec_from_wheel(sdist, "tiny/ops/scale.py:scale", "*fp32:16, i32, 128", options={"num_warps": 2})
     assert spec.label.startswith("tiny-2.0 scale:scale") and not (tmp_path / "ran").exists()
-    assert (own_cache / "packages" / "tiny-2.0").is_dir()
+    assert [path.name for path in (own_cache / "packages" / "files").glob("*/*")] == ["tiny-2.0"]
     report = compile_kernel(spec, "sm_90a", Toolchain("environment"))
     assert report.status == "ok", report.message
-    assert fetch_wheel("tiny==2.0") == spec.kernel.root  # it is here: nobody is asked
+    assert fetch_wheel(sdist) == spec.kernel.root
 
 
 def test_a_package_below_src_is_imported_without_it(tmp_path):

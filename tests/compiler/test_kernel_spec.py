@@ -182,3 +182,17 @@ def test_labels_that_tell_apart_already_stay_and_twins_stay_twins(write_kernel):
     assert [s.content_key() for s in tell_apart([base, base.with_constexprs(BLOCK=256)])] == [
         base.content_key(), base.with_constexprs(BLOCK=256).content_key(),
     ]  # fmt: skip
+
+
+def test_a_launch_option_that_is_a_tuple_compiles(write_kernel, toolchain_351):
+    from helpers.compiler.compile import compile_kernel
+
+    spec = KernelSpec.from_json(write_kernel().with_options(cluster_dims=(1, 1, 1)).to_json())
+    report = compile_kernel(spec, "sm_90a", toolchain_351)
+    assert report.status == "ok", report.message
+
+
+def test_a_label_of_a_strangers_is_one_line_of_whole_characters(write_kernel):
+    raw = json.loads(write_kernel().to_json()) | {"label": "a\ud800b\n\nnext: rm -rf /" + "x" * 9_999}
+    label = KernelSpec.from_json(json.dumps(raw)).label
+    assert label.startswith("a?b next: rm") and len(label) <= 300 and label.encode()

@@ -71,7 +71,7 @@ def test_files_above_the_root_are_not_ours(tmp_path):
 
 
 def test_unreadable_is_a_user_error(tmp_path):
-    with pytest.raises(UserError, match="Is a directory"):
+    with pytest.raises(UserError, match="is a folder"):
         source_closure(tmp_path)
     (tmp_path / "a.py").symlink_to(tmp_path / "b.py")
     (tmp_path / "b.py").symlink_to(tmp_path / "a.py")

@@ -70,6 +70,43 @@ def test_what_is_said_not_to_help_died_in_the_data(remedy):
     assert set(rows[rows["remedy"] == remedy]["status"]) == {"register_exhausted"}
 
 
+C7600_LOG = "ptxas fatal   : (C7600) Register allocation failed with register count of '255'. Compile the program\n"
+
+
+def switch_of(log: str):
+    """What is said of LLVM's switch of a log of some kernel that needs more than 255 registers; None for nothing."""
+    return next((s for s in diagnose(log).suggestions if "DISABLE_LLVM_OPT" in s.edit), None)
+
+
+def command_of(arch: str) -> str:
+    return (
+        "triton.runtime.errors.PTXASError: PTXAS error: Internal Triton PTX codegen error\n"
+        f"Repro command: /x/ptxas -lineinfo -v --gpu-name={arch} /tmp/k.ptx -o /tmp/k.ptx.o\n"
+    )
+
+
+def test_llvm_s_switch_is_offered_where_it_can_be_there_and_can_matter(incident):
+    # The incident is of Triton 3.5, whose LLVM has no such switch.
+    assert not any("DISABLE_LLVM_OPT" in s.edit for s in incident.suggestions)
+    # Nothing known of Triton: it is said which releases lack it.
+    unknown = switch_of(command_of("sm_100a") + C7600_LOG)
+    assert unknown is not None and "3.5 and older do not have" in unknown.why and "1260 B" in unknown.evidence
+    stated = switch_of("triton version: 3.6.0\n" + command_of("sm_100a") + C7600_LOG)
+    assert stated is not None and "older do not have" not in stated.why
+    # A log that does not speak of Triton gets no advice for Triton.
+    assert switch_of(C7600_LOG) is None
+    # No chip before sm_100 has instructions on pairs of floats.
+    assert switch_of(command_of("sm_90a") + C7600_LOG) is None
+
+
+def test_the_switch_has_a_row_for_every_triton_that_knows_it_and_for_no_other():
+    rows = rc.read_rows("remedies")
+    switch = rows[rows["remedy"] == "DISABLE_LLVM_OPT=nvptx-no-f32x2"]
+    assert list(switch["triton"]) == ["3.6.0", "3.7.1", "3.8.0", "3.9.0"] and set(switch["status"]) == {"spills"}
+    table = rc.remedy_table()
+    assert list(table.loc["DISABLE_LLVM_OPT=nvptx-no-f32x2"]) == ["has no such switch", "has no such switch", "1,260 B"]
+
+
 def test_recorded_remedies_still_hold(toolchain_351):
     """One cure and one non-cure of data/remedies.csv compiled again: a table nobody recompiles would drift."""
     cure, vain = rc.compile_choices([
@@ -257,3 +294,10 @@ def test_a_long_log_is_read_at_both_ends_and_says_so(tmp_path, monkeypatch, caps
     assert main(["diagnose", str(path)]) == 0
     out = capsys.readouterr().out
     assert "register exhaustion" in out and "were not read" in out
+
+
+def test_backticks_are_code_in_html_and_stay_as_they_are_in_a_terminal():
+    found = diagnose((Path(__file__).parents[1] / "fixtures" / "logs" / "pr22079_comment.log").read_text())
+    assert any("`if`" in s.edit for s in found.suggestions)
+    page = found._repr_html_()
+    assert "<code>if</code>" in page and "`" not in page

@@ -22,6 +22,7 @@ sys.path.insert(0, str(ROOT))
 
 from helpers.workbook.glossary import HOME, glossary_markdown, link_terms, unlinked_terms  # noqa: E402
 from helpers.workbook.pages import NOT_STATED, WIDGET_VIEW, figure_evidence, without_widget_views  # noqa: E402
+from helpers.workbook.prose import tells_prose  # noqa: E402
 from helpers.workbook.your_own_crash.paste_box import example_log  # noqa: E402
 
 FOLDER = ROOT / "notebooks"
@@ -153,21 +154,41 @@ def _whole_problems(notebook: nbformat.NotebookNode, name: str) -> list[str]:
     """What a notebook as a whole owes its reader: links to the glossary, sources, an exercise, what was not shown."""
     found = []
     prose = [cell.source for cell in notebook.cells if cell.cell_type == "markdown"]
+    unlinked = ", ".join(term.name for term in unlinked_terms([text for text in prose if not _is_glossary(text)]))
+    if unlinked:
+        found.append(f"terms not linked to the glossary where they first appear: {unlinked} (--fix)")
     if name == HOME:
         if glossary_markdown() not in prose:
             found.append("the glossary is not that of helpers/workbook/glossary.py (--fix)")
     else:
-        unlinked = ", ".join(term.name for term in unlinked_terms(prose))
-        if unlinked:
-            found.append(f"terms not linked to the glossary where they first appear: {unlinked} (--fix)")
         if not prose or "not shown" not in prose[-1].lower():
             found.append("the last Markdown cell must say what was not shown")
     silent = figure_evidence(notebook).count(NOT_STATED)
     if silent:
         found.append(f"{silent} figures do not say whether they are live, recorded or compile-only (style.claim)")
-    if not any("rc.fold(" in cell.source for cell in notebook.cells if cell.cell_type == "code"):
-        found.append("no prediction exercise with its answer below a fold (rc.fold)")
+    exercises = [at for at, cell in enumerate(notebook.cells) if _is_exercise(cell)]
+    if not exercises:
+        found.append("no exercise (rc.exercise)")
+    for at in exercises:
+        before = notebook.cells[at - 1]
+        if before.cell_type != "markdown" or not re.search(r"^#{2,3} Exercise$", before.source, re.MULTILINE):
+            found.append(f"cell {at}: an exercise stands below a heading that is the word Exercise and nothing else")
     return found
+
+
+def _is_glossary(text: str) -> bool:
+    return text.startswith("## Glossary")
+
+
+def _is_exercise(cell: nbformat.NotebookNode) -> bool:
+    return cell.cell_type == "code" and "rc.exercise(" in cell.source
+
+
+def _wanted_metadata(cell: nbformat.NotebookNode) -> dict:
+    """What a cell's metadata may hold: its tags, and that JupyterLab hides code whose sentences are its output."""
+    tags = {"tags": cell.metadata["tags"]} if cell.metadata.get("tags") else {}
+    hidden = {"jupyter": {"source_hidden": True}} if cell.cell_type == "code" and tells_prose(cell.source) else {}
+    return {**tags, **hidden}
 
 
 def problems(path: Path) -> list[str]:
@@ -195,8 +216,11 @@ def problems(path: Path) -> list[str]:
     found += _whole_problems(notebook, path.name) + _prose_problems(notebook)
     for index, cell in enumerate(notebook.cells):
         of_cell = {"code": _code_problems, "markdown": _markdown_problems}.get(cell.cell_type, lambda _: [])(cell)
-        if set(cell.metadata) - {"tags"}:
-            of_cell.append(f"metadata of no use: {', '.join(sorted(set(cell.metadata) - {'tags'}))} (--fix)")
+        wanted = _wanted_metadata(cell)
+        if "jupyter" in wanted and cell.metadata.get("jupyter") != wanted["jupyter"]:
+            of_cell.append("its code says sentences and is not hidden in JupyterLab (--fix)")
+        elif dict(cell.metadata) != wanted:
+            of_cell.append(f"metadata of no use: {', '.join(sorted(cell.metadata))} (--fix)")
         found += [f"cell {index}: {what}" for what in of_cell]
     return found
 
@@ -226,15 +250,14 @@ def fixed(notebook: nbformat.NotebookNode, name: str = "") -> nbformat.NotebookN
     prose = [cell for cell in clean.cells if cell.cell_type == "markdown"]
     for cell in prose:
         cell.source = "\n".join(line.rstrip() for line in cell.source.splitlines())
-    if name == HOME:
-        for cell in prose:
-            if cell.source.startswith("## Glossary"):
-                cell.source = glossary_markdown()
-    else:
-        for cell, source in zip(prose, link_terms([cell.source for cell in prose]), strict=True):
-            cell.source = source
+    explained = [cell for cell in prose if not (name == HOME and _is_glossary(cell.source))]
+    for cell, source in zip(explained, link_terms([cell.source for cell in explained]), strict=True):
+        cell.source = source
+    for cell in prose:
+        if cell not in explained:
+            cell.source = glossary_markdown()
     for cell in clean.cells:
-        cell.metadata = nbformat.NotebookNode({k: v for k, v in cell.metadata.items() if k == "tags" and v})
+        cell.metadata = nbformat.from_dict(_wanted_metadata(cell))
     return clean
 
 

@@ -10,7 +10,8 @@ import pytest
 import style
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-FIRST = "# 01 A question\n\n**Question.** Why? **Answer.** So. **GPU needed:** no. **Run time:** seconds."
+FIRST = "# 01 A question\n\n**Question.** Why? **Answer.** So. **GPU needed:** no. **Run time:** short.\n\n### Exercise"
+HIDDEN = {"jupyter": {"source_hidden": True}}
 LAST = "## What follows, and what was not shown\n\nNothing."
 
 
@@ -21,7 +22,7 @@ def picture(**metadata: str) -> nbformat.NotebookNode:
 def clean() -> nbformat.NotebookNode:
     cells = [
         new_markdown_cell(FIRST),
-        new_code_cell("rc.fold('How many?', f'{6 * 7}')", execution_count=1),
+        new_code_cell("rc.exercise('How many?', answer=6 * 7)", execution_count=1, metadata=dict(HIDDEN)),
         new_markdown_cell("A figure comes."),
         new_code_cell("rc.plot()", execution_count=2, outputs=[picture(evidence="recorded")]),
         new_markdown_cell(LAST),
@@ -84,7 +85,10 @@ FLAWS = {
         "keeps a widget view",
     ),
     "a figure without a source": (_spoil(_3={"outputs": [picture()]}), "1 figures do not say"),
-    "no exercise": (_spoil(_1={"source": "rc.say('x')"}), "no prediction exercise"),
+    "no exercise": (_spoil(_1={"source": "rc.say('x')"}), "no exercise (rc.exercise)"),
+    "another name": (_spoil(_0={"source": FIRST.replace("### Exercise", "### Your turn")}), "the word Exercise"),
+    "its formula in sight": (_spoil(_1={"metadata": {}}), "its code says sentences and is not hidden"),
+    "hidden without a reason": (_spoil(_3={"metadata": dict(HIDDEN)}), "metadata of no use: jupyter"),
     "code after code": (
         _code_after_code,
         "the third code cell in a row",
@@ -103,13 +107,15 @@ def test_a_flaw_is_the_one_complaint(flaw: str, tmp_path: Path):
 
 def test_prose_as_output_is_prose(tmp_path: Path):
     notebook = clean()
-    notebook.cells[2] = new_code_cell("rc.say('so')", execution_count=2)
+    notebook.cells[2] = new_code_cell("rc.say('so')", execution_count=2, metadata=dict(HIDDEN))
     notebook.cells[2].outputs = [new_output("display_data", {"text/markdown": "so"})]
     notebook.cells[3].execution_count = 3
     assert complaints(notebook, tmp_path) == []
 
 
-@pytest.mark.parametrize("flaw", ["an unlinked term", "spaces", "a widget view"])
+@pytest.mark.parametrize(
+    "flaw", ["an unlinked term", "spaces", "a widget view", "its formula in sight", "hidden without a reason"]
+)
 def test_fix_mends_it_and_a_second_time_changes_nothing(flaw: str, tmp_path: Path):
     notebook = clean()
     FLAWS[flaw][0](notebook)

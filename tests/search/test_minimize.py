@@ -311,3 +311,44 @@ minimize.minimize_ptx(open({str(FIXTURES / "mma_sync_sm120a.ptx")!r}).read(), st
     os.kill(search.pid, signal.SIGINT)
     assert search.wait(timeout=30) != 0
     assert json.loads(state.read_text())["probes"] > 0
+
+
+# --- failures that are none of the PTX's -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"flags": ["--nonsense"]},
+        {"flags": ["-maxrregcount=abc"]},
+        {"flags": ["--entry", "nobody"]},
+        {"flags": ["-dlcm=zz"]},
+        {"arch": "sm_120a"},
+        {"arch": "sm_100"},
+        {"arch": "sm_80"},
+    ],
+    ids=str,
+)
+def test_a_failure_of_the_flags_or_the_arch_is_not_minimised(how, toolchain_351):
+    with pytest.raises(UserError, match=r"an empty kernel fails in the same way|does not fail for"):
+        minimize_ptx((ROOT / "data" / "incident_minimized.ptx").read_text(), time_limit_s=20, **how)
+
+
+def test_a_failure_of_the_ptx_is_still_its_own_beside_flags(toolchain_351):
+    text = (ROOT / "data" / "incident_minimized.ptx").read_text()
+    found = minimize_ptx(text, flags=["-O3", "--fmad=false"], everywhere=False, time_limit_s=1)
+    assert found.code == "C7600" and found.registers_asked == 255
+
+
+def test_what_is_not_known_is_never_called_none():
+    from helpers.commands.minimize import format_ptx_result
+    from helpers.compiler.report import verdict_words
+
+    assert "None" not in probe.Verdict("ok").text() + verdict_words("ok") + verdict_words("ok", registers=9)
+    with pytest.raises(UserError, match="there is no kernel in it"):
+        minimize_ptx(".version 8.6\n.target sm_80\n.address_size 64\n.func f()\n{\nret;\n}\n", time_limit_s=5)
+    result = {"file": "x", "lines_after": 1, "lines_before": 2, "instructions": 1, "instructions_before": 2,
+              "failure": "ptxas_error", "code": "C7602", "registers_asked": None, "ptxas_version": "1", "arch": "a",
+              "probes": 1, "ptxas_runs": 1, "wall_s": 1, "complete": True, "command": "c", "verdicts": [],
+              "agrees": True}  # fmt: skip
+    assert "(C7602)" in format_ptx_result(result)

@@ -14,6 +14,7 @@ from helpers.compiler.report import LIVE, Evidence
 from helpers.diagnosis.pressure import format_pressure, pressure_report
 from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.show.plots import pressure_plot
+from helpers.workbook.inside_ptxas.views import plot_ptx_landscape
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_before_after_keeps_pairs_together(good, dead, spill):
 
 def test_landscape_has_one_row_an_opcode_and_width():
     text = rc.ptx_of(rc.compile_one(rc.INCIDENT_CHOICE))
-    shown = words(rc.plot_ptx_landscape(text, "t"))
+    shown = words(plot_ptx_landscape(text, "t"))
     assert "tcgen05.ld, 128 registers" in shown and "tcgen05.st, 128 registers" in shown and "line of the PTX" in shown
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -17,11 +19,14 @@ import pytest
 from helpers.errors import UserError
 from helpers.workbook import pages
 from helpers.workbook.build import build, execute_notebook, find_notebooks
+from helpers.workbook.glossary import TERMS
 
 ROOT = Path(__file__).resolve().parents[1]
 
 FIRST = [
-    "# Does *it* stand alone?\n\nSee [the next](02_second.ipynb#part) and [outside](https://example.org/x).",
+    "# Does *it* stand alone?\n\n**Question.** Does [`it`](02_second.ipynb#part), *alone*,\nstand?\n\n"
+    "See [the next](02_second.ipynb#part), [outside](https://example.org/x), [ptxas](00_start_here.ipynb#ptxas).",
+    "## A part\n\n## A part\n\n### A smaller one",
     "import sys\nprint('out', 6 * 7)\nprint('err', file=sys.stderr)",
     "import pandas as pd\npd.DataFrame({'arch': ['sm_100a'], 'spill_store_bytes': [8]})",
     "import matplotlib.pyplot as plt\nfig, ax = plt.subplots(figsize=(2, 1))\nax.plot([0, 1])\nplt.show()",
@@ -155,7 +160,54 @@ def test_the_verdict_is_printed_in_three_lines_and_shown_on_the_index(built):
     assert kept["rows"] == [["sliding", "C7600", 8.0], ["global", "596 B", None]]
     index = (out / "index.html").read_text()
     assert "hd 256 &lt;fp8&gt;." in index and ">C7600</td>" in index
-    assert 'href="01_first.html">Does it stand alone?</a>' in index
+    assert 'href="01_first.html">Does it stand alone?</a><br>Does <code>it</code>, alone, stand?</li>' in index
+
+
+def test_pages_name_their_neighbours_and_list_their_parts(built):
+    _, out, *_ = built
+    first, second = ((out / f"{name}.html").read_text() for name in ("01_first", "02_second"))
+    assert 'href="02_second.html">Second? →</a>' in first and 'href="index.html">← All pages</a>' in first
+    assert 'href="01_first.html">← Does it stand alone?</a>' in second and 'href="index.html">All pages →</a>' in second
+    listed = re.findall(r'<li class="(l\d)"><a href="#([^"]+)">([^<]+)</a>', first)
+    small = ("l3", "A-smaller-one", "A smaller one")
+    assert listed == [("l2", "A-part", "A part"), ("l2", "A-part-2", "A part"), small]
+    assert [first.count(f'id="{anchor}"') for _, anchor, _ in listed] == [1, 1, 1]
+    assert 'class="contents"' not in second and 'href="#top"' in second
+
+
+def test_code_is_folded_and_its_output_is_not(built):
+    _, out, *_ = built
+    page = (out / "01_first.html").read_text()
+    folds = re.findall(r'<details class="code">.*?</details>', page, re.DOTALL)
+    assert len(folds) == 5 and page.count('class="input_area"') == 5
+    assert any("6</span>" in fold for fold in folds) and not any("out 42" in fold for fold in folds)
+    assert "In\xa0[" not in page and "In&nbsp;[" not in page and "¶" not in page
+
+
+def test_a_term_carries_what_it_means():
+    words = "[ptxas](00_start_here.ipynb#ptxas), [nothing](00_start_here.ipynb#nothing)"
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_markdown_cell(words)])
+    titles = {"00_start_here": "Start", "01_x": "x"}
+    page = pages.notebook_page(notebook, entry=pages.PageEntry("01_x", "x", 0.0), titles=titles)
+    means = next(term.plain for term in TERMS if term.name == "ptxas")
+    assert f'<a class="term" title="{html.escape(means)}" href="00_start_here.html#ptxas">ptxas</a>' in page
+    assert '<a href="00_start_here.html#nothing">nothing</a>' in page and "`" not in means and "*" not in means
+
+
+def test_a_drawing_keeps_its_words():
+    drawn = '<svg xmlns="http://www.w3.org/2000/svg"/>'
+    output = nbformat.v4.new_output(
+        "display_data", {"image/svg+xml": drawn}, metadata={"image/svg+xml": {"alt": "A <line>."}}
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
+    page = pages.notebook_page(notebook, entry=pages.PageEntry("01_x", "x", 0.0))
+    assert 'src="data:image/svg+xml;base64,' in page and 'alt="A &lt;line&gt;."' in page
+
+
+def test_the_front_page_says_what_this_is_and_shows_a_picture(built):
+    _, out, *_ = built
+    front = (out / "index.html").read_text().split("<h2>")[0]
+    assert "ptxas" in front and "Blackwell" in front and front.count("<img ") == 1
 
 
 def test_a_failing_notebook_is_told_in_full_and_the_others_still_appear(tmp_path, monkeypatch, capfd):
@@ -169,7 +221,7 @@ def test_a_failing_notebook_is_told_in_full_and_the_others_still_appear(tmp_path
     page = (tmp_path / "out" / "01_broken.html").read_text()
     assert 'class="banner"' in page and "stale committed output" not in page
     index = (tmp_path / "out" / "index.html").read_text()
-    assert index.count("class=failed") == 1 and (tmp_path / "out" / "02_second.html").exists()
+    assert index.count("class=failed") == 2 and (tmp_path / "out" / "02_second.html").exists()
 
 
 def test_a_kernel_that_dies_is_a_failure_with_its_cell(tmp_path):

@@ -87,3 +87,8 @@ def test_no_recorded_file_names_a_folder_of_a_machine():
 def test_unknown_rows_are_refused_with_what_there_is(name):
     with pytest.raises(rc.UserError, match="incident_reference"):
         rc.read_rows(name)
+
+
+def test_the_demand_of_a_compile_is_read_from_its_ptx(toolchain_351):
+    crash = rc.compile_one(rc.INCIDENT_CHOICE)
+    assert rc.demand_of(crash) == rc.pressure_profile(rc.ptx_of(crash)).demand > 2 * 255

@@ -12,6 +12,7 @@ from helpers.compiler.report import LIVE, Evidence
 from helpers.search.ablate import MAKES_IT_COMPILE, Ablation, Rung
 from helpers.search.changes import Change
 from helpers.workbook.inside_ptxas.cliff_map import recorded_cells
+from helpers.workbook.reproduce_the_crash import AGREE, DIFFERENCE
 
 
 def evidence(*reports) -> list[Evidence]:
@@ -22,7 +23,7 @@ def evidence(*reports) -> list[Evidence]:
 
 
 def test_the_reference_agrees_where_crash_meets_crash_and_missing_bytes_are_no_difference():
-    table = pd.DataFrame({"same_verdict": [True, False, True], "spill difference (B)": [None, -132, 8]})
+    table = pd.DataFrame({AGREE: [True, False, True], DIFFERENCE: [None, -132, 8]})
     assert rc.reference_findings(table) == {"rows": 3, "agree": 2, "least": -132, "most": 8}
 
 

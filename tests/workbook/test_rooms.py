@@ -16,6 +16,7 @@ from helpers.files import ROOT
 
 WORKBOOK = ROOT / "helpers" / "workbook"
 ROOMS = {
+    "start_here": "00_start_here",
     "reproduce_the_crash": "01_reproduce_the_crash",
     "inside_ptxas": "02_inside_ptxas",
     "sm100_branch": "03_the_sm100_branch",
@@ -23,9 +24,11 @@ ROOMS = {
     "throughput": "05_throughput",
     "root_cause": "06_root_cause",
     "your_own_crash": "07_your_own_crash",
+    "every_chips_tiles": "08_every_chips_tiles",
+    "how_good_is_the_estimate": "09_how_good_is_the_estimate",
 }
-# In no room, and used in no cell: what the build calls, and what a reader types after working with an explorer.
-FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket"}
+# In no room, and used in no cell: what the build calls, and what a reader types with an explorer's answers in hand.
+FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket", "reports_table"}
 
 
 def names_used(notebook: Path) -> set[str]:

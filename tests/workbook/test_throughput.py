@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import helpers as rc
-from helpers.workbook.throughput import BASELINE
+from helpers.workbook.throughput import BASELINE, ratio_table
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +50,7 @@ def test_targets_are_computed_from_the_rows(rows):
 
 
 def test_ratios_are_to_the_incident_with_the_hopper_tile(rows):
-    table = rc.ratio_table(rows, ["sliding", "hd128"]).set_index(["case", "variant"])
+    table = ratio_table(rows, ["sliding", "hd128"]).set_index(["case", "variant"])
     assert table.loc[("sliding", BASELINE), "ratio"] == 1
     assert table.loc[("sliding", "lean"), "ratio"] == pytest.approx(
         table.loc[("sliding", "lean"), "TFLOP/s"] / table.loc[("sliding", BASELINE), "TFLOP/s"]
@@ -92,3 +92,24 @@ def test_no_program_deals_out_more_registers_than_an_sm_has():
     # setmaxnreg takes multiples of 8.
     shares = budget[["registers a computing thread", "registers a loading thread"]]
     assert (shares % 8 == 0).all().all()
+
+
+def test_tables_for_readers_have_units_in_their_headings(rows):
+    targets = rc.targets_in_words(rc.targets_table(rows))
+    assert "incident, TFLOP/s" in targets and not [name for name in targets if "_" in name]
+    shared = rc.with_unit(rc.page_one_table(rows), "TFLOP/s", but=("share", "share of dense"))
+    assert {"FA3 paged 1, TFLOP/s", "share"} <= set(shared) and "share, TFLOP/s" not in shared
+
+
+def test_a_sweep_gains_from_its_first_point_to_its_last(rows):
+    gain = rc.sweep_gain(rows, "prefix_sweep", 256)
+    assert gain[BASELINE] < 0.5 < 0.9 < gain["lean"]
+    swept = rows[rows["group"].eq("prefix_sweep") & rows["head_dim"].eq(256) & rows["variant"].eq("lean")]
+    speeds = swept.set_index(swept["prefix_len"].astype(str).str.split().str[0].astype(int))["tflops"].sort_index()
+    assert gain["lean"] == pytest.approx(speeds.iloc[-1] / speeds.iloc[0])
+
+
+def test_the_smaller_tile_stands_beside_the_larger_one_in_each_case(rows):
+    table = rc.smaller_tile_table(rows, ["sliding", "hd128"])
+    assert sorted(table["tile"]) == ["hopper tile"] * 2 + ["merged row's tile"] * 2
+    assert (table.loc[table["tile"] == "hopper tile", "times the hopper tile"] == 1).all()

@@ -11,8 +11,8 @@ import helpers as rc
 from helpers.__main__ import main
 from helpers.attention.studies.tile_audit import EVERYWHERE, audit_requests
 from helpers.errors import UserError
-from helpers.workbook.root_cause.estimate import LEAST_SPECS, MAIN_ARCHS, audit_label, liveness_specs
-from helpers.workbook.root_cause.tile_audit import audit_rows
+from helpers.workbook.every_chips_tiles.tile_audit import audit_rows
+from helpers.workbook.how_good_is_the_estimate.estimate import LEAST_SPECS, MAIN_ARCHS, audit_label, liveness_specs
 
 
 @pytest.fixture(scope="module")

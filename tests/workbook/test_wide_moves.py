@@ -7,7 +7,7 @@ import pytest
 import helpers as rc
 from helpers.compiler.toolchain import KNOWN_PTXAS, ToolchainMissing
 from helpers.workbook.root_cause import wide_moves as tuple_study
-from helpers.workbook.root_cause.wide_moves import CRASH, EDITS, OPEN, OPTION
+from helpers.workbook.root_cause.wide_moves import CRASH, EDITS, OPEN, OPTION, tuple_counts
 
 
 @pytest.mark.slow
@@ -37,7 +37,7 @@ def test_the_recorded_experiment_is_whole_and_no_prediction_failed():
     assert (rows.groupby("triton")["bundled"].sum() == len(EDITS)).all()
     judged = rows[rows["predicted"] != OPEN]
     assert (judged["found"] == judged["predicted"]).all()
-    counts = rc.tuple_counts(rows)
+    counts = tuple_counts(rows)
     assert len(counts) == len(EDITS) and (counts["dies"] + counts["compiles"] == counts["pairs"]).all()
 
 

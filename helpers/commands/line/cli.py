@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import os
@@ -13,8 +14,8 @@ import rich_click as click
 
 from helpers.commands import VERBS
 from helpers.commands.line.grammar import HELP_NAMES, WithExamples
-from helpers.commands.line.output import drop_stdout, say, warn
-from helpers.errors import UserError
+from helpers.commands.line.output import drop_stdout, of_the_machine, say, unprinted, warn
+from helpers.errors import MachineError, UserError
 
 
 class _Group(WithExamples, click.RichGroup):
@@ -82,7 +83,43 @@ def cli() -> None:
 
 
 def run(argv: list[str] | None = None) -> int:
-    """Run the command line; exit code 0 when it did its job, 2 on bad input with one line on stderr."""
+    """Run the command line; exit code 0 when it did its job, 2 on bad input, 3 where the machine failed us.
+
+    With 2 and 3 goes one line on stderr.
+    """
+    if "stdout" in _open_what_is_closed():
+        warn("note: stdout is closed, so that the result is printed nowhere")
+    unprinted()  # of an earlier run in this process
+    code = _run(argv)
+    if said := unprinted():
+        warn(f"error: {said}")
+    # A verb that says something with its exit code (gate's 1) says it also where nobody could read why.
+    return code or (3 if said else 0)
+
+
+def _open_what_is_closed() -> set[str]:
+    """The standard streams that the caller has closed (`>&-`); they lead nowhere now.
+
+    Otherwise the next file that is opened gets the number of one, and what is printed goes there.
+    """
+    closed = set()
+    for number, name, how in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is not None:
+            continue
+        closed.add(name)
+        with contextlib.suppress(OSError):
+            try:
+                os.fstat(number)
+            except OSError:
+                nowhere = os.open(os.devnull, os.O_RDWR)
+                if nowhere != number:
+                    os.dup2(nowhere, number)
+                    os.close(nowhere)
+            setattr(sys, name, open(number, how, closefd=False))
+    return closed
+
+
+def _run(argv: list[str] | None) -> int:
     # A warning is a sentence for the reader, not a place in our source.
     warnings.showwarning = lambda message, *_rest, **_more: warn(f"warning: {message}")
     try:
@@ -90,20 +127,28 @@ def run(argv: list[str] | None = None) -> int:
         _flush()
         return code if isinstance(code, int) else 0
     except click.exceptions.NoArgsIsHelpError as exc:
-        click.echo(exc.format_message())
+        say(exc.format_message())
         return 2
     except click.ClickException as exc:
         warn(f"error: {' '.join(exc.format_message().split())}")
         return 2
+    except MachineError as exc:
+        warn(f"error: {' '.join(str(exc).split())}")
+        return 3
     except UserError as exc:
         warn(f"error: {' '.join(str(exc).split())}")
         return 2
-    except (KeyboardInterrupt, click.Abort):
-        warn("interrupted; what was finished is in the cache")
-        return 130
     except (BrokenPipeError, SystemExit):
         drop_stdout()  # `… --help | head` has seen enough (click turns that into an exit of its own)
         return 0
+    except (KeyboardInterrupt, click.Abort):
+        warn("interrupted; what was finished is in the cache")
+        return 130
+    except (OSError, MemoryError, RuntimeError) as exc:
+        if (words := of_the_machine(exc)) is None:
+            raise
+        warn(f"error: {words}")
+        return 3
 
 
 def _flush() -> None:
@@ -111,5 +156,5 @@ def _flush() -> None:
     try:
         if sys.stdout is not None:
             sys.stdout.flush()
-    except BrokenPipeError:
+    except (OSError, ValueError):
         drop_stdout()

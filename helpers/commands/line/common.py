@@ -117,6 +117,7 @@ def spec_argument(command):
         given = spec or spec_option
         return command(*args, spec=None if given is None else spec_path(given), **options)
 
+    with_spec = shared("trust_root")(with_spec)
     option = click.option("--spec", "spec_option", type=GIVEN, metavar="SPEC", help="the same as the argument",
                           panel=OWN)  # fmt: skip
     return click.argument("spec", required=False, type=GIVEN, metavar="[SPEC]", help=GIVEN_SPEC,
@@ -134,6 +135,7 @@ def specs_argument(*, required: bool = False):
                 raise UserError("no SPEC is given: name the specs (JSON files, or a folder of them) to compile")
             return command(*args, specs=spec_paths(given), **options)
 
+        with_specs = shared("trust_root")(with_specs)
         option = click.option("--spec", "spec_option", type=GIVEN, multiple=True, metavar="SPEC", panel=OWN,
                               help="the same as the argument")  # fmt: skip
         metavar = "SPEC..." if required else "[SPEC]..."

@@ -6,15 +6,12 @@
 
 from __future__ import annotations
 
-import gzip
-import io
 import shlex
-import sys
-import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from helpers.errors import UserError
+from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 from helpers.inspection.contents import (
     BINARY,
     CUBIN,
@@ -61,7 +58,7 @@ __all__ = [
     "specs_in",
 ]
 
-MAX_BYTES = 64_000_000
+MAX_BYTES = MAX_TEXT_BYTES
 MAX_LISTED = 8
 MAX_FOLDER_FILES = 20_000
 
@@ -167,18 +164,4 @@ def read_text(given: Given, *, wants: str, kinds: Sequence[str]) -> str:
     """The whole text of what was given, unpacked where it is gzip, if it is of one of `kinds`; raises UserError."""
     if given.kind not in (*kinds, TEXT, EMPTY):
         raise refused(given, wants=wants)
-    try:
-        if str(given.path) == "-":
-            content = sys.stdin.buffer.read(MAX_BYTES + 1)
-        else:
-            with given.path.open("rb") as stream:
-                content = stream.read(MAX_BYTES + 1)
-        if content[:2] == b"\x1f\x8b":
-            with gzip.GzipFile(fileobj=io.BytesIO(content)) as unpacked:
-                content = unpacked.read(MAX_BYTES + 1)
-    except (OSError, EOFError, zlib.error, ValueError) as exc:
-        raise UserError(f"cannot read {given.path}: {getattr(exc, 'strerror', None) or exc}") from exc
-    if len(content) > MAX_BYTES:
-        raise UserError(f"{given.path} has more than {MAX_BYTES} bytes; at most that many are read")
-    wide = content[:2] in (b"\xff\xfe", b"\xfe\xff")
-    return content.decode("utf-16" if wide else "utf-8", errors="replace").replace("\r\n", "\n")
+    return read_text_bounded(given.path, MAX_BYTES)

@@ -154,6 +154,8 @@ _SHARED: dict[str, tuple[tuple[str, ...], str, Any, str, str]] = {
               "the ptxas that assembles it: a release, or `bundled` (the one that Triton itself would use)", TOOLCHAIN),
     "ptxas_flags": (("--ptxas-flag", "ptxas_flags"), "FLAG", None,
                     "one more flag for ptxas, such as -O1 (repeatable)", TOOLCHAIN),
+    "trust_root": (("--trust-root", "trust_root"), "FOLDER", click.Path(file_okay=False, path_type=Path),
+                   "let a spec have its kernel from this folder too, which is not the spec's own (repeatable)", OWN),
     "time_limit": (("--time-limit", "timeout_s"), "SECONDS", SECONDS,
                    "the most that each stage of one compile, or one run of ptxas, may take", TOOLCHAIN),
     "budget": (("--budget", "budget_s"), "SECONDS", SECONDS,
@@ -192,7 +194,10 @@ def _option(name: str, many: bool, default: Any):
     if name in _FLAGS:
         return click.option(*spellings, is_flag=True, help=words, panel=group)
     if name == "ptxas_flags":
-        return click.option(*spellings, multiple=True, metavar=metavar, help=words, panel=group)
+        return click.option(*spellings, multiple=True, metavar=metavar, help=words, panel=group, callback=_flags)
+    if name == "trust_root":
+        return click.option(*spellings, multiple=True, metavar=metavar, type=kind, help=words, panel=group,
+                            callback=_trust, expose_value=False, is_eager=True)  # fmt: skip
     if name == "time_limit" and default is None:
         default = DEFAULT_TIME_LIMIT_S
     attributes: dict[str, Any] = {"type": kind, "metavar": metavar, "help": words, "panel": group, **shown(default)}
@@ -202,6 +207,21 @@ def _option(name: str, many: bool, default: Any):
         attributes |= {"type": Values(kind, many=many), "metavar": metavar + (",…" if many else ""),
                        "callback": typed_only}  # fmt: skip
     return click.option(*spellings, **attributes)
+
+
+def _flags(_ctx: click.Context, _param: click.Parameter, flags: Sequence[str]) -> tuple[str, ...]:
+    if not flags:
+        return ()
+    from helpers.compiler.ptxas_flags import checked_flags
+
+    return checked_flags(flags, "--ptxas-flag:")
+
+
+def _trust(_ctx: click.Context, _param: click.Parameter, folders: Sequence[Path]) -> None:
+    """The user's word for folders; also where there is none, because another verb may have run in this process."""
+    from helpers.compiler.trust import trust_roots
+
+    trust_roots(folders)
 
 
 def shown(default: Any) -> dict[str, Any]:

@@ -22,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-import warnings
+import weakref
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -38,8 +38,10 @@ from helpers.compiler.bring.captured_spec import (
 )
 from helpers.compiler.source import MAX_SOURCE_BYTES
 from helpers.errors import UserError
+from helpers.files import write_bytes_atomically as _publish
 
 CAPTURE_ENV = "REGISTER_CLIFF_CAPTURE"
+MARKS_ENV = "REGISTER_CLIFF_MARKS"
 HOOK_FOLDER = Path(__file__).with_name("capture_hook")
 MAX_ERROR_CHARS = 20_000
 _SETTINGS = ("TRITON_", "PTXAS_", "LLVM_", "MLIR_", "DISABLE_")
@@ -52,7 +54,7 @@ class Capture:
         self.folder = folder
         self.paths: list[Path] = []
         self._outcomes: dict[str, str] = {}
-        self._options: dict[int, tuple[Any, Any]] = {}
+        self._options: dict[int, tuple[Any, Any]] = {}  # by id: a weak reference to the kernel, its options
         self._sources: dict[str, tuple[dict, str]] = {}
         self._lock = threading.RLock()
         self._warned = False
@@ -66,14 +68,24 @@ class Capture:
 
     def compiled(self, src: Any, target: Any, options: Any, kernel: Any) -> None:
         """Take note of a compile that went well."""
-        self._options[id(kernel)] = (kernel, options)  # the kernel is kept: ids are given anew once it is gone
+        self._remember(kernel, options)
         self.record(src, target, options, stage="compile")
 
     def launched(self, kernel: Any) -> None:
         """Take note of a launch; a lookup when the kernel is known."""
         if id(kernel) not in self._options and hasattr(kernel, "src") and hasattr(kernel, "metadata"):
-            self._options[id(kernel)] = (kernel, kernel.metadata)
+            self._remember(kernel, kernel.metadata)
             self.record(kernel.src, kernel.metadata.target, kernel.metadata, stage="launch")
+
+    def _remember(self, kernel: Any, options: Any) -> None:
+        """Know a kernel and its options as long as the program keeps it: ids are given anew once it is gone."""
+        key = id(kernel)
+        with contextlib.suppress(TypeError):  # what cannot be referred to weakly is recorded at each launch, once
+            self._options[key] = (weakref.ref(kernel, lambda _: self._options.pop(key, None)), options)
+
+    def renew_lock(self) -> None:
+        """A lock of its own for a forked child: the parent's may be held by a thread that the child does not have."""
+        self._lock = threading.RLock()
 
     def not_loaded(self, kernel: Any, error: BaseException) -> None:
         """Take note of a binary that the device does not take."""
@@ -89,7 +101,7 @@ class Capture:
         except Exception as exc:
             if not self._warned:
                 self._warned = True
-                warnings.warn(f"a kernel was not recorded: {type(exc).__name__}: {exc}", stacklevel=2)
+                _say(f"register-cliff capture: a kernel was not recorded: {type(exc).__name__}: {exc}")
 
     def _record(self, src: Any, target: Any, options: Any, stage: str, error: BaseException | None) -> None:
         import triton
@@ -150,6 +162,22 @@ class Capture:
 
 _RECORDINGS: list[Capture] = []
 _TUNING = threading.local()
+
+
+def _say(words: str) -> None:
+    """A line on stderr, and a mark for `capture`. No warning: under `-W error` that is an exception in the program."""
+    with contextlib.suppress(Exception):
+        if place := os.environ.get(MARKS_ENV):
+            Path(place, f"failed-{os.getpid()}").write_text(words)
+        print(words, file=sys.stderr, flush=True)
+
+
+def _renew_locks() -> None:
+    for recording in _RECORDINGS:
+        recording.renew_lock()
+
+
+os.register_at_fork(after_in_child=_renew_locks)
 
 
 @contextlib.contextmanager
@@ -284,18 +312,3 @@ def _message(error: BaseException) -> str:
             parts.append(text)
         at = at.__cause__
     return re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(parts))[:MAX_ERROR_CHARS]
-
-
-def _publish(path: Path, content: bytes) -> None:
-    """Write a file through a temporary name: paths.py does it too, but needs a library that is not standard."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=".capture-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
-        raise

@@ -13,6 +13,7 @@ from helpers.compiler.bring.signature import given_items, kernel_source, special
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar, label_of
 from helpers.compiler.source import guess_import_root, parse_source
 from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing, resolve_triton
+from helpers.compiler.trust import remember_kernel
 from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
 from helpers.errors import UserError
 from helpers.hardware import get_arch
@@ -48,6 +49,8 @@ def spec_from_file(
     if not file.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{file} does not lie below the import root {root}")
     reference = KernelRef(str(file.resolve()), kernel, str(root.resolve()), stub_imports=True)
+    # The user named this file: a spec of it may lie in any folder.
+    remember_kernel(reference.path, reference.import_root)
     source = kernel_source(file, kernel)
     values, chosen = dict(constexprs or {}), dict(options or {})
     unknown = ""

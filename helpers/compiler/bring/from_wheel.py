@@ -22,7 +22,7 @@ from helpers.compiler.bring.wheels import MAX_SOURCE_BYTES, read_members, safe_m
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.source import DEVICE_CODE
 from helpers.errors import UserError
-from helpers.files import staged_folder, writable_cache_root
+from helpers.files import discard_folder, read_ordinary, refuse_special, staged_folder, writable_cache_root
 
 MAX_MEMBERS, MAX_TOTAL_BYTES = 20_000, 400_000_000
 DOWNLOAD_TIMEOUT_S = 1800.0
@@ -77,9 +77,14 @@ def fetch_wheel(wheel: str | Path) -> Path:
     """The folder with a wheel's device code, fetched and unpacked unless it is in the cache; raises UserError."""
     local = Path(wheel)
     if local.suffix in (".whl", ".zip") or is_sdist(local.name):
-        if not local.is_file():
-            raise UserError(f"there is no file {local}")
-        return unpack(local, requirement=local.name)
+        try:
+            refuse_special(local.stat(), f"the archive {local}", pipes=False)
+        except (OSError, ValueError) as exc:
+            if isinstance(exc, UserError):
+                raise
+            said = getattr(exc, "strerror", None) or exc
+            raise UserError(f"there is no file {str(local)[:300]} ({said})") from exc
+        return unpack(local, requirement=local.name, from_index=False)
     found = _REQUIREMENT.fullmatch(str(wheel).strip())
     if found is None:
         raise UserError(
@@ -88,7 +93,7 @@ def fetch_wheel(wheel: str | Path) -> Path:
     name, version = found.groups()
     if version:
         known = _wheels_folder() / f"{_normal(name)}-{version}"
-        if (known / "wheel.json").is_file():
+        if is_whole(known):
             return known
     with tempfile.TemporaryDirectory(prefix="register-cliff-wheel-") as scratch:
         try:
@@ -98,7 +103,7 @@ def fetch_wheel(wheel: str | Path) -> Path:
             if sdist is None:
                 raise
             archive = sdist
-        return unpack(archive, requirement=found.group(0))
+        return unpack(archive, requirement=found.group(0), from_index=True)
 
 
 def _wheels_folder() -> Path:
@@ -137,10 +142,12 @@ def download(requirement: str, folder: Path, *, python: str | None = None) -> Pa
     return got[0]
 
 
-def unpack(archive: Path, *, requirement: str) -> Path:
+def unpack(archive: Path, *, requirement: str, from_index: bool) -> Path:
     """The folder in the cache that holds the archive's Python files; raises UserError.
 
-    With it lies `wheel.json`: the file's name and sha256. Members are bounded in number and size.
+    With it lies `wheel.json`: the archive's name and sha256, and the sha256 of each file. Members are bounded in number
+    and size. What the index gave is known by its release; a file of the user's is known by its content alone, so that
+    it never answers for the release of its name.
     """
     digest = _sha256(archive)
     words = archive.name.removesuffix(archive.suffix).split("-")
@@ -149,15 +156,15 @@ def unpack(archive: Path, *, requirement: str) -> Path:
     if is_sdist(archive.name):
         stem, _, version = archive.name.removesuffix(".tar.gz").rpartition("-")
         name = f"{_normal(stem)}-{version}" if stem and re.fullmatch(r"[0-9][0-9A-Za-z.+!]{0,40}", version) else ""
-    folder = _wheels_folder() / (name or f"{re.sub(r'[^A-Za-z0-9_.]', '_', archive.stem)[:40]}-{digest[:12]}")
-    if (folder / "wheel.json").is_file() and json.loads((folder / "wheel.json").read_text()).get("sha256") == digest:
+    name = (name or f"{re.sub(r'[^A-Za-z0-9_.]', '_', archive.stem)}-{digest[:12]}")[-100:]
+    folder = _wheels_folder() / name if from_index else _wheels_folder() / "files" / digest[:16] / name
+    if is_whole(folder, digest):
         return folder
-    if folder.is_dir():  # another file of the same name: neither may pass for the other
-        folder = folder.with_name(f"{folder.name}-{digest[:12]}")
-        if folder.is_dir():
-            return folder
     sources = python_files(archive)
-    about = {"requirement": requirement, "file": archive.name, "sha256": digest, "kept": sorted(sources)}
+    kept = {member: hashlib.sha256(content).hexdigest() for member, content in sorted(sources.items())}
+    about = {"requirement": requirement, "file": archive.name, "sha256": digest, "kept": kept}
+    if folder.is_dir():  # damaged, or of another archive
+        discard_folder(folder)
     with staged_folder(folder) as scratch:
         for member, content in sources.items():
             target = scratch / member
@@ -165,6 +172,25 @@ def unpack(archive: Path, *, requirement: str) -> Path:
             target.write_bytes(content)
         (scratch / "wheel.json").write_text(json.dumps(about, indent=1))
     return folder
+
+
+def is_whole(folder: Path, digest: str | None = None) -> bool:
+    """Whether a folder holds what `unpack` put into it and no other Python; of the archive with this sha256, if given.
+
+    A folder that says less, as earlier releases of this project wrote it, is not believed.
+    """
+    try:
+        about = json.loads(read_ordinary(folder / "wheel.json", MAX_SOURCE_BYTES, "the list of a wheel's files"))
+        kept = about["kept"]
+        if digest not in (None, about["sha256"]) or not isinstance(kept, dict):
+            return False
+        there = {str(file.relative_to(folder)): file for file in folder.rglob("*.py")}
+        return there.keys() == kept.keys() and all(
+            hashlib.sha256(read_ordinary(file, MAX_SOURCE_BYTES, "a wheel's file")).hexdigest() == kept[member]
+            for member, file in there.items()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return False
 
 
 def python_files(archive: Path) -> dict[str, bytes]:

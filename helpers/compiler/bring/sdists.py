@@ -19,6 +19,7 @@ import urllib.request
 import zlib
 from pathlib import Path
 
+from helpers.compiler.bring.wheels import check_member_name
 from helpers.errors import UserError
 
 MAX_INDEX_BYTES, MAX_ARCHIVE_BYTES = 20_000_000, 400_000_000
@@ -51,6 +52,7 @@ def read_sdist(archive: Path, *, max_members: int, max_bytes: int, max_total: in
                 # Past a link or a device, whatever it is called.
                 if not info.isreg() or not name.endswith(".py"):
                     continue
+                check_member_name(name, archive, "an sdist")
                 inner = name.partition("/")[2] or name
                 if inner in found:
                     raise UserError(f"{archive.name} holds {inner[:80]!r} twice: not an sdist to trust")

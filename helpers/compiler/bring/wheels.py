@@ -42,10 +42,26 @@ def safe_members(archive: Path) -> dict[str, zipfile.ZipInfo]:
             raise UserError(f"{archive.name} holds a file named {info.orig_filename[:80]!r}: not a wheel to trust")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise UserError(f"{archive.name} holds a link, {name[:80]!r}: not a wheel to trust")
+        check_member_name(name, archive, "a wheel")
         if name in members:
             raise UserError(f"{archive.name} holds {name[:80]!r} twice: not a wheel to trust")
         members[name] = info
     return members
+
+
+# The longest name and the deepest folder that a package has here are a sixth of this.
+_MAX_NAME, _MAX_PART, _MAX_DEPTH = 1_000, 200, 60
+
+
+def check_member_name(name: str, archive: Path, what: str) -> None:
+    """Raise UserError for a member whose name no file system takes, or whose folders lie too deep to be walked."""
+    parts = name.split("/")
+    longest = max(len(part.encode(errors="replace")) for part in parts)
+    if len(name) > _MAX_NAME or longest > _MAX_PART or len(parts) > _MAX_DEPTH:
+        raise UserError(
+            f"{archive.name} holds a name of {len(name):,} characters in {len(parts):,} parts, {name[:60]!r}…: "
+            f"not {what} to trust"
+        )
 
 
 def copy_member(archive: Path, member: str, target: Path, *, max_bytes: int = MAX_SOURCE_BYTES) -> Path:

@@ -202,7 +202,8 @@ def codegen(request, loader):
         target = GPUTarget("cuda", request["capability"], 32)
         answer["stage"] = "options"
         backend = make_backend(target)
-        launch_options = dict(spec["options"])
+        # JSON has no tuples, and Triton hashes its options.
+        launch_options = {name: tuple(v) if isinstance(v, list) else v for name, v in spec["options"]}
         if request.get("codegen_cuda_version"):
             from triton.backends.nvidia.compiler import ptx_get_version
 

@@ -28,7 +28,7 @@ _MBARRIER_NO_RESULT = ("mbarrier.init", "mbarrier.inval", "mbarrier.expect_tx", 
 _WITH_RESULT = ("tcgen05.ld", "barrier.cta.red", "bar.red", "bar.cta.red", "barrier.red", "multimem.ld_reduce")
 _ENDS = frozenset({"ret", "exit", "trap", "bra", "brx"})
 _BITS = {"pred": 1, "b8": 8, "u8": 8, "s8": 8, "b64": 64, "u64": 64, "s64": 64, "f64": 64, "b128": 128}
-_MAX_SCOPES = 1_000
+_MAX_SCOPES = 100
 
 
 @dataclass(slots=True)

@@ -32,6 +32,7 @@ __all__ = [
     "estimate_registers",
     "held_across",
     "pressure_profile",
+    "profile_and_held",
 ]
 
 SLOPE, OFFSET = 0.91, 18.5
@@ -43,6 +44,9 @@ _WIDE = 8
 _MAX_LINES_SHOWN = 3
 # Beyond this (blocks x units of values) the text is no kernel; it would take gigabytes of sets.
 _MAX_WORK = 400_000_000
+# Blocks that are looked at in search of the largest conditional region. Regions inside regions make that quadratic; the
+# longest ones are tried first, and no kernel of a compiler's comes near.
+_MAX_REACHED = 2_000_000
 
 
 @dataclass(frozen=True)
@@ -197,6 +201,12 @@ def held_across(ptx: str, branch: int | None = None) -> Held | None:
     return None if live is None else live.held(branch)
 
 
+def profile_and_held(ptx: str) -> tuple[PressureProfile | None, Held | None]:
+    """`pressure_profile` and `held_across` of a text that is read and solved once."""
+    live = _analysed(ptx)
+    return (None, None) if live is None else (live.profile(ptx_header(ptx).reqntid), live.held(None))
+
+
 def _analysed(ptx: str) -> _Liveness | None:
     functions = read_functions(ptx)
     function = next((f for f in functions if f.is_entry), functions[0] if functions else None)
@@ -216,6 +226,29 @@ def _bits(live: int) -> list[int]:
     return found
 
 
+def _among(live: int, units: set[int]) -> set[int]:
+    """Those of `units` whose bits are set; in the time of `units` and not of all that is live."""
+    if not units:
+        return set()
+    octets = live.to_bytes(max(live.bit_length(), max(units) + 1) // 8 + 1, "little")
+    return {unit for unit in units if octets[unit >> 3] >> (unit & 7) & 1}
+
+
+class _Weights:
+    """What units take, in half registers: of one unit (`of`), and of all units whose bits are set."""
+
+    def __init__(self, halves: Sequence[int]) -> None:
+        self.of = halves
+        octets = {weight: bytearray(len(halves) // 8 + 1) for weight in set(halves) if weight}
+        for unit, weight in enumerate(halves):
+            if weight:
+                octets[weight][unit >> 3] |= 1 << (unit & 7)
+        self._masks = [(weight, int.from_bytes(mask, "little")) for weight, mask in octets.items()]
+
+    def all_of(self, live: int) -> int:
+        return sum(weight * (live & mask).bit_count() for weight, mask in self._masks)
+
+
 def _registers(halves: int) -> int:
     return (halves + 1) // 2
 
@@ -228,6 +261,11 @@ class _Liveness:
         self.uses: list[set[int]] = []
         self.defs: list[set[int]] = []
         self._read()
+        self.weights = _Weights(values.halves)
+        # What a block reads or writes: of all that lives through it, only that has to be looked at one by one.
+        self.touched = [
+            set().union(*self.uses[b.first : b.last], *self.defs[b.first : b.last]) for b in function.blocks
+        ]
 
     def _read(self) -> None:
         units, instructions = self.values.units, self.function.instructions
@@ -308,15 +346,16 @@ class _Liveness:
                 extra += max(0, 2 * len(parts) - self.weight({u for u in parts if u != FREE}))
         return 0 if instruction.opcode.startswith("mov") else extra
 
-    def demands(self, order: Sequence[int], live_out: int, halves: Sequence[int] | None = None) -> list[int]:
-        """Half registers needed at each place of `order`, walked backwards from what is live at its end.
+    def demands(self, number: int, order: Sequence[int], weights: _Weights | None = None) -> list[int]:
+        """Half registers needed at each place of a block's `order`, walked backwards from what is live at its end.
 
-        With other weights than the units' own in `halves`, adjacent operands are left out.
+        With other weights than the units' own, adjacent operands are left out.
         """
-        adjacent = halves is None
-        halves = self.values.halves if halves is None else halves
-        live = set(_bits(live_out))
-        now = sum(halves[u] for u in live)
+        adjacent = weights is None
+        weights = self.weights if weights is None else weights
+        halves = weights.of
+        live = _among(self.live_out[number], self.touched[number])
+        now = weights.all_of(self.live_out[number])
         found = [0] * len(order)
         for place in range(len(order) - 1, -1, -1):
             at = order[place]
@@ -337,7 +376,8 @@ class _Liveness:
     def order(self, number: int) -> list[int]:
         return late_order(
             self.function.blocks[number], self.function.instructions, uses=self.uses, defs=self.defs,
-            skip=self.values.vanished, live_out=set(_bits(self.live_out[number])), halves=self.values.halves,
+            skip=self.values.vanished, live_out=_among(self.live_out[number], self.touched[number]),
+            halves=self.values.halves,
         )  # fmt: skip
 
     def live_at(self, number: int, order: Sequence[int], place: int) -> tuple[set[int], set[int]]:
@@ -354,20 +394,20 @@ class _Liveness:
         points: dict[int, int] = {}
         top: tuple[int, int, int, list[int]] | None = None
         text_peak = uniform_peak = 0
-        uniform = [2 if u and not p else 0 for u, p in zip(self.values.uniform, self.values.predicate, strict=True)]
+        pairs = zip(self.values.uniform, self.values.predicate, strict=True)
+        uniform = _Weights([2 if u and not p else 0 for u, p in pairs])
         tuples: list[TupleDemand] = []
         for number, block in enumerate(blocks):
             kept = [at for at in range(block.first, block.last) if not self.values.vanished[at]]
-            text_peak = max([text_peak, *self.demands(kept, self.live_out[number])])
+            text_peak = max([text_peak, *self.demands(number, kept)])
             order = self.order(number)
-            found = self.demands(order, self.live_out[number])
-            uniform_peak = max([uniform_peak, *self.demands(order, self.live_out[number], uniform)])
+            found = self.demands(number, order)
+            uniform_peak = max([uniform_peak, *self.demands(number, order, uniform)])
             for place, at in enumerate(order):
                 points[at] = found[place]
                 if top is None or found[place] > top[0]:
                     top = (found[place], number, place, order)
-                if any(len(group) >= _WIDE for group in instructions[at].groups):
-                    tuples.append(self._tuple(number, order, place, cap_for(threads)))
+            tuples += self._tuples(number, order, cap_for(threads))
         by_line: dict[SourceLine, list[int]] = {}
         for at in points:
             if (source := instructions[at].source) is not None and source[1]:
@@ -406,18 +446,45 @@ class _Liveness:
             instruction.line_no, instruction.opcode, instruction.source, _registers(halves), made, self.groups(live)
         )
 
-    def _tuple(self, number: int, order: list[int], place: int, cap: int) -> TupleDemand:
-        at = order[place]
-        instruction = self.function.instructions[at]
-        before, after = self.live_at(number, order, place)
-        widest = max(instruction.groups, key=len)
-        units = {u for r in widest for u in self.values.units[r] if u != FREE}
-        registers = len([u for r in widest for u in self.values.units[r]])
-        live = after if set(widest) <= set(instruction.defs) else before
-        return TupleDemand(
-            instruction.line_no, instruction.opcode, instruction.source, registers,
-            min(registers, _registers(self.weight(units))), _registers(self.weight(live - units)), cap,
-        )  # fmt: skip
+    def _tuples(self, number: int, order: Sequence[int], cap: int) -> list[TupleDemand]:
+        """The instructions of a block with a wide operand, in its order, with what lives beside each."""
+        instructions, halves = self.function.instructions, self.values.halves
+        if not any(len(group) >= _WIDE for at in order for group in instructions[at].groups):
+            return []
+        live = _among(self.live_out[number], self.touched[number])
+        now = self.weights.all_of(self.live_out[number])
+        found = []
+        for at in reversed(order):
+            uses, defs = self.uses[at], self.defs[at]
+            after = live | defs if any(len(group) >= _WIDE for group in instructions[at].groups) else live
+            weight_after = now + sum(halves[u] for u in defs if u not in live)
+            for unit in (defs & live) - uses:
+                now -= halves[unit]
+            for unit in uses - live:
+                now += halves[unit]
+            live = (live - defs) | uses if after is not live else self._stepped(live, defs, uses)
+            if not any(len(group) >= _WIDE for group in instructions[at].groups):
+                continue
+            instruction = instructions[at]
+            widest = max(instruction.groups, key=len)
+            registers = len([u for r in widest for u in self.values.units[r]])
+            units = {u for r in widest for u in self.values.units[r] if u != FREE}
+            made_here = set(widest) <= set(instruction.defs)
+            beside = (weight_after if made_here else now) - self.weight(units & (after if made_here else live))
+            found.append(
+                TupleDemand(
+                    instruction.line_no, instruction.opcode, instruction.source, registers,
+                    min(registers, _registers(self.weight(units))), _registers(beside), cap,
+                )
+            )  # fmt: skip
+        return found[::-1]
+
+    @staticmethod
+    def _stepped(live: set[int], defs: set[int], uses: set[int]) -> set[int]:
+        """`live` before an instruction, in place."""
+        live -= defs - uses
+        live |= uses
+        return live
 
     def groups(self, live: set[int]) -> tuple[ValueGroup, ...]:
         """The live values that take registers, by the source lines that define them, largest first."""
@@ -443,21 +510,24 @@ class _Liveness:
     def held(self, branch: int | None) -> Held | None:
         blocks, instructions = self.function.blocks, self.function.instructions
         best: tuple[int, int, int, int] | None = None
-        for number, block in enumerate(blocks):
-            tail = instructions[block.last - 1]
-            if len(block.successors) != 2 or (branch is not None and tail.line_no != branch):
+        reached = 0
+        for number, turn, join, entry in self._forks(branch):
+            if reached > _MAX_REACHED:
+                break
+            region = self._reach(entry, stop=join)
+            reached += len(region)
+            if number in region:
+                continue  # a loop's back edge skips nothing
+            if join not in {s for b in region for s in blocks[b].successors}:
                 continue
-            for join, entry in (block.successors, block.successors[::-1]):
-                region = self._reach(entry, stop=join)
-                if number in region or join in (number, entry):
-                    continue  # a loop's back edge skips nothing
-                if join not in {s for b in region for s in blocks[b].successors}:
-                    continue
-                if branch is None and number not in self._reach(join, stop=-1):
-                    continue
-                size = sum(blocks[b].last - blocks[b].first for b in region)
-                if best is None or size > best[0]:
-                    best = (size, number, join, entry)
+            size = sum(blocks[b].last - blocks[b].first for b in region)
+            # Of regions of one size, the first in the text.
+            if best is None or (size, -number, -turn) > (
+                best[0],
+                -best[1],
+                -(blocks[best[1]].successors[0] != best[2]),
+            ):
+                best = (size, number, join, entry)
         if best is None:
             return None
         size, number, join, entry = best
@@ -465,6 +535,23 @@ class _Liveness:
         both = set(_bits(self.live_in[join] & self.live_in[entry]))
         entering = self.weight(_bits(self.live_in[entry]))
         return Held(tail.line_no, tail.source, size, self.weight(both) / 2, entering / 2, self.groups(both))
+
+    def _forks(self, branch: int | None) -> list[tuple[int, int, int, int]]:
+        """(block, which way round, where it may jump to, where the region begins) of each fork, the longest first.
+
+        With a `branch`, those of that PTX line; without one, those inside a loop: from where it jumps to, the fork can
+        be reached again.
+        """
+        blocks, instructions = self.function.blocks, self.function.instructions
+        circle = _circles([block.successors for block in blocks])
+        found = []
+        for number, block in enumerate(blocks):
+            if len(block.successors) != 2 or (branch is not None and instructions[block.last - 1].line_no != branch):
+                continue
+            for turn, (join, entry) in enumerate((block.successors, block.successors[::-1])):
+                if join not in (number, entry) and (branch is not None or circle[join] == circle[number]):
+                    found.append((number, turn, join, entry))
+        return sorted(found, key=lambda fork: (-abs(blocks[fork[2]].first - blocks[fork[3]].first), fork[0], fork[1]))
 
     def _reach(self, start: int, *, stop: int) -> set[int]:
         """Blocks reached from `start` without going through `stop`."""
@@ -477,11 +564,45 @@ class _Liveness:
         return seen
 
 
+def _circles(successors: Sequence[Sequence[int]]) -> list[int]:
+    """A number for each node, the same for nodes that can reach each other (Tarjan's algorithm, without recursion)."""
+    count = len(successors)
+    index, low, circle = [-1] * count, [0] * count, [-1] * count
+    path: list[int] = []
+    seen = circles = 0
+    for root in range(count):
+        if index[root] >= 0:
+            continue
+        work = [(root, 0)]
+        while work:
+            node, at = work.pop()
+            if at == 0:
+                index[node] = low[node] = seen
+                seen += 1
+                path.append(node)
+            elif at > 0:
+                low[node] = min(low[node], low[successors[node][at - 1]])
+            for place in range(at, len(successors[node])):
+                after = successors[node][place]
+                if index[after] < 0:
+                    work += [(node, place + 1), (after, 0)]
+                    break
+                if circle[after] < 0:
+                    low[node] = min(low[node], index[after])
+            else:
+                if low[node] == index[node]:
+                    while True:
+                        last = path.pop()
+                        circle[last] = circles
+                        if last == node:
+                            break
+                    circles += 1
+    return circle
+
+
 def _floor(function: Function) -> int:
     """Half registers at the peak when derived integers cost nothing."""
     live = _Liveness(function, read_values(function, rederive=True))
     if not live.solve():
         return 0
-    return max(
-        (max(live.demands(live.order(n), live.live_out[n]), default=0) for n in range(len(function.blocks))), default=0
-    )
+    return max((max(live.demands(n, live.order(n)), default=0) for n in range(len(function.blocks))), default=0)

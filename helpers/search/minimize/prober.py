@@ -60,6 +60,8 @@ class Verdict:
 
     def text(self) -> str:
         """`C7600 at 255`, `255 registers, 1088 B spill stores`, or the status."""
+        if self.status == "ok" and self.registers is None:
+            return "compiles, and there is no kernel in it"
         if self.status == "ok":
             return f"{self.registers} registers, {self.spill_store_bytes} B spill stores"
         if self.code:

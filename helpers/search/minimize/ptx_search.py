@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
 from helpers.errors import UserError
-from helpers.files import write_text_atomically
+from helpers.files import read_ordinary, write_text_atomically
+from helpers.inspection.ptx.scan import ptx_header
 from helpers.search.minimize.check import check_valid
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback, Step, Verdict
 from helpers.search.minimize.program import Program, read_program, render
@@ -47,7 +50,7 @@ class Search:
         self.learned: list[str] = []
         self.strict = not check_valid(ptx)
         self.complete = False
-        self.saved_at = 0.0
+        self.saved_at, self.warned = 0.0, False
         self.phase, self.done, self.total = "", 0, 0
 
     # --- what it must meet
@@ -99,8 +102,13 @@ class Search:
             self._take_up(state)
 
     def _failing(self, programs: Mapping[str, Path], arch: str, flags: tuple[str, ...]) -> tuple[Check, Verdict]:
-        """The first ptxas that fails on the original for a reason of the original's."""
+        """The first ptxas that fails on the original for a reason of the original's own.
+
+        What fails alike where the kernel is empty is about the arch, the flags or the first lines of the PTX: a search
+        would take the whole kernel away and call that the smallest PTX that fails.
+        """
         seen: dict[str, list[str]] = {}
+        empty, of_any = _empty_like(self.original), False
         for version, program in programs.items():
             check = Check(version, program, flags, arch)
             (verdict,) = self.prober.verdicts(self.original, [check])
@@ -110,9 +118,16 @@ class Search:
                     "give more time for one run, or another ptxas"
                 )
             if verdict.status != "ok" and verdict.status not in UNREADABLE:
-                return check, verdict
+                if not verdict.agrees(self.prober.verdicts(empty, [check])[0]):
+                    return check, verdict
+                of_any = True
             seen.setdefault(verdict.text(), []).append(version)
         words = "; ".join(f"{text} on {', '.join(versions)}" for text, versions in seen.items())
+        if of_any:
+            raise UserError(
+                f"an empty kernel fails in the same way for {arch} with these flags ({words}), so the failure is none "
+                "of this PTX's: name the arch it was made for, and flags that ptxas has"
+            )
         raise UserError(
             f"this PTX does not fail for {arch}, so there is nothing to minimise ({words}); name the ptxas it fails "
             "on, its arch and its flags"
@@ -264,16 +279,20 @@ class Search:
         try:
             write_text_atomically(self.state_path, json.dumps(state))
         except OSError as exc:
-            raise UserError(f"cannot write the state file {self.state_path}: {exc.strerror or exc}") from exc
+            # What was found so far is worth more than the file.
+            if not self.warned:
+                self.warned = True
+                said = f"cannot write the state file {self.state_path}: {exc.strerror or exc}"
+                warnings.warn(f"{said}; the search goes on without it", stacklevel=2)
 
     def _read_state(self) -> dict | None:
         """The state file's content, None without one; raises UserError for one of another run."""
-        if self.state_path is None or not self.state_path.exists():
+        if self.state_path is None:
             return None
         try:
-            if self.state_path.stat().st_size > MAX_STATE_BYTES:
-                raise ValueError("it is too large")
-            state = json.loads(self.state_path.read_text())
+            if not self.state_path.exists():
+                return None
+            state = json.loads(read_ordinary(self.state_path, MAX_STATE_BYTES, "the state file"))
             same = all(state.get(name) == value for name, value in self.settings.items())
         except (OSError, ValueError, AttributeError, RecursionError) as exc:
             raise self._unreadable(exc) from exc
@@ -307,6 +326,15 @@ class Search:
             f"{self.state_path} cannot be read as the state of a minimisation ({exc}); name another file, or remove "
             "this one to begin anew"
         )
+
+
+def _empty_like(ptx: str) -> str:
+    """A PTX with the first lines and the entries of another, and nothing in them."""
+    header = ptx_header(ptx)
+    lines = [f".version {header.version}", f".target {header.target}", ".address_size 64"]
+    named = [name for name in header.entries if re.fullmatch(r"[A-Za-z_$%][\w$]{0,2000}", name, re.ASCII)]
+    entries = named or ["empty"]
+    return "\n".join([*lines, *(f".visible .entry {name}()\n{{\nret;\n}}" for name in dict.fromkeys(entries))]) + "\n"
 
 
 def count_lines(text: str) -> int:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 import ipywidgets as w
 
 from helpers.attention.choice import Choice
+from helpers.cleaning import for_html
 from helpers.errors import UserError
 from helpers.show.display import evidence_label
 from helpers.show.html import alert, command_html, picture
@@ -158,7 +159,7 @@ class ExplorerFrame(w.HBox):
             try:
                 held = add_to_basket(BasketItem(self.name, view.title, view.command, self.state, view.choice))
             except UserError as exc:
-                self.noted.value = f"<i>{html.escape(str(exc))}</i>"
+                self.noted.value = f"<i>{for_html(str(exc))}</i>"
                 return
             self.noted.value = f"<i>{held} in the basket; <code>rc.report_basket()</code> writes them out</i>"
 
@@ -174,7 +175,7 @@ class ExplorerFrame(w.HBox):
             self.add_class("rc-busy")
             bar = f'<progress value="{done}" max="{total}"></progress>' if total else "<progress></progress>"
             count = f" {done} of {total}" if total else ""
-            self.progress.value = f'{_FAINT}<span role="status">{bar}{count} {html.escape(words)}</span>'
+            self.progress.value = f'{_FAINT}<span role="status">{bar}{count} {for_html(words)}</span>'
             self.progress.layout.display = self.cancel_button.layout.display = None
             self.again_button.layout.display = "none"
 
@@ -288,6 +289,6 @@ def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.D
 OWN_KEYS = (
     '<img alt="" style="display:none" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs=" onload="'
     "var i=this,n=50,own=function(e){if(!e.ctrlKey&&!e.altKey&&!e.metaKey&&!e.shiftKey){e.stopPropagation()}};"
-    "(function find(){var r=i.closest('.rc-explorer');"
+    "(function find(){var r=i.closest('.rc-explorer,.rc-exercise');"
     "if(r){r.addEventListener('keydown',own)}else if(n--){setTimeout(find,100)}})()\">"
 )

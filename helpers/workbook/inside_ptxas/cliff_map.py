@@ -6,7 +6,6 @@ is open is always compiled, because its PTX is shown.
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -15,6 +14,7 @@ import ipywidgets as w
 from helpers.attention.choice import Choice
 from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_choices
 from helpers.attention.studies.incident import INCIDENT_CHOICE
+from helpers.cleaning import for_html
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
@@ -246,7 +246,7 @@ class _Map:
             parts.append(folded(f"against the nearest cell that compiles: {other}", diff, open_=True))
         else:
             parts.append("<p>No cell of this map compiles.</p>")
-        head = f'<pre style="font-size:11px;max-height:320px;overflow:auto">{html.escape(_ptx_head(ptx))}</pre>'
+        head = f'<pre style="font-size:11px;max-height:320px;overflow:auto">{for_html(_ptx_head(ptx))}</pre>'
         parts.append(folded(f"PTX: its first {PTX_HEAD_LINES} lines from the entry on", head))
         return "".join(parts)
 

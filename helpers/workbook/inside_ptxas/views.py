@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
 from helpers.attention.spec import EXTEND_KERNEL
+from helpers.cleaning import for_html
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.inspection.ptx.scan import (
     count_instructions,
@@ -16,10 +16,12 @@ from helpers.inspection.ptx.scan import (
     register_declarations,
     wide_operands,
 )
+from helpers.show.html import folded
 from helpers.show.plots import compile_time_words, conditions
 from helpers.show.reports import counts_frame
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
-from helpers.show.verdicts import Grid, cell_of, grid_figure
+from helpers.show.verdicts import Grid, cell_of, grid_figure, words_in_sentence
+from helpers.workbook.evidence import demand_of, ptx_of
 from helpers.workbook.prose import source_lines_of
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def find_lines(*needles: str) -> list[int]:
 
 
 def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML:
-    """Lines `first` to `last` of the kernel as they are compiled, some of them marked with a bar and bold type."""
+    """Lines `first` to `last` of the kernel as they are compiled, below a fold, some of them marked with a bar."""
     from IPython.display import HTML
 
     marked = set(highlight)
@@ -46,10 +48,9 @@ def show_kernel(first: int, last: int, *, highlight: Iterable[int] = ()) -> HTML
                 if number in marked
                 else "border-left:4px solid transparent"
             )
-            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {html.escape(text)}</div>')
-    return HTML(
-        f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
-    )
+            rows.append(f'<div style="{style};padding-left:6px;white-space:pre">{number:>4}  {for_html(text)}</div>')
+    code = f'<div style="font-family:monospace;font-size:12px;line-height:1.35;overflow-x:auto">{"".join(rows)}</div>'
+    return HTML(folded(f"Lines {first} to {last} of the kernel", code))
 
 
 def ptx_facts(ptx: str) -> pd.DataFrame:
@@ -58,20 +59,28 @@ def ptx_facts(ptx: str) -> pd.DataFrame:
     declared = register_declarations(ptx)
     rows = [("PTX version", header.version), ("target", header.target), ("lines", ptx.count("\n")),
             ("threads per CTA", header.reqntid)]  # fmt: skip
-    rows += [(f"virtual .{kind} registers declared", n) for kind, n in sorted(declared.items(), key=lambda kv: -kv[1])]
-    rows += [(f"{name} instructions", n) for name, n in counts.items() if n]
+    rows += [(f"virtual registers of type {kind}", n) for kind, n in sorted(declared.items(), key=lambda kv: -kv[1])]
+    groups = {
+        "of the tensor cores": ("tcgen05_mma", "wgmma", "mma_sync"),
+        "that load or store tensor memory": ("tcgen05_ld", "tcgen05_st"),
+        "that load or store shared memory": ("ld_shared", "st_shared", "ldmatrix", "stmatrix"),
+        "that load or store global memory": ("ld_global", "st_global"),
+        "in all": ("total",),
+    }
+    rows += [(f"instructions {what}", sum(counts.get(name, 0) for name in names)) for what, names in groups.items()]
     import pandas as pd
 
-    return pd.DataFrame([(what, str(value)) for what, value in rows], columns=["what", "value"])
+    told = [(what, f"{value:,}" if isinstance(value, int) else str(value)) for what, value in rows]
+    return pd.DataFrame(told, columns=["what", "value"])
 
 
 def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
-    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the Python source."""
+    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the kernel's file."""
     lines = source_lines_of(EXTEND_KERNEL.path)
     return counts_frame(
         [
-            {"PTX line": w.line_no, "opcode": w.opcode, "registers": w.registers, "Python line": w.source_line,
-             "source": lines.get(w.source_line, "")[:80]}
+            {"PTX line": w.line_no, "opcode": w.opcode, "registers per thread": w.registers,
+             "kernel line": w.source_line, "source": lines.get(w.source_line, "").strip()}
             for w in wide_operands(ptx, min_registers)
         ]
     )  # fmt: skip
@@ -81,14 +90,40 @@ def line_table(ptx: str, top: int = 12) -> pd.DataFrame:
     """The kernel's Python lines that became most PTX instructions, with their tensor-core and memory instructions."""
     lines = source_lines_of(EXTEND_KERNEL.path)
     found = [
-        {"Python line": line, "source": lines.get(line, "").strip()[:80], "PTX instructions": sum(counts.values()),
-         "tensor core": sum(counts[k] for k in ("tcgen05_mma", "wgmma", "mma_sync")),
-         "tcgen05 ld/st": counts["tcgen05_ld"] + counts["tcgen05_st"],
-         "shared ld/st": counts["ld_shared"] + counts["st_shared"] + counts["ldmatrix"] + counts["stmatrix"]}
+        {"kernel line": line, "source": lines.get(line, "").strip(), "PTX instructions": sum(counts.values()),
+         "of them tensor core": sum(counts[k] for k in ("tcgen05_mma", "wgmma", "mma_sync")),
+         "loads and stores of tensor memory": counts["tcgen05_ld"] + counts["tcgen05_st"],
+         "of shared memory": counts["ld_shared"] + counts["st_shared"] + counts["ldmatrix"] + counts["stmatrix"]}
         for (file, line), counts in instructions_by_source_line(ptx).items()
         if file.endswith("extend_attention.py")
     ]  # fmt: skip
     return counts_frame(sorted(found, key=lambda r: -r["PTX instructions"])[:top])
+
+
+def neighbour_table(evidence: Sequence[Evidence], names: Sequence[str]) -> pd.DataFrame:
+    """Each compile by name: its demand, the widest operand of its PTX, and what ptxas says; raises UserError as
+    `demand_of` does."""
+    return counts_frame(
+        [
+            {"kernel": name, "demand, registers": demand_of(item),
+             "widest operand, registers": max((w.registers for w in wide_operands(ptx_of(item), 2)), default=0),
+             "per thread": words_in_sentence(item.report)}
+            for name, item in zip(names, evidence, strict=True)
+        ]
+    )  # fmt: skip
+
+
+def grid_table(evidence: Sequence[Evidence], choices: Sequence[Choice]) -> pd.DataFrame:
+    """The compiles of a grid, a row each, in words and with units."""
+    return counts_frame(
+        [
+            {"head dim": choice.head_dim, "cache": choice.kv_dtype, "window, tokens": choice.window,
+             "tile, queries x keys": choice.tile, "warps": item.report.num_warps,
+             "per thread": words_in_sentence(item.report), "shared memory, bytes per CTA": item.report.smem_bytes,
+             "tensor memory, columns": item.report.tmem_columns, "tensor cores by": item.report.tensor_core_path}
+            for choice, item in zip(choices, evidence, strict=True)
+        ]
+    )  # fmt: skip
 
 
 def spill_grid(choices: Sequence[Choice]) -> tuple[list[str], list[str]]:

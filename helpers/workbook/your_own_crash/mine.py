@@ -5,11 +5,11 @@ The cells of the notebook ask a `Yours`; what it cannot answer, it says in a sen
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from helpers.attention.choice import Choice
+from helpers.cleaning import for_html
 from helpers.compiler.compile import CompileRequest
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import PtxasRun
@@ -140,7 +140,7 @@ class Yours:
 
     def _repr_html_(self) -> str:
         cells = "".join(
-            f'<tr><th style="text-align:left">{html.escape(part)}</th><td style="text-align:left">{yes}</td>'
+            f'<tr><th style="text-align:left">{for_html(part)}</th><td style="text-align:left">{yes}</td>'
             f'<td style="text-align:left;overflow-wrap:anywhere">{as_html(words)}</td></tr>'
             for part, yes, words in self.rows()
         )

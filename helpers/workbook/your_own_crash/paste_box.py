@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from pathlib import Path
 
 import ipywidgets as w
 
+from helpers.cleaning import for_html
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
@@ -83,7 +83,7 @@ class PasteBox(w.VBox):
         self._show(decode_text(data))
 
     def _say(self, sentence: str) -> None:
-        self.answer.value = f'<div style="padding:4px 8px">{html.escape(sentence)}</div>'
+        self.answer.value = f'<div style="padding:4px 8px">{for_html(sentence)}</div>'
 
     def _repr_mimebundle_(self, **kwargs):
         bundle = super()._repr_mimebundle_(**kwargs)

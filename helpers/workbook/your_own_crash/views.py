@@ -12,7 +12,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers.attention.choice import Choice
 from helpers.attention.ladder import ladder_of
@@ -38,7 +38,7 @@ def try_this(source: CompileRequest | Choice, **options: object) -> list[TriedEd
     return search_try_this(source.request() if isinstance(source, Choice) else source, ladder_of=ladder_of, **options)
 
 
-def report(source: Source, out: str | Path = "report.zip", **options: object) -> Bundle:
+def report(source: Source, out: str | Path = "report.zip", **options: Any) -> Bundle:
     """`helpers.bundle.report.report` with the ladder of this study's own kernel where the source is of it."""
     from helpers.bundle.report import report as bundle_report
 
@@ -214,7 +214,8 @@ def remedy_table() -> pd.DataFrame:
     chosen = rows[rows["triton"].isin(dying)].copy()
     chosen["cell"] = [words_in_cell(row) for row in chosen.to_dict("records")]
     worst = chosen.groupby("remedy")["spill_store_bytes"].max().fillna(float("inf"))
-    table = chosen.pivot(index="remedy", columns="triton", values="cell")
+    # A remedy without a row is a switch that this Triton does not have.
+    table = chosen.pivot(index="remedy", columns="triton", values="cell").fillna("has no such switch")
     table = table.loc[
         sorted(table.index, key=lambda name: (worst[name], name != "nothing", name)),
         sorted(table.columns, key=version_key),

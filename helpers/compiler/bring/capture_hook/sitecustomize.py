@@ -1,13 +1,15 @@
-"""Found by a Python whose PYTHONPATH names this folder: starts a recording once that program imports Triton.
+"""Found by a Python whose PYTHONPATH names this folder: starts a recording once that program has loaded Triton.
 
-The folder to record into is $REGISTER_CLIFF_CAPTURE. A sitecustomize of the program's own is run as well.
+The folder to record into is $REGISTER_CLIFF_CAPTURE; what is seen on the way is marked in $REGISTER_CLIFF_MARKS, so
+that `capture` can say it at the end. A sitecustomize of the program's own is run as well. This folder stays on
+sys.path: programs hand that path to children of theirs (Inductor to its compile workers), which are to be recorded too.
 """
 
 import importlib
 import importlib.util
 import os
 import sys
-import warnings
+import threading
 from importlib.machinery import PathFinder
 
 _HERE = os.path.dirname(os.path.realpath(__file__))
@@ -16,43 +18,76 @@ _HOME = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(_HERE)))
 
 
 class _AfterTriton:
-    """Starts the recording right after the program's `import triton` has done its work."""
+    """Starts the recording right after Triton was loaded; a question whether it is there (find_spec) starts nothing."""
+
+    def __init__(self):
+        self._asking = threading.local()
 
     def find_spec(self, fullname, path=None, target=None):
-        if fullname != "triton":
+        if fullname != "triton" or getattr(self._asking, "now", False):
             return None
-        sys.meta_path.remove(self)
-        spec = importlib.util.find_spec(fullname)
+        self._asking.now = True
+        try:
+            spec = importlib.util.find_spec(fullname)
+        finally:
+            self._asking.now = False
         if spec is not None and spec.loader is not None:
-            load = spec.loader.exec_module
+            self._listen_at(spec.loader)
+        return spec
 
-            def load_and_listen(module):
-                load(module)
+    def _listen_at(self, loader):
+        load = loader.exec_module
+
+        def load_and_listen(module):
+            del loader.exec_module  # the loader is the program's again
+            load(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
                 _start()
 
-            spec.loader.exec_module = load_and_listen  # type: ignore[method-assign]
-        return spec
+        loader.exec_module = load_and_listen
 
 
 def _start():
+    _mark("loaded")
     # The program may have a package called `helpers` too: ours is loaded and taken out of its sight again.
     held = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "helpers"}
     sys.path.insert(0, _HOME)
     try:
         importlib.import_module("helpers.compiler.bring.capture").start(os.environ["REGISTER_CLIFF_CAPTURE"])
     except Exception as exc:
-        warnings.warn(f"nothing is recorded: {exc}", stacklevel=2)
+        _mark("failed", str(exc))
+        _tell(f"register-cliff capture: nothing is recorded: {exc}")
     finally:
-        sys.path.remove(_HOME)
+        if _HOME in sys.path:
+            sys.path.remove(_HOME)
         for name in [name for name in sys.modules if name.partition(".")[0] == "helpers"]:
             del sys.modules[name]
         sys.modules.update(held)
 
 
-sys.path[:] = [entry for entry in sys.path if os.path.realpath(entry) != _HERE]
+def _mark(name, words=""):
+    """Leave a file for `capture` to find; a program without that folder is none of its own."""
+    place = os.environ.get("REGISTER_CLIFF_MARKS")
+    if place:
+        try:
+            with open(os.path.join(place, f"{name}-{os.getpid()}"), "w") as file:
+                file.write(words)
+        except (OSError, ValueError):
+            pass
+
+
+def _tell(words):
+    """A line on stderr. No warning: under `-W error` that would be an exception in the program."""
+    try:
+        print(words, file=sys.stderr, flush=True)
+    except Exception:
+        pass
+
+
 if os.environ.get("REGISTER_CLIFF_CAPTURE"):
     sys.meta_path.insert(0, _AfterTriton())
-_next = PathFinder.find_spec("sitecustomize", sys.path)
+_next = PathFinder.find_spec("sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) != _HERE])
 if _next is not None and _next.loader is not None:
     _module = importlib.util.module_from_spec(_next)
     sys.modules["sitecustomize"] = _module

@@ -1,0 +1,313 @@
+"""What nobody outside may read, by its form: tokens, keys, passwords, addresses of machines, people and buckets.
+
+Forms of tokens are detect-secrets' own, and a few that it lacks beside them. A form is replaced only where little else
+looks like it: hashes, versions, registers and hexadecimal constants stay as they are (a test reads every fixture).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+# Plugins of detect-secrets that know a token by its form. Those that guess by entropy would take every hash for one,
+# and two (jwt, npm) take minutes on a long line: their forms are among ours.
+_PLUGINS = ("aws", "azure_storage_key", "basic_auth", "discord", "github_token", "gitlab_token", "mailchimp", "openai",
+            "pypi_token", "sendgrid", "slack", "square_oauth", "stripe", "telegram_token", "twilio")  # fmt: skip
+# Domains that anybody may be sent to. Every other host is somebody's.
+_PUBLIC = (
+    "github.com", "githubusercontent.com", "github.io", "gitlab.com", "nvidia.com", "pytorch.org", "python.org",
+    "pypi.org", "pythonhosted.org", "triton-lang.org", "llvm.org", "huggingface.co", "hf.co", "readthedocs.io",
+    "readthedocs.org", "stackoverflow.com", "arxiv.org", "openxla.org", "w3.org", "apache.org", "gnu.org",
+    "kernel.org", "wikipedia.org", "vllm.ai", "sglang.ai", "example.com", "example.org", "discord.gg", "slack.com",
+    "google.com", "amazon.com", "microsoft.com", "ubuntu.com", "debian.org", "conda.io", "anaconda.org", "jupyter.org",
+    "cppreference.com", "opencompute.org", "man7.org", "godbolt.org",
+)  # fmt: skip
+_ENDINGS = "com|net|org|edu|gov|mil|io|ai|cloud|dev|co|uk|de|fr|cn|jp|kr|ch|eu|in|ru|tech|systems"
+_INSIDE = "internal|local|lan|corp|intra|intranet|private|home|localdomain|svc"
+# A line end as Python, JSON and shells write it inside a string.
+_ESCAPE = re.compile(r"((?<!\\)\\[nrt])")
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
+_NOT_A_VALUE = (
+    r"(?!WITHHELD|SECRET|[tg]l\.|(?:str|int|bool|bytes|float|optional|none|null|true|false)\b"
+    r"|\.\.\.|\*{3}|<|\$|%|\{)"
+)
+
+
+@dataclass(frozen=True)
+class Form:
+    """One kind of private words: what it is called, its pattern, what stands in its place.
+
+    `group` is the part that is replaced. `fits` looks closer at a match. `anywhere` says that it is also replaced in
+    the code of a program; the others only in what a program says (comments, strings) and in prose.
+    """
+
+    kind: str
+    pattern: re.Pattern[str]
+    word: str = "SECRET"
+    group: int = 0
+    fits: Callable[[re.Match[str]], bool] | None = None
+    anywhere: bool = False
+
+
+def forms_in(text: str, *, of_code: bool = False) -> tuple[Form, ...]:
+    """The forms of which a text has any (in code: may have any), so that its many pieces are tried for these alone."""
+    bare = _ESCAPE.sub("\n", text) if "\\" in text else text
+    return tuple(form for form in _forms() if (form.anywhere or not of_code)
+                 and (_first(form, text) or (bare is not text and _first(form, bare))))  # fmt: skip
+
+
+def pieces(text: str) -> list[str]:
+    """A text cut at its escaped line ends, which are pieces of their own: in `'a\\nb'`, b begins a line."""
+    return _ESCAPE.split(text) if "\\" in text else [text]
+
+
+def without_secrets(text: str, forms: Iterable[Form], seen: Callable[[str, str], None] | None = None) -> str:
+    """The text with every match of the forms replaced by their word; `seen` hears (kind, what it was) of each."""
+
+    forms = tuple(forms)
+    if not forms:
+        return text
+    # The whole goes first: a key has many lines, and a path of Windows may have such letters in it.
+    return "".join(_without(piece, forms, seen) for piece in pieces(_without(text, forms, seen)))
+
+
+def _without(text: str, forms: Iterable[Form], seen: Callable[[str, str], None] | None) -> str:
+    for form in forms:
+
+        def put(found: re.Match[str], form: Form = form) -> str:
+            if found[form.group] == form.word or (form.fits is not None and not form.fits(found)):
+                return found[0]
+            if seen is not None:
+                seen(form.kind, found[form.group])
+            begin, end = (place - found.start() for place in found.span(form.group))
+            return found[0][:begin] + form.word + found[0][end:]
+
+        text = form.pattern.sub(put, text)
+    return text
+
+
+def _first(form: Form, text: str) -> re.Match[str] | None:
+    return next((m for m in form.pattern.finditer(text)
+                 if m[form.group] != form.word and (form.fits is None or form.fits(m))), None)  # fmt: skip
+
+
+# --- looking closer ------------------------------------------------------------------------------------------------
+
+_VERSION_BEFORE = re.compile(
+    r"(?:[=<>~!]=\s{0,2}|[-_+/]|\bv|(?:version|release|driver|firmware|build|compiler|tools?|ptxas|nvcc|nvidia\S{0,40}|"
+    r"\S{0,20}cu(?:da|dnn|blas|solver|sparse|fft|rand|pti|file|1[0-9])\S{0,20}|nccl|nvjitlink|nvshmem|triton|torch|python"
+    r"|llvm|glibc|gcc|mlir)[\"']?[ :=,]{0,40}[vV\"']?)$",
+    re.IGNORECASE,
+)
+_HARMLESS = {"0.0.0.0", "127.0.0.1", "255.255.255.255", "1.2.3.4", "8.8.8.8"}
+
+
+def _is_ipv4(found: re.Match[str]) -> bool:
+    """Whether four numbers are an address: none is over 255, and nothing beside them says that they are a version."""
+    numbers = found[0].split(".")
+    if found[0] in _HARMLESS or any(len(n) > 1 and n[0] == "0" for n in numbers) or any(int(n) > 255 for n in numbers):
+        return False
+    before = found.string[max(0, found.start() - 80) : found.start()].rpartition("\n")[2]
+    after = found.string[found.end() : found.end() + 8]
+    if re.match(r":[0-9]{2,5}\b|/[0-9]{1,2}\b", after):
+        return True
+    return not _VERSION_BEFORE.search(before) and not re.match(
+        r"[-+_](?:cp|py|cu|post|dev|rc|[0-9])|\.(?:whl|tar|so)", after
+    )
+
+
+def _is_ipv6(found: re.Match[str]) -> bool:
+    try:
+        address = ipaddress.IPv6Address(found[0])
+    except ValueError:
+        return False
+    return not address.is_loopback and ("::" in found[0] or found[0].count(":") == 7)
+
+
+def _is_mac(found: re.Match[str]) -> bool:
+    return ":" in found[0] or bool(re.search("[A-Fa-f]", found[0]))
+
+
+def _is_not_public(found: re.Match[str]) -> bool:
+    host = found["host"].lower().rpartition("@")[2].partition(":")[0].rstrip(".")
+    if host in ("localhost", "127.0.0.1", "0.0.0.0", "host") or re.fullmatch(r"(?:.*\.)?[A-Z_]+", found["host"]):
+        return False
+    return not any(host == known or host.endswith("." + known) for known in _PUBLIC)
+
+
+def _is_host(found: re.Match[str]) -> bool:
+    """Whether dotted words are a machine's name: not a module's path, not a file, not of a public domain."""
+    name = found["host"]
+    labels = name.lower().split(".")
+    if not _is_not_public(found) or any("_" in label for label in labels):
+        return False
+    # `threading.local`, `ld.local`, `entry.home` are no machines.
+    told = (len(labels) > 2 and labels[-1] in _INSIDE.split("|")) or any(re.search("[0-9-]", x) for x in labels[:-1])
+    return told or labels[-1] in ("internal", "corp", "intra", "intranet", "localdomain")
+
+
+# --- the forms -----------------------------------------------------------------------------------------------------
+
+
+def _form(kind: str, pattern: str, word: str = "SECRET", *, group: int = 0, flags: int = 0,
+          fits: Callable[[re.Match[str]], bool] | None = None, anywhere: bool = False) -> Form:  # fmt: skip
+    return Form(kind, re.compile(pattern, flags | re.ASCII), word, group, fits, anywhere)
+
+
+_TOKEN = r"(?<![A-Za-z0-9])"  # where a token begins
+_KEYWORDS = (
+    r"(?:password|passwd|passphrase|secret|api_?key|access_?key|auth_?token|access_?token|private_?key|credential)"
+)
+# NAME=value, NAME = "value", 'NAME': 'value', ('NAME', 'value')
+_GIVEN = r"(?:[ \t]?=[ \t]?[\"']?|[\"'][ \t]?[:=,][ \t]?[\"'])"
+_VARIABLES = (
+    r"(?:SLURM_\w{1,40}|SLURMD_\w{1,40}|PBS_\w{1,40}|LSB_\w{1,40}|USER|LOGNAME|USERNAME|SUDO_USER|HOSTNAME|HOST|NODE_NAME"
+    r"|MASTER_ADDR|POD_NAME|KUBERNETES_SERVICE_HOST|SSH_CLIENT|SSH_CONNECTION|PWD|OLDPWD|HOME|MAIL)"
+)
+_DONE = r"(?!WITHHELD|USER|HOST|EMAIL|FOLDER|HOME|[0-9]{1,4}\b|\$)"
+_STORES = r"(?:s3[an]?|gs|gcs|az|abfss?|wasbs?|hdfs|oss|cos|dbfs|r2|nfs|smb|afs|ssh|rsync|sftp|ftp)"
+_SERVERS = r"(?:https?|wss?|tcp|grpc|git|postgres(?:ql)?|mysql|redis|mongodb|amqp|etcd)(?:\+\w{1,10})?"
+_ADDRESS = r"[^\s\"'<>)\]},;]"
+_BEFORE_A_USER = r"(?:(?<=[\"'=:])|(?<=\bcd )|(?<=\b(?:in|at|of) )|(?<=\bfrom )|(?<=\bhome ))"
+
+_OURS = (
+    _form(
+        "private key",
+        r"-----BEGIN [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----"
+        r"(?:[\s\S]{0,20000}?-----END [A-Z0-9 ]{0,40}PRIVATE KEY(?: BLOCK)?-----|[^\"']{0,8000})",
+        anywhere=True,
+    ),
+    _form("Hugging Face token", _TOKEN + r"(?:hf|api_org)_[A-Za-z0-9]{20,100}(?![A-Za-z0-9_])", anywhere=True),
+    _form(
+        "GitHub token",
+        _TOKEN + r"(?:gh[pousr]_[A-Za-z0-9]{16,255}|github_pat_[A-Za-z0-9_]{20,255})",
+        anywhere=True,
+    ),
+    _form("AWS key", _TOKEN + r"(?:AKIA|ASIA|ABIA|ACCA)[A-Z0-9]{12,20}(?![A-Za-z0-9])", anywhere=True),
+    _form("API key", r"(?<![\w-])sk-(?:[A-Za-z]{2,12}-){0,3}[A-Za-z0-9_-]{16,200}", anywhere=True),
+    _form(
+        "API key",
+        r"(?<![\w-])(?:AIza[A-Za-z0-9_-]{35}|ya29\.[A-Za-z0-9_-]{20,300}|wandb_v1_\w{20,200}"
+        r"|nvapi-[A-Za-z0-9_-]{20,200}|dckr_pat_[A-Za-z0-9_-]{20,100}|glpat-[A-Za-z0-9_-]{16,100}"
+        r"|pypi-[A-Za-z0-9_-]{40,300})",
+        anywhere=True,
+    ),
+    _form("Slack token", r"(?<![\w-])(?:xox[abeoprs]|xapp)-[A-Za-z0-9-]{8,200}", anywhere=True),
+    _form(
+        "web token",
+        r"(?<![\w-])eyJ[A-Za-z0-9_-]{6,2000}\.[A-Za-z0-9_-]{4,4000}(?:\.[A-Za-z0-9_-]{0,2000})?",
+        anywhere=True,
+    ),
+    _form("npm token", _TOKEN + r"npm_[A-Za-z0-9]{30,60}(?![A-Za-z0-9])", anywhere=True),
+    _form("npm token", r"(?<=:_authToken=)[^\s\"']{8,300}", anywhere=True),
+    _form(
+        "bearer token",
+        r"(?i)\b(?:bearer|basic)[ \t]+" + _NOT_A_VALUE + r"([A-Za-z0-9._~+/=-]{16,4000})",
+        group=1,
+        anywhere=True,
+    ),
+    _form(
+        "password in an address",
+        r"(?<=[a-z])://([^\s/@:'\"<>{}]{1,100}:[^\s/@'\"<>{}]{1,200})@",
+        group=1,
+        anywhere=True,
+    ),
+    # Quotes are asked for in code, where `password: str` is no secret.
+    _form(
+        "password",
+        rf"(?i){_TOKEN}\w{{0,40}}{_KEYWORDS}s?\w{{0,10}}[\"']?\]?\s{{0,4}}(?::=|[:=]{{1,2}})\s{{0,4}}[\"']"
+        rf"{_NOT_A_VALUE}([^\"'\n]{{3,300}})[\"']",
+        group=1,
+        anywhere=True,
+    ),
+    _form(
+        "password",
+        rf"(?i){_TOKEN}(?:\w{{0,40}}{_KEYWORDS}|(?-i:[A-Z][A-Z0-9_]{{1,40}}_(?:TOKEN|PWD|PASS|CREDENTIALS)))"
+        rf"[:=]\s{{0,2}}{_NOT_A_VALUE}([^\s\"',;(){{}}\[\]]{{4,300}})",
+        group=1,
+    ),
+    _form(
+        "password",
+        r"(?i)(?<![\w-])--?(?:password|passwd|token|api-key|auth-token|secret)[ =]"
+        + _NOT_A_VALUE
+        + r"([^\s\"'-][^\s\"']{3,300})",
+        group=1,
+    ),
+    _form(
+        "GPU's number",
+        r"(?<![\w-])(?:GPU|MIG(?:-GPU)?)-[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}(?:/\d+/\d+)?",
+        "GPU-UUID",
+        anywhere=True,
+    ),
+    _form(
+        "variable of the machine",
+        rf"(?<![A-Za-z0-9_@]){_VARIABLES}{_GIVEN}{_DONE}([A-Za-z0-9_.@/\[\]-][^\s\"',;)}}]{{0,300}})",
+        "WITHHELD",
+        group=1,
+    ),
+    _form("bucket", rf"{_TOKEN}{_STORES}://{_ADDRESS}{{1,1000}}", "BUCKET"),
+    _form(
+        "network path",
+        r"(?<![\\\w:])(?:\\\\[A-Za-z0-9][\w.-]{0,62}\\[\w$][\w.$ -]{0,100}(?:\\[\w.$-]{1,200}){0,30}"
+        r"|\\\\\\\\[A-Za-z0-9][\w.-]{0,62}\\\\[\w$][\w.$ -]{0,100}(?:\\\\[\w.$-]{1,200}){0,30})",
+        "NETWORK_PATH",
+    ),
+    _form("home folder", r"(?<![\w~/)\]}.])~([a-z_][a-z0-9_.-]{1,31})(?=/[A-Za-z._])", "USER", group=1),
+    _form(
+        "home folder",
+        _BEFORE_A_USER + r"~([a-z_][a-z0-9_-]{2,31})(?=[\"'\s,;:)]|$)",
+        "USER",
+        group=1,
+        flags=re.MULTILINE,
+    ),
+    _form(
+        "MAC address",
+        r"(?<![0-9A-Fa-f:-])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![0-9A-Fa-f:-])",
+        "MAC",
+        fits=_is_mac,
+    ),
+    _form(
+        "IP address",
+        r"(?<![\w:.])(?:fe[89ab][0-9a-f]|f[cd][0-9a-f]{2}|[23][0-9a-f]{3})(?::[0-9a-f]{0,4}){2,7}(?![\w:.])",
+        "IP",
+        flags=re.IGNORECASE,
+        fits=_is_ipv6,
+    ),
+    _form("IP address", r"(?<![\w.])[0-9]{1,3}(?:\.[0-9]{1,3}){3}(?!\.?[0-9A-Za-z_])", "IP", fits=_is_ipv4),
+    _form(
+        "address of a server",
+        rf"{_TOKEN}{_SERVERS}://(?P<host>[^\s/\"'<>)\]}},;]{{1,300}}){_ADDRESS}{{0,2000}}",
+        "URL",
+        fits=_is_not_public,
+    ),
+    _form(
+        "name of a host",
+        rf"(?<![\w@/.-])(?P<host>{_LABEL}(?:\.{_LABEL}){{1,6}}\.(?:{_ENDINGS}|{_INSIDE})|{_LABEL}\.(?:{_INSIDE}))"
+        r"(?![\w(/-]|\.[A-Za-z0-9_])",
+        "HOST",
+        flags=re.IGNORECASE,
+        fits=_is_host,
+    ),
+    _form("name of a host", r"(?<![\w.-])ip-[0-9]{1,3}(?:-[0-9]{1,3}){3}(?![\w-])", "HOST"),
+)
+
+
+@lru_cache(maxsize=1)
+def _forms() -> tuple[Form, ...]:
+    """Ours, then those of detect-secrets, loaded when the first text is looked at (0.15 s)."""
+    import importlib
+
+    from detect_secrets.plugins.base import RegexBasedDetector
+
+    theirs = []
+    for name in _PLUGINS:
+        module: Any = importlib.import_module(f"detect_secrets.plugins.{name}")
+        for plugin in vars(module).values():
+            own = isinstance(plugin, type) and plugin.__module__ == module.__name__
+            if own and issubclass(plugin, RegexBasedDetector):
+                theirs += [Form(plugin.secret_type, pattern, anywhere=True) for pattern in plugin.denylist]
+    return (*_OURS, *theirs)

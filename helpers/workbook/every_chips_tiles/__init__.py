@@ -1,0 +1,1 @@
+"""Notebook 08: every chip's tiles."""

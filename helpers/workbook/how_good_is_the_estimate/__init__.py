@@ -1,0 +1,1 @@
+"""Notebook 09: how good the estimate of registers is."""

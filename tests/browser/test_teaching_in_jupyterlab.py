@@ -1,0 +1,63 @@
+"""In JupyterLab: an exercise takes a guess by keyboard, and the code of sentences is folded away."""
+
+from __future__ import annotations
+
+import driving
+import pytest
+
+from helpers.workbook.exercise import Asked
+
+NOTEBOOK = driving.ROOT / "notebooks" / "00_start_here.ipynb"
+ASKED = Asked("How many?", 228, "So.", unit="registers")
+CHOSEN = Asked("What then?", "it spills", "So.", choices=("it dies", "it spills"))
+CELLS = [
+    "import helpers as rc\nrc.exercise('How many?', answer=228, because='So.', unit='registers')",
+    "rc.exercise('What then?', answer='it spills', because='So.', choices=('it dies', 'it spills'))",
+]
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def lab(tmp_path_factory: pytest.TempPathFactory):
+    with driving.jupyterlab(tmp_path_factory.mktemp("lab"), [NOTEBOOK]) as started:
+        yield started
+
+
+def test_an_exercise_takes_a_guess_by_keyboard(lab, browser, pictures):
+    notebook = lab.add_notebook("exercise.ipynb", CELLS)
+    with driving.opened(browser, own=lab.url) as (page, heard):
+        driving.open_notebook(page, lab, notebook)
+        driving.run_all_cells(page)
+        assert driving.errors_shown(page) == []
+        number, choice = page.locator(".rc-exercise").nth(0), page.locator(".rc-exercise").nth(1)
+        choice.wait_for(timeout=30_000)
+        assert "The answer is" not in number.inner_text()
+        number.locator("input").fill("")
+        number.locator("input").press_sequentially("100")
+        page.keyboard.press("Tab")
+        number.get_by_role("button", name="Compare").press("Enter")
+        said = number.get_by_role("status")
+        said.wait_for(timeout=15_000)
+        assert said.inner_text() == ASKED.compared(100) and "The answer is: 228 registers." in number.inner_text()
+        choice.locator("input").first.focus()
+        page.keyboard.press("Space")
+        page.keyboard.press("ArrowDown")
+        choice.get_by_role("button", name="Compare").press("Enter")
+        choice.get_by_role("status").wait_for(timeout=15_000)
+        assert choice.get_by_role("status").inner_text() == CHOSEN.compared("it spills")
+        driving.picture(page, pictures / "exercise_in_jupyterlab.png")
+        assert heard.problems() == []
+
+
+def test_the_code_of_sentences_is_hidden_and_other_code_is_not(lab, browser):
+    with driving.opened(browser, own=lab.url) as (page, _):
+        driving.open_notebook(page, lab, NOTEBOOK.name)
+        page.set_viewport_size({**driving.VIEWPORT, "height": driving.TALLEST})
+        page.wait_for_timeout(1500)
+        seen = page.evaluate(
+            """() => window.jupyterapp.shell.currentWidget.content.widgets.filter(w => w.model.type === 'code')
+                .map(w => [w.model.sharedModel.getSource(), w.inputHidden])"""
+        )
+    assert len(seen) > 5
+    assert all(hidden == ("rc.say(" in source or "rc.exercise(" in source) for source, hidden in seen)
