@@ -131,7 +131,8 @@ def generate(
     def make() -> tuple[dict, dict[str, bytes], bool]:
         request = _request(spec, arch, cuda)
         answer, keep = answer_of(request, triton, timeout_s, foreign=spec.kernel.stub_imports, environment=environment)
-        return kept_answer(answer, triton, keep)
+        # A file that was saved after it was hashed: what the worker loaded may be the newer one.
+        return kept_answer(answer, triton, keep and spec.content_key() == spec_key)
 
     key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign, environment=environment)
     entry, cached = cache.get_or_make("codegen", key, make)
