@@ -13,7 +13,7 @@ from helpers.commands.line.output import command_line, echo_json, same_again, sa
 from helpers.compiler.compile import compile_request
 from helpers.compiler.report import EXPLANATIONS, CompileReport
 from helpers.compiler.wheel_facts import LLVM_SWITCHES, switch_environment
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.hardware import CAP
 
 
@@ -52,6 +52,8 @@ def compile_command(
             say(f"\nnext: {step}")
     if report.status == "toolchain_missing":
         raise UserError(report.message)
+    if report.status == "environment_error":
+        raise MachineError(report.message)
 
 
 def next_step(report: CompileReport) -> str | None:

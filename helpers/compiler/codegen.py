@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler import cache
+from helpers.compiler import cache, machine
 from helpers.compiler.front_end import front_end_parts
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
@@ -77,6 +77,8 @@ class Generated:
     def failure_status(self) -> str:
         """The status of a CompileReport for a code generation that failed."""
         words = self.error.lower()
+        if self.stage == "machine":
+            return "environment_error"
         if self.stage == "timeout":
             return "timeout"
         if "out of resource: tensor memory" in words:
@@ -129,7 +131,8 @@ def generate(
     def make() -> tuple[dict, dict[str, bytes], bool]:
         request = _request(spec, arch, cuda)
         answer, keep = answer_of(request, triton, timeout_s, foreign=spec.kernel.stub_imports, environment=environment)
-        return kept_answer(answer, triton, keep)
+        # A file that was saved after it was hashed: what the worker loaded may be the newer one.
+        return kept_answer(answer, triton, keep and spec.content_key() == spec_key)
 
     key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign, environment=environment)
     entry, cached = cache.get_or_make("codegen", key, make)
@@ -141,7 +144,7 @@ def kept_answer(answer: dict, triton: Tool, keep: bool) -> tuple[dict, dict[str,
     stages = answer.pop("stages")
     told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else (None, {})
     # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
-    keep = keep or (told is not None and told.aborts)
+    keep = answer["stage"] != "machine" and (keep or (told is not None and told.aborts))
     ptx = stages.get("ptx", "")
     meta = {
         **answer,
@@ -208,14 +211,32 @@ def answer_of(
     texts: bool = False,
     environment: Environment = (),
 ) -> tuple[dict, bool]:
-    """(what the worker answers, whether it is a fact about the kernel: a timeout and a dead worker are not)."""
+    """(what the worker answers, whether it is a fact about the kernel: a timeout and a dead worker are not).
+
+    A failure of the machine is asked again once, of a fresh worker; its stage is `machine`.
+    """
+    answer, keep = _asked(request, triton, timeout_s, foreign=foreign, texts=texts, environment=environment)
+    if answer["stage"] == "machine" and not POOL.was_stopped():
+        answer, keep = _asked(request, triton, timeout_s, foreign=foreign, texts=texts, environment=environment)
+    return answer, keep
+
+
+def _asked(
+    request: dict, triton: Tool, timeout_s: float, *, foreign: bool, texts: bool, environment: Environment
+) -> tuple[dict, bool]:
     try:
         with POOL.borrow(triton, foreign=foreign, texts=texts, environment=environment) as worker:
-            return worker.ask(request, timeout_s), True
+            answer = worker.ask(request, timeout_s)
+            if not machine.tells_of_machine(str(answer.get("error", ""))):
+                return answer, True
+            worker.kill()  # it may remember what it could not find
+            return {**answer, "stage": "machine", "error": machine.sentence(str(answer["error"]))}, False
     except WorkerTimeout as exc:
         return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
     except WorkerDied as exc:
-        said = {"stage": "died", "error": str(exc), "log": exc.log}
+        killed = exc.signal_name == "SIGKILL" or machine.tells_of_machine(exc.log)
+        words = machine.sentence(str(exc)) if killed else str(exc)
+        said = {"stage": "machine" if killed else "died", "error": words, "log": exc.log}
         return {**said, "stages": {}, "seconds": {"total": 0.0}}, False
     except WorkerUnusable as exc:
         raise ToolchainMissing(f"Triton {triton.version} does not start with this Python: {exc}") from exc

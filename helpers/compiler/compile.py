@@ -13,6 +13,7 @@ from helpers.compiler.assembly import Assembled, DamagedPtx, assemble
 from helpers.compiler.codegen import Generated, generate
 from helpers.compiler.front_end import with_front_end
 from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.machine import from_machine, sentence
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import stop_runs
 from helpers.compiler.toolchain import BUNDLED, Toolchain, ToolchainMissing, Tools
@@ -51,17 +52,26 @@ def compile_kernel(
     """
     target = get_arch(arch)
     toolchain = toolchain or Toolchain()
+    POOL.begin()
     try:
-        return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s, environment)
-    except ToolchainMissing as exc:
+        try:
+            return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s, environment)
+        except Exception as exc:
+            if not from_machine(exc) or POOL.was_stopped():
+                raise
+            return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s, environment)  # once more
+    except Exception as exc:
+        ill = from_machine(exc)
+        if not ill and not isinstance(exc, ToolchainMissing):
+            raise
         return CompileReport(
-            status="toolchain_missing",
+            status="environment_error" if ill else "toolchain_missing",
             arch=target.name,
             triton_version=None if toolchain.triton == "environment" else toolchain.triton,
             ptxas_version=None if toolchain.ptxas == BUNDLED else toolchain.ptxas,
             label=spec.label,
             num_warps=spec.num_warps,
-            message=str(exc),
+            message=sentence(str(exc)) if ill else str(exc),
         )
 
 

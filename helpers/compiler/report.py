@@ -20,11 +20,12 @@ STATUSES = (
     "ptxas_signal",
     "timeout",
     "toolchain_missing",
+    "environment_error",
 )
 # A binary came out of it (whether it can be launched and is fast are other questions).
 COMPILED = ("ok", "spills")
 # Nothing is known of the kernel: the question could not be asked, or was not answered in time.
-NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout")
+NO_VERDICT = ("toolchain_missing", "unsupported_target", "unsupported_ptx_version", "timeout", "environment_error")
 EXPLANATIONS = {
     "ok": "compiled, nothing spilled",
     "spills": "compiled, but registers spilled to local memory",
@@ -39,6 +40,7 @@ EXPLANATIONS = {
     "ptxas_signal": "ptxas was killed by a signal",
     "timeout": "stopped at the time limit",
     "toolchain_missing": "the toolchain is not on this machine",
+    "environment_error": "the machine failed (space, memory, processes): nothing is known of the kernel",
 }
 
 

@@ -172,6 +172,8 @@ def measure(
     reports = compile_matrix(requests, progress=progress)
     if missing := next((r for r in reports if r.status == "toolchain_missing"), None):
         raise UserError(missing.message)
+    if ill := next((r for r in reports if r.status == "environment_error"), None):
+        raise MachineError(f"the gate was not run to its end, {ill.label} for {ill.arch}: {ill.message}")
     return [measured(report, spill_weight) for report in reports]
 
 

@@ -29,6 +29,7 @@ _IN_A_CELL = {
     "trapped": "trap",
     "unsupported_target": "target",
     "toolchain_missing": "no toolchain",
+    "environment_error": "machine",
     "unsupported_ptx_version": "cannot read",
 }
 NO_SPILLS, PALE, DARK, NOT_ASKED = "#D6E6F2", "#FFE7A0", "#B86010", "#EEEEEE"

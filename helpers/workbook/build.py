@@ -46,6 +46,8 @@ CELL_TIMEOUT_S = 900
 KILLED_WITHIN_S = 10.0
 AT_ONCE = 2
 _live: set[NotebookClient] = set()
+_groups_seen: set[int] = set()
+_stopping = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,8 @@ async def _execute(path: Path, folder: Path, on_cell: Callable[[int, int], objec
     )
     # The notebook runs this checkout's helpers, whatever else is installed.
     python_path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    if _stopping.is_set():  # a kernel that was killed makes room for the next notebook, which may not start
+        raise asyncio.CancelledError
     began = time.perf_counter()
     message = ""
     # What the kernel process itself prints is noise, except where it dies: then it is the reason.
@@ -165,29 +169,35 @@ def execute_notebook(
     return _run_loop(_execute(path, folder or path.parent, on_cell))
 
 
-def _kill_kernels() -> None:
-    """Kill every running kernel with all it started; asking politely waits for the cell, and can hang.
-
-    Returns when they are gone: a killed process may run on for a moment, and a build that has ended leaves nothing.
-    """
-    groups = []
-    for client in list(_live):
-        group = getattr(getattr(client.km, "provisioner", None), "pgid", None)
-        if group and group != os.getpgrp():
-            groups.append(group)
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(group, signal.SIGKILL)
-    deadline = time.monotonic() + KILLED_WITHIN_S
-    while any(_still_runs(group) for group in groups) and time.monotonic() < deadline:
-        time.sleep(0.01)
-
-
-def _still_runs(kernel: int) -> bool:
-    """Whether a kernel, a child of this process, has not ended yet; it is not collected, others wait for it too."""
+def _kill_group(group: int) -> bool:
+    """Whether the group still had a process to kill; a dead one that nobody collected counts as one."""
     try:
-        return os.waitid(os.P_PID, kernel, os.WEXITED | os.WNOWAIT | os.WNOHANG) is None
-    except ChildProcessError:
+        os.killpg(group, signal.SIGKILL)
+    except (ProcessLookupError, PermissionError):
         return False
+    return True
+
+
+def _kill_kernels() -> None:
+    """Kill every running kernel with all it started and wait until they are gone, KILLED_WITHIN_S at most.
+
+    Asking politely waits for the cell, and can hang. A kernel that was being started when the stop came is
+    looked for until then too.
+    """
+    _stopping.set()
+    deadline = time.monotonic() + KILLED_WITHIN_S
+    while time.monotonic() < deadline:
+        provisioners = [getattr(client.km, "provisioner", None) for client in list(_live)]
+        processes = [getattr(provisioner, "process", None) for provisioner in provisioners]
+        groups = {process.pid for process in processes if process} - {os.getpgrp()}
+        _groups_seen.update(groups)
+        for process in processes:
+            if process:
+                process.poll()  # collects it: a dead child stays in the table until its parent has asked
+        # All are killed again: what a process started meanwhile belongs to its group. None may be skipped.
+        if not any([_kill_group(group) for group in _groups_seen]) and all(processes):
+            return
+        time.sleep(0.02)
 
 
 def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
@@ -203,11 +213,13 @@ def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
         except BaseException as exc:
             outcome["error"] = exc
 
+    _stopping.clear()
+    _groups_seen.clear()
     thread = threading.Thread(target=lambda: loop.run_until_complete(guarded()), daemon=True)
     thread.start()
     try:
         thread.join()
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         _kill_kernels()
         raise
     loop.close()
@@ -332,18 +344,26 @@ def _verdict() -> tuple[list[str], dict]:
     return lines, {"lines": lines, "columns": table["columns"], "rows": table["data"]}
 
 
+def _stop(number: int, frame: object) -> None:
+    raise SystemExit(128 + number)
+
+
 @click.command()
 @click.option("--notebooks", default="notebooks", show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default="build", show_default=True, type=click.Path(path_type=Path))
 def main(notebooks: Path, out: Path) -> None:
     """Execute every notebook, write self-contained pages and an index into OUT, print the verdict."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     try:
         code = build(notebooks=notebooks, out=out)
     except UserError as exc:
         print(f"error: {exc}", file=sys.stderr)
         code = 2
-    except KeyboardInterrupt:
-        print(f"stopped; what stands in {out} is complete, what is missing was not made", file=sys.stderr)
-        sys.stdout.flush()
-        os._exit(130)  # the usual way out would wait for sockets of the kernels just killed
+    except (KeyboardInterrupt, SystemExit) as exc:
+        with contextlib.suppress(OSError):  # after a hang-up nobody may be there to read it
+            print(f"stopped; what stands in {out} is complete, what is missing was not made", file=sys.stderr)
+            sys.stdout.flush()
+        # The usual way out would wait for sockets of the kernels just killed.
+        os._exit(exc.code if isinstance(exc, SystemExit) else 130)
     sys.exit(code)

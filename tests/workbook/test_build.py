@@ -257,10 +257,23 @@ def test_no_notebooks_and_an_unwritable_folder_are_sentences(tmp_path):
         build(notebooks=tmp_path / "nb", out=tmp_path / "file" / "build")
 
 
-def test_ctrl_c_stops_the_kernels_and_leaves_no_index(tmp_path):
+def is_running(pid: str) -> bool:
+    """False when the process is gone, or a zombie where nobody collects orphans."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)], ids=["int", "term", "hup"]
+)
+def test_a_stop_ends_the_kernels_and_leaves_no_index(tmp_path, number: int, code: int):
     marker = tmp_path / "pid"
-    slow = f"import os, pathlib, time\npathlib.Path({str(marker)!r}).write_text(str(os.getpid()))"
-    write_notebook(tmp_path / "nb" / "01_slow.ipynb", ["# Slow?", slow, "time.sleep(100)"])
+    slow = "import os, pathlib, subprocess, time\nchild = subprocess.Popen(['sleep', '100'])\n"
+    slow += f"pathlib.Path({str(marker)!r}).write_text(f'{{os.getpid()}} {{child.pid}}')"
+    for name in ("01_slow", "02_next", "03_next"):
+        write_notebook(tmp_path / "nb" / f"{name}.ipynb", ["# Slow?", slow, "time.sleep(100)"])
     command = [
         sys.executable,
         "-m",
@@ -274,16 +287,17 @@ def test_ctrl_c_stops_the_kernels_and_leaves_no_index(tmp_path):
         deadline = time.monotonic() + 60
         while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         try:
             _, told = process.communicate(timeout=20)
         finally:
             process.kill()
-    assert process.returncode == 130 and told.startswith("stopped;") and "Traceback" not in told
+    assert process.returncode == code and told.startswith("stopped;") and "Traceback" not in told
     assert not (tmp_path / "out" / "index.html").exists()
-    state = Path(f"/proc/{marker.read_text()}/stat")
-    # Gone, or a zombie where nobody collects orphans: the build has waited for that.
-    assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] in "ZX"
+    deadline = time.monotonic() + 5
+    while any(map(is_running, marker.read_text().split())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(map(is_running, marker.read_text().split()))
 
 
 @pytest.mark.parametrize(

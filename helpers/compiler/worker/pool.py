@@ -246,9 +246,14 @@ class WorkerPool:
                 worker.close()
         return None
 
+    def was_stopped(self) -> bool:
+        """Whether `stop` ended what this thread waited for: then nothing is asked again."""
+        return threading.get_ident() in self._stopped
+
     def stop(self, threads: Container[int]) -> None:
         """End the workers that these threads wait for; each of them then gets WorkerDied."""
         with self._lock:
+            self._stopped.update(t.ident for t in threading.enumerate() if t.ident in threads)
             for worker, thread in self._busy.items():
                 if thread in threads:
                     worker.signal_group()
@@ -257,7 +262,12 @@ class WorkerPool:
         """Start anew without ending anybody: for a forked child, whose workers are its parent's."""
         self._idle: dict[Home, collections.deque[Worker]] = collections.defaultdict(collections.deque)
         self._busy: dict[Worker, int] = {}
+        self._stopped: set[int | None] = set()
         self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """Say that this thread begins a compile: a stop of an earlier thread of the same number is over."""
+        self._stopped.discard(threading.get_ident())
 
     def close(self) -> None:
         """End every idle worker."""
