@@ -365,5 +365,6 @@ def main(notebooks: Path, out: Path) -> None:
             print(f"stopped; what stands in {out} is complete, what is missing was not made", file=sys.stderr)
             sys.stdout.flush()
         # The usual way out would wait for sockets of the kernels just killed.
-        os._exit(exc.code if isinstance(exc, SystemExit) else 130)
+        ended = exc.code if isinstance(exc, SystemExit) else 130
+        os._exit(ended if isinstance(ended, int) else 1)
     sys.exit(code)

@@ -186,12 +186,13 @@ def test_the_gate_takes_no_failure_of_the_machine_for_a_baseline(tmp_path, monke
 
 
 def test_a_kernel_saved_while_it_compiles_is_not_kept_under_its_old_hash(monkeypatch):
+    keys = ["old", "new", "old", "old"]
+
     class Spec:
-        keys = ["old", "new", "old", "old"]
         kernel = type("Kernel", (), {"stub_imports": False})
 
         def content_key(self):
-            return self.keys.pop(0)
+            return keys.pop(0)
 
     answers = []
 
