@@ -14,8 +14,8 @@ from helpers.recorded import recorded
 
 MEASURED_ON = "on the incident's kernel"
 SWITCH = "DISABLE_LLVM_OPT=nvptx-no-f32x2"
-SWITCH_SINCE = (3, 6)
-"""The first release of Triton whose LLVM has the switch."""
+SWITCH_CURES = (3, 6)
+"""The release of Triton that dies of the incident and whose LLVM has the switch."""
 
 
 ABOUT_MEASURED = (
@@ -112,19 +112,20 @@ def _newer_triton(log: CrashLog) -> tuple[Suggestion, ...]:
 
 
 def _llvm_switch(log: CrashLog) -> tuple[Suggestion, ...]:
-    """LLVM's switch against pairs of floats, where this Triton's LLVM may know it.
+    """LLVM's switch against pairs of floats, where the log's Triton may be the release that it was seen to cure.
 
-    The LLVM of Triton 3.5 and older has no such switch: data/remedies.csv has a row for each release that knows it.
+    The LLVM of Triton 3.5 and older has no such switch, and later releases than 3.6 compile the incident without it,
+    with fewer or more spills (data/remedies.csv).
     """
     here = (log.triton.stated,) if log.triton.stated else log.triton.candidates
-    if here and all(_release(v) < SWITCH_SINCE for v in here):
+    if here and not any(_release(v) == SWITCH_CURES for v in here):
         return ()
     known = "" if here else "; Triton 3.5 and older do not have this switch"
     return (
         Suggestion(
-            f"{SWITCH} in the environment of the compile, on Triton 3.6 or later",
+            f"{SWITCH} in the environment of the compile, on Triton 3.6",
             f"LLVM then writes no instructions on pairs of floats, whose operands it puts together for ptxas{known}",
-            f"{measured((SWITCH,))}, {_where(log)}",
+            f"{measured((SWITCH,))}, {_where(log)}; the releases from 3.7 on compile it without the switch too",
         ),
     )
 

@@ -93,6 +93,8 @@ def test_llvm_s_switch_is_offered_where_it_can_be_there_and_can_matter(incident)
     assert unknown is not None and "3.5 and older do not have" in unknown.why and "1260 B" in unknown.evidence
     stated = switch_of("triton version: 3.6.0\n" + command_of("sm_100a") + C7600_LOG)
     assert stated is not None and "older do not have" not in stated.why
+    # Seen to cure on 3.6 alone: later releases have the switch, and compile the incident without it.
+    assert switch_of("triton version: 3.7.1\n" + command_of("sm_100a") + C7600_LOG) is None
     # A log that does not speak of Triton gets no advice for Triton.
     assert switch_of(C7600_LOG) is None
     # No chip before sm_100 has instructions on pairs of floats.
