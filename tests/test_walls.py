@@ -19,7 +19,7 @@ HELPERS = Path(__file__).resolve().parents[1] / "helpers"
 # Each wing and its floor; "" is helpers/__init__, the names of the notebooks. The ground's modules serve each other.
 GROUND = 0
 FLOORS = {
-    "errors": GROUND, "cleaning": GROUND, "hardware": GROUND, "files": GROUND, "recorded": GROUND,
+    "errors": GROUND, "cleaning": GROUND, "hardware": GROUND, "files": GROUND, "recorded": GROUND, "processes": GROUND,
     "inspection": 1, "compiler": 2, "search": 3, "show": 3, "diagnosis": 4, "attention": 5, "bundle": 5,
     "workbook": 6, "commands": 7, "__main__": 8, "": 8,
 }  # fmt: skip

@@ -9,7 +9,6 @@ import re
 import shlex
 import signal
 import subprocess
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from helpers.compiler.ptxas_flags import names_a_file
 from helpers.compiler.run_ptxas import PtxasRun
 from helpers.errors import UserError
+from helpers.processes import end_with_parent, scratch_folder
 
 SAME, NOT_THE_SAME, NO_PTXAS = 0, 1, 2
 MAX_WORDS = 160
@@ -229,8 +229,8 @@ def run_unpacked(content: bytes, words: Sequence[str], environment: Mapping[str,
     The environment is PATH, TMPDIR, LC_ALL and `environment` alone. What still runs at `timeout_s` is killed, group and
     all.
     """
-    with tempfile.TemporaryDirectory(prefix="repro-") as scratch:
-        folder, outside = Path(scratch) / "bundle", Path(scratch) / "tmp"
+    with scratch_folder("repro") as place:
+        scratch, folder, outside = str(place), place / "bundle", place / "tmp"
         folder.mkdir()
         outside.mkdir()
         unpack(content, folder)
@@ -244,6 +244,7 @@ def run_unpacked(content: bytes, words: Sequence[str], environment: Mapping[str,
                 stdout=said,
                 stderr=said,
                 start_new_session=True,
+                preexec_fn=end_with_parent(),
             )
             code: int | None = None
             try:

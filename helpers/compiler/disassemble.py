@@ -22,6 +22,7 @@ from helpers.errors import UserError
 from helpers.inspection.binary.cubin import readable_copy
 from helpers.inspection.binary.sass import SassProfile, sass_profile
 from helpers.inspection.binary.sass_loops import LoopSpills, loop_spills
+from helpers.processes import end_with_parent, scratch_folder
 
 TIMEOUT_S = 60.0
 MAX_TEXT_BYTES = 200_000_000
@@ -46,8 +47,8 @@ def disassemble(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TI
     Nothing is raised: what went wrong is in `problem`.
     """
     problems = []
-    with tempfile.TemporaryDirectory(prefix="register-cliff-sass-") as scratch:
-        path = Path(scratch) / "kernel.cubin"
+    with scratch_folder("sass") as folder:
+        scratch, path = str(folder), folder / "kernel.cubin"
         path.write_bytes(readable_copy(cubin))
         for program in programs:
             life, problem = _run([str(program), "-lrm", "count", "-c", path.name], scratch, timeout_s)
@@ -64,8 +65,9 @@ def _run(argv: list[str], folder: str, timeout_s: float) -> tuple[str, str]:
     try:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
             process = subprocess.Popen(
-                argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True
-            )
+                argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                preexec_fn=end_with_parent(),
+            )  # fmt: skip
             try:
                 process.wait(timeout=timeout_s)
             except subprocess.TimeoutExpired:

@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Container, Sequence
@@ -16,6 +15,7 @@ from pathlib import Path
 from helpers.compiler.toolchain import ToolchainMissing
 from helpers.inspection.ptx.scan import ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
+from helpers.processes import end_with_parent, scratch_folder
 
 DEFAULT_FLAGS = ("-lineinfo", "-v")
 MAX_LOG_CHARS = 2_000_000
@@ -130,16 +130,16 @@ def run_ptxas(
     if not {"-v", "--verbose"} & set(words):
         words.append("-v")
     words.append(f"--gpu-name={gpu_name}")
-    with tempfile.TemporaryDirectory(prefix="register-cliff-ptxas-") as scratch:
-        folder = Path(scratch)
+    with scratch_folder("ptxas") as folder:
         (folder / "kernel.ptx").write_text(ptx)
         argv = [str(ptxas), *words, "kernel.ptx", "-o", "kernel.cubin"]
         started = time.perf_counter()
         with open(folder / "log", "wb") as log:
             try:
                 process = subprocess.Popen(
-                    argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
-                )
+                    argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+                    preexec_fn=end_with_parent(),
+                )  # fmt: skip
             except OSError as exc:
                 raise ToolchainMissing(f"cannot run the ptxas at {ptxas}: {exc.strerror or exc}") from exc
             timed_out = False

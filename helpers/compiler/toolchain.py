@@ -20,6 +20,7 @@ from pathlib import Path
 
 from helpers.errors import UserError
 from helpers.files import cache_root, discard_folder, staged_folder
+from helpers.processes import end_with_parent
 
 INCIDENT_TRITON = "3.5.1"
 INCIDENT_PTXAS = "12.8.93"
@@ -240,7 +241,7 @@ def _pip_install(requirement: str, target: Path, *, quiet: bool) -> None:
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--no-compile"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--target", str(target)]
     command += ["--quiet"] if quiet else ["--progress-bar", "on"]
-    done = subprocess.run([*command, requirement], check=False)
+    done = subprocess.run([*command, requirement], check=False, preexec_fn=end_with_parent())
     if done.returncode != 0:
         raise ToolchainMissing(
             f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above). "

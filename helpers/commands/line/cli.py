@@ -6,6 +6,7 @@ import contextlib
 import difflib
 import importlib
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from helpers.commands import VERBS
 from helpers.commands.line.grammar import HELP_NAMES, WithExamples
 from helpers.commands.line.output import drop_stdout, of_the_machine, say, unprinted, warn
 from helpers.errors import MachineError, UserError
+from helpers.processes import Stop, stoppable
 
 
 class _Group(WithExamples, click.RichGroup):
@@ -90,7 +92,8 @@ def run(argv: list[str] | None = None) -> int:
     if "stdout" in _open_what_is_closed():
         warn("note: stdout is closed, so that the result is printed nowhere")
     unprinted()  # of an earlier run in this process
-    code = _run(argv)
+    with stoppable() as stop:
+        code = _run(argv, stop)
     if said := unprinted():
         warn(f"error: {said}")
     # A verb that says something with its exit code (gate's 1) says it also where nobody could read why.
@@ -119,7 +122,7 @@ def _open_what_is_closed() -> set[str]:
     return closed
 
 
-def _run(argv: list[str] | None) -> int:
+def _run(argv: list[str] | None, stop: Stop) -> int:
     # A warning is a sentence for the reader, not a place in our source.
     warnings.showwarning = lambda message, *_rest, **_more: warn(f"warning: {message}")
     try:
@@ -142,6 +145,9 @@ def _run(argv: list[str] | None) -> int:
         drop_stdout()  # `… --help | head` has seen enough (click turns that into an exit of its own)
         return 0
     except (KeyboardInterrupt, click.Abort):
+        if stop.number:
+            warn(f"stopped by {signal.Signals(stop.number).name}; what was finished is in the cache")
+            return 128 + stop.number
         warn("interrupted; what was finished is in the cache")
         return 130
     except (OSError, MemoryError, RuntimeError) as exc:

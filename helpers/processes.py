@@ -1,0 +1,131 @@
+"""Processes that leave nothing behind: children that die with their parent, scratch folders that are swept, signals.
+
+Linux only, like everything here. A child that waits for its parent's thread is told by the kernel when that thread is
+gone (PR_SET_PDEATHSIG), also where the parent was killed and could say nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Stop", "Stopped", "end_with_parent", "scratch_folder", "stoppable"]
+
+_PR_SET_PDEATHSIG = 1
+PREFIX = "register-cliff-scratch-"
+_LOCK = ".in-use"
+# A folder this young may belong to somebody who has not locked it yet.
+YOUNGEST_SWEPT_S = 60.0
+
+
+class Stopped(KeyboardInterrupt):
+    """A signal that asks the program to end (`number`); handled wherever an interrupt is."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.number = number
+
+
+@dataclass
+class Stop:
+    """The signal that has ended a block, 0 for none."""
+
+    number: int = 0
+
+
+@contextlib.contextmanager
+def stoppable() -> Iterator[Stop]:
+    """While the block runs, SIGTERM and SIGHUP end it as Ctrl-C does: by an exception, so that it can clean up.
+
+    Gives what says afterwards which signal it was, for libraries make exceptions of their own of an interrupt. What
+    the caller ignores stays ignored, and outside the main thread nothing is changed.
+    """
+    stop, before = Stop(), {}
+
+    def end(number: int, _frame: object) -> None:
+        stop.number = number
+        raise Stopped(number)
+
+    if threading.current_thread() is threading.main_thread():
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                before[number] = signal.signal(number, end)
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@cache
+def _libc() -> Any:
+    import ctypes  # not at every start of a verb
+
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def end_with_parent() -> Callable[[], None]:
+    """A `preexec_fn` for a child that the calling thread waits for: it is killed when that thread is gone.
+
+    For nothing that outlives the thread that starts it: a worker of a pool watches its parent by itself.
+    """
+    prctl, parent = _libc().prctl, os.getpid()
+
+    def in_the_child() -> None:
+        prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+        if os.getppid() != parent:  # gone before it could be asked for
+            os._exit(1)
+
+    return in_the_child
+
+
+@contextlib.contextmanager
+def scratch_folder(name: str) -> Iterator[Path]:
+    """A folder for the block alone, removed at its end; what a killed process left is removed at the next start.
+
+    Raises OSError where none can be made.
+    """
+    place = tempfile.gettempdir()
+    _sweep_once(place)
+    folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name}-", dir=place))
+    try:
+        with open(folder / _LOCK, "w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@lru_cache(maxsize=8)
+def _sweep_once(place: str) -> None:
+    sweep(Path(place))
+
+
+def sweep(place: Path) -> int:
+    """Remove scratch folders of ours whose owner is gone, and return how many.
+
+    An owner holds a lock on a file in its folder as long as it lives, so one in another container counts as well.
+    """
+    swept = 0
+    with contextlib.suppress(OSError):
+        for folder in place.glob(f"{PREFIX}*"):
+            with contextlib.suppress(OSError):
+                about = folder.lstat()
+                if about.st_uid != os.getuid() or time.time() - about.st_mtime < YOUNGEST_SWEPT_S:
+                    continue
+                with open(folder / _LOCK) as lock:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(folder, ignore_errors=True)
+                    swept += 1
+    return swept

@@ -1,0 +1,153 @@
+"""Nothing is left behind: children die with their parent, signals end a verb in order, crumbs are swept."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from helpers.files import CACHE_ENV, ROOT
+from helpers.processes import PREFIX, Stopped, end_with_parent, scratch_folder, stoppable, sweep
+
+SLEEP = "97.31"
+
+
+def gone(look, word: str, within_s: float = 3.0) -> bool:
+    """Whether no process has the word in its command line, within so many seconds."""
+    deadline = time.monotonic() + within_s
+    while look(word) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return not look(word)
+
+
+def until(there, within_s: float = 60.0) -> None:
+    """Wait until something is there."""
+    deadline = time.monotonic() + within_s
+    while not there() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert there()
+
+
+@pytest.fixture
+def hanging(own_cache, fake_ptxas, write_kernel, tmp_path, processes_of):
+    """A verb that waits for a ptxas that hangs: (process, its marker in the list of processes, its TMPDIR)."""
+    marker = f"{SLEEP}{os.getpid()}"
+    version = fake_ptxas(f"exec sleep {marker}")
+    spec = tmp_path / "spec.json"
+    spec.write_text(write_kernel().to_json())
+    place = tmp_path / "tmp"
+    place.mkdir()
+    words = [sys.executable, "-m", "helpers", "compile", str(spec), "--arch", "sm_90a", "--ptxas", version,
+             "--trust-root", str(tmp_path)]  # fmt: skip
+    env = {**os.environ, CACHE_ENV: str(own_cache), "TMPDIR": str(place)}
+    process = subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    try:
+        until(lambda: processes_of(marker) or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+        yield process, marker, place
+    finally:
+        process.kill()
+        process.communicate()
+        for number in processes_of(marker):
+            os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGINT, 130)])
+def test_a_signal_ends_a_verb_with_its_children_and_its_scratch_files(hanging, processes_of, number, code):
+    process, marker, place = hanging
+    process.send_signal(number)
+    _out, told = process.communicate(timeout=20)
+    assert process.returncode == code and "Traceback" not in told, told
+    assert ("interrupted" if number == signal.SIGINT else f"stopped by {number.name}") in told
+    assert gone(processes_of, marker) and not list(place.glob("register-cliff-*"))
+
+
+def test_a_killed_verb_takes_its_ptxas_along_and_its_crumbs_go_at_the_next_start(hanging, processes_of):
+    process, marker, place = hanging
+    process.kill()
+    process.communicate()
+    assert gone(processes_of, marker)
+    crumbs = list(place.glob(f"{PREFIX}*"))
+    assert crumbs, "the killed verb could not remove its folder"
+    assert sweep(place) == 0, "a young folder may be somebody's who has not locked it yet"
+    for folder in crumbs:
+        os.utime(folder, (1, 1))
+    assert sweep(place) == len(crumbs) and not list(place.glob(f"{PREFIX}*"))
+
+
+def test_a_folder_in_use_is_not_swept(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with scratch_folder("a") as folder:
+        (folder / "kernel.ptx").write_text("x")
+        os.utime(folder, (1, 1))
+        assert sweep(tmp_path) == 0 and (folder / "kernel.ptx").exists()
+    assert not folder.exists()
+    other = tmp_path / f"{PREFIX}b"
+    other.mkdir()
+    with open(other / ".in-use", "w") as lock:
+        os.utime(other, (1, 1))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert sweep(tmp_path) == 0
+    assert sweep(tmp_path) == 1 and not other.exists()
+    # What is not ours to judge stays: another name, no lock file, a link.
+    (tmp_path / "somebody").mkdir()
+    bare = tmp_path / f"{PREFIX}bare"
+    bare.mkdir()
+    os.utime(bare, (1, 1))
+    assert sweep(tmp_path) == 0 and bare.exists() and (tmp_path / "somebody").exists()
+    assert sweep(tmp_path / "nowhere") == 0
+
+
+def test_a_child_of_a_thread_that_waits_lives_on_and_ends_with_it():
+    ended = []
+
+    def wait() -> None:
+        child = subprocess.Popen(["sleep", "0.3"], preexec_fn=end_with_parent())
+        ended.append(child.wait())
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    thread.join(10)
+    assert ended == [0]
+
+
+def test_signals_are_taken_for_the_block_alone_and_only_where_nobody_has_them():
+    before = signal.getsignal(signal.SIGTERM)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with pytest.raises(Stopped) as caught, stoppable() as stop:
+            assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        assert caught.value.number == stop.number == signal.SIGTERM and str(caught.value) == "SIGTERM"
+        assert signal.getsignal(signal.SIGTERM) == before
+    finally:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert isinstance(caught.value, KeyboardInterrupt)
+    seen = []
+    thread = threading.Thread(target=lambda: seen.append(_in_thread()))
+    thread.start()
+    thread.join()
+    assert seen == [before]
+
+
+def _in_thread() -> object:
+    with stoppable():
+        return signal.getsignal(signal.SIGTERM)
+
+
+def test_nothing_heavy_is_loaded_for_it():
+    code = (
+        "import sys, json, helpers.processes\nprint(json.dumps([m for m in ('ctypes', 'asyncio') if m in sys.modules]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == []
+    assert Path(ROOT / "helpers" / "processes.py").is_file()
