@@ -25,6 +25,7 @@ FLOORS = {
 }  # fmt: skip
 # Wings that serve anybody's kernel know none of ours.
 GENERAL = {
+    "processes",
     "errors",
     "cleaning",
     "hardware",
