@@ -43,7 +43,7 @@ spills = CompileRequest(spec, "sm_90a", Toolchain("3.5.1"))
 fits = replace(spills, spec=spec.with_options(maxnreg=None))
 # Half of the text: enough to see something go, not worth more seconds here.
 small = minimize_ptx(ptx, ptxas="12.8.93", everywhere=False, time_limit_s=5, jobs=1)
-edits = try_this(spills, budget=Limits(max_compiles=1, max_seconds=1, max_size=1))
+edits = try_this(spills, budget=Limits(max_compiles=1, max_seconds=60, max_size=1))
 bundle = report(Path("crash.ptx"), "out.zip", ptxas="12.8.93")
 print(json.dumps({
     "home": helpers.__file__,
