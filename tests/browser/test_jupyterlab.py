@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -170,7 +171,7 @@ def test_a_word_leads_to_its_entry_in_the_glossary(lab, browser):
     with driving.opened(browser, own=lab.url) as (page, heard):
         driving.open_notebook(page, lab, "01_reproduce_the_crash.ipynb")
         word = page.locator(f'{front} .jp-Notebook a[href*="00_start_here.ipynb"][href$="#ptxas"]').first
-        heading = page.locator(f"{front} h3", has_text="ptxas")
+        heading = page.locator(f"{front} h4", has_text=re.compile("^ptxas"))
         word.click()
         heading.wait_for(state="attached", timeout=30_000)
         # A notebook that was closed opens at its top in this JupyterLab; from then on a link leads to the entry.
