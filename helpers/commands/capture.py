@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import subprocess
 import tempfile
@@ -46,6 +47,8 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
 
     code, seen = 0, None
     if command:
+        if shutil.which(command[0]) is None:
+            raise cannot_run(command[0], folder, "No such program")
         _make(folder)
         try:
             path = os.pathsep.join(p for p in (str(HOOK_FOLDER), os.environ.get("PYTHONPATH", "")) if p)
@@ -54,11 +57,7 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
                 code = run_passing_signals(command, {**env, MARKS_ENV: marks})
                 seen = seen_by(Path(marks))
         except (OSError, ValueError) as exc:
-            how = ""
-            if command[0].endswith(".py"):
-                how = f"; run it with Python: register-cliff capture -o {folder} -- python {command[0]}"
-            said = getattr(exc, "strerror", None) or exc
-            raise UserError(f"cannot run {command[0][:80]!r}: {said}{how}") from exc
+            raise cannot_run(command[0], folder, str(getattr(exc, "strerror", None) or exc)) from exc
     elif not folder.is_dir():
         raise UserError(f"there is no folder {folder}; give a command to run: capture -o {folder} -- python program.py")
     rows = recorded(folder)
@@ -70,6 +69,14 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
     else:
         say(format_recorded(rows, folder))
     return 128 - code if code < 0 else code
+
+
+def cannot_run(program: str, folder: Path, why: str) -> UserError:
+    """The error for a program that cannot be started, and how to run a Python file."""
+    how = ""
+    if program.endswith(".py"):
+        how = f"; run it with Python: register-cliff capture -o {folder} -- python {program}"
+    return UserError(f"cannot run {program[:80]!r}: {why}{how}")
 
 
 # Passed on as they come; a terminal's own SIGINT and SIGQUIT reach the program without us.
@@ -107,7 +114,10 @@ def run_passing_signals(command: Sequence[str], env: dict[str, str]) -> int:
         process = subprocess.Popen(command, env=env)
         for number in early:
             process.send_signal(number)
-        return process.wait()
+        # In short waits: a signal that comes just before a long one would be heard only when the program has ended.
+        while True:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                return process.wait(timeout=1)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
