@@ -36,6 +36,12 @@ def until(there, within_s: float = 60.0) -> None:
     assert there()
 
 
+def _hear_signals() -> None:
+    """Signals as in a terminal: whoever runs the tests may ignore some (nohup, a background job)."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+
+
 @pytest.fixture
 def hanging(own_cache, fake_ptxas, write_kernel, tmp_path, processes_of):
     """A verb that waits for a ptxas that hangs: (process, its marker in the list of processes, its TMPDIR)."""
@@ -48,7 +54,8 @@ def hanging(own_cache, fake_ptxas, write_kernel, tmp_path, processes_of):
     words = [sys.executable, "-m", "helpers", "compile", str(spec), "--arch", "sm_90a", "--ptxas", version,
              "--trust-root", str(tmp_path)]  # fmt: skip
     env = {**os.environ, CACHE_ENV: str(own_cache), "TMPDIR": str(place)}
-    process = subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process = subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=_hear_signals)  # fmt: skip
     try:
         until(lambda: processes_of(marker) or process.poll() is not None)
         assert process.poll() is None, process.communicate()
