@@ -144,6 +144,14 @@ def test_no_warning_of_ours_becomes_an_exception_of_the_program(program, tmp_pat
     assert "what it compiled could not be recorded" in done.stderr
 
 
+def test_a_program_that_makes_errors_of_encoding_warnings_goes_on(program, tmp_path):
+    body = "import triton\nprint('went on')"
+    strict = ("-X", "warn_default_encoding", "-W", "error::EncodingWarning:sitecustomize")
+    done, _ = captured(tmp_path, program(body), *strict)
+    assert done.returncode == 0 and "went on" in done.stdout, done.stderr
+    assert "EncodingWarning" not in done.stderr and "Triton was loaded by one process" in done.stderr
+
+
 def test_kernels_are_not_kept_alive(program, tmp_path):
     body = """
     import gc, weakref

@@ -168,7 +168,7 @@ def _say(words: str) -> None:
     """A line on stderr, and a mark for `capture`. No warning: under `-W error` that is an exception in the program."""
     with contextlib.suppress(Exception):
         if place := os.environ.get(MARKS_ENV):
-            Path(place, f"failed-{os.getpid()}").write_text(words)
+            Path(place, f"failed-{os.getpid()}").write_text(words, encoding="utf-8")
         print(words, file=sys.stderr, flush=True)
 
 

@@ -71,9 +71,9 @@ def _mark(name, words=""):
     place = os.environ.get("REGISTER_CLIFF_MARKS")
     if place:
         try:
-            with open(os.path.join(place, f"{name}-{os.getpid()}"), "w") as file:
+            with open(os.path.join(place, f"{name}-{os.getpid()}"), "w", encoding="utf-8") as file:
                 file.write(words)
-        except (OSError, ValueError):
+        except Exception:  # nothing of ours may end the program, a warning that it makes an error included
             pass
 
 
