@@ -29,7 +29,7 @@ from helpers.errors import UserError
 from helpers.files import write_text_atomically
 from helpers.inspection.ptx.graph import Function, read_functions
 from helpers.inspection.ptx.packs import OPEN, packs
-from helpers.inspection.ptx.pressure import pressure_profile
+from helpers.inspection.ptx.pressure import live_sets, members_of, pressure_profile
 from helpers.recorded import DATA, read_rows
 
 CANDIDATES = ("demand", "demand as written", "pairs as written", "behind wide loads", "pack instructions", "open packs")
@@ -75,11 +75,13 @@ def as_written(function: Function) -> tuple[int, int, int]:
     most = pairs = behind = 0
     weights = [max(1, bits // 32) if bits > 1 else 0 for bits in function.bits]
     double = sum(1 << r for r, bits in enumerate(function.bits) if bits == IN_PAIR)
-    for block, live_out in zip(function.blocks, live_out_of(function), strict=True):
+    code = function.instructions
+    _, ends = live_sets(function.blocks, [i.defs for i in code], [i.uses for i in code])
+    for block, live_out in zip(function.blocks, ends, strict=True):
         live, below = live_out, 0
         for at in range(block.last - 1, block.first - 1, -1):
             instruction = function.instructions[at]
-            now = sum(weights[r] for r in _members(live))
+            now = sum(weights[r] for r in members_of(live))
             most, below = max(most, now), max(below, now)
             pairs = max(pairs, (live & double).bit_count())
             if instruction.opcode.startswith("tcgen05.ld") and len(instruction.defs) >= WIDE:
@@ -89,38 +91,6 @@ def as_written(function: Function) -> tuple[int, int, int]:
             for r in instruction.uses:
                 live |= 1 << r
     return most, pairs, behind
-
-
-def live_out_of(function: Function) -> list[int]:
-    """The registers that live at the end of each block, as bits; the usual backward dataflow."""
-    blocks = function.blocks
-    needed, written = [0] * len(blocks), [0] * len(blocks)
-    for number, block in enumerate(blocks):
-        for at in range(block.last - 1, block.first - 1, -1):
-            for r in function.instructions[at].defs:
-                written[number] |= 1 << r
-                needed[number] &= ~(1 << r)
-            for r in function.instructions[at].uses:
-                needed[number] |= 1 << r
-    live_in, live_out = [0] * len(blocks), [0] * len(blocks)
-    changed = True
-    while changed:
-        changed = False
-        for number in range(len(blocks) - 1, -1, -1):
-            out = 0
-            for successor in blocks[number].successors:
-                out |= live_in[successor]
-            into = needed[number] | (out & ~written[number])
-            if (into, out) != (live_in[number], live_out[number]):
-                live_in[number], live_out[number], changed = into, out, True
-    return live_out
-
-
-def _members(bits: int) -> Iterator[int]:
-    while bits:
-        low = bits & -bits
-        yield low.bit_length() - 1
-        bits ^= low
 
 
 def texts() -> Iterator[dict]:

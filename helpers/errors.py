@@ -1,5 +1,12 @@
 """The exceptions that are a sentence for the reader: the input was wrong, or the machine failed us."""
 
+import errno
+
+OUT_OF_ROOM = frozenset(
+    {errno.ENOSPC, errno.EDQUOT, errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE, errno.EFBIG}
+)
+"""Numbers of an OSError that tell of a machine without room: disk, memory, processes, open files."""
+
 
 class UserError(ValueError):
     """Raised with a full sentence: what was given, what is possible, what to do. Exit code 2 on the command line."""

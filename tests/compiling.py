@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import textwrap
 from collections.abc import Callable
 from dataclasses import replace
@@ -41,6 +42,12 @@ def spec_of(path: Path, name: str = "add_one", **changes: object) -> KernelSpec:
         "label": path.stem,
     }
     return KernelSpec(kernel=KernelRef(str(path), name), **{**fields, **changes})
+
+
+def hear_signals() -> None:
+    """A `preexec_fn`: signals as in a terminal. Whoever runs the tests may ignore some (nohup, a background job)."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @pytest.fixture

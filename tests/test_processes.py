@@ -16,6 +16,7 @@ import pytest
 
 from helpers.files import CACHE_ENV, ROOT
 from helpers.processes import PREFIX, Stopped, end_with_parent, scratch_folder, stoppable, sweep
+from tests.compiling import hear_signals
 
 SLEEP = "97.31"
 
@@ -36,12 +37,6 @@ def until(there, within_s: float = 60.0) -> None:
     assert there()
 
 
-def _hear_signals() -> None:
-    """Signals as in a terminal: whoever runs the tests may ignore some (nohup, a background job)."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_DFL)
-
-
 @pytest.fixture
 def hanging(own_cache, fake_ptxas, write_kernel, tmp_path, processes_of):
     """A verb that waits for a ptxas that hangs: (process, its marker in the list of processes, its TMPDIR)."""
@@ -55,7 +50,7 @@ def hanging(own_cache, fake_ptxas, write_kernel, tmp_path, processes_of):
              "--trust-root", str(tmp_path)]  # fmt: skip
     env = {**os.environ, CACHE_ENV: str(own_cache), "TMPDIR": str(place)}
     process = subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                               preexec_fn=_hear_signals)  # fmt: skip
+                               preexec_fn=hear_signals)  # fmt: skip
     try:
         until(lambda: processes_of(marker) or process.poll() is not None)
         assert process.poll() is None, process.communicate()

@@ -20,7 +20,7 @@ _PLUGINS = ("aws", "azure_storage_key", "basic_auth", "discord", "github_token",
 # Domains that anybody may be sent to. Every other host is somebody's.
 _PUBLIC = (
     "github.com", "githubusercontent.com", "github.io", "gitlab.com", "nvidia.com", "pytorch.org", "python.org",
-    "pypi.org", "pythonhosted.org", "triton-lang.org", "llvm.org", "huggingface.co", "hf.co", "readthedocs.io",
+    "triton-lang.org", "llvm.org", "huggingface.co", "hf.co", "readthedocs.io",
     "readthedocs.org", "stackoverflow.com", "arxiv.org", "openxla.org", "w3.org", "apache.org", "gnu.org",
     "kernel.org", "wikipedia.org", "vllm.ai", "sglang.ai", "example.com", "example.org", "discord.gg", "slack.com",
     "google.com", "amazon.com", "microsoft.com", "ubuntu.com", "debian.org", "conda.io", "anaconda.org", "jupyter.org",

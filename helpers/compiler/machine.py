@@ -5,20 +5,16 @@ Such a failure says nothing about the kernel. It is asked again once, and is nev
 
 from __future__ import annotations
 
-import errno
 import re
 import shutil
 import subprocess
 import tempfile
 
+from helpers.errors import OUT_OF_ROOM
+
 WHAT_TO_DO = "make room (disk, memory, processes) and run the same command again; what was done is kept"
 # Fewer free bytes than this where scratch files go: a tool that made nothing, without a word, had no room for it.
 LEAST_FREE_BYTES = 1 << 20
-_ERRNOS = {
-    getattr(errno, name)
-    for name in ("ENOSPC", "EDQUOT", "ENOMEM", "EAGAIN", "EMFILE", "ENFILE", "EFBIG")
-    if hasattr(errno, name)
-}
 _WORDS = re.compile(
     r"No space left on device|Disk quota exceeded|File too large|Cannot allocate memory|Memory allocation failure"
     r"|std::bad_alloc|\bMemoryError\b|Resource temporarily unavailable|can't start new thread|Too many open files"
@@ -52,7 +48,7 @@ def from_machine(exc: BaseException | None) -> bool:
     while exc is not None:
         if isinstance(exc, MemoryError | subprocess.TimeoutExpired):
             return True
-        if isinstance(exc, OSError) and exc.errno in _ERRNOS:
+        if isinstance(exc, OSError) and exc.errno in OUT_OF_ROOM:
             return True
         # A subprocess or a worker that the kernel's out-of-memory killer, or somebody, ended.
         if getattr(exc, "returncode", None) == -9:

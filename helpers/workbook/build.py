@@ -25,6 +25,7 @@ import click
 
 from helpers.errors import UserError
 from helpers.files import ROOT, write_text_atomically
+from helpers.processes import Stop, stoppable
 from helpers.workbook.pages import (
     PageEntry,
     figure_evidence,
@@ -219,7 +220,7 @@ def _run_loop(work: Coroutine[Any, Any, Any]) -> Any:
     thread.start()
     try:
         thread.join()
-    except (KeyboardInterrupt, SystemExit):
+    except KeyboardInterrupt:
         _kill_kernels()
         raise
     loop.close()
@@ -344,27 +345,22 @@ def _verdict() -> tuple[list[str], dict]:
     return lines, {"lines": lines, "columns": table["columns"], "rows": table["data"]}
 
 
-def _stop(number: int, frame: object) -> None:
-    raise SystemExit(128 + number)
-
-
 @click.command()
 @click.option("--notebooks", default="notebooks", show_default=True, type=click.Path(path_type=Path))
 @click.option("--out", default="build", show_default=True, type=click.Path(path_type=Path))
 def main(notebooks: Path, out: Path) -> None:
     """Execute every notebook, write self-contained pages and an index into OUT, print the verdict."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _stop)
+    stop = Stop()
     try:
-        code = build(notebooks=notebooks, out=out)
+        with stoppable() as stop:
+            code = build(notebooks=notebooks, out=out)
     except UserError as exc:
         print(f"error: {exc}", file=sys.stderr)
         code = 2
-    except (KeyboardInterrupt, SystemExit) as exc:
+    except KeyboardInterrupt:
         with contextlib.suppress(OSError):  # after a hang-up nobody may be there to read it
             print(f"stopped; what stands in {out} is complete, what is missing was not made", file=sys.stderr)
             sys.stdout.flush()
         # The usual way out would wait for sockets of the kernels just killed.
-        ended = exc.code if isinstance(exc, SystemExit) else 130
-        os._exit(ended if isinstance(ended, int) else 1)
+        os._exit(128 + (stop.number or signal.SIGINT))
     sys.exit(code)

@@ -16,6 +16,7 @@ import pytest
 from helpers.commands.capture import Seen, format_recorded, in_foreground
 from helpers.files import ROOT
 from tests.capturing import FAKE_DRIVER, KERNELS
+from tests.compiling import hear_signals
 
 LAUNCH = "add[(1,)](MockTensor(tl.float32), 8, MockTensor(tl.float32), DTYPE=tl.float32, BAD='none', BLOCK=128)\n"
 
@@ -190,7 +191,7 @@ def test_signals_are_passed_on_and_the_exit_code_is_the_programs_own(program, tm
     with subprocess.Popen(
         command(tmp_path / "specs", program(SLOW_TO_END)), cwd=tmp_path, env=environment(tmp_path), text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True,
-        preexec_fn=lambda: signal.signal(number, signal.SIG_DFL),  # whoever runs the tests may ignore it (nohup)
+        preexec_fn=hear_signals,
     ) as process:  # fmt: skip
         assert process.stdout is not None and process.stdout.readline() == "ready\n"
         process.send_signal(number)

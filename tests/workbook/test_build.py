@@ -20,6 +20,7 @@ from helpers.errors import UserError
 from helpers.workbook import pages
 from helpers.workbook.build import build, execute_notebook, find_notebooks
 from helpers.workbook.glossary import TERMS
+from tests.compiling import hear_signals
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -283,7 +284,9 @@ def test_a_stop_ends_the_kernels_and_leaves_no_index(tmp_path, number: int, code
         "--out",
         tmp_path / "out",
     ]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True) as process:
+    with subprocess.Popen(
+        command, cwd=ROOT, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, preexec_fn=hear_signals
+    ) as process:
         deadline = time.monotonic() + 60
         while not (marker.exists() and marker.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -17,7 +17,7 @@ import rich_click as click
 
 from helpers.cleaning import for_terminal
 from helpers.commands.line.grammar import EXTEND_KERNEL, TOOLCHAIN
-from helpers.errors import MachineError, UserError
+from helpers.errors import OUT_OF_ROOM, MachineError, UserError
 
 # --- what is said ----------------------------------------------------------------------------------------------
 
@@ -135,8 +135,7 @@ def _as_typed(param: click.Parameter, value: object) -> list[str]:
 
 
 # Errors of the machine; every other one is about the name that was given.
-_OF_THE_MACHINE = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EMFILE, errno.ENFILE, errno.ENOMEM,
-                   errno.EFBIG, errno.EAGAIN)  # fmt: skip
+_OF_THE_MACHINE = OUT_OF_ROOM | {errno.EIO, errno.EROFS}
 
 
 def of_the_machine(exc: BaseException) -> str | None:

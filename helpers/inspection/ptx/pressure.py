@@ -13,11 +13,11 @@ and the *count* that ptxas reports. `PressureProfile.estimate` predicts the coun
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from helpers.hardware import CAP, cap_for
-from helpers.inspection.ptx.graph import Function, read_functions
+from helpers.inspection.ptx.graph import Block, Function, read_functions
 from helpers.inspection.ptx.late_order import late_order
 from helpers.inspection.ptx.register_values import FREE, Values, read_values
 from helpers.inspection.ptx.scan import SourceLine, ptx_header
@@ -31,6 +31,8 @@ __all__ = [
     "ValueGroup",
     "estimate_registers",
     "held_across",
+    "live_sets",
+    "members_of",
     "pressure_profile",
     "profile_and_held",
 ]
@@ -216,7 +218,7 @@ def _analysed(ptx: str) -> _Liveness | None:
     return live if live.solve() else None
 
 
-def _bits(live: int) -> list[int]:
+def members_of(live: int) -> list[int]:
     """The numbers of the bits set."""
     found, text = [], bin(live)[:1:-1]
     at = text.find("1")
@@ -232,6 +234,47 @@ def _among(live: int, units: set[int]) -> set[int]:
         return set()
     octets = live.to_bytes(max(live.bit_length(), max(units) + 1) // 8 + 1, "little")
     return {unit for unit in units if octets[unit >> 3] >> (unit & 7) & 1}
+
+
+def live_sets(
+    blocks: Sequence[Block], defs: Sequence[Iterable[int]], uses: Sequence[Iterable[int]]
+) -> tuple[list[int], list[int]]:
+    """What lives at the beginning and at the end of each block, as bits, by backward dataflow.
+
+    `defs` and `uses` are of every instruction, in the units that are asked about (registers, or values).
+    """
+    needed, written = [], []
+    for block in blocks:
+        above = own = 0
+        for at in range(block.last - 1, block.first - 1, -1):
+            for unit in defs[at]:
+                own |= 1 << unit
+                above &= ~(1 << unit)
+            for unit in uses[at]:
+                above |= 1 << unit
+        needed.append(above)
+        written.append(own)
+    before: list[list[int]] = [[] for _ in blocks]
+    for number, block in enumerate(blocks):
+        for successor in block.successors:
+            before[successor].append(number)
+    live_in, live_out = [0] * len(blocks), [0] * len(blocks)
+    waiting, queued = list(range(len(blocks))), [True] * len(blocks)
+    while waiting:
+        number = waiting.pop()
+        queued[number] = False
+        out = 0
+        for successor in blocks[number].successors:
+            out |= live_in[successor]
+        live_out[number] = out
+        live = needed[number] | (out & ~written[number])
+        if live != live_in[number]:
+            live_in[number] = live
+            for other in before[number]:
+                if not queued[other]:
+                    queued[other] = True
+                    waiting.append(other)
+    return live_in, live_out
 
 
 class _Weights:
@@ -299,37 +342,7 @@ class _Liveness:
         blocks = self.function.blocks
         if len(blocks) * max(1, len(self.values.halves)) > _MAX_WORK:
             return False
-        needed, written = [], []
-        for block in blocks:
-            above = own = 0
-            for at in range(block.last - 1, block.first - 1, -1):
-                for unit in self.defs[at]:
-                    own |= 1 << unit
-                    above &= ~(1 << unit)
-                for unit in self.uses[at]:
-                    above |= 1 << unit
-            needed.append(above)
-            written.append(own)
-        before: list[list[int]] = [[] for _ in blocks]
-        for number, block in enumerate(blocks):
-            for successor in block.successors:
-                before[successor].append(number)
-        self.live_in, self.live_out = [0] * len(blocks), [0] * len(blocks)
-        waiting, queued = list(range(len(blocks))), [True] * len(blocks)
-        while waiting:
-            number = waiting.pop()
-            queued[number] = False
-            out = 0
-            for successor in blocks[number].successors:
-                out |= self.live_in[successor]
-            self.live_out[number] = out
-            live = needed[number] | (out & ~written[number])
-            if live != self.live_in[number]:
-                self.live_in[number] = live
-                for other in before[number]:
-                    if not queued[other]:
-                        queued[other] = True
-                        waiting.append(other)
+        self.live_in, self.live_out = live_sets(blocks, self.defs, self.uses)
         return True
 
     def weight(self, units: Sequence[int] | set[int]) -> int:
@@ -382,7 +395,7 @@ class _Liveness:
 
     def live_at(self, number: int, order: Sequence[int], place: int) -> tuple[set[int], set[int]]:
         """(units live before, units live after) the instruction at `place` of a block's order."""
-        live = set(_bits(self.live_out[number]))
+        live = set(members_of(self.live_out[number]))
         for at in reversed(order[place + 1 :]):
             live -= self.defs[at] - self.uses[at]
             live |= self.uses[at]
@@ -532,8 +545,8 @@ class _Liveness:
             return None
         size, number, join, entry = best
         tail = instructions[blocks[number].last - 1]
-        both = set(_bits(self.live_in[join] & self.live_in[entry]))
-        entering = self.weight(_bits(self.live_in[entry]))
+        both = set(members_of(self.live_in[join] & self.live_in[entry]))
+        entering = self.weight(members_of(self.live_in[entry]))
         return Held(tail.line_no, tail.source, size, self.weight(both) / 2, entering / 2, self.groups(both))
 
     def _forks(self, branch: int | None) -> list[tuple[int, int, int, int]]:

@@ -109,18 +109,16 @@ def pack_pair_verdicts() -> pd.DataFrame:
     rows = [
         {
             "ptxas": release,
-            "the PTX that dies": words_in_cell(facts_of(dead)),
-            "its twin": words_in_cell(facts_of(twin)),
+            "the PTX that dies": _in_a_cell(dead),
+            "its twin": _in_a_cell(twin),
         }
         for release, dead, twin in zip(programs, *ended, strict=True)
     ]
     return pd.DataFrame(rows)
 
 
-def facts_of(run: PtxasRun) -> dict[str, object]:
-    """What a cell tells of a run."""
-    return {"status": "spills" if run.compiled and run.spill_store_bytes else run.status,
-            "spill_store_bytes": run.spill_store_bytes, "ptxas_code": run.ptxas_code}  # fmt: skip
+def _in_a_cell(run: PtxasRun) -> str:
+    return words_in_cell({**vars(run), "status": run.verdict})
 
 
 def annotated_pair() -> HTML:

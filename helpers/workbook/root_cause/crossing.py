@@ -56,23 +56,26 @@ def died(rows: pd.DataFrame, step: str, by: str, to: str) -> bool | None:
 
     Raises UserError for releases that were not crossed.
     """
+    status = _way(rows, step, by, to)["status"]
+    if status in NO_VERDICT or status == UNREADABLE:
+        return None
+    return status not in COMPILED
+
+
+def _way(rows: pd.DataFrame, step: str, by: str, to: str) -> pd.Series:
     row = rows[(rows["step"] == step) & (rows["text_by"] == by) & (rows["done_by"] == to)]
     if row.empty:
         raise UserError(
             f"{by} to {to} was not crossed at {step!r}; there are {', '.join(dict.fromkeys(rows['done_by']))}"
         )
-    status = row.iloc[0]["status"]
-    if status in NO_VERDICT or status == UNREADABLE:
-        return None
-    return status not in COMPILED
+    return row.iloc[0]
 
 
 def spilled(rows: pd.DataFrame, step: str, by: str, to: str) -> int:
     """Bytes of spill stores a thread at the end of this way; raises UserError where it gave no kernel."""
     if died(rows, step, by, to) is not False:
         raise UserError(f"the {TEXT_OF[step]} of {by}, gone on with by {to}, gave no kernel")
-    row = rows[(rows["step"] == step) & (rows["text_by"] == by) & (rows["done_by"] == to)].iloc[0]
-    return int(row["spill_store_bytes"])
+    return int(_way(rows, step, by, to)["spill_store_bytes"])
 
 
 def decided_by_column(rows: pd.DataFrame, step: str, releases: tuple[str, ...]) -> bool:
