@@ -187,6 +187,7 @@ _HOMES = {
     "helpers.workbook.how_good_is_the_estimate.estimate": (
         "family_words",
         "liveness_counts",
+        "misses_of",
         "peak_findings",
         "peak_line_table",
         "plot_liveness_accuracy",

@@ -210,3 +210,13 @@ def test_tables_of_something_else_and_tritons_that_are_not_there_are_sentences()
         rc.audit_counts(pd.DataFrame([row()]), triton="3.6.0")
     newer = pd.DataFrame([row(triton="3.10.0"), row(triton="3.9.0")])
     assert audit_rows(newer)["triton"].tolist() == ["3.10.0"]
+
+
+def test_misses_are_counted_by_tensor_core_path_and_side(recorded):
+    found = rc.misses_of(recorded, "sm_90a")
+    counts = rc.liveness_counts(recorded)
+    hopper = counts[counts["arch"] == "sm_90a"].iloc[0]
+    assert found["missed"] == hopper["specs"] - hopper["near"]
+    assert 0 < found["wgmma_low"] <= found["wgmma"] < found["missed"]
+    high = recorded.assign(estimate=recorded["regs_per_thread"] * 1.2)
+    assert rc.misses_of(high, "sm_90a")["wgmma_low"] == 0 and rc.misses_of(high, "sm_90a")["missed"] == hopper["specs"]

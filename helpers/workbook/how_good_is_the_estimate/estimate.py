@@ -94,6 +94,16 @@ def liveness_counts(table: pd.DataFrame, training: pd.DataFrame | None = None) -
     return counts
 
 
+def misses_of(table: pd.DataFrame, arch: str) -> dict[str, int]:
+    """Of an arch's estimates off by more than 15%: how many, how many use wgmma, and of those how many are too low."""
+    specs = liveness_specs(table)
+    specs = specs[specs["arch"] == arch]
+    off = specs["estimate"] / specs["regs_per_thread"] - 1
+    missed = specs[off.abs() > NEAR]
+    wgmma = missed["tensor_core_path"] == "wgmma"
+    return {"missed": len(missed), "wgmma": int(wgmma.sum()), "wgmma_low": int((off[missed.index][wgmma] < 0).sum())}
+
+
 def family_words(counts: pd.DataFrame, archs: Sequence[str] = MAIN_ARCHS) -> str:
     """Of a `liveness_counts` table, a sentence on these archs: how many estimates are near, and whether that is met."""
     rows = counts.set_index("arch").loc[list(archs)]

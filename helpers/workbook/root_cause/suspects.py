@@ -40,7 +40,9 @@ def suspects_table(ladder: Ablation, matrix: pd.DataFrame, crossing: pd.DataFram
     import pandas as pd
 
     rows = [_ingredients(ladder, crossing), _ptxas(matrix, crossing), _passes(crossing), _llvm(crossing, packs)]
-    return pd.DataFrame(rows, columns=["suspect", "if guilty, then", "cleared if", "what was found", "verdict"])
+    table = pd.DataFrame(rows, columns=["suspect", "if guilty, then", "cleared if", "what was found", "verdict"])
+    # The verdict beside the suspect: on a narrow page the last columns are out of sight.
+    return table[["suspect", "verdict", "if guilty, then", "cleared if", "what was found"]]
 
 
 def _must(holds: bool, what: str) -> None:
