@@ -153,6 +153,49 @@ def test_a_program_that_makes_errors_of_encoding_warnings_goes_on(program, tmp_p
     assert "EncodingWarning" not in done.stderr and "Triton was loaded by one process" in done.stderr
 
 
+ASYNC = """
+import concurrent.futures, triton
+from launching import MockTensor, add, tl
+from triton.runtime._async_compile import AsyncCompileMode
+
+def launch(bad):
+    add.warmup(MockTensor(tl.float32), 8, MockTensor(tl.float32), DTYPE=tl.float32, BAD=bad, BLOCK=128, grid=(1,))
+
+with concurrent.futures.ThreadPoolExecutor(2) as pool:
+    with AsyncCompileMode(pool, ignore_errors=True):
+        for bad in ("name", "none"):
+            launch(bad)
+        print("asked for both", flush=True)
+    print("went on", flush=True)
+"""
+
+
+def test_a_compile_that_fails_in_the_background_fails_where_it_would(program, tmp_path):
+    path = program(ASYNC)
+    alone = subprocess.run([sys.executable, str(path)], cwd=tmp_path, env=environment(tmp_path), capture_output=True,
+                           text=True, timeout=300)  # fmt: skip
+    done, specs = captured(tmp_path, path)
+    assert (done.returncode, done.stdout) == (alone.returncode, alone.stdout), done.stderr
+    assert alone.stdout == "asked for both\nwent on\n", alone.stderr
+    assert sorted(spec["capture"]["outcome"] for spec in specs) == ["compiled", "failed"]
+
+
+def test_a_recording_that_breaks_is_no_business_of_the_program(program, tmp_path):
+    body = """
+    import gc
+    from launching import launch
+    launch()
+    recording = next(o for o in gc.get_objects() if type(o).__name__ == "Capture")
+    def breaks(*args, **kwargs): raise RuntimeError("planted")
+    recording.launched = breaks
+    launch()
+    print("went on")
+    """
+    done, _specs = captured(tmp_path, program(body))
+    assert done.returncode == 0 and "went on" in done.stdout, done.stderr
+    assert "not all was recorded" in done.stderr and "planted" in done.stderr
+
+
 def test_kernels_are_not_kept_alive(program, tmp_path):
     body = """
     import gc, weakref

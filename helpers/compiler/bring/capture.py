@@ -73,7 +73,9 @@ class Capture:
 
     def launched(self, kernel: Any) -> None:
         """Take note of a launch; a lookup when the kernel is known."""
-        if id(kernel) not in self._options and hasattr(kernel, "src") and hasattr(kernel, "metadata"):
+        # Its own attributes alone: a kernel that is still being compiled (Triton's FutureKernel) waits for its compile,
+        # and raises what that raised, when it is asked for one that it has not.
+        if id(kernel) not in self._options and {"src", "metadata"} <= getattr(kernel, "__dict__", {}).keys():
             self._remember(kernel, kernel.metadata)
             self.record(kernel.src, kernel.metadata.target, kernel.metadata, stage="launch")
 
@@ -287,8 +289,12 @@ def _wrap(owner: type, name: str, around: Callable[..., Any]) -> None:
 
 
 def _tell(what: str, *args: Any, **kwargs: Any) -> None:
+    """Let every recording know; what goes wrong there is no business of the program's."""
     for recording in list(_RECORDINGS):
-        getattr(recording, what)(*args, **kwargs)
+        try:
+            getattr(recording, what)(*args, **kwargs)
+        except Exception as exc:
+            _say(f"register-cliff capture: a kernel was not recorded: {type(exc).__name__}: {exc}")
 
 
 def _circumstances(function: Any) -> dict[str, Any]:
