@@ -109,6 +109,9 @@ class ExerciseForm(w.VBox):
             self.guess = w.FloatText(description="Your guess", layout=w.Layout(width="220px"))
         self.compare = w.Button(description="Compare", tooltip="compare my guess with the answer")
         self.compare.on_click(lambda _button: self.reply())
+        # A click overtakes a change of the guess that JupyterLab still holds back while the kernel is busy, so what
+        # was said first may answer the guess before. The reply follows the guess.
+        self.guess.observe(lambda _change: self.said.value and self.reply(), names="value")
         self.said = w.HTML()
         self.folded = w.HTML(asked.folded())
         unit = [w.Label(asked.unit)] if asked.unit and not asked.choices else []

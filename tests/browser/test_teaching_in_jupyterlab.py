@@ -37,15 +37,14 @@ def test_an_exercise_takes_a_guess_by_keyboard(lab, browser, pictures):
         number.locator("input").press_sequentially("100")
         page.keyboard.press("Tab")
         number.get_by_role("button", name="Compare").press("Enter")
-        said = number.get_by_role("status")
-        said.wait_for(timeout=15_000)
-        assert said.inner_text() == ASKED.compared(100) and "The answer is: 228 registers." in number.inner_text()
+        # The click may overtake the guess on its way to the kernel; the reply is the guess's in the end.
+        number.get_by_role("status").filter(has_text=ASKED.compared(100)).wait_for(timeout=15_000)
+        assert "The answer is: 228 registers." in number.inner_text()
         choice.locator("input").first.focus()
         page.keyboard.press("Space")
         page.keyboard.press("ArrowDown")
         choice.get_by_role("button", name="Compare").press("Enter")
-        choice.get_by_role("status").wait_for(timeout=15_000)
-        assert choice.get_by_role("status").inner_text() == CHOSEN.compared("it spills")
+        choice.get_by_role("status").filter(has_text=CHOSEN.compared("it spills")).wait_for(timeout=15_000)
         driving.picture(page, pictures / "exercise_in_jupyterlab.png")
         assert heard.problems() == []
 

@@ -76,6 +76,15 @@ def test_the_widget_takes_a_guess_and_opens_the_answer():
     assert "<details" in form.folded.value and " open>" in form.folded.value
 
 
+def test_the_reply_follows_a_guess_that_the_click_overtook():
+    form = exercise("What?", answer="b", because="So.", choices=["a", "b"])
+    form.guess.value = "a"
+    assert form.said.value == ""
+    form.compare.click()
+    form.guess.value = "b"
+    assert form.asked.compared("b") in form.said.value and form.asked.compared("a") not in form.said.value
+
+
 def test_the_widget_asks_for_a_choice_where_none_was_made():
     form = exercise("What?", answer="a", because="So.", choices=["a", "b"])
     assert form.guess.value is None
