@@ -200,7 +200,8 @@ def _states(
     last = [next((at for at in reversed(block) if at in sites), None) for block in blocks]
     while waiting:
         number = waiting.pop()
-        leaving = arriving[number] if last[number] is None else frozenset({last[number]})
+        change = last[number]
+        leaving = arriving[number] if change is None else frozenset({change})
         for successor in successors[number]:
             if not leaving <= arriving[successor]:
                 arriving[successor] |= leaving

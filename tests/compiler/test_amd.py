@@ -18,6 +18,7 @@ from helpers.errors import UserError
 from helpers.hardware import AMD_ARCHS, get_target
 from helpers.inspection.amdgcn import AmdResources
 from helpers.inspection.binary.hsaco import hsaco_resources
+from helpers.recorded import read_rows
 
 OWN_TRITON = Toolchain("3.7.1")
 BIG = {"head_dim": 128, "window": None, "kv_dtype": "bf16", "triton": "3.7.1"}
@@ -145,6 +146,21 @@ def test_a_workgroup_that_no_compute_unit_holds_is_not_launchable():
     found = AmdResources(300, 0, 32, 0, 0, 0, 0, 512, 64)
     report = CompileReport("ok", "gfx950", "3.7.1", None, num_warps=8, amd=found)
     assert report.cap == 256 and not report.launchable
+
+
+def test_recorded_rows_are_what_is_compiled_here(extend):
+    rows = read_rows("amd_extend")
+    assert (
+        len(rows) == 65
+        and not rows["note_agrees"].astype(str).eq("False").any()
+        and rows["note_agrees"].notna().sum() == 64
+    )
+    same = rows[rows["head_dim"].eq(128) & rows["triton"].eq("3.7.1")].set_index("arch")
+    for arch, report in extend.items():
+        row = same.loc[arch]
+        assert (row["status"], row["tile"]) == (report.status, "64x64")
+        figures = ("vgprs", "agprs", "sgprs", "scratch_bytes", "lds_bytes", "waves_per_simd")
+        assert [row[name] for name in figures] == [getattr(report.amd, name) for name in figures]
 
 
 def test_what_is_no_code_object_of_amd_s(extend):
