@@ -14,3 +14,11 @@ class UserError(ValueError):
 
 class MachineError(UserError):
     """Raised with a full sentence where the machine failed us and nothing is wrong with the input. Exit code 3."""
+
+
+def cannot_read(what: str, exc: Exception, end: str = "") -> UserError:
+    """The error for something that could not be read: the machine's where it has no room, the input's otherwise."""
+    of_machine = isinstance(exc, OSError) and exc.errno in OUT_OF_ROOM
+    return (MachineError if of_machine else UserError)(
+        f"cannot read {what}: {getattr(exc, 'strerror', None) or exc}{end}"
+    )

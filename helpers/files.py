@@ -20,7 +20,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from helpers.errors import UserError
+from helpers.errors import UserError, cannot_read
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -150,7 +150,7 @@ def read_bounded(
     except (OSError, EOFError, zlib.error, ValueError) as exc:  # ValueError: a path with a NUL in it
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}{end}") from exc
+        raise cannot_read(name, exc, end) from exc
 
 
 def read_text_bounded(
@@ -177,7 +177,7 @@ def read_ordinary(path: Path, max_bytes: int, what: str) -> bytes:
     except (OSError, ValueError) as exc:
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(name, exc) from exc
     if len(content) > max_bytes:
         raise UserError(f"{name} has more than {max_bytes:,} bytes; at most that many are read")
     return bytes(content)
@@ -196,7 +196,7 @@ def head_bytes(path: Path, most: int, what: str = "the file") -> bytes:
     except (OSError, EOFError, zlib.error, ValueError) as exc:
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(name, exc) from exc
 
 
 def _exactly(stream: _Opened, most: int) -> bytes:

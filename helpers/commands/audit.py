@@ -12,6 +12,7 @@ from helpers.commands.line.grammar import OWN, Values, Verb, one, own_option, sh
 from helpers.commands.line.output import check_writable, show_result, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
+from helpers.compiler.report import refuse_ill
 from helpers.compiler.toolchain import INCIDENT_TRITON
 from helpers.errors import UserError
 
@@ -96,6 +97,7 @@ def _live(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, st
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if len(missing) == len(reports):
         raise UserError(missing[0].message)
+    refuse_ill(reports)
     rows = [row_of(cell, report) for cell, report in zip(cells, reports, strict=True)]
     return pd.DataFrame(rows), "live, compiled on this machine (no GPU involved)"
 

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler.machine import kept_by_mistake
 from helpers.files import CACHE_ENV, discard_folder, staged_folder, writable_cache_root
 
 # Part of every key: raise it when what is stored changes its meaning.
@@ -112,10 +111,8 @@ def _substitute_root(reason: str) -> Path:
 def get_or_make(kind: str, key: str, make: Callable[[], tuple[dict, dict[str, bytes], bool]]) -> tuple[dict, bool]:
     """(entry, whether it came from the cache). `make` returns meta data, files, and whether to keep them."""
     found = read(kind, key)
-    if found is not None and not kept_by_mistake(found):
-        return found, True
     if found is not None:
-        discard_folder(entry_folder(kind, key))
+        return found, True
     meta, files, keep = make()
     if not keep:
         # Timeouts and dead workers are not facts about the kernel: shown now, tried again next time.

@@ -227,16 +227,27 @@ def _asked(
     try:
         with POOL.borrow(triton, foreign=foreign, texts=texts, environment=environment) as worker:
             answer = worker.ask(request, timeout_s)
-            if not machine.tells_of_machine(str(answer.get("error", ""))):
+            chain = answer.pop("raised", ())
+            if not machine.raised(chain):
                 return answer, True
             worker.kill()  # it may remember what it could not find
-            return {**answer, "stage": "machine", "error": machine.sentence(str(answer["error"]))}, False
+            words = str(answer.get("error") or chain[-1]["words"])
+            return {**answer, "stage": "machine", "error": machine.sentence(words)}, False
     except WorkerTimeout as exc:
         return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
     except WorkerDied as exc:
-        killed = exc.signal_name == "SIGKILL" or machine.tells_of_machine(exc.log)
-        words = machine.sentence(str(exc)) if killed else str(exc)
-        said = {"stage": "machine" if killed else "died", "error": words, "log": exc.log}
-        return {**said, "stages": {}, "seconds": {"total": 0.0}}, False
-    except WorkerUnusable as exc:
+        if exc.of_machine:
+            return _ill(exc), False
+        return {"stage": "died", "error": str(exc), "log": exc.log, "stages": {}, "seconds": {"total": 0.0}}, False
+    except (OSError, MemoryError, RuntimeError) as exc:
+        if machine.from_machine(exc):  # no room to start a worker, or to talk to it
+            return _ill(exc), False
+        if not isinstance(exc, WorkerUnusable):
+            raise
         raise ToolchainMissing(f"Triton {triton.version} does not start with this Python: {exc}") from exc
+
+
+def _ill(exc: Exception) -> dict:
+    """What stands for a worker's answer where the machine let it give none."""
+    said = {"stage": "machine", "error": machine.sentence(str(exc) or type(exc).__name__)}
+    return {**said, "log": getattr(exc, "log", ""), "stages": {}, "seconds": {"total": 0.0}}

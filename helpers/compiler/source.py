@@ -8,7 +8,7 @@ import threading
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.errors import UserError
+from helpers.errors import OUT_OF_ROOM, MachineError, UserError, cannot_read
 from helpers.files import check_ordinary_file, read_ordinary
 
 MAX_SOURCE_BYTES = 4_000_000
@@ -32,7 +32,7 @@ def read_source(path: Path) -> bytes:
     except UserError:
         raise
     except (OSError, ValueError) as exc:  # ValueError: a path with a NUL in it
-        raise UserError(f"cannot read kernel source {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(f"kernel source {path}", exc) from exc
 
 
 @lru_cache(maxsize=4096)
@@ -69,7 +69,9 @@ def _module_files(base: Path, dotted: str) -> list[Path]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name of 300 letters
+    except (OSError, ValueError) as exc:  # a name of 300 letters
+        if isinstance(exc, OSError) and exc.errno in OUT_OF_ROOM:
+            raise cannot_read(f"kernel source {path}", exc) from exc
         return False
 
 
@@ -109,6 +111,8 @@ def _belongs(file: Path, start: Path) -> bool:
         return True
     try:
         return any(word in read_source(file) for word in DEVICE_CODE)
+    except MachineError:
+        raise
     except UserError:
         return False
 

@@ -76,6 +76,7 @@ class ForeignLoader(worker.KernelLoader):
                 return super().load(kernel)
             except Exception as exc:
                 first = first or exc
+                stubs.RECORD.pass_over(exc)
                 # What loaded without being the kernel (a decorator that was a stand-in) must not pass for it next time.
                 self.forget(kernel)
                 if self.real:
@@ -182,7 +183,10 @@ class _Definitions(worker.SourceLoader):
         if _is_text(node) or (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
             return node
         told = ast.parse(
-            f"__import__('sys').modules['_register_cliff_stubs'].RECORD.skipped(__file__, {node.lineno}, 'fails here')"
+            "_told = __import__('sys').modules['_register_cliff_stubs'].RECORD\n"
+            f"_told.skipped(__file__, {node.lineno}, 'fails here')\n"
+            "_told.pass_over(__import__('sys').exc_info()[1])\n"
+            "del _told"
         ).body
         guard = ast.ExceptHandler(type=ast.Name("Exception", ast.Load()), name=None, body=told)
         return ast.copy_location(ast.Try(body=[node], handlers=[guard], orelse=[], finalbody=[]), node)
@@ -211,13 +215,22 @@ def _decode(value):
 
 def answer(request, loader):
     """As `worker.codegen`, and the answer to {"describe": kernel, "chip": …}: the configurations of its autotuner."""
+    stubs.RECORD.passed_over.clear()
+    given = _answer(request, loader)
+    for exc in stubs.RECORD.passed_over:
+        given.setdefault("raised", []).extend(worker.raised(exc, loader.files))
+    return given
+
+
+def _answer(request, loader):
     if "describe" not in request:
         return _named_as_ours(worker.codegen(request, loader), request["spec"]["kernel"], loader)
     try:
         listed, doubt = loader.describe(request["describe"], request.get("chip"))
         return {"configurations": [[_plain(v), _plain(o), text] for v, o, text in listed], "doubt": doubt}
     except Exception as exc:
-        return {"error": f"{type(exc).__name__}: {worker.describe(exc)}"[: worker.MAX_MESSAGE_CHARS]}
+        said = f"{type(exc).__name__}: {worker.describe(exc)}"[: worker.MAX_MESSAGE_CHARS]
+        return {"error": said, "raised": worker.raised(exc, loader.files)}
 
 
 def _named_as_ours(answer, kernel, loader):

@@ -18,6 +18,7 @@ import time
 from collections.abc import Container, Iterator
 from pathlib import Path
 
+from helpers.compiler import machine
 from helpers.compiler.run_ptxas import signal_name
 from helpers.compiler.toolchain import Tool
 from helpers.inspection.crash.mlir import front_end_failure
@@ -53,13 +54,18 @@ class WorkerDied(RuntimeError):
         self.returncode = returncode
         self.signal_name = signal_name(returncode) if returncode is not None and returncode < 0 else None
         self.log = log
+        self.of_machine = machine.died(returncode, log)
         failure = front_end_failure(log)
         words = failure.headline() if failure else log.strip()[-400:]
         super().__init__(f"the Triton worker ended ({self.signal_name or f'exit code {returncode}'}): {words}")
 
 
 class WorkerUnusable(RuntimeError):
-    """A worker that cannot start at all: the Triton it was given does not import."""
+    """A worker that cannot start at all: its Triton does not import, or the machine did not let it (`of_machine`)."""
+
+    def __init__(self, words: str, *, of_machine: bool = False) -> None:
+        self.of_machine = of_machine
+        super().__init__(words)
 
 
 class WorkerTimeout(RuntimeError):
@@ -103,9 +109,13 @@ class Worker:
         self._buffer = b""
         try:
             ready = self._read(START_TIMEOUT_S)
-        except (WorkerDied, WorkerTimeout) as exc:
+        except WorkerTimeout as exc:  # a busy machine: no import takes that long by itself
             self.kill()
-            raise WorkerUnusable(str(exc)) from exc
+            raise WorkerUnusable(str(exc), of_machine=True) from exc
+        except WorkerDied as exc:
+            self.kill()
+            of_machine = machine.died_at_start(exc.returncode, exc.log)
+            raise WorkerUnusable(str(exc), of_machine=of_machine) from exc
         except BaseException:
             self.kill()
             raise

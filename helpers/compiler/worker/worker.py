@@ -6,6 +6,7 @@ would run is captured, not executed, so that the caller runs ptxas once, with it
 answer is a crash.
 """
 
+import dis
 import importlib.machinery
 import importlib.util
 import json
@@ -21,6 +22,7 @@ import traceback
 import types
 
 MAX_MESSAGE_CHARS = 20_000
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 class _PtxasCommandCaptured(Exception):
@@ -240,10 +242,42 @@ def codegen(request, loader):
         answer["kernel_name"] = metadata.get("name")
     except Exception as exc:  # whatever a stranger's kernel or this Triton raises becomes the report's message
         answer["error_type"] = type(exc).__name__
+        answer["raised"] = raised(exc, loader.files)
         answer["error"] = describe(exc)[:MAX_MESSAGE_CHARS]
         answer["traceback"] = traceback.format_exc()[-MAX_MESSAGE_CHARS:]
     answer["seconds"]["total"] = time.perf_counter() - started
     return answer
+
+
+def raised(exc, files):
+    """What an exception, and those that it came from, are apart from their words, the outermost first.
+
+    Who asked judges by that whether the machine failed: a number of the system's counts, a kernel's own words do not.
+    """
+    chain = []
+    while exc is not None and len(chain) < 8:
+        chain.append({
+            "type": type(exc).__name__,
+            "words": str(exc)[:200],
+            "memory": isinstance(exc, MemoryError),
+            "errno": exc.errno if isinstance(exc, OSError) and isinstance(exc.errno, int) else None,
+            "returncode": exc.returncode if isinstance(exc, _REAL_SUBPROCESS.CalledProcessError) else None,
+            "by_kernel": _said_by(exc.__traceback__, files),
+        })  # fmt: skip
+        exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    return chain
+
+
+def _said_by(trace, files):
+    """Whether a `raise` in one of the files is where an exception began: no call of theirs that failed."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    if os.path.realpath(code.co_filename) not in files:
+        return False
+    return 0 <= trace.tb_lasti < len(code.co_code) and code.co_code[trace.tb_lasti] == _RAISE
 
 
 def describe(exc):
