@@ -18,7 +18,7 @@ class MachineError(UserError):
 
 def cannot_read(what: str, exc: Exception, end: str = "") -> UserError:
     """The error for something that could not be read: the machine's where it has no room, the input's otherwise."""
-    of_machine = isinstance(exc, OSError) and exc.errno in OUT_OF_ROOM
-    return (MachineError if of_machine else UserError)(
-        f"cannot read {what}: {getattr(exc, 'strerror', None) or exc}{end}"
-    )
+    said = f"cannot read {what}: {getattr(exc, 'strerror', None) or exc}"
+    if isinstance(exc, OSError) and exc.errno in OUT_OF_ROOM:
+        return MachineError(f"the machine failed: {said}; make room (disk, memory, open files), then try again")
+    return UserError(f"{said}{end}")

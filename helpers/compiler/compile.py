@@ -13,12 +13,12 @@ from helpers.compiler.assembly import Assembled, DamagedPtx, assemble
 from helpers.compiler.codegen import Generated, generate
 from helpers.compiler.front_end import with_front_end
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.machine import WHAT_TO_DO, from_machine, sentence
+from helpers.compiler.machine import from_machine, sentence
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import stop_runs
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, ToolchainMissing, Tools
 from helpers.compiler.worker.pool import POOL, Environment
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.hardware import GpuArch, get_arch
 
 DEFAULT_TIMEOUT_S = 300.0
@@ -75,7 +75,7 @@ def no_answer(exc: Exception, arch: GpuArch, toolchain: Toolchain) -> CompileRep
         arch=arch.name,
         triton_version=None if toolchain.triton == ENVIRONMENT else toolchain.triton,
         ptxas_version=None if toolchain.ptxas == BUNDLED else toolchain.ptxas,
-        message=words if not ill or WHAT_TO_DO in words else sentence(words),
+        message=words if not ill or isinstance(exc, MachineError) else sentence(words),
     )
 
 

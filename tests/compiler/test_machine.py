@@ -20,7 +20,6 @@ from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
 from helpers.compiler.worker.pool import WorkerDied, WorkerUnusable
 from helpers.errors import MachineError
 from helpers.files import CACHE_ENV
-from helpers.hardware import get_arch
 from helpers.search import gate
 from tests.compiling import ADD_ONE
 
@@ -315,26 +314,3 @@ def test_the_gate_takes_no_failure_of_the_machine_for_a_baseline(tmp_path, monke
     with pytest.raises(MachineError, match="k for sm_90a: no space"):
         gate.gate_command_result([spec], ["sm_90a"], baseline, write=True)
     assert not baseline.exists()
-
-
-def test_a_kernel_saved_while_it_compiles_is_not_kept_under_its_old_hash(monkeypatch):
-    keys = ["old", "new", "old", "old"]
-
-    class Spec:
-        kernel = type("Kernel", (), {"stub_imports": False})
-
-        def content_key(self):
-            return keys.pop(0)
-
-    answers = []
-
-    def answer(*args, **options):
-        answers.append(1)
-        return {"stage": "frontend", "error": "no", "stages": {}, "seconds": {"total": 0.0}}, True
-
-    monkeypatch.setattr(codegen, "_request", lambda *args: {})
-    monkeypatch.setattr(codegen, "answer_of", answer)
-    chip, toolchain = get_arch("sm_90a"), Toolchain()
-    for _ in range(2):
-        assert not codegen.generate(Spec(), chip, toolchain, Tool(Path(), "3.5.1"), 1).cached
-    assert len(answers) == 2

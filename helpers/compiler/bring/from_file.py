@@ -139,6 +139,8 @@ def configurations(kernel: KernelRef, triton: str, *, arch: str | None = None) -
         if not isinstance(exc, WorkerDied | WorkerTimeout):
             raise
         raise UserError(f"{kernel.path} does not load: {exc}") from exc
+    if changed := answer.get("changed"):
+        raise MachineError(f"{changed} was saved again while it was read; run the same command again")
     if machine.raised(answer.get("raised", ())):
         raise MachineError(machine.sentence(str(answer.get("error") or "a module could not be loaded")))
     if "error" in answer:

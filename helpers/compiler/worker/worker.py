@@ -7,9 +7,11 @@ answer is a crash.
 """
 
 import dis
+import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import linecache
 import os
 import re
 import signal
@@ -42,6 +44,7 @@ class KernelLoader:
         self.modules = {}
         self.roots = set()
         self.files = set()
+        self.told = Told()
 
     def load(self, kernel):
         """The JITFunction called `name` in the file `path`."""
@@ -92,8 +95,6 @@ class KernelLoader:
         for name in [n for n, m in sys.modules.items() if self._is_local(m)]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        import linecache
-
         linecache.checkcache()
         # Named as Python itself would import it: Triton writes module names into symbol names and hashes. A name
         # that is taken (a kernel in a file called json.py) would break what comes later in this process.
@@ -119,7 +120,7 @@ class KernelLoader:
 
     def file_loader(self, name, path):
         """What executes a file of the kernel's source."""
-        return SourceLoader(name, path)
+        return SourceLoader(name, path, self.told)
 
     def find_spec(self, fullname, path=None, target=None):
         """As an entry of sys.meta_path: finds the modules that are part of a kernel's source; leaves all others."""
@@ -134,12 +135,51 @@ class KernelLoader:
         return isinstance(file, str) and os.path.realpath(file) in self.files
 
 
+class Told:
+    """What the caller hashed: the sha256 of files by their real path. `changed` is a file that was another one here."""
+
+    def __init__(self):
+        self.sha256, self.changed = {}, None
+
+    def begin(self, kernel):
+        """Take note of what was hashed of a kernel that is asked for now."""
+        self.sha256, self.changed = kernel.get("sha256", {}), None
+
+    def read(self, path):
+        """The bytes of a file, if they are those that were hashed; raises SourceChanged."""
+        with open(path, "rb") as file:
+            data = file.read()
+        known = self.sha256.get(os.path.realpath(path))
+        if known is not None and hashlib.sha256(data).hexdigest() != known:
+            self.changed = path  # whoever imports it may pass over the exception
+            raise SourceChanged(f"{path} is not the file that was hashed")
+        return data
+
+
+class SourceChanged(Exception):
+    """A file was saved between the caller's look at it and this one."""
+
+
 class SourceLoader(importlib.machinery.SourceFileLoader):
-    """Runs the source as it is now. Python's .pyc files are told stale by size and whole seconds of mtime only, so a
-    file edited twice within a second would run as the older text, and be cached under the newer one's hash."""
+    """Runs the very bytes that were hashed, and has Triton read the same.
+
+    Python's .pyc files are told stale by size and whole seconds of mtime only, so a file edited twice within a second
+    would run as the older text, and be cached under the newer one's hash. Triton takes a kernel's text from linecache,
+    which would read the file once more.
+    """
+
+    def __init__(self, name, path, told):
+        super().__init__(name, path)
+        self.told = told
 
     def get_code(self, fullname):
-        return self.source_to_code(self.get_data(self.path), self.path)
+        data = self.told.read(self.path)
+        code = self.source_to_code(data, self.path)
+        lines = importlib.util.decode_source(data).splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        linecache.cache[self.path] = (len(data), None, lines, self.path)
+        return code
 
 
 def _module_name(path, root):
@@ -198,6 +238,7 @@ def codegen(request, loader):
 
     spec = request["spec"]
     answer = {"stages": {}, "stage": "load", "seconds": {}}
+    loader.told.begin(spec["kernel"])
     started = time.perf_counter()
     try:
         fn = loader.load(spec["kernel"])
@@ -246,6 +287,9 @@ def codegen(request, loader):
         answer["error"] = describe(exc)[:MAX_MESSAGE_CHARS]
         answer["traceback"] = traceback.format_exc()[-MAX_MESSAGE_CHARS:]
     answer["seconds"]["total"] = time.perf_counter() - started
+    if loader.told.changed:
+        answer["changed"] = os.path.basename(loader.told.changed)
+        loader.forget(spec["kernel"])
     return answer
 
 
