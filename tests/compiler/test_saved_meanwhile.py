@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from helpers.__main__ import main
-from helpers.compiler import codegen
+from helpers.compiler import codegen, source
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.source import hashed_source, read_anew
 from helpers.compiler.toolchain import Toolchain
@@ -165,3 +165,45 @@ def test_a_list_of_configurations_is_not_read_from_another_file(tmp_path, own_ca
     with pytest.raises(MachineError, match=r"k.py was saved again"):
         from_file.configurations(ref, "environment")
     read_anew()
+
+
+def test_a_kernel_that_passes_over_the_exception_is_looked_at_anew_as_well(tmp_path, own_cache, monkeypatch):
+    path = tmp_path / "kernel.py"
+    guarded = "try:\n    from helper import more\nexcept Exception:\n    from other import more"
+    path.write_text(WITH_HELPER.replace("from helper import more", guarded))
+    (tmp_path / "helper.py").write_text(HELPER)
+    (tmp_path / "other.py").write_text(HELPER.replace("+ 1", "+ 3"))
+    saved_before_it_is_asked(
+        monkeypatch,
+        lambda: (tmp_path / "helper.py").write_text(HELPER.replace("+ 1", "+ 2")),
+        lambda: (tmp_path / "helper.py").write_text(HELPER),
+    )
+    report = compile_kernel(spec_of(path), "sm_90a", HERE)
+    assert adds(report) == {"1"}
+
+
+def test_one_reading_gives_the_name_and_the_hashes(kernel, monkeypatch):
+    spec, save = kernel
+    real = type(spec.kernel).hashed_source
+    numbers = iter((2, 2, 2, 2))
+
+    def hashed(self):
+        found = real(self)
+        save(next(numbers, 2))
+        return found
+
+    monkeypatch.setattr(type(spec.kernel), "hashed_source", hashed)
+    report = compile_kernel(spec, "sm_90a", HERE)
+    assert adds(report) == {"2"} and report.spec_key == spec.content_key()
+
+
+def test_a_stamp_that_tells_nothing_is_not_trusted_twice(tmp_path, own_cache, monkeypatch):
+    path = tmp_path / "kernel.py"
+    path.write_text(ADD_ONE)
+    stamp = path.stat()
+    monkeypatch.setattr(source, "check_ordinary_file", lambda *_args: stamp)
+    spec = spec_of(path)
+    before = spec.content_key()
+    path.write_text(ADD_ONE.replace("+ 1", "+ 2"))
+    assert spec.content_key() == before, "this is what the stamp does"
+    assert adds(compile_kernel(spec, "sm_90a", HERE)) == {"2"} and spec.content_key() != before
