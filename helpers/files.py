@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from helpers.errors import UserError, cannot_read
+from helpers.processes import session_folder
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -45,10 +46,10 @@ def _usable(root: Path) -> Path:
             pass
         return root
     except OSError as exc:
-        substitute = Path(tempfile.mkdtemp(prefix="register-cliff-"))
+        substitute = session_folder("cache")
         warnings.warn(
             f"cannot write to the cache folder {root} ({exc.strerror or exc}); results of this session go to "
-            f"{substitute} and are not reused. Set {CACHE_ENV} to a writable folder to keep them.",
+            f"{substitute}, which is removed at its end. Set {CACHE_ENV} to a writable folder to keep them.",
             stacklevel=3,
         )
         return substitute

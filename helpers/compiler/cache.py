@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
 
 from helpers.files import CACHE_ENV, discard_folder, staged_folder, writable_cache_root
+from helpers.processes import session_folder
 
 # Part of every key: raise it when what is stored changes its meaning.
 LAYOUT_VERSION = 2
@@ -99,10 +99,10 @@ def _store(folder: Path, content: Mapping[str, bytes]) -> None:
 
 @lru_cache(maxsize=16)
 def _substitute_root(reason: str) -> Path:
-    substitute = Path(tempfile.mkdtemp(prefix="register-cliff-"))
+    substitute = session_folder("cache")
     warnings.warn(
         f"cannot write to the cache folder {writable_cache_root()} ({reason}); what could not be stored there goes to "
-        f"{substitute} and is not reused. Set {CACHE_ENV} to a writable folder to keep results.",
+        f"{substitute}, which is removed at the end. Set {CACHE_ENV} to a writable folder to keep results.",
         stacklevel=2,
     )
     return substitute

@@ -12,7 +12,6 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +22,7 @@ from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.source import DEVICE_CODE
 from helpers.errors import UserError
 from helpers.files import discard_folder, read_ordinary, refuse_special, staged_folder, writable_cache_root
+from helpers.processes import scratch_folder
 
 MAX_MEMBERS, MAX_TOTAL_BYTES = 20_000, 400_000_000
 DOWNLOAD_TIMEOUT_S = 1800.0
@@ -95,11 +95,11 @@ def fetch_wheel(wheel: str | Path) -> Path:
         known = _wheels_folder() / f"{_normal(name)}-{version}"
         if is_whole(known):
             return known
-    with tempfile.TemporaryDirectory(prefix="register-cliff-wheel-") as scratch:
+    with scratch_folder("wheel") as scratch:
         try:
-            archive = download(found.group(0), Path(scratch))
+            archive = download(found.group(0), scratch)
         except UserError:
-            sdist = download_sdist(name, version, Path(scratch)) if version else None
+            sdist = download_sdist(name, version, scratch) if version else None
             if sdist is None:
                 raise
             archive = sdist

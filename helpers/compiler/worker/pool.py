@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from helpers.compiler import machine
 from helpers.compiler.run_ptxas import signal_name
 from helpers.compiler.toolchain import Tool
 from helpers.inspection.crash.mlir import front_end_failure
+from helpers.processes import session_folder
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 # The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
@@ -95,15 +97,22 @@ class Worker:
         flags = fcntl.fcntl(self._log, fcntl.F_GETFL)
         fcntl.fcntl(self._log, fcntl.F_SETFL, flags | os.O_APPEND)
         # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=worker_environment(triton.path, environment),
-            cwd=tempfile.gettempdir(),
-            start_new_session=True,
-        )
+        # What it leaves in its own folder goes with it, and with this process's folder when both were killed.
+        self._scratch = tempfile.mkdtemp(dir=session_folder("workers"))
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env={**worker_environment(triton.path, environment), "TMPDIR": self._scratch},
+                cwd=self._scratch,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._log.close()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
         assert self.process.stdin is not None and self.process.stdout is not None  # pipes, as asked for
         self._requests, self._answers = self.process.stdin, self.process.stdout
         self._buffer = b""
@@ -205,6 +214,7 @@ class Worker:
             self._requests.close()
         self._answers.close()
         self._log.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def close(self) -> None:
         """End the process in an orderly way: it stops at the end of its input."""

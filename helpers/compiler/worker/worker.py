@@ -201,6 +201,12 @@ def _make_ir(src, target, options, backend, context):
         return src.make_ir(options, codegen, modules, context)
 
 
+def scratch_folder():
+    """A folder for a `with` block, in the folder for temporary files, which somebody may have swept meanwhile."""
+    os.makedirs(tempfile.gettempdir(), exist_ok=True)
+    return tempfile.TemporaryDirectory()
+
+
 def _capture_ptxas_command(make_cubin, ptx, metadata):
     """The argument list Triton would start ptxas with, captured at the moment it tries to."""
     import triton.backends.nvidia.compiler as nvidia
@@ -214,7 +220,7 @@ def _capture_ptxas_command(make_cubin, ptx, metadata):
             raise _PtxasCommandCaptured(list(argv))
 
     previous_tempdir = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="register-cliff-worker-") as scratch:
+    with scratch_folder() as scratch:
         tempfile.tempdir = scratch
         nvidia.subprocess = Recorder()
         try:
