@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers.compiler.toolchain import environment_triton, triton_folder
 from helpers.files import CACHE_ENV, ROOT
 from helpers.processes import PREFIX, Stopped, end_with_parent, scratch_folder, stoppable, sweep
 from tests.compiling import hear_signals
@@ -70,6 +72,46 @@ def test_a_signal_ends_a_verb_with_its_children_and_its_scratch_files(hanging, p
     assert process.returncode == code and "Traceback" not in told, told
     assert ("interrupted" if number == signal.SIGINT else f"stopped by {number.name}") in told
     assert gone(processes_of, marker) and not list(place.glob("register-cliff-*"))
+
+
+@pytest.mark.parametrize("verb", ["compile", "matrix", "cross", "bisect"])
+def test_an_interrupt_while_workers_start_is_answered_at_once(own_cache, write_kernel, tmp_path, processes_of, verb):
+    site = triton_folder("9.9.9")
+    (site / "triton").mkdir(parents=True)
+    (site / "triton" / "__init__.py").write_text("import time\ntime.sleep(60)\n__version__ = '9.9.9'\n")
+    (site / "triton" / "_C").symlink_to(environment_triton().path / "triton" / "_C")
+    spec = tmp_path / "spec.json"
+    spec.write_text(write_kernel().to_json())
+    words = [sys.executable, "-m", "helpers", verb, str(spec), "--arch", "sm_90a", "--trust-root", str(tmp_path)]
+    words += {"cross": ["--triton", "9.9.9,3.7.1"], "bisect": []}.get(verb, ["--triton", "9.9.9"])
+    env = {**os.environ, CACHE_ENV: str(own_cache), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=hear_signals)  # fmt: skip
+    try:
+        until(lambda: _starting(site) or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+        workers = _starting(site)
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _out, told = process.communicate(timeout=60)
+        assert time.monotonic() - began < 2 and process.returncode == 130, (time.monotonic() - began, told)
+        assert "Traceback" not in told and "interrupted" in told, told
+        assert not set(workers) & set(_starting(site))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _starting(site: Path) -> list[int]:
+    """The workers that import the Triton of a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            lines = (entry / "environ").read_bytes()
+            if f"PYTHONPATH={site}\0".encode() in lines + b"\0" and b"worker.py" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
 
 
 def test_a_killed_verb_takes_its_ptxas_along_and_its_crumbs_go_at_the_next_start(hanging, processes_of):

@@ -11,6 +11,7 @@ from pathlib import Path
 from helpers.compiler import cache, run_ptxas
 from helpers.compiler.codegen import Generated
 from helpers.compiler.toolchain import Tool
+from helpers.compiler.worker.pool import POOL
 from helpers.errors import MachineError
 from helpers.inspection import ptxas as ptxas_log
 
@@ -94,6 +95,8 @@ def assemble(generated: Generated, ptxas: Tool, *, extra_flags: Sequence[str] = 
         if hashlib.sha256(content).hexdigest() != generated.ptx_sha256:
             raise DamagedPtx
         try:
+            if POOL.was_stopped():
+                raise MachineError("it was stopped")
             run = run_ptxas.run_ptxas(ptxas.path, content.decode(), gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
         except MachineError as exc:
             run = run_ptxas.PtxasRun("environment_error", None, "", message=str(exc))

@@ -6,6 +6,7 @@ import atexit
 import collections
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import selectors
@@ -16,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
 from helpers.compiler import machine
@@ -90,7 +91,18 @@ def worker_environment(site: Path, extra: Environment = ()) -> dict[str, str]:
 class Worker:
     """One worker process; `ask` sends a request and waits for its answer, within a time limit."""
 
-    def __init__(self, triton: Tool, *, script: Path = WORKER_SCRIPT, environment: Environment = ()) -> None:
+    def __init__(
+        self,
+        triton: Tool,
+        *,
+        script: Path = WORKER_SCRIPT,
+        environment: Environment = (),
+        begun: Callable[[Worker], None] = lambda _worker: None,
+    ) -> None:
+        """Start it, and wait until it is ready; `begun` hears of it before the wait, and may end it.
+
+        Raises WorkerUnusable.
+        """
         self.version = triton.version
         self._log = tempfile.TemporaryFile()
         # Emptied before each request; without O_APPEND the next words would be written where the old ones ended.
@@ -117,6 +129,7 @@ class Worker:
         self._requests, self._answers = self.process.stdin, self.process.stdout
         self._buffer = b""
         try:
+            begun(self)
             ready = self._read(START_TIMEOUT_S)
         except WorkerTimeout as exc:  # a busy machine: no import takes that long by itself
             self.kill()
@@ -244,17 +257,28 @@ class WorkerPool:
         # `environment` and its version are one Triton, a link and its target one folder.
         triton = Tool(triton.path.resolve(), triton.version)
         home = triton, TEXT_SCRIPT if texts else FOREIGN_SCRIPT if foreign else WORKER_SCRIPT, environment
-        worker = self._take(home) or Worker(triton, script=home[1], environment=environment)
-        thread = threading.get_ident()
-        with self._lock:
-            self._busy[worker] = thread
+        lent: list[Worker] = []
         try:
+            if (worker := self._take(home)) is not None:
+                self._lend(worker, lent)
+            else:
+                begun = functools.partial(self._lend, lent=lent)
+                worker = Worker(triton, script=home[1], environment=environment, begun=begun)
             yield worker
         finally:
             with self._lock:
-                del self._busy[worker]
-                if worker.alive:
-                    self._idle[home].append(worker)
+                for worker in lent:
+                    del self._busy[worker]
+                    if worker.alive:
+                        self._idle[home].append(worker)
+
+    def _lend(self, worker: Worker, lent: list[Worker]) -> None:
+        """Note that this thread waits for a worker; one that has been stopped meanwhile waits for none."""
+        with self._lock:
+            self._busy[worker] = threading.get_ident()
+            lent.append(worker)
+            if self.was_stopped():
+                worker.signal_group()
 
     def _take(self, home: Home) -> Worker | None:
         with self._lock:
@@ -290,12 +314,14 @@ class WorkerPool:
         self._stopped.discard(threading.get_ident())
 
     def close(self) -> None:
-        """End every idle worker."""
+        """End every idle worker at once: it holds nothing that would be lost."""
         with self._lock:
             workers = [w for idle in self._idle.values() for w in idle]
             self._idle.clear()
         for worker in workers:
-            worker.close()
+            worker.signal_group()
+        for worker in workers:
+            worker.kill()
 
 
 POOL = WorkerPool()
