@@ -38,26 +38,42 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_dir("register-cliff"))
 
 
-@lru_cache(maxsize=16)
-def _usable(root: Path) -> Path:
+# The folders of this process that stand in for a cache which did not take something, by the cache's own folder.
+_STAND_INS: dict[Path, Path] = {}
+_TOLD: set[tuple[Path, str]] = set()
+
+
+def cache_roots() -> list[Path]:
+    """The folders to read the cache from, whether they can be written or not: its own, and what stands in for it."""
+    root = cache_root()
+    return [root, _STAND_INS[root]] if root in _STAND_INS else [root]
+
+
+def writable_cache_root() -> Path:
+    """`cache_root()`, made; where it cannot be written now, a temporary folder for this process, with a warning."""
+    root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=root):
             pass
         return root
     except OSError as exc:
-        substitute = session_folder("cache")
+        return cache_stand_in(str(exc.strerror or exc))
+
+
+def cache_stand_in(reason: str) -> Path:
+    """The temporary folder of this process for what the cache's own does not take; told once a reason, as a warning."""
+    root = cache_root()
+    if root not in _STAND_INS or not _STAND_INS[root].is_dir():
+        _STAND_INS[root] = session_folder(f"cache-{len(_STAND_INS)}")
+    if (root, reason) not in _TOLD:
+        _TOLD.add((root, reason))
         warnings.warn(
-            f"cannot write to the cache folder {root} ({exc.strerror or exc}); results of this session go to "
-            f"{substitute}, which is removed at its end. Set {CACHE_ENV} to a writable folder to keep them.",
+            f"cannot write to the cache folder {root} ({reason}); what it does not take goes to {_STAND_INS[root]} and "
+            f"is removed at the end. Set {CACHE_ENV} to a writable folder to keep results.",
             stacklevel=3,
         )
-        return substitute
-
-
-def writable_cache_root() -> Path:
-    """`cache_root()`, made; where it cannot be written, a temporary folder for this process, with a warning."""
-    return _usable(cache_root())
+    return _STAND_INS[root]
 
 
 @contextlib.contextmanager
