@@ -12,6 +12,7 @@ from helpers.commands.line.grammar import OWN, Values, Verb, one, own_option, sh
 from helpers.commands.line.output import check_writable, show_result, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
+from helpers.compiler.report import refuse_ill
 from helpers.compiler.toolchain import ENVIRONMENT, INCIDENT_TRITON, resolve_triton
 from helpers.errors import UserError
 from helpers.hardware import AMD_ARCHS
@@ -127,6 +128,7 @@ def _live_amd(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame
     choices = amd_choices(wanted["arch"], tritons=[release], head_dims=wanted["head_dim"], kv_dtypes=wanted["kv_dtype"])
     with progress("compiling", len(choices)) as bar:
         reports = compile_matrix([choice.request() for choice in choices], progress=bar.compiled)
+    refuse_ill(reports)
     if missing := next((r for r in reports if r.status == "toolchain_missing"), None):
         raise UserError(missing.message)
     rows = [amd_row(choice, report) for choice, report in zip(choices, reports, strict=True)]
@@ -162,6 +164,7 @@ def _live(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, st
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if len(missing) == len(reports):
         raise UserError(missing[0].message)
+    refuse_ill(reports)
     rows = [row_of(cell, report) for cell, report in zip(cells, reports, strict=True)]
     return pd.DataFrame(rows), "live, compiled on this machine (no GPU involved)"
 
