@@ -21,6 +21,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import IO, Any
 
+from helpers.errors import MachineError
+
 __all__ = ["Stop", "Stopped", "end_with_parent", "scratch_folder", "session_folder", "stoppable"]
 
 _PR_SET_PDEATHSIG = 1
@@ -91,13 +93,24 @@ def end_with_parent() -> Callable[[], None]:
     return in_the_child
 
 
+def temporary_place() -> str:
+    """The folder that temporary files go to; raises MachineError where no folder takes one."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as exc:
+        raise MachineError(
+            f"the machine failed: {exc.strerror}; make room in one of them, or set TMPDIR to a folder that takes files "
+            "(`ulimit -f` may forbid them), and run the same command again"
+        ) from exc
+
+
 @contextlib.contextmanager
 def scratch_folder(name: str) -> Iterator[Path]:
     """A folder for the block alone, removed at its end; what a killed process left is removed at the next start.
 
     Raises OSError where none can be made.
     """
-    folder, lock = _begun(name, tempfile.gettempdir())
+    folder, lock = _begun(name, temporary_place())
     try:
         yield folder
     finally:
@@ -110,7 +123,7 @@ def session_folder(name: str) -> Path:
 
     A forked child gets one of its own, and leaves its parent's alone. Raises OSError where none can be made.
     """
-    return _session_folder(name, tempfile.gettempdir(), os.getpid())
+    return _session_folder(name, temporary_place(), os.getpid())
 
 
 @lru_cache(maxsize=64)

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.errors import UserError
+from helpers.compiler import machine
+from helpers.errors import MachineError, UserError
 from helpers.files import cache_root, discard_folder, staged_folder
 from helpers.processes import end_with_parent
 
@@ -160,10 +161,16 @@ def _ptxas_version(path: str, _mtime_ns: int) -> str:
 
 
 def ptxas_tool(path: Path) -> Tool:
-    """The ptxas at `path` with its release (`12.8.93`), asked of the program itself; raises ToolchainMissing."""
+    """The ptxas at `path` with its release (`12.8.93`), asked of the program itself.
+
+    Raises ToolchainMissing, and MachineError where there was no room to ask it.
+    """
     try:
         return Tool(path, _ptxas_version(str(path), path.stat().st_mtime_ns))
     except (OSError, subprocess.SubprocessError) as exc:
+        # What hangs or cannot be loaded may do so for good.
+        if machine.from_machine(exc) and (isinstance(exc, OSError) or getattr(exc, "returncode", 0) < 0):
+            raise MachineError(machine.sentence(f"cannot run the ptxas at {path}: {exc}")) from exc
         raise ToolchainMissing(f"cannot run the ptxas at {path}: {exc}") from exc
 
 
