@@ -14,7 +14,7 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -420,17 +420,26 @@ def write_bytes_atomically(path: Path, content: bytes, *, make_folder: bool = Tr
 
     Where `path` is a link, the file that it leads to is written. Its folder is made, unless `make_folder` is false.
     """
-    if path.is_symlink():
-        path = Path(os.path.realpath(path))
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+    write_together({path: content}, make_folder=make_folder)
+
+
+def write_together(contents: Mapping[Path, bytes], *, make_folder: bool = False) -> None:
+    """Write files that belong together, as `write_bytes_atomically` does: none before there is room for all."""
+    scratches: dict[str, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
+        for named, content in contents.items():
+            path = Path(os.path.realpath(named)) if named.is_symlink() else named
+            if make_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+            scratches[scratch] = path
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(scratch, 0o644)
+        for scratch, path in scratches.items():
+            os.replace(scratch, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
+        for scratch in scratches:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
         raise
