@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import gzip
 import os
 import re
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from helpers.errors import UserError, cannot_read
-from helpers.processes import session_folder
+from helpers.processes import locked, session_folder, sweep
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -83,8 +84,14 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Whoever comes second finds `final` already there and keeps it: content-addressed folders are interchangeable.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=final.parent))
+    prefix = f".{final.name[:24]}-"
+    for crumbs in (f"{glob.escape(prefix)}*", f"{_GRAVE}*"):  # what a killed process has left of the same
+        sweep(final.parent, crumbs, lock="")
+    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
+    held = contextlib.ExitStack()
     try:
+        with contextlib.suppress(OSError):  # some networks' folders have no locks: then it is not swept either
+            held.enter_context(locked(scratch))
         yield scratch
         # mkdtemp makes folders private; a cache shared between users must be readable.
         scratch.chmod(0o755)
@@ -95,12 +102,16 @@ def staged_folder(final: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        held.close()
+
+
+_GRAVE = ".discard-"
 
 
 def discard_folder(folder: Path) -> None:
     """Remove a folder so that no reader ever sees it half gone: rename first, delete after."""
     with contextlib.suppress(OSError):
-        grave = Path(tempfile.mkdtemp(prefix=".discard-", dir=folder.parent))
+        grave = Path(tempfile.mkdtemp(prefix=_GRAVE, dir=folder.parent))
         os.rename(folder, grave / "x")
         shutil.rmtree(grave, ignore_errors=True)
 

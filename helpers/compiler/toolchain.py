@@ -249,6 +249,11 @@ def _pip_install(requirement: str, target: Path, *, quiet: bool) -> None:
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--target", str(target)]
     command += ["--quiet"] if quiet else ["--progress-bar", "on"]
     done = subprocess.run([*command, requirement], check=False, preexec_fn=end_with_parent())
+    if done.returncode != 0 and (machine.ended(done.returncode) or machine.no_room(target) or machine.no_room()):
+        raise MachineError(
+            f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above): the machine "
+            f"has no room for it; {machine.WHAT_TO_DO.partition(';')[0]}"
+        )
     if done.returncode != 0:
         raise ToolchainMissing(
             f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above). "
@@ -287,9 +292,10 @@ def install(request: str, *, quiet: bool = False) -> Path:
             for program in (scratch / NVIDIA_PROGRAMS).glob("*"):
                 program.chmod(0o755)
     except OSError as exc:
-        raise UserError(
+        kind_of_error = MachineError if machine.from_machine(exc) else UserError
+        raise kind_of_error(
             f"cannot write the toolchain folder {folder.parent}: {exc.strerror or exc}; "
-            "set REGISTER_CLIFF_CACHE to a writable folder"
+            "set REGISTER_CLIFF_CACHE to a writable folder with room"
         ) from exc
     return folder
 
