@@ -188,7 +188,7 @@ assert cache.read("codegen", "ab" * 32)["n"] == 1
 """
     done = run_python(code, place, **{CACHE_ENV: str(there)})
     folder = Path(done.stdout.strip())
-    assert folder.is_relative_to(place) and f"{PREFIX}cache" in str(folder) and "removed at its end" in done.stderr
+    assert folder.is_relative_to(place) and f"{PREFIX}cache" in str(folder) and "removed at the end" in done.stderr
     assert list(place.iterdir()) == []
 
 
