@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import gzip
 import os
 import re
@@ -14,14 +15,14 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from helpers.errors import UserError, cannot_read
-from helpers.processes import session_folder
+from helpers.processes import locked, session_folder, sweep
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -83,8 +84,14 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Whoever comes second finds `final` already there and keeps it: content-addressed folders are interchangeable.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=final.parent))
+    prefix = f".{final.name[:24]}-"
+    for crumbs in (f"{glob.escape(prefix)}*", f"{_GRAVE}*"):  # what a killed process has left of the same
+        sweep(final.parent, crumbs, lock="")
+    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
+    held = contextlib.ExitStack()
     try:
+        with contextlib.suppress(OSError):  # some networks' folders have no locks: then it is not swept either
+            held.enter_context(locked(scratch))
         yield scratch
         # mkdtemp makes folders private; a cache shared between users must be readable.
         scratch.chmod(0o755)
@@ -95,12 +102,16 @@ def staged_folder(final: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        held.close()
+
+
+_GRAVE = ".discard-"
 
 
 def discard_folder(folder: Path) -> None:
     """Remove a folder so that no reader ever sees it half gone: rename first, delete after."""
     with contextlib.suppress(OSError):
-        grave = Path(tempfile.mkdtemp(prefix=".discard-", dir=folder.parent))
+        grave = Path(tempfile.mkdtemp(prefix=_GRAVE, dir=folder.parent))
         os.rename(folder, grave / "x")
         shutil.rmtree(grave, ignore_errors=True)
 
@@ -420,17 +431,26 @@ def write_bytes_atomically(path: Path, content: bytes, *, make_folder: bool = Tr
 
     Where `path` is a link, the file that it leads to is written. Its folder is made, unless `make_folder` is false.
     """
-    if path.is_symlink():
-        path = Path(os.path.realpath(path))
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+    write_together({path: content}, make_folder=make_folder)
+
+
+def write_together(contents: Mapping[Path, bytes], *, make_folder: bool = False) -> None:
+    """Write files that belong together, as `write_bytes_atomically` does: none before there is room for all."""
+    scratches: dict[str, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
+        for named, content in contents.items():
+            path = Path(os.path.realpath(named)) if named.is_symlink() else named
+            if make_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+            scratches[scratch] = path
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(scratch, 0o644)
+        for scratch, path in scratches.items():
+            os.replace(scratch, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
+        for scratch in scratches:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
         raise

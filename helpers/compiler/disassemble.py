@@ -16,9 +16,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.compiler import machine
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import ToolchainMissing, installed_tritons, resolve_triton
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError, cannot_read
 from helpers.inspection.binary.cubin import readable_copy
 from helpers.inspection.binary.sass import SassProfile, sass_profile
 from helpers.inspection.binary.sass_loops import LoopSpills, loop_spills
@@ -44,7 +45,7 @@ class Disassembly:
 def disassemble(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> Disassembly:
     """The disassembly by the first of `programs` (nvdisasm releases) that reads the cubin; at most two runs each.
 
-    Nothing is raised: what went wrong is in `problem`.
+    What went wrong is in `problem`; MachineError is raised where the machine is the reason.
     """
     problems = []
     with scratch_folder("sass") as folder:
@@ -81,10 +82,15 @@ def _run(argv: list[str], folder: str, timeout_s: float) -> tuple[str, str]:
             err.seek(0)
             text = out.read(MAX_TEXT_BYTES).decode(errors="replace")
             if process.returncode or not text:
-                words = err.read(10_000).decode(errors="replace").strip().splitlines()
+                said = err.read(10_000).decode(errors="replace")
+                if machine.ended(process.returncode, said):
+                    raise MachineError(machine.sentence(f"nvdisasm ended with exit code {process.returncode} {said}"))
+                words = said.strip().splitlines()
                 return "", words[-1] if words else f"nvdisasm ended with exit code {process.returncode}"
             return text, ""
     except OSError as exc:
+        if machine.from_machine(exc):
+            raise MachineError(machine.sentence(f"cannot run nvdisasm: {exc}")) from exc
         return "", f"cannot run {argv[0]}: {exc.strerror or exc}"
 
 
@@ -100,7 +106,9 @@ def report_loop_spills(report: CompileReport) -> LoopSpills | None:
         return LoopSpills()
     try:
         cubin = Path(report.cubin_path or "").read_bytes()
-    except OSError:
+    except OSError as exc:
+        if machine.from_machine(exc):
+            raise cannot_read(f"the cubin {report.cubin_path}", exc) from exc
         return None
     done = disassemble(cubin, nvdisasm_programs(report.ptxas_version))
     return None if done.problem else loop_spills(done.life_ranges)
