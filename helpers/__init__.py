@@ -119,8 +119,13 @@ _HOMES = {
         "register_sum",
         "sum_table",
     ),
-    "helpers.workbook.sum_picture": ("sum_picture",),
-    "helpers.workbook.inside_ptxas.tiles_picture": ("tiles_picture",),
+    "helpers.workbook.schematics.accumulators": (
+        "accumulator_picture",
+        "sum_picture",
+    ),
+    "helpers.workbook.schematics.attention_tiles": ("tiles_picture",),
+    "helpers.workbook.schematics.pipeline": ("pipeline_picture",),
+    "helpers.workbook.schematics.register_file": ("register_file_picture",),
     "helpers.workbook.start_here": (
         "compile_cures",
         "cures_table",
