@@ -10,20 +10,44 @@ import numpy as np
 import pytest
 
 from helpers.compiler.report import Evidence
+from helpers.inspection.binary.sass_loops import LoopSpills
+from helpers.inspection.ptx.packs import repacked
+from helpers.recorded import read_rows
 from helpers.workbook.schematics.accumulators import stack_of, sum_picture
 from helpers.workbook.schematics.attention_tiles import NEVER, SKIPPED, WORK, Scene, tiles_picture
-from helpers.workbook.schematics.drawing import NARROW, NEW, OLD, WIDE, Canvas, Picture, width_of, wrapped
+from helpers.workbook.schematics.drawing import (
+    IDLE,
+    LOCAL,
+    NARROW,
+    NEW,
+    OLD,
+    WIDE,
+    Canvas,
+    Picture,
+    width_of,
+    wrapped,
+)
+from helpers.workbook.schematics.halved_tile import halved_tile_picture
+from helpers.workbook.schematics.loop_demand import binned, first_turn, loop_demand_picture
+from helpers.workbook.schematics.packing import pack_picture, two_forms
 from helpers.workbook.schematics.pipeline import pipeline_picture
 from helpers.workbook.schematics.register_file import register_file_picture
+from helpers.workbook.schematics.spill_path import Spilled, picture_of, spilled_by
+from helpers.workbook.schematics.tensor_memory import sheet_of, tensor_memory_picture
+from helpers.workbook.schematics.timeline import releases, timeline_picture
+from helpers.workbook.schematics.two_lanes import computing, loading, two_lanes_picture
 from tests.workbook.schematic_examples import (
+    BUDGET,
     CRASH,
     EXAMPLES,
     HALF,
     INCIDENT,
+    SPILLED,
     SPILLS,
     compiled,
     fatal_accumulator,
     fatal_ptx,
+    loop_ptx,
 )
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -262,3 +286,151 @@ def test_a_kernel_without_the_branch_has_one_part_beside_its_load():
     assert not stack.branch and [part.name for part in stack.parts] == ["acc, one load", "everything beside it"]
     with pytest.raises(ValueError, match="tensor memory"):
         stack_of(HALF, "nothing")
+
+
+def test_half_the_rows_are_drawn_as_twice_the_blocks_and_the_keys_again():
+    picture = halved_tile_picture(INCIDENT, HALF)
+    assert picture.title == "2 blocks read what one block read"
+    assert "32 blocks and read each key and value 32 times, or 64 blocks and read it 64 times" in picture.words
+    assert "4,096 new tokens: 32 blocks, so 32 reads of each key" in texts(picture)
+    assert len(boxes(picture, OLD)) == 1 + 2 and len(boxes(picture, NEW)) == 3 * 4
+    quarter = halved_tile_picture(replace(INCIDENT, tile="32x64"), INCIDENT, tokens=1_000)
+    assert quarter.title == "4 blocks read what one block read" and "8 blocks and read each" in quarter.words
+    assert halved_tile_picture(HALF, HALF).title == "The same number of blocks"
+
+
+def test_a_turn_of_the_loop_has_its_instructions_in_their_order_and_their_demand():
+    turn = first_turn(loop_ptx(40, instructions=60))
+    assert len(turn.demands) == 63 and turn.cap == 255 and 40 <= turn.highest <= 48 and turn.over == 0
+    assert first_turn(loop_ptx(300)).over == 63
+    for text in ("nothing", loop_ptx(40).replace("@%p1 bra $L1;", "")):
+        with pytest.raises(ValueError, match=r"no (kernel|loop)"):
+            first_turn(text)
+
+
+def test_a_turn_begins_where_the_loop_is_entered_though_the_text_puts_a_block_of_it_first():
+    """The compiler puts the body behind the test, or a part of it above: the order is that of the run."""
+    ptx = loop_ptx(20, instructions=8)
+    head, _, rest = ptx.partition("$L1:\n")
+    body, _, after = rest.partition("\t@%p1 bra $L1;\n")
+    work, _, latch = body.partition("\tadd.s32 %r1")
+    moved = (
+        f"{head}\tbra $L1;\n$L2:\n\tadd.s32 %r1{latch}\t@%p1 bra $L1;\n\tbra $L3;\n$L1:\n{work}\tbra $L2;\n"
+        f"$L3:\n{after}"
+    )
+    straight, jumping = first_turn(ptx).demands, first_turn(moved).demands
+    assert jumping[:8] == straight[:8] and len(jumping) == len(straight) + 1
+
+
+def test_the_incidents_first_loop_is_over_the_limit_all_along():
+    turn = first_turn(fatal_ptx())
+    assert turn.highest == 582 and turn.over == len(turn.demands) > 1_000
+
+
+def test_the_panels_tell_who_stays_under_the_limit():
+    picture = loop_demand_picture({"few": loop_ptx(40), "many": loop_ptx(300)})
+    assert picture.title == "Under the limit all along: few"
+    assert re.search(r"few: 4\d at most, over 255 at 0 of 63", picture.words)
+    assert re.search(r"many: 30\d at most, over 255 at 63 of 63", picture.words)
+    assert loop_demand_picture({"many": loop_ptx(300)}).title == "Each of them goes over the limit"
+
+
+def test_bins_keep_the_highest():
+    assert binned([1, 9, 2, 3, 8, 1], 3) == [9, 3, 8] and binned([1, 2], 3) == [1, 2]
+    assert max(binned(range(1_000), 7)) == 999 and len(binned(range(1_000), 7)) == 7
+
+
+def test_a_pack_is_shown_in_the_lines_of_its_ptx():
+    forms = two_forms(fatal_ptx())
+    lines = [" ".join(line.split()) for line in fatal_ptx().split("\n")]
+    assert set(forms.four) <= set(lines) and forms.one not in lines
+    assert [line.split(".")[0] for line in forms.four] == ["cvt", "cvt", "shl", "or"]
+    assert forms.one == f"mov.b64 {forms.pack.result}, {{{forms.pack.low}, {forms.pack.high}}};"
+    assert forms.pack.after_load == 1 and (forms.open_packs, forms.whole_packs) == (129, 3)
+    picture = pack_picture(fatal_ptx())
+    assert all(line in texts(picture) for line in (*forms.four, forms.one)) and "129 packs" in texts(picture)
+
+
+def test_a_whole_pack_is_opened_for_the_picture():
+    whole = repacked(fatal_ptx())
+    forms = two_forms(whole)
+    assert forms.one in [" ".join(line.split()) for line in whole.split("\n")]
+    assert len(forms.four) == 4 and (forms.open_packs, forms.whole_packs) == (0, 132)
+    with pytest.raises(ValueError, match="no pair"):
+        two_forms("nothing")
+
+
+def test_the_spills_of_a_compile_are_those_of_its_report_and_its_loops():
+    known = compiled(regs_per_thread=255, spill_store_bytes=464, spill_load_bytes=416, stack_frame_bytes=384).report
+    loops = LoopSpills(stores={0: 80, 1: 300, 2: 84}, loads={0: 44, 1: 372})
+    assert spilled_by(known, loops) == SPILLED and SPILLED.a_turn == (384 + 372) * 256
+    assert spilled_by(known, None).in_loops is None
+    with pytest.raises(ValueError, match="C7600"):
+        spilled_by(CRASH.report, loops)
+
+
+def test_the_spill_path_says_bytes_in_all_and_a_turn():
+    picture = picture_of(SPILLED)
+    assert picture.title == "Each thread stores 464 B outside of its registers"
+    assert "stored: 464 B" in texts(picture) and "loaded: 416 B" in texts(picture, WIDE)
+    assert "on every turn of a loop, 756 of 880 B:" in texts(picture) and "193,536 B of a CTA" in picture.words
+    (_, turn), (_, whole) = boxes(picture, LOCAL)[-1], boxes(picture, IDLE)[-1]
+    assert turn / whole == pytest.approx(756 / 880, rel=1e-3)
+    unknown = picture_of(replace(SPILLED, in_loops=None))
+    assert "not known here" in unknown.words and "on every turn" not in texts(unknown)
+    assert picture_of(Spilled(200, 256, 0, 0, 0, (0, 0))).title == "Nothing is spilled"
+
+
+def test_the_sheet_has_the_chips_columns_and_the_ptxs_own_loads():
+    sheet = sheet_of(INCIDENT, fatal_ptx(), (64,))
+    assert (sheet.lanes, sheet.columns, sheet.widths) == (128, 512, (128, 64))
+    assert (sheet.loads(128), sheet.loads(64), sheet.room(128), sheet.room(64)) == (1, 2, 127, 191)
+    picture = tensor_memory_picture(INCIDENT, fatal_ptx(), (64,))
+    assert "x128, 1 load: 128 adjacent registers, 127 left" in texts(picture)
+    assert "x64, 2 loads: 64 adjacent registers, 191 left" in texts(picture)
+    assert "H100 / H200, wgmma: no load" in texts(picture)
+    (_, whole), (_, held) = boxes(picture, IDLE)[0], boxes(picture, OLD)[0]
+    assert held / whole == pytest.approx(256 / 512, rel=1e-3)
+    assert boxes(picture, NEW)[0][1] / whole == pytest.approx(128 / 512, rel=1e-3)
+
+
+def test_a_chip_or_a_ptx_without_such_loads_has_no_sheet():
+    for choice, ptx in ((replace(INCIDENT, arch="sm_90a", tile="128x64"), fatal_ptx()), (INCIDENT, "nothing")):
+        with pytest.raises(ValueError, match="no load from tensor memory"):
+            sheet_of(choice, ptx)
+    narrow = fatal_ptx().replace(".32x32b.x128.", ".32x32b.x32.")
+    assert sheet_of(INCIDENT, narrow).widths == (32,)
+
+
+def test_the_timeline_has_the_recorded_verdicts_in_the_order_of_the_releases():
+    matrix, remedies = read_rows("version_matrix"), read_rows("remedies")
+    found = releases(matrix, remedies)
+    assert [r.triton for r in found] == ["3.4.0", "3.5.0", "3.5.1", "3.6.0", "3.7.0", "3.7.1", "3.8.0", "3.9.0"]
+    assert [r.triton for r in found if not r.lives] == ["3.5.0", "3.5.1", "3.6.0"]
+    assert [r.merged[0] if r.merged else None for r in found][:5] == [None, "0 B", "0 B", "40 B", None]
+    picture = timeline_picture(matrix, remedies)
+    assert texts(picture).count("✕ C7600") == texts(picture, WIDE).count("✕ C7600") == 3
+    assert "merged on 2026-04-10" in " ".join(texts(picture).split("\n")) and "1,296 B" in texts(picture)
+    assert picture.title.startswith("Triton 3.5.0, 3.5.1, 3.6.0 kill the kernel")
+
+
+def test_the_timeline_follows_its_rows_and_tells_no_report_of_other_releases():
+    matrix, remedies = read_rows("version_matrix"), read_rows("remedies")
+    matrix.loc[matrix["triton"] == "3.6.0", "status"] = "ok"
+    picture = timeline_picture(matrix, remedies)
+    assert picture.title.startswith("Triton 3.5.0, 3.5.1 kill the kernel; 3.4.0, 3.6.0")
+    assert "sglang" not in texts(picture) and "Reported of 3.5.0, 3.5.1: nothing" in picture.words
+
+
+def test_the_lanes_show_the_budget_and_give_the_tensor_cores_to_one_group_at_a_time():
+    picture = two_lanes_picture(BUDGET)
+    assert "4 loading warps, 72 registers a thread" in texts(picture)
+    assert "group 2: 4 computing warps, 216 registers a thread" in texts(picture) and "group 3" not in texts(picture)
+    assert "group 3" in texts(two_lanes_picture({**BUDGET, "computing warps": 12}))
+    busy = [{b.start for b in computing(5, late) if b.fill == OLD} for late in (0, 1)]
+    assert not busy[0] & busy[1] and len(busy[0]) == 5
+    assert [b.words for b in computing(2, 0)] == ["S0", "soft 0", "S1 P0", "soft 1"]
+    for box in computing(5, 0):
+        if found := re.match(r"S(\d)", box.words):
+            loaded = next(b for b in loading(6) if b.words.startswith(f"K{found[1]}"))
+            assert loaded.start + loaded.length <= box.start, "scores before their keys are there"
