@@ -125,6 +125,7 @@ _HOMES = {
     ),
     "helpers.workbook.schematics.attention_tiles": ("tiles_picture",),
     "helpers.workbook.schematics.halved_tile": ("halved_tile_picture",),
+    "helpers.workbook.schematics.hand_over": ("hand_over_picture",),
     "helpers.workbook.schematics.loop_demand": ("loop_demand_picture",),
     "helpers.workbook.schematics.packing": ("pack_picture",),
     "helpers.workbook.schematics.pipeline": ("pipeline_picture",),

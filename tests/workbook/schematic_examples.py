@@ -16,6 +16,7 @@ from helpers.workbook.schematics.accumulators import accumulator_picture, sum_pi
 from helpers.workbook.schematics.attention_tiles import Scene, tiles_picture
 from helpers.workbook.schematics.drawing import Picture
 from helpers.workbook.schematics.halved_tile import halved_tile_picture
+from helpers.workbook.schematics.hand_over import hand_over_picture
 from helpers.workbook.schematics.loop_demand import loop_demand_picture
 from helpers.workbook.schematics.packing import pack_picture
 from helpers.workbook.schematics.pipeline import pipeline_picture
@@ -83,6 +84,7 @@ EXAMPLES: Mapping[str, Callable[[], Picture]] = {
     "accumulator": fatal_accumulator,
     "attention tiles": tiles_picture,
     "attention tiles, few": lambda: tiles_picture(Scene(prefix=64, new=32, block_m=8, block_n=8, window=24)),
+    "hand-over": lambda: hand_over_picture(read_rows("crossing"), "3.5.1", "3.7.1"),
     "halved tile": lambda: halved_tile_picture(INCIDENT, HALF),
     "loop demand": lambda: loop_demand_picture({"few": loop_ptx(40), "many": loop_ptx(300), "more": loop_ptx(280)}),
     "pack": lambda: pack_picture(fatal_ptx()),

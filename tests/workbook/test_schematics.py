@@ -28,6 +28,7 @@ from helpers.workbook.schematics.drawing import (
     wrapped,
 )
 from helpers.workbook.schematics.halved_tile import halved_tile_picture
+from helpers.workbook.schematics.hand_over import hand_over_picture, roads_between
 from helpers.workbook.schematics.loop_demand import binned, first_turn, loop_demand_picture
 from helpers.workbook.schematics.packing import pack_picture, two_forms
 from helpers.workbook.schematics.pipeline import pipeline_picture
@@ -134,8 +135,11 @@ def test_a_page_shows_one_layout_of_two_and_text_the_words():
     picture = Picture("A <claim>", "What is seen.", lambda canvas: canvas.text(2, 14, f"{canvas.width} <wide>"))
     page = picture._repr_html_()
     assert page.count("<svg") == 2 and f"{NARROW} &lt;wide&gt;" in page and f"{WIDE} &lt;wide&gt;" in page
-    assert '<div class="wide" style="display:none">' in page and "@container (min-width:700px)" in page
-    assert "<title>A &lt;claim&gt;</title>" in page and repr(picture) == "A <claim>. What is seen."
+    for layout in ("narrow", "wide"):
+        assert f'<div class="{layout}" style="display:none"><svg' in page
+    assert "@container (min-width:700px)" in page and '<p class="words">What is seen. (Run the cell' in page
+    assert "<title>A &lt;claim&gt;</title>" in page and ">A &lt;claim&gt;</div>" in page
+    assert repr(picture) == "A <claim>. What is seen."
 
 
 def test_words_are_wrapped_at_the_width_and_never_lost():
@@ -434,3 +438,21 @@ def test_the_lanes_show_the_budget_and_give_the_tensor_cores_to_one_group_at_a_t
         if found := re.match(r"S(\d)", box.words):
             loaded = next(b for b in loading(6) if b.words.startswith(f"K{found[1]}"))
             assert loaded.start + loaded.length <= box.start, "scores before their keys are there"
+
+
+def test_the_roads_are_the_recorded_cells_and_the_llvm_decides_between_them():
+    crossing = read_rows("crossing")
+    roads = roads_between(crossing, ("3.5.1", "3.7.1"))
+    assert [(r.made, r.goes_on, r.lives) for r in roads] == [
+        ("3.5.1", "3.5.1", False), ("3.5.1", "3.7.1", True), ("3.7.1", "3.5.1", False), ("3.7.1", "3.7.1", True),
+    ]  # fmt: skip
+    picture = hand_over_picture(crossing, "3.5.1", "3.7.1")
+    assert picture.title == "The end of the road changes with the LLVM"
+    assert (
+        texts(picture).count("✕ C7600") == 2
+        and "LLIR of Triton 3.5.1, LLVM of 3.7.1, ptxas 13.1.80: 2,312 B." in picture.words
+    )
+    # The LLIR of 3.4.0 lives with the LLVM that kills the one of 3.5.1.
+    assert hand_over_picture(crossing, "3.4.0", "3.5.1").title == "The LLVM alone does not decide"
+    with pytest.raises(LookupError, match=r"no LLIR of Triton 3\.5\.1 was handed to 2\.0"):
+        roads_between(crossing, ("3.5.1", "2.0"))

@@ -31,10 +31,14 @@ OVER, LOCAL = BEFORE_COLOUR, DARK
 _EDGE = "#444444"
 # The width of letters as a share of the font's size, of a wide typeface; the others need no more.
 _THIN, _BROAD = frozenset("fijlrtI!'()[],.-/:;| "), frozenset("mwMW@%+<>=#~&")
+# JupyterLab drops style sheets and SVG of a notebook that it does not trust, and keeps styles of elements: the words
+# are there at first, and the sheet puts the drawing in their place.
+_HIDDEN = ' style="display:none"'
 _STYLE = (
     "<style>.rc-schematic{container-type:inline-size;width:100%;color:inherit;margin:.4em 0}"
     ".rc-schematic svg{display:block;width:100%;height:auto;background:none}"
-    "@container (min-width:700px){.rc-schematic .narrow{display:none}"
+    ".rc-schematic .words{display:none}.rc-schematic .narrow{display:block!important}"
+    "@container (min-width:700px){.rc-schematic .narrow{display:none!important}"
     ".rc-schematic .wide{display:block!important}}</style>"
 )
 
@@ -104,8 +108,8 @@ class Canvas:
         dashed: bool = False, bold: bool = False, plain: bool = False,
     ) -> None:  # fmt: skip
         """A box, its words wrapped and in the middle of it; `plain` without an edge."""
-        # A light fill needs a dark edge on either ground.
-        ink = "currentColor" if fill == "none" else _EDGE
+        # A light fill needs a dark edge on either ground; a dark one, the page's own.
+        ink = _EDGE if fill != "none" and ink_on(fill) == "black" else "currentColor"
         edge = "" if plain else f' stroke="{ink}"' + ' stroke-dasharray="4 3"' * dashed
         self._add(
             f'<rect x="{x:.5g}" y="{y:.5g}" width="{width:.5g}" height="{height:.5g}" fill="{fill}"{edge}/>', y + height
@@ -138,7 +142,10 @@ class Canvas:
     def area(self, points: Sequence[tuple[float, float]], fill: str) -> None:
         """A filled shape between points."""
         drawn = " ".join(f"{x:.5g},{y:.5g}" for x, y in points)
-        self._add(f'<polygon points="{drawn}" fill="{fill}"/>', max(y for _, y in points))
+        self._add(
+            f'<polygon points="{drawn}" fill="{fill}" stroke="currentColor" stroke-width=".7"/>',
+            max(y for _, y in points),
+        )
 
     def bracket(self, x1: float, x2: float, y: float, words: str = "", *, below: bool = True) -> None:
         """A bracket over or under a stretch, its words beyond it."""
@@ -180,7 +187,7 @@ class Canvas:
 class Picture:
     """A schematic for a page: its claim, what is seen on it in words, and what draws it on a canvas of either width.
 
-    A page shows the layout that its width has room for; text shows the words.
+    A page shows the claim and the layout that its width has room for; text shows the words.
     """
 
     title: str
@@ -197,7 +204,9 @@ class Picture:
         return f"{self.title}. {self.words}"
 
     def _repr_html_(self) -> str:
+        words = html.escape(f"{self.words} (Run the cell to see the drawing.)")
         return (
-            f'{_STYLE}<div class="rc-schematic"><div class="narrow">{self.svg(NARROW)}</div>'
-            f'<div class="wide" style="display:none">{self.svg(WIDE)}</div></div>'
+            f'{_STYLE}<div class="rc-schematic"><div style="font-weight:600;margin:0 0 .4em">{html.escape(self.title)}'
+            f'</div><p class="words">{words}</p><div class="narrow"{_HIDDEN}>{self.svg(NARROW)}</div>'
+            f'<div class="wide"{_HIDDEN}>{self.svg(WIDE)}</div></div>'
         )
