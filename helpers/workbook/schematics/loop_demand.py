@@ -50,7 +50,7 @@ def first_turn(ptx: str) -> Turn:
         raise ValueError("this kernel has no loop")
     lines = [
         function.instructions[place].line_no
-        for number in _as_run(blocks, large[0])
+        for number in as_run(blocks, large[0])
         for place in range(blocks[number].first, blocks[number].last)
     ]
     return Turn(tuple(at[line] for line in lines if line in at), profile.cap)
@@ -60,7 +60,7 @@ def _turns(blocks: Sequence[Block], members: list[int]) -> bool:
     return len(members) > 1 or members[0] in blocks[members[0]].successors
 
 
-def _as_run(blocks: Sequence[Block], members: list[int]) -> list[int]:
+def as_run(blocks: Sequence[Block], members: list[int]) -> list[int]:
     """The blocks of a loop from the one that is entered from outside, each after those that lead to it."""
     inside = set(members)
     entered = [n for n in members if any(n in b.successors for at, b in enumerate(blocks) if at not in inside)]
