@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from dataclasses import asdict, dataclass, field
@@ -21,13 +22,22 @@ from helpers.compiler.worker.pool import (
     WorkerTimeout,
     WorkerUnusable,
 )
-from helpers.hardware import GpuArch
+from helpers.hardware import WARP_SIZE, AmdArch, GpuArch
+from helpers.inspection import amdgcn
+from helpers.inspection.amdgcn import AmdResources
 from helpers.inspection.crash import mlir
 from helpers.inspection.crash.mlir import FrontEndFailure
 from helpers.inspection.ptx import scan
 from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
 
-STAGE_FILES = {"ttir": "kernel.ttir", "ttgir": "kernel.ttgir", "llir": "kernel.llir", "ptx": "kernel.ptx"}
+STAGE_FILES = {
+    "ttir": "kernel.ttir",
+    "ttgir": "kernel.ttgir",
+    "llir": "kernel.llir",
+    "ptx": "kernel.ptx",
+    "amdgcn": "kernel.amdgcn",
+    "hsaco": "kernel.hsaco",
+}
 _TARGET_REFUSED = re.compile(
     r"sm_?\d+\w*.{0,60}(not (?:supported|recognized|defined)|unsupported)|unsupported (?:target|architecture|arch)",
     re.IGNORECASE,
@@ -40,7 +50,8 @@ class Generated:
 
     `stage` is `done`, or where it ended: load, options, frontend, a stage of Triton's, died, timeout. `ptxas_program`
     and `ptxas_flags` are of the command Triton itself would run. `front_end` is what Triton's C++ side said of its
-    failure. `wall_s` is what it took when it was run.
+    failure. `wall_s` is what it took when it was run. For an AMD chip there is AMD's assembly instead of PTX, and `amd`
+    is what it says of its kernel.
     """
 
     folder: Path
@@ -63,6 +74,7 @@ class Generated:
     ptx_sha256: str | None = None
     ptx_version: str | None = None
     front_end: FrontEndFailure | None = None
+    amd: AmdResources | None = None
 
     @property
     def failed(self) -> bool:
@@ -70,7 +82,7 @@ class Generated:
         return self.stage != "done"
 
     def path(self, stage: str) -> str | None:
-        """Where the text of a stage (`ttir`, `ttgir`, `llir`, `ptx`) is kept; None where it was not reached."""
+        """Where what a stage left (`ttir`, `ttgir`, `llir`, `ptx`, …) is kept; None where it was not reached."""
         name = STAGE_FILES[stage]
         return str(self.folder / name) if name in self.files else None
 
@@ -94,24 +106,31 @@ class Generated:
 def _read_by(foreign: bool) -> str:
     """sha256 over the code that turns a spec into what is cached, so that a mended worker or parser makes it anew."""
     digest = hashlib.sha256()
-    for file in (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()), Path(scan.__file__), Path(mlir.__file__)):
+    parsers = [Path(str(module.__file__)) for module in (scan, mlir, amdgcn)]
+    for file in (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()), *parsers):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def codegen_key(
-    spec_key: str, arch: GpuArch, *, triton: str, cuda: str | None, foreign: bool, environment: Environment = ()
+    spec_key: str,
+    arch: GpuArch | AmdArch,
+    *,
+    triton: str,
+    cuda: str | None,
+    foreign: bool,
+    environment: Environment = (),
 ) -> str:
     """The name of a code generation in the cache: all that its result depends on."""
     more = {"environment": environment} if environment else {}
     return cache.content_key(
-        spec=spec_key, capability=arch.capability, triton=triton, codegen_cuda=cuda, by=_read_by(foreign), **more
+        spec=spec_key, target=target_of(arch), triton=triton, codegen_cuda=cuda, by=_read_by(foreign), **more
     )
 
 
 def generate(
     spec: KernelSpec,
-    arch: GpuArch,
+    arch: GpuArch | AmdArch,
     toolchain: Toolchain,
     triton: Tool,
     timeout_s: float,
@@ -145,20 +164,28 @@ def kept_answer(answer: dict, triton: Tool, keep: bool) -> tuple[dict, dict[str,
     told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else (None, {})
     # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
     keep = answer["stage"] != "machine" and (keep or (told is not None and told.aborts))
-    ptx = stages.get("ptx", "")
+    ptx, assembly = stages.get("ptx", ""), stages.get("amdgcn", "")
+    binary, resources = answer.pop("hsaco", None), amdgcn.amd_resources(assembly)
     meta = {
         **answer,
         "front_end": asdict(told) if told else None,
         "triton_version": triton.version,
         "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
-        "instructions": count_instructions(ptx) if ptx else {},
+        "instructions": count_instructions(ptx) if ptx else _amd_instructions(assembly),
+        "amd": asdict(resources) if resources else None,
         "trap_stub": bool(ptx) and is_trap_stub(ptx),
         "ptx_lines": ptx.count("\n") if ptx else None,
         "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest() if ptx else None,
         "ptx_version": (found := re.search(r"^\.version\s+(\S+)", ptx, re.MULTILINE)) and found.group(1),
     }
     files = {STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in STAGE_FILES}
+    if binary:
+        files[STAGE_FILES["hsaco"]] = base64.b64decode(binary)
     return meta, {**files, **kept}, keep
+
+
+def _amd_instructions(assembly: str) -> dict[str, int]:
+    return {"mfma": amdgcn.count_matrix_instructions(assembly)} if assembly else {}
 
 
 def generated_of(entry: dict, cached: bool, spec_key: str) -> Generated:
@@ -184,13 +211,21 @@ def generated_of(entry: dict, cached: bool, spec_key: str) -> Generated:
         ptx_sha256=entry["ptx_sha256"],
         ptx_version=entry["ptx_version"],
         front_end=FrontEndFailure(**entry["front_end"]) if entry.get("front_end") else None,
+        amd=AmdResources(**entry["amd"]) if entry.get("amd") else None,
     )
 
 
-def _request(spec: KernelSpec, arch: GpuArch, cuda: str | None) -> dict:
+def target_of(arch: GpuArch | AmdArch) -> tuple[str, int | str, int]:
+    """What Triton calls a target: its backend, the chip there, and the threads of a warp."""
+    if isinstance(arch, AmdArch):
+        return "hip", arch.name, arch.wave_size
+    return "cuda", arch.capability, WARP_SIZE
+
+
+def _request(spec: KernelSpec, arch: GpuArch | AmdArch, cuda: str | None) -> dict:
     """What a worker is asked for the stages of a spec."""
     return {
-        "capability": arch.capability,
+        "target": target_of(arch),
         "codegen_cuda_version": cuda,
         "spec": {
             "kernel": spec.kernel.for_worker(),

@@ -6,6 +6,7 @@ would run is captured, not executed, so that the caller runs ptxas once, with it
 answer is a crash.
 """
 
+import base64
 import importlib.machinery
 import importlib.util
 import json
@@ -188,6 +189,16 @@ def _capture_ptxas_command(make_cubin, ptx, metadata):
     return [word for word in argv if not (word.endswith((".ptx", ".o")) or word == "-o")]
 
 
+def _linked(make_hsaco, assembly, metadata):
+    """AMD's binary in base64; None where this Triton has no linker of its own (before 3.5) and the machine has none."""
+    try:
+        return base64.b64encode(make_hsaco(assembly, metadata)).decode("ascii")
+    except Exception as exc:
+        if "lld" not in str(exc):
+            raise
+        return None
+
+
 def codegen(request, loader):
     """The answer to a request for the stages of a spec: their texts, or the error and where it came."""
     from triton._C.libtriton import ir
@@ -199,7 +210,7 @@ def codegen(request, loader):
     started = time.perf_counter()
     try:
         fn = loader.load(spec["kernel"])
-        target = GPUTarget("cuda", request["capability"], 32)
+        target = GPUTarget(*request["target"])
         answer["stage"] = "options"
         backend = make_backend(target)
         # JSON has no tuples, and Triton hashes its options.
@@ -223,9 +234,12 @@ def codegen(request, loader):
         backend.load_dialects(context)
         answer["stage"] = "frontend"
         module = _make_ir(src, target, options, backend, context)
-        metadata = {}
+        metadata = dict(options.__dict__)  # as Triton begins it: AMD's stages read what was asked
         for name, stage in stages.items():
             answer["stage"] = name
+            if name == "hsaco":
+                answer["hsaco"] = _linked(stage, module, metadata)
+                break
             if name == "cubin":
                 argv = _capture_ptxas_command(stage, module, metadata)
                 answer["ptxas_program"], answer["ptxas_flags"] = argv[0], argv[1:]
