@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 
 from helpers.hardware import cap_for
+from helpers.inspection.ptx.scan import tensor_core_path
 
 STATUSES = (
     "ok",
@@ -134,10 +135,7 @@ class CompileReport:
     @property
     def tensor_core_path(self) -> str:
         """The tensor-core instructions the PTX uses: tcgen05, wgmma, mma.sync or none."""
-        for key, name in (("tcgen05_mma", "tcgen05"), ("wgmma", "wgmma"), ("mma_sync", "mma.sync")):
-            if self.instructions.get(key):
-                return name
-        return "none"
+        return tensor_core_path(self.instructions)
 
     @property
     def headline(self) -> str:

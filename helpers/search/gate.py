@@ -20,10 +20,9 @@ from helpers.compiler.toolchain import Toolchain
 from helpers.errors import MachineError, UserError
 from helpers.files import read_text_bounded, write_text_atomically
 from helpers.hardware import get_arch
+from helpers.inspection.ptx.scan import TENSOR_CORE_PATHS
 from helpers.search.ablate import Progress
 
-# Fastest first; none of them is a kernel without matrix multiplies, or one that lost its last.
-PATH_KEYS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
 _TEXT = ("spec", "arch", "triton_version", "ptxas_version", "status", "ptxas_code", "tensor_core_path", "spec_key")
 _COUNTS = (
     "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync"
@@ -193,7 +192,7 @@ def measured(report: CompileReport, spill_weight: SpillWeight | None = None) -> 
         smem_bytes=report.smem_bytes,
         weighted_spill_bytes=weighted,
         tensor_core_path=report.tensor_core_path,
-        **{key: report.instructions.get(key, 0) for key in PATH_KEYS.values()},
+        **{key: report.instructions.get(key, 0) for key in TENSOR_CORE_PATHS.values()},
         spec_key=report.spec_key,
     )
 
@@ -244,20 +243,20 @@ def _compare_spills(now: Measured, before: Measured, allowed: int, worse: list[s
 
 def _lost_path(before: Measured, now: Measured) -> str:
     """What tensor-core path was lost: the fastest one altogether, or some of it to a slower one."""
-    names = list(PATH_KEYS)
+    names = list(TENSOR_CORE_PATHS)
     if before.tensor_core_path not in names:
         return ""
-    key = PATH_KEYS[before.tensor_core_path]
+    key = TENSOR_CORE_PATHS[before.tensor_core_path]
     had, has = getattr(before, key), getattr(now, key)
     faster = names[: names.index(before.tensor_core_path)]
     slower = names[names.index(before.tensor_core_path) + 1 :]
-    if any(getattr(now, PATH_KEYS[name]) for name in faster):
+    if any(getattr(now, TENSOR_CORE_PATHS[name]) for name in faster):
         return ""
     if not has:
         return f"lost {before.tensor_core_path}: now {now.tensor_core_path}"
     # Fewer instructions of one kind can be larger ones; fewer of it and more of a slower kind cannot.
     for name in slower:
-        if has < had and getattr(now, PATH_KEYS[name]) > getattr(before, PATH_KEYS[name]):
+        if has < had and getattr(now, TENSOR_CORE_PATHS[name]) > getattr(before, TENSOR_CORE_PATHS[name]):
             return f"{had - has} of {had} {before.tensor_core_path} instructions gone, {name} in their place"
     return ""
 
