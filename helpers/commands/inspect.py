@@ -110,7 +110,7 @@ def inspect_command(
     say(format_inspection(rows, found, shown_rows, histogram))
     if not found.checked and any(row.kernel and row.kind == "cubin" for row in rows):
         note(
-            "no cuobjdump on hand reads these, so the numbers are the binary's own: register-cliff toolchains install 3.7.1"
+            "no cuobjdump here reads these: the numbers are the binary's own; register-cliff toolchains install 3.7.1"
         )
     if step := next_step(rows, sass, paths):
         say(f"\nnext: {step}")
