@@ -27,6 +27,7 @@ _ALIGNMENT = 8
 _ARCHIVE = b"!<arch>\n"
 _KNOWN_VERSION = 1
 _ARCH_AT, _MIN_HEADER = 28, 32  # where an entry has the number of its arch
+_NAME_AT = slice(32, 40)  # and where it says that its name stands, and how long that is
 
 
 @dataclass(frozen=True)
@@ -90,5 +91,8 @@ def _regions(content: bytes | mmap.mmap) -> Iterator[tuple[int, int]]:
 
 
 def as_fatbin(entry: bytes) -> bytes:
-    """A fatbin that holds this one entry, header and all."""
-    return _CONTAINER.pack(FATBIN_MAGIC, _KNOWN_VERSION, _CONTAINER.size, len(entry)) + entry
+    """A fatbin that holds this one entry, header and all but for its name: cuobjdump calls what it writes by that."""
+    plain = bytearray(entry)
+    if len(plain) >= _NAME_AT.stop and int.from_bytes(plain[4:8], "little") >= _NAME_AT.stop:
+        plain[_NAME_AT] = bytes(_NAME_AT.stop - _NAME_AT.start)
+    return _CONTAINER.pack(FATBIN_MAGIC, _KNOWN_VERSION, _CONTAINER.size, len(plain)) + plain
