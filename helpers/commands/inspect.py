@@ -66,7 +66,7 @@ class Chip(click.ParamType):
 )  # fmt: skip
 @own_option("--match", metavar="PATTERN", help="only kernels with this in their name; * stands for anything")
 @own_option("--chip", type=Chip(), metavar="CHIP", help="only what was built for this chip: sm_75, H100, RTX 5090")
-@own_option("--sass", is_flag=True, help="read the code too: spills by loops, tensor-core path, register split (slow)")
+@shared("sass")
 @own_option("--sort", type=click.Choice(list(SORTS)), default="registers", metavar="COLUMN",
             help=f"what comes first: {' | '.join(SORTS)}")  # fmt: skip
 @own_option("--rows", "shown_rows", type=click.IntRange(1), default=40, metavar="N", help="how many rows are shown")
@@ -109,9 +109,7 @@ def inspect_command(
         return
     say(format_inspection(rows, found, shown_rows, histogram))
     if not found.checked and any(row.kernel and row.kind == "cubin" for row in rows):
-        note(
-            "no cuobjdump here reads these: the numbers are the binary's own; register-cliff toolchains install 3.7.1"
-        )
+        note("no cuobjdump here reads these: the numbers are the binary's own; register-cliff toolchains install 3.7.1")
     if step := next_step(rows, sass, paths):
         say(f"\nnext: {step}")
 

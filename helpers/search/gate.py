@@ -25,9 +25,12 @@ from helpers.search.ablate import Progress
 
 _TEXT = ("spec", "arch", "triton_version", "ptxas_version", "status", "ptxas_code", "tensor_core_path", "spec_key")
 _COUNTS = (
-    "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync"
+    "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync",
+    "stack_frame_bytes",
 )  # fmt: skip
-BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:], _TEXT[7])
+BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:7], *_TEXT[7:], _COUNTS[7])
+# What stands for the tensor-core path of what is built already, where nobody read its code.
+UNKNOWN_PATH = "unknown"
 MAX_BASELINE_BYTES = 50_000_000
 SpillWeight = Callable[[CompileReport], float | None]
 
@@ -55,6 +58,7 @@ class Measured:
     wgmma: int = 0
     mma_sync: int = 0
     spec_key: str | None = None
+    stack_frame_bytes: int | None = None
 
     @property
     def compiled(self) -> bool:
@@ -63,8 +67,10 @@ class Measured:
 
     @property
     def spill_bytes(self) -> int | None:
-        """Spill stores and loads together."""
-        return (self.spill_store_bytes or 0) + (self.spill_load_bytes or 0) if self.compiled else None
+        """Spill stores and loads together; None where there is no binary, or nobody read its code."""
+        if not self.compiled or self.spill_store_bytes is None:
+            return None
+        return self.spill_store_bytes + (self.spill_load_bytes or 0)
 
     def verdict(self) -> str:
         """One short phrase with the telling numbers."""
@@ -72,6 +78,8 @@ class Measured:
             return verdict_words(self.status, code=self.ptxas_code)
         weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
         registers = "registers not recorded" if self.regs_per_thread is None else f"{self.regs_per_thread} registers"
+        if self.spill_bytes is None:  # of what is built already, and its code was not read
+            return f"{registers}, {self.stack_frame_bytes} B stack"
         return f"{registers}, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 
 
@@ -99,6 +107,8 @@ class GateRow:
             "failed": self.failed,
             "before": self.before.verdict() if self.before else None,
             "now": self.now.verdict() if self.now else None,
+            "registers_before": self.before.regs_per_thread if self.before else None,
+            "registers_now": self.now.regs_per_thread if self.now else None,
             "spill_bytes_before": self.before.spill_bytes if self.before else None,
             "spill_bytes_now": self.now.spill_bytes if self.now else None,
             "weighted_spill_bytes_before": self.before.weighted_spill_bytes if self.before else None,
@@ -223,7 +233,7 @@ def _row(now: Measured, before: Measured | None, allowed: int) -> GateRow:
             notes.append(f"fails in another way: {now.verdict()} (before: {before.verdict()})")
     else:
         _compare_spills(now, before, allowed, worse, notes)
-    if before.compiled and now.compiled and (lost := _lost_path(before, now)):
+    if before.compiled and now.compiled and (lost := lost_path(before, now)):
         worse.append(lost)
     return GateRow(now.spec, now.arch, before, now, tuple(worse), tuple(notes))
 
@@ -241,9 +251,11 @@ def _compare_spills(now: Measured, before: Measured, allowed: int, worse: list[s
         worse.append(f"no more bytes, but in deeper loops: spills weigh {heavier:g} B there, {weighed:g} B before")
 
 
-def _lost_path(before: Measured, now: Measured) -> str:
+def lost_path(before: Measured, now: Measured) -> str:
     """What tensor-core path was lost: the fastest one altogether, or some of it to a slower one."""
     names = list(TENSOR_CORE_PATHS)
+    if now.tensor_core_path == UNKNOWN_PATH:
+        return ""
     if before.tensor_core_path not in names:
         return ""
     key = TENSOR_CORE_PATHS[before.tensor_core_path]
@@ -323,7 +335,7 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     if not values.get("spec") or not values.get("arch"):
         raise UserError(f"baseline row {number} names no spec or no arch")
     row = Measured(**values)
-    if row.compiled and row.spill_store_bytes is None:
+    if row.compiled and row.spill_store_bytes is None and row.stack_frame_bytes is None:
         raise UserError(f"baseline row {number} compiled, but has no spill_store_bytes")
     return row
 
@@ -361,9 +373,14 @@ def gate_command_result(
             timeout_s=timeout_s,
             progress=progress,
         )
+    return result_of(rows, baseline, wrote=write)
+
+
+def result_of(rows: Sequence[GateRow], baseline: Path, *, wrote: bool) -> dict:
+    """The rows of a gate as `--json` prints them, with their count and the exit code."""
     return {
         "baseline": str(baseline),
-        "wrote_baseline": write,
+        "wrote_baseline": wrote,
         "rows": [row.to_dict() for row in rows],
         "regressions": sum(row.failed for row in rows),
         "exit_code": exit_code(rows),

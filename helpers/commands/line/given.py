@@ -51,6 +51,7 @@ __all__ = [
     "TEXT",
     "ZIP",
     "Given",
+    "built_paths",
     "captured_with",
     "kernels_in",
     "read_text",
@@ -169,6 +170,27 @@ def spec_paths(paths: Iterable[Path]) -> list[Path]:
         else:
             found.append(spec_path(path))
     return found
+
+
+# What is built already, and is read by its binary (`helpers.compiler.built`).
+_BUILT = (CUBIN, PROGRAM, FATBIN, ARCHIVE, ZIP)
+
+
+def built_paths(paths: Iterable[Path]) -> list[Path]:
+    """The paths where they are of what is built already, none where they are specs; raises UserError for a mixture.
+
+    A folder is of specs where it has some, and a build's where not.
+    """
+    built, others = [], []
+    for path in paths:
+        given = recognise(path)
+        is_build = given.kind in _BUILT or (given.kind == FOLDER and not specs_in(path))
+        (built if is_build else others).append(path)
+    if built and others:
+        raise UserError(
+            f"{built[0]} is built already and {others[0]} is not: give specs, which are compiled, or what is built"
+        )
+    return built
 
 
 def read_text(given: Given, *, wants: str, kinds: Sequence[str]) -> str:

@@ -309,6 +309,8 @@ def _cubin_rows(content: bytes, beside: str, piece: _Piece, programs: _Programs)
         elf = read_device_elf(cubin)
         usage = resource_usage(path, programs.cuobjdump) or {}
     shown, part = piece.source.shown, piece.part
+    if not elf.kernels and piece.in_fatbin:
+        return _Answer()  # one of many in a library, and nothing that anybody launches
     if not elf.kernels:
         words = "it has functions, and no kernel" if elf.functions else "it has no code"
         return _Answer([unread(shown, words, part=part, kind="cubin", arch=elf.arch or "")])
