@@ -22,7 +22,10 @@ def test_the_table_has_a_line_a_kernel_and_the_most_registers_come_first(capsys)
     lines = out.splitlines()
     assert lines[0].split()[:4] == ["kernel", "arch", "registers", "cap"]
     assert [line.split()[0] for line in lines[1:4]] == ["split_kernel", "reduce_rows", "wide_stencil"]
-    assert lines[3].split() == "wide_stencil sm_80 32 32 1936 2244 4672 6916 0 1 256 none - ?".split()[: len(lines[3].split())]
+    assert (
+        lines[3].split()
+        == "wide_stencil sm_80 32 32 1936 2244 4672 6916 0 1 256 none - ?".split()[: len(lines[3].split())]
+    )
     assert "40/232" in lines[1] and "129-168 registers  1  " in out and "PTX for compute_80" in out
     assert "3 kernels; cuobjdump stated the numbers of 3" in out and "0 problems" in out
 
