@@ -83,7 +83,7 @@ def gate_table(result: dict) -> pd.DataFrame:
     "gate", cls=Verb,
     examples=("register-cliff gate specs --baseline rows.csv --write   # the first baseline",
               "register-cliff gate specs --baseline rows.csv --arch H100,B200",
-              "register-cliff gate build/*.so --baseline regs.csv --ratchet --junit gate.xml"),
+              "register-cliff gate build/library.so --baseline regs.csv --sass --ratchet"),
 )  # fmt: skip
 @specs_argument(required=True, or_built=True)
 @own_option("--baseline", required=True, type=FILE, metavar="FILE", help="the CSV to hold to; --write makes it")
@@ -124,8 +124,8 @@ def gate_command(
     from helpers.search.gate import read_baseline
 
     reports = {gate_markdown: markdown, gate_junit: junit, gate_sarif: sarif}
-    for file in filter(None, reports.values()):
-        check_writable(file)
+    for wanted in filter(None, reports.values()):
+        check_writable(wanted)
     there = os.path.lexists(baseline)
     if write:
         check_folder(baseline)

@@ -167,8 +167,8 @@ def format_inspection(rows: Sequence[BuiltKernel], found: Inspection, shown: int
     table: list[tuple] = [("kernel", "arch", *headings, *(["file"] if several else []))]
     for row in kernels[:shown]:
         cells = [_shown(getattr(row, COLUMNS[heading])) for heading in headings]
-        file = [row.source.rsplit("/", 1)[-1][-40:]] if several else []
-        table.append((short_name(row.name), row.arch, *cells, *file))
+        where = [row.source.rsplit("/", 1)[-1][-40:]] if several else []
+        table.append((short_name(row.name), row.arch, *cells, *where))
     lines = text_columns(table) if kernels else []
     if len(kernels) > shown:
         lines.append(

@@ -41,7 +41,7 @@ def disassemble(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TI
     Nothing is raised: what went wrong is in `problem`.
     """
     texts, program, problem = _by_the_first(cubin, programs, (("-lrm", "count", "-c"), ("-g", "-c")), timeout_s)
-    return Disassembly("", "", "", problem) if problem else Disassembly(*texts, program)
+    return Disassembly("", "", "", problem) if problem else Disassembly(texts[0], texts[1], program)
 
 
 def code_text(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> tuple[str, str]:

@@ -181,7 +181,8 @@ def built_paths(paths: Iterable[Path]) -> list[Path]:
 
     A folder is of specs where it has some, and a build's where not.
     """
-    built, others = [], []
+    built: list[Path] = []
+    others: list[Path] = []
     for path in paths:
         given = recognise(path)
         is_build = given.kind in _BUILT or (given.kind == FOLDER and not specs_in(path))

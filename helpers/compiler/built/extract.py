@@ -12,7 +12,7 @@ from helpers.inspection.binary.fatbin import as_fatbin
 
 __all__ = ["Usage", "cuobjdump_programs", "extract", "resource_usage"]
 
-TIMEOUT_S = 120.0
+CUOBJDUMP_TIMEOUT_S = 120.0
 _FUNCTION = re.compile(r"^ Function (\S+):\n\s+REG:(\d+) STACK:(\d+|UNKNOWN) SHARED:(\d+)\b", re.ASCII | re.MULTILINE)
 # (registers, bytes of stack, bytes of static shared memory); None where cuobjdump does not know the stack.
 Usage = tuple[int, int | None, int]
@@ -31,7 +31,7 @@ def extract(entry: bytes, programs: Sequence[Path], folder: Path, *, what: str =
     (folder / "one.fatbin").write_bytes(as_fatbin(entry))
     problems = []
     for program in programs:
-        _text, problem = run_program([str(program), f"-x{what}", "all", "one.fatbin"], folder, TIMEOUT_S)
+        _text, problem = run_program([str(program), f"-x{what}", "all", "one.fatbin"], folder, CUOBJDUMP_TIMEOUT_S)
         found = [path for path in folder.iterdir() if path.suffix in (".cubin", ".ptx")]
         if len(found) == 1 and not problem and found[0].stat().st_size <= MAX_WRITTEN_BYTES:
             (folder / "one.fatbin").unlink()
@@ -49,7 +49,7 @@ _NO_PROGRAM = "there is no cuobjdump here, which unpacks it: register-cliff tool
 def resource_usage(cubin: Path, programs: Sequence[Path]) -> dict[str, Usage] | None:
     """What `cuobjdump -res-usage` says of each function of a cubin; None where no program on hand reads it."""
     for program in programs:
-        text, problem = run_program([str(program), "-res-usage", cubin.name], cubin.parent, TIMEOUT_S)
+        text, problem = run_program([str(program), "-res-usage", cubin.name], cubin.parent, CUOBJDUMP_TIMEOUT_S)
         if not problem:
             return parse_usage(text)
     return None

@@ -9,6 +9,7 @@ import typing
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 
 from helpers.hardware import CAP, cap_for
 from helpers.inspection.binary.device_elf import DeviceElf, DeviceFunction
@@ -168,7 +169,7 @@ def row_of_ptx(source: str, arch: str, entry: PtxEntry, *, part: str = "") -> Bu
 
 
 def _with_instructions(row: BuiltKernel, said: SassKernel | PtxEntry) -> BuiltKernel:
-    counts = {key: said.counts.get(key, 0) for key in TENSOR_CORE_PATHS.values()}
+    counts: dict[str, Any] = {key: said.counts.get(key, 0) for key in TENSOR_CORE_PATHS.values()}
     return replace(
         row,
         **counts,

@@ -20,7 +20,7 @@ __all__ = ["HOLDERS", "Source", "at_hand", "sources"]
 HOLDERS = (PROGRAM, ARCHIVE, FATBIN)
 """Kinds of files that hold entries (`helpers.inspection.binary.fatbin`)."""
 _KINDS = (CUBIN, PTX, *HOLDERS)
-MAX_FILES = 1_000_000
+MAX_FILES_WALKED = 1_000_000
 # The largest library of device code known here (libtorch_cuda) has less than a third of this.
 MAX_MEMBER_BYTES = 8_000_000_000
 _HEAD = 4_096
@@ -85,8 +85,8 @@ def _in_folder(folder: Path) -> Iterator[Source]:
         folders.sort()
         for name in sorted(files):
             seen += 1
-            if seen > MAX_FILES:
-                raise UserError(f"{folder} has more than {MAX_FILES:,} files; name a folder in it")
+            if seen > MAX_FILES_WALKED:
+                raise UserError(f"{folder} has more than {MAX_FILES_WALKED:,} files; name a folder in it")
             path = Path(root) / name
             if not _worth_a_look(name) or path.is_symlink() or not path.is_file():
                 continue

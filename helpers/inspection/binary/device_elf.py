@@ -14,7 +14,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import BinaryIO
+from typing import Any
 
 from elftools.common.exceptions import ELFError
 from elftools.construct import ConstructError
@@ -85,7 +85,7 @@ class DeviceElf:
 class _Bounded:
     """A file of which only so much is read, and then no more: headers of a hostile one can ask for all of it again."""
 
-    def __init__(self, file: BinaryIO | mmap.mmap, most: int) -> None:
+    def __init__(self, file: Any, most: int) -> None:
         self._file, self._left = file, most
 
     def read(self, size: int = -1) -> bytes:
