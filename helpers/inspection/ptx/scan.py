@@ -10,13 +10,14 @@ Line numbers count from 1, by newline characters alone, as ptxas counts when it 
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
     "INSTRUCTION_CLASSES",
+    "TENSOR_CORE_PATHS",
     "PtxHeader",
     "SourceLine",
     "WideOperand",
@@ -25,6 +26,7 @@ __all__ = [
     "is_trap_stub",
     "ptx_header",
     "register_declarations",
+    "tensor_core_path",
     "wide_operands",
 ]
 
@@ -53,6 +55,9 @@ _CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
     "ex2": (("ex2.",), ""),
     "branches": (("bra.", "brx."), ""),
 }
+# Fastest first: the tensor-core instructions of a kernel, and the class that counts them. The last is AMD's: no PTX has
+# it, and no code of AMD's has the others.
+TENSOR_CORE_PATHS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync", "mfma": "mfma"}
 # Bookkeeping around bulk copies, and fetches that go no further than the cache: nothing is copied to shared
 # memory.
 _NOT_A_COPY = ("cp.async.bulk.commit_group.", "cp.async.bulk.wait_group.", "cp.async.bulk.prefetch.")
@@ -141,6 +146,11 @@ def count_instructions(ptx: str) -> dict[str, int]:
         if name in counts:
             counts[name] += 1
     return {**counts, "total": total}
+
+
+def tensor_core_path(counts: Mapping[str, int]) -> str:
+    """The fastest tensor-core instructions among counts by class: tcgen05, wgmma, mma.sync or none."""
+    return next((path for path, key in TENSOR_CORE_PATHS.items() if counts.get(key)), "none")
 
 
 def register_declarations(ptx: str) -> dict[str, int]:
