@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 import re
 import threading
 import time
@@ -30,6 +31,10 @@ PATIENCE_S = 0.18
 PROGRESS_EVERY_S = 0.1
 _FAINT = "<style>.rc-busy :is(.rc-verdict, .rc-figure, .rc-below, .rc-command) { opacity: .35 }</style>"
 MOST_VIEWS_KEPT = 64
+KNOBS = "application/vnd.register-cliff.knobs+json"
+"""The MIME type under which an output carries what an exported page needs to operate the explorer (`on_page.py`)."""
+MAKING_PAGES = "REGISTER_CLIFF_MAKING_PAGES"
+"""Set in the environment of a kernel whose outputs become a page."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +62,8 @@ class ExplorerFrame(w.HBox):
     `view` is what is shown now (None while there is none), `state` the controls' values. `middle` are further widgets
     between the verdict and the figure. The first view is made before the constructor returns; `still` draws the picture
     that stands in for it on pages without widgets where its figure is no PNG; `shown` is called with each view that
-    appears. `extra` adds to the state what is no control's value.
+    appears. `extra` adds to the state what is no control's value. `page` makes of the controls what a page
+    without a kernel needs (`on_page.OnPage.payload`); it is asked for where a page is being made, for it takes a while.
     """
 
     def __init__(
@@ -70,9 +76,10 @@ class ExplorerFrame(w.HBox):
         extra: Callable[[], Mapping[str, object]] | None = None,
         still: Callable[[View], bytes] | None = None,
         shown: Callable[[View], None] | None = None,
+        page: Callable[[dict[str, w.Widget]], dict] | None = None,
     ) -> None:
         self.name, self.controls, self._answer, self._extra = name, dict(controls), answer, extra
-        self._shown = shown
+        self._shown, self._page = shown, page
         self.view: View | None = None
         self.problem: BaseException | None = None
         self._views: dict[tuple, View] = {}
@@ -111,7 +118,7 @@ class ExplorerFrame(w.HBox):
     def state(self) -> dict:
         """The controls' values by name, and what else the explorer adds to them (a cell that was clicked)."""
         values = {name: control.value for name, control in self.controls.items()}
-        values = {name: None if value is NOTHING else value for name, value in values.items()}
+        values = {name: plain_value(value) for name, value in values.items()}
         return values | dict(self._extra() if self._extra else {})
 
     def refresh(self, *, wait: bool = False) -> None:
@@ -236,6 +243,8 @@ class ExplorerFrame(w.HBox):
         if self._static_png:
             data["image/png"] = base64.b64encode(self._static_png).decode()
             metadata = {**metadata, "image/png": self._static_words}
+            if self._page and os.environ.get(MAKING_PAGES):
+                data[KNOBS] = self._page(self.controls)
         return data, metadata
 
 
@@ -270,15 +279,23 @@ class _Nothing:
 NOTHING = _Nothing()
 
 
-def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.Dropdown:
-    """A labelled drop-down list of (label, value) pairs; a value that is not among them is put first."""
+def plain_value(value: object) -> object:
+    """The value of an option as the rest of the program knows it."""
+    return None if value is NOTHING else value
+
+
+def drop(name: str, options: Sequence[tuple[str, object]], value: object, means: str) -> w.Dropdown:
+    """A labelled drop-down list of (label, value) pairs; a value that is not among them is put first.
+
+    `means` says what the control is about; it shows where the pointer rests.
+    """
     pairs = [(str(label), v) for label, v in options]
     if value not in [v for _, v in pairs]:
         pairs.insert(0, (str(value), value))
     chosen = [v for _, v in pairs].index(value)
     return w.Dropdown(
         options=[(label, NOTHING if v is None else v) for label, v in pairs],
-        index=chosen, description=name, layout=w.Layout(width="290px"),
+        index=chosen, description=name, tooltip=means, layout=w.Layout(width="290px"),
         style={"description_width": "92px"},
     )  # fmt: skip
 

@@ -1,0 +1,136 @@
+"""Explorers on exported pages, from disk, without a kernel or network: every control, by mouse and keyboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import driving
+import nbformat
+import pytest
+
+import helpers as rc
+from helpers.workbook.explorer.frame import MAKING_PAGES
+from helpers.workbook.pages import PageEntry, network_loads, notebook_page
+
+pytestmark = pytest.mark.slow
+
+
+def page_of(widget, folder: Path, name: str) -> Path:
+    """An exported page with this one explorer on it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(MAKING_PAGES, "1")
+        data, metadata = widget._repr_mimebundle_()
+    output = nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)
+    cell = nbformat.v4.new_code_cell("explorer", outputs=[output], execution_count=1)
+    text = notebook_page(nbformat.v4.new_notebook(cells=[cell]), entry=PageEntry(name, name, 1.0))
+    assert network_loads(text) == []
+    path = folder / f"{name}.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def cliff(tmp_path_factory: pytest.TempPathFactory, toolchain_351) -> Path:
+    return page_of(rc.cliff_map(), tmp_path_factory.mktemp("cliff"), "cliff")
+
+
+def verdict(live) -> str:
+    return live.locator(".rc-verdict").inner_text()
+
+
+def facts(live) -> str:
+    return live.locator(".rc-facts").inner_text()
+
+
+def test_the_cliff_map_takes_every_knob_from_disk_without_network(cliff: Path, browser, pictures):
+    with driving.opened(browser) as (page, heard):
+        page.goto(cliff.as_uri())
+        live = page.locator(".rc-live")
+        assert "dies (C7600)" in verdict(live) and not page.locator(".rc-still").is_visible()
+        assert live.locator(".rc-verdict").get_attribute("aria-live") == "polite"
+        cells = live.locator(".rc-cell")
+        first = cells.all_inner_texts()
+        assert len(first) == 21 and sum("C7600" in words for words in first) == 3
+        seen = {tuple(first)}
+        for control, option in (("KV dtype", "bf16"), ("head dim", "512"), ("window", "none")):
+            live.get_by_label(control, exact=True).select_option(label=_label(live, control, option))
+            seen.add(tuple(cells.all_inner_texts()))
+        assert len(seen) >= 3 and "head dim 512, bf16 cache" in verdict(live)
+        live.get_by_label("warps", exact=True).select_option(label="16 warps")
+        assert "16 warps" in verdict(live)
+        page.screenshot(path=pictures / "page_cliff_map.png", full_page=True)
+        assert heard.problems() == [] and [u for u in heard.requested if not u.startswith("data:")] == [cliff.as_uri()]
+
+
+def _label(live, control: str, option: str) -> str:
+    """The label of the control's option of this name, recorded or not."""
+    found = live.get_by_label(control, exact=True).locator("option").all_inner_texts()
+    return next(label for label in found if label.split(" (")[0] == option)
+
+
+def test_a_cell_of_the_map_opens_by_mouse_and_by_key_with_report_and_profile(cliff: Path, browser):
+    with driving.opened(browser) as (page, heard):
+        page.goto(cliff.as_uri())
+        live = page.locator(".rc-live")
+        before = verdict(live), facts(live), live.locator(".rc-figure svg").get_attribute("aria-label")
+        live.get_by_role("button", name="64x64, 8 warps").click()
+        after = verdict(live), facts(live), live.locator(".rc-figure svg").get_attribute("aria-label")
+        assert all(new != old for new, old in zip(after, before, strict=True))
+        assert "582 at the highest, the cap is 255" in before[2] and "registers at the worst point" in after[1]
+        assert live.get_by_label("tile", exact=True).input_value() == "2"
+        page.keyboard.press("ArrowDown")
+        assert "tile 64x128, 8 warps" in verdict(live)
+        page.keyboard.press("ArrowRight")
+        assert "tile 64x128, 16 warps" in verdict(live)
+        assert page.evaluate("document.activeElement.getAttribute('aria-pressed')") == "true"
+        command = live.get_by_label("the command that compiles this").input_value()
+        assert command.startswith("register-cliff compile") and "--tile 64x128 --num-warps 16" in command
+        live.get_by_role("button", name="128x64, 8 warps").focus()
+        page.keyboard.press("Enter")
+        assert verdict(live) == before[0]
+        assert heard.problems() == []
+
+
+def test_what_was_not_recorded_is_grey_and_shows_its_command(cliff: Path, browser):
+    with driving.opened(browser) as (page, heard):
+        page.goto(cliff.as_uri())
+        live = page.locator(".rc-live")
+        live.get_by_label("head dim", exact=True).select_option(label="64 (not recorded)")
+        assert verdict(live).startswith("This was not recorded.")
+        assert set(live.locator(".rc-cell").all_inner_texts()) == {"not recorded"}
+        command = live.get_by_label("the command that compiles this").input_value()
+        assert "--head-dim 64" in command and not facts(live).strip() and live.locator("svg").count() == 0
+        live.get_by_label("head dim", exact=True).select_option(label="256")
+        assert "dies (C7600)" in verdict(live)
+        assert heard.problems() == []
+
+
+def test_without_javascript_the_picture_of_the_first_view_stays(cliff: Path, browser):
+    with driving.opened(browser, java_script_enabled=False) as (page, _):
+        page.goto(cliff.as_uri())
+        assert page.locator(".rc-still img").is_visible() and page.locator(".rc-still .evidence").is_visible()
+        assert page.locator(".rc-live").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_telephone_nothing_is_cut_without_a_sign(cliff: Path, scheme: str, browser, pictures):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    with driving.opened(browser, color_scheme=scheme) as (page, _):
+        page.set_viewport_size({"width": 420, "height": 900})
+        page.goto(cliff.as_uri())
+        page.screenshot(path=pictures / f"page_cliff_map_420_{scheme}.png", full_page=True)
+        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        cut = page.evaluate(
+            """() => [...document.querySelectorAll('.rc-live *')].filter(e => {
+                const style = getComputedStyle(e);
+                if (e.tagName === 'INPUT' || e.tagName === 'SELECT' || e.closest('svg')) { return false; }
+                if (e.scrollWidth <= e.clientWidth + 1 || style.overflowX === 'visible') { return false; }
+                const note = e.nextElementSibling;
+                return !(note && note.matches('.scroll-note') && !note.hidden);
+            }).map(e => e.className)"""
+        )
+        faults = axe.Axe().run(page).response["violations"]
+    assert wide <= 0 and cut == []
+    serious = [f["id"] + ": " + n["html"][:150] for f in faults if f["impact"] in ("serious", "critical")
+               for n in f["nodes"]]  # fmt: skip
+    assert serious == []
