@@ -18,24 +18,22 @@ from helpers.attention.studies.cliff_map import cliff_choices, recorded_maps
 from helpers.files import write_text_atomically
 from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.recorded import DATA
+from helpers.workbook.inside_ptxas.cliff_rows import ASKED
 from helpers.workbook.inside_ptxas.demand import pressure_facts
 
-ASKED = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "triton")
 PARTS = 64
-"""A profile has this many numbers: the highest demand in each of as many equal parts of the text."""
+"""A profile has this many numbers: the highest demand in each of as many parts of the text."""
 
 
 def profile_of(ptx: str) -> list[int]:
-    """The highest demand in each of PARTS equal parts of the text; [] where there is nothing to count."""
+    """The highest demand in each of PARTS parts of the text, equal in instructions; [] where there is none to count."""
     profile = pressure_profile(ptx)
-    if profile is None or not profile.points:
-        return []
-    first, last = profile.points[0][0], profile.points[-1][0] + 1
+    points = profile.points if profile else ()
     highest = [0] * PARTS
-    for line, registers in profile.points:
-        part = (line - first) * PARTS // (last - first)
+    for number, (_, registers) in enumerate(points):
+        part = number * PARTS // len(points)
         highest[part] = max(highest[part], int(registers))
-    return highest
+    return highest if any(highest) else []
 
 
 def row_of(choice: rc.Choice, ptx: str) -> dict:

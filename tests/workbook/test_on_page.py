@@ -56,7 +56,7 @@ def test_every_recorded_cell_of_the_cliff_map_is_on_the_page_with_what_ptxas_sai
     for key, number in cliff["states"].items():
         choice = choice_of_command(command_of(cliff, key))
         report = reports[tuple(getattr(choice, name) for name in ASKED)]
-        status, said, cell, facts, *_ = cliff["answers"][number]
+        _, said, cell, facts, *_ = cliff["answers"][number]
         assert cliff["texts"][said].endswith(report.verdict()) and f"head dim {choice.head_dim}" in cliff["texts"][said]
         assert ("✕" in cell[1]) == (not report.compiled)
         told = {name: cliff["texts"][at] for name, at in zip(cliff["heads"], facts, strict=True) if at >= 0}

@@ -23,7 +23,7 @@ from helpers.cleaning import for_html
 from helpers.errors import UserError
 from helpers.show.display import evidence_label
 from helpers.show.html import alert, command_html, picture
-from helpers.workbook.explorer.basket import BasketItem, add_to_basket
+from helpers.workbook.explorer.basket import BasketItem, add_to_basket, in_basket, remove_from_basket
 from helpers.workbook.explorer.work import Cancelled, Work
 
 PATIENCE_S = 0.18
@@ -93,7 +93,7 @@ class ExplorerFrame(w.HBox):
             [self.verdict, self.progress, self.buttons, *middle, self.figure, self.below, self.command],
             layout=w.Layout(flex="1 1 480px", min_width="0"),
         )
-        super().__init__([left, right], layout=w.Layout(align_items="flex-start", flex_flow="row wrap"))
+        super().__init__([left, right, gone_notice()], layout=w.Layout(align_items="flex-start", flex_flow="row wrap"))
         for css in ("rc-explorer", f"rc-{name}"):
             self.add_class(css)
         for control in self.controls.values():
@@ -110,9 +110,16 @@ class ExplorerFrame(w.HBox):
         self.cancel_button = _button("Cancel", "rc-cancel", "stop this; a change starts anew", self.cancel)
         self.again_button = _button("Try again", "rc-again", "answer this state once more", self.refresh)
         self.add_button = _button("Add to report", "rc-add-to-report", "keep this state for report_basket()", self.add)
+        self.basket_button = _button(
+            "Show the basket", "rc-show-basket", "what is kept for the report", self.show_basket
+        )
+        self.basket = w.VBox(layout=w.Layout(display="none", border="1px solid #8888", padding="4px 8px"))
+        self.basket.add_class("rc-basket")
         for hidden in (self.progress, self.cancel_button, self.again_button):
             hidden.layout.display = "none"
-        self.buttons = w.HBox([self.cancel_button, self.again_button, self.add_button, self.noted, w.HTML(OWN_KEYS)])
+        asked = [self.cancel_button, self.again_button, self.add_button, self.basket_button]
+        row = w.HBox([*asked, self.noted, w.HTML(OWN_KEYS)], layout=w.Layout(flex_flow="row wrap"))
+        self.buttons = w.VBox([row, self.basket])
 
     @property
     def state(self) -> dict:
@@ -169,6 +176,35 @@ class ExplorerFrame(w.HBox):
                 self.noted.value = f"<i>{for_html(str(exc))}</i>"
                 return
             self.noted.value = f"<i>{held} in the basket; <code>rc.report_basket()</code> writes them out</i>"
+
+            if self.basket.layout.display is None:
+                self._list_basket()
+
+    def show_basket(self) -> None:
+        """Open the list of what is in the report basket, or fold it away."""
+        if self.basket.layout.display is None:
+            self.basket.layout.display = "none"
+            self.basket_button.description = "Show the basket"
+        else:
+            self.basket.layout.display = None
+            self.basket_button.description = "Hide the basket"
+            self._list_basket()
+
+    def _list_basket(self) -> None:
+        """Show what the basket holds now, each state with a button that takes it out."""
+
+        def line(item: BasketItem) -> w.HBox:
+            def take_out() -> None:
+                remove_from_basket(item)
+                self._list_basket()
+
+            words = w.HTML(f"{for_html(item.title)}<br><code>{for_html(item.command)}</code>")
+            return w.HBox([_button("Remove", "rc-remove", f"take {item.title} out of the basket", take_out), words])
+
+        held = in_basket()
+        says = "<code>rc.report_basket()</code> writes them to the folder report, a file each."
+        head = f"<b>In the basket: {len(held)}.</b> {says}" if held else "<b>The basket is empty.</b>"
+        self.basket.children = [w.HTML(f'<div role="status">{head}</div>'), *(line(item) for item in held)]
 
     def _progress(self, work: Work, done: int, total: int, words: str, *, at_once: bool = False) -> None:
         now = time.monotonic()
@@ -300,12 +336,30 @@ def drop(name: str, options: Sequence[tuple[str, object]], value: object, means:
     )  # fmt: skip
 
 
+GONE = "The kernel was restarted, so these controls lead nowhere: run this cell again."
+
+
+def gone_notice() -> w.HTML:
+    """A sentence that appears by itself, above the widget it is the last part of, once the widget's kernel is gone.
+
+    JupyterLab then marks all of its widgets with a class of ipywidgets; the rest is style, for there is nobody left who
+    could send a message.
+    """
+    style = (
+        "<style>.rc-gone{display:none}.rc-gone.jupyter-widgets-disconnected{display:block;order:-1;flex:0 0 100%}"
+        ".rc-gone.jupyter-widgets-disconnected::before{display:none}"
+        ".jupyter-widgets-disconnected :is(.rc-verdict,.rc-figure,.rc-below,.rc-command){opacity:.45}</style>"
+    )
+    return _with_class(w.HTML(f"{style}{alert('', GONE)}"), "rc-gone")
+
+
 # JupyterLab takes plain keys for the notebook: an arrow leaves the list that has the focus, a "b" adds a cell. Inside
-# an explorer they are the controls' own; keys with Ctrl, Alt or Meta still reach JupyterLab. Markup in a widget may
-# not hold a script, so a picture of one point does it when it has loaded.
+# an explorer they are the controls' own; keys with Ctrl, Alt or Meta still reach JupyterLab. A verdict that changes is
+# read out. Markup in a widget may not hold a script, so a picture of one point does both when it has loaded.
 OWN_KEYS = (
     '<img alt="" style="display:none" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs=" onload="'
     "var i=this,n=50,own=function(e){if(!e.ctrlKey&&!e.altKey&&!e.metaKey&&!e.shiftKey){e.stopPropagation()}};"
     "(function find(){var r=i.closest('.rc-explorer,.rc-exercise');"
-    "if(r){r.addEventListener('keydown',own)}else if(n--){setTimeout(find,100)}})()\">"
+    "if(r){r.addEventListener('keydown',own);r.querySelectorAll('.rc-verdict').forEach(function(v){"
+    "v.setAttribute('role','status');v.setAttribute('aria-live','polite')})}else if(n--){setTimeout(find,100)}})()\">"
 )

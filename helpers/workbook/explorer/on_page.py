@@ -52,7 +52,7 @@ class Bar:
 class Answer:
     """What was recorded for one setting of the controls: a verdict, facts by name, a cell of the map, pictures.
 
-    `profile` is the demand on registers along the PTX, in equal parts, to be drawn against `cap`; `bars` are drawn up
+    `profile` is the demand on registers along the PTX, part by part, to be drawn against `cap`; `bars` are drawn up
     to the largest of them or to the scale of the page.
     """
 

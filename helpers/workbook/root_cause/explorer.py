@@ -90,7 +90,11 @@ def _incident_view(rows: pd.DataFrame, choice: Choice) -> View:
         verdict=banner(status, said) + facts_html(facts),
         title=said,
         command=choice.command(),
-        figure=grid_html(version_grid(rows).framed(choice.triton, choice.ptxas), "the incident under every pair"),
+        figure=grid_html(
+            version_grid(rows).framed(choice.triton, choice.ptxas),
+            "the incident under every pair; click a cell to choose it",
+            sets=("Triton", "ptxas"),
+        ),
         choice=choice,
         data=row,
     )
