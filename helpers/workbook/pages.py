@@ -105,10 +105,15 @@ def _with_knobs(notebook: NotebookNode) -> NotebookNode:
         data.pop("image/png")
         data["text/html"] = (
             f'<div class="rc-knobs"><div class="rc-still output_png"><img alt="{html.escape(words.get("alt", ""))}" '
+            f"{_width(words)}"
             f'src="data:image/png;base64,{"".join(png.split())}">{_evidence_html(words.get("evidence") or NOT_STATED)}'
             f'</div><script type="application/json">{rows}</script></div>'
         )
     return told
+
+
+def _width(metadata: Mapping[str, object]) -> str:
+    return f'width="{int(metadata["width"])}" ' if "width" in metadata else ""
 
 
 def _evidence_html(said: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import driving
@@ -114,23 +115,98 @@ def test_without_javascript_the_picture_of_the_first_view_stays(cliff: Path, bro
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_on_a_telephone_nothing_is_cut_without_a_sign(cliff: Path, scheme: str, browser, pictures):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     with driving.opened(browser, color_scheme=scheme) as (page, _):
         page.set_viewport_size({"width": 420, "height": 900})
         page.goto(cliff.as_uri())
         page.screenshot(path=pictures / f"page_cliff_map_420_{scheme}.png", full_page=True)
-        wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
-        cut = page.evaluate(
-            """() => [...document.querySelectorAll('.rc-live *')].filter(e => {
-                const style = getComputedStyle(e);
-                if (e.tagName === 'INPUT' || e.tagName === 'SELECT' || e.closest('svg')) { return false; }
-                if (e.scrollWidth <= e.clientWidth + 1 || style.overflowX === 'visible') { return false; }
-                const note = e.nextElementSibling;
-                return !(note && note.matches('.scroll-note') && !note.hidden);
-            }).map(e => e.className)"""
-        )
-        faults = axe.Axe().run(page).response["violations"]
-    assert wide <= 0 and cut == []
-    serious = [f["id"] + ": " + n["html"][:150] for f in faults if f["impact"] in ("serious", "critical")
+        assert _faults(page) == []
+
+
+@dataclass(frozen=True)
+class Case:
+    """An explorer, what its page says at first, and controls with options to choose, each of which changes the page."""
+
+    make: str
+    first: str
+    choose: tuple[tuple[str, str], ...]
+    unrecorded: tuple[str, str] | None = None
+
+
+CASES = (
+    Case("explorer", "register_exhausted",
+         (("tile", "64x64"), ("KV dtype", "bf16"), ("num_warps", "4"), ("arch", "sm_90a")), ("head dim", "80")),
+    Case("landscape_explorer", "582 registers needed at once",
+         (("tile", "64x64"), ("num_warps", "16"), ("KV dtype", "bf16")), ("figure", "wide operands")),
+    Case("tile_explorer", "128x64 becomes 64x64",
+         (("KV dtype", "bf16"), ("head dim", "512"), ("arch", "sm_90a")), ("head dim", "16")),
+    Case("root_cause_explorer", "dies (C7600)",
+         (("Triton", "3.8.0"), ("ptxas", "13.0.88"), ("tile skip", "bounds")), ("q cast", "hoisted")),
+    Case("throughput_explorer", "is highest", (("metric", "time"), ("case", "global"), ("variants", "lean"))),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module", params=CASES, ids=lambda case: case.make)
+def case_page(request, tmp_path_factory: pytest.TempPathFactory, toolchain_351):
+    """(the case, its page)"""
+    case = request.param
+    return case, page_of(getattr(rc, case.make)(), tmp_path_factory.mktemp("page"), case.make)
+
+
+def _read(live) -> str:
+    return "\n".join([verdict(live), facts(live), driving.shown_text(live.locator(".rc-figure"))])
+
+
+def test_every_explorer_answers_from_the_recorded_rows_by_keyboard(case_page, browser, pictures):
+    case, path = case_page
+    with driving.opened(browser) as (page, heard):
+        page.goto(path.as_uri())
+        live = page.locator(".rc-live")
+        assert case.first in verdict(live) and not page.locator(".rc-still").is_visible()
+        assert "recorded" in facts(live) or "counted" in facts(live)
+        for control, option in case.choose:
+            box = live.get_by_label(control, exact=True)
+            start, before = box.input_value(), _read(live)
+            box.select_option(label=_label(live, control, option))
+            assert _read(live) != before and "not recorded" not in verdict(live), f"{control} {option}"
+            box.select_option(value=start)
+            assert _read(live) == before, f"back from {control} {option}"
+        if case.unrecorded:
+            control, option = case.unrecorded
+            live.get_by_label(control, exact=True).select_option(label=f"{option} (not recorded)")
+            assert "was not recorded" in verdict(live)
+            assert live.get_by_label("the command that compiles this").input_value().startswith("register-cliff ")
+        page.screenshot(path=pictures / f"page_knobs_{case.make}.png", full_page=True)
+        box = live.locator("select").first
+        box.focus()
+        assert live.locator(".rc-means").inner_text() and box.get_attribute("aria-describedby")
+        assert heard.problems() == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_explorer_fits_a_telephone_and_axe_finds_nothing_serious(case_page, scheme: str, browser, pictures):
+    case, path = case_page
+    with driving.opened(browser, color_scheme=scheme) as (page, _):
+        page.set_viewport_size({"width": 420, "height": 900})
+        page.goto(path.as_uri())
+        page.screenshot(path=pictures / f"page_knobs_{case.make}_420_{scheme}.png", full_page=True)
+        assert _faults(page) == []
+
+
+def _faults(page) -> list[str]:
+    """What is cut without a sign, what makes the page scroll sideways, and what axe finds serious."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    cut = page.evaluate(_CUT)
+    faults = axe.Axe().run(page).response["violations"]
+    serious = [f"{f['id']}: {n['html'][:150]}" for f in faults if f["impact"] in ("serious", "critical")
                for n in f["nodes"]]  # fmt: skip
-    assert serious == []
+    return [*(["scrolls sideways"] if wide > 0 else []), *(f"cut: {name}" for name in cut), *serious]
+
+
+_CUT = """() => [...document.querySelectorAll('.rc-live *')].filter(e => {
+    const style = getComputedStyle(e);
+    if (e.tagName === 'INPUT' || e.tagName === 'SELECT' || e.closest('svg')) { return false; }
+    if (e.scrollWidth <= e.clientWidth + 1 || style.overflowX === 'visible') { return false; }
+    const note = e.nextElementSibling;
+    return !(note && note.matches('.scroll-note') && !note.hidden);
+}).map(e => e.className)"""

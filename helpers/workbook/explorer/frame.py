@@ -22,8 +22,9 @@ from helpers.attention.choice import Choice
 from helpers.cleaning import for_html
 from helpers.errors import UserError
 from helpers.show.display import evidence_label
-from helpers.show.html import alert, command_html, picture
+from helpers.show.html import alert, command_html, picture, png_size
 from helpers.workbook.explorer.basket import BasketItem, add_to_basket, in_basket, remove_from_basket
+from helpers.workbook.explorer.pictures import SHARPNESS
 from helpers.workbook.explorer.work import Cancelled, Work
 
 PATIENCE_S = 0.18
@@ -101,7 +102,7 @@ class ExplorerFrame(w.HBox):
         self.refresh(wait=True)
         if self.view:
             self._static_png = still(self.view) if still else self.view.png
-            self._static_words = _words(self.view)
+            self._static_words = _words(self.view) | png_size(self._static_png, SHARPNESS)
 
     def _make_parts(self, middle: Sequence[w.Widget]) -> None:
         part = lambda css: _with_class(w.HTML(), css)  # noqa: E731
@@ -253,7 +254,7 @@ class ExplorerFrame(w.HBox):
         self.problem, self.view = None, view
         with self.hold_sync():
             self.verdict.value = view.verdict
-            self.figure.value = view.figure or picture(view.png, view.title)
+            self.figure.value = view.figure or picture(view.png, view.title, sharpness=SHARPNESS)
             self.below.value = view.below
             self.command.value = command_html(view.command)
         self.figure.layout.display = None if self.figure.value else "none"
