@@ -23,7 +23,8 @@ def page_of(widget, folder: Path, name: str) -> Path:
         data, metadata = widget._repr_mimebundle_()
     output = nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)
     cell = nbformat.v4.new_code_cell("explorer", outputs=[output], execution_count=1)
-    text = notebook_page(nbformat.v4.new_notebook(cells=[cell]), entry=PageEntry(name, name, 1.0))
+    heading = nbformat.v4.new_markdown_cell("# A page\n\n## A part")
+    text = notebook_page(nbformat.v4.new_notebook(cells=[heading, cell]), entry=PageEntry(name, name, 1.0))
     assert network_loads(text) == []
     path = folder / f"{name}.html"
     path.write_text(text, encoding="utf-8")

@@ -20,6 +20,8 @@ from helpers.workbook.explorer.frame import plain_value
 if TYPE_CHECKING:
     import ipywidgets as w
 
+_LAST = ("evidence", "demand counted", "and")
+"""Facts that stand below the others."""
 LETTERS = string.digits + string.ascii_letters
 UNRECORDED = "This was not recorded. The command below compiles it on your machine."
 
@@ -101,6 +103,7 @@ class OnPage:
         kept: dict[str, int] = {}
         told = {values: _told(answer.facts) for values, answer in self.answers.items()}
         heads = list(dict.fromkeys(name for facts in told.values() for name in facts))
+        heads.sort(key=_LAST.__contains__)
         packed: list[list] = []
 
         def number(table: dict, key: object) -> int:
