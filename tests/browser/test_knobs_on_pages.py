@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import driving
@@ -21,6 +21,11 @@ def page_of(widget, folder: Path, name: str) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(MAKING_PAGES, "1")
         data, metadata = widget._repr_mimebundle_()
+    return written(folder, name, data, metadata)
+
+
+def written(folder: Path, name: str, data: dict, metadata: dict) -> Path:
+    """An exported page with one output on it."""
     output = nbformat.v4.new_output("execute_result", data, metadata=metadata, execution_count=1)
     cell = nbformat.v4.new_code_cell("explorer", outputs=[output], execution_count=1)
     heading = nbformat.v4.new_markdown_cell("# A page\n\n## A part")
@@ -211,3 +216,33 @@ _CUT = """() => [...document.querySelectorAll('.rc-live *')].filter(e => {
     const note = e.nextElementSibling;
     return !(note && note.matches('.scroll-note') && !note.hidden);
 }).map(e => e.className)"""
+
+
+def test_side_by_side_one_pane_at_a_time_where_there_is_no_room(tmp_path: Path, browser, pictures, toolchain_351):
+    sides = rc.side_by_side(rc.INCIDENT_CHOICE, replace(rc.INCIDENT_CHOICE, tile="64x64"))
+    path = written(tmp_path, "sides", {"text/html": sides._repr_html_()}, {})
+    with driving.opened(browser) as (page, heard):
+        page.goto(path.as_uri())
+        panes, which = page.locator(".rc-sbs-pane:visible"), page.get_by_label("pane to show")
+        assert panes.count() == 3 and not which.is_visible()
+        page.set_viewport_size({"width": 420, "height": 900})
+        assert panes.count() == 1 and which.is_visible()
+        seen = []
+        for label in which.locator("option").all_inner_texts():
+            which.select_option(label=label)
+            assert panes.count() == 1
+            seen.append(panes.first.get_attribute("aria-label"))
+            assert panes.first.bounding_box()["width"] > 300
+        assert seen == ["source", "TTGIR A", "PTX A", "SASS A", "TTGIR B", "PTX B", "SASS B"]
+        page.screenshot(path=pictures / "page_side_by_side_420.png")
+        page.set_viewport_size({"width": 1280, "height": 900})
+        assert panes.count() == 3
+        assert heard.problems() == []
+
+
+def test_a_figure_is_fine_on_every_screen_and_dark_on_a_dark_page(tmp_path: Path, browser, cliff: Path):
+    with driving.opened(browser, color_scheme="dark", java_script_enabled=False) as (page, _):
+        page.goto(cliff.as_uri())
+        told = page.locator(".rc-still img")
+        shown = told.evaluate("i => [i.naturalWidth, i.width - 13, getComputedStyle(i).filter]")
+    assert shown[0] >= 1.4 * shown[1] and shown[2].startswith("invert(0.92)")
