@@ -4,7 +4,10 @@
     python benchmarks/break_it.py --kind input --what log,ptx --seed 3   # mutated logs and PTX, without an end: Ctrl-C
     python benchmarks/break_it.py --kind input --what ptx --seed 3 --number 812   # one input again, with its traceback
 
-Kinds: `input` (mutated logs, PTX, specs, wheels … through whatever reads them, each within 5 s of work and 2 GB).
+Kinds: `input` (mutated logs, PTX, specs, wheels … through whatever reads them, each within 5 s of work and 2 GB);
+`kill` (a long verb killed at random points, by TERM and KILL in turn, and started again on what it left: no process and
+no scratch file stays, the end is that of an undisturbed run; `runs` counts the kills, `slowest_s` is the longest end of
+one); `secret` (bundles of every mode, made of what holds a secret of each kind: `runs` counts secrets).
 A fault is printed as it is found; exit code 1 where there was one. `--csv data/break_it.csv` appends the rows.
 """
 
@@ -30,6 +33,8 @@ sys.path.insert(0, str(ROOT))
 
 from helpers.compiler.toolchain import environment_triton  # noqa: E402
 from tests.hunting.bounded import Bounded  # noqa: E402
+from tests.hunting.bundles import MODES, hunt_secrets  # noqa: E402
+from tests.hunting.kills import VERBS, hunt_kills  # noqa: E402
 from tests.hunting.mutants import MUTATORS  # noqa: E402
 from tests.hunting.records import Outcome, append_rows  # noqa: E402
 
@@ -51,7 +56,11 @@ def hunt_inputs(what: str, seed: int, go_on: GoOn, number: int | None = None) ->
     return found
 
 
-HUNTS: dict[str, tuple[tuple[str, ...], Callable[..., Outcome]]] = {"input": (tuple(MUTATORS), hunt_inputs)}
+HUNTS: dict[str, tuple[tuple[str, ...], Callable[..., Outcome]]] = {
+    "input": (tuple(MUTATORS), hunt_inputs),
+    "kill": (tuple(VERBS), hunt_kills),
+    "secret": (MODES, hunt_secrets),
+}
 
 
 def versions() -> str:
@@ -117,7 +126,7 @@ def main(argv: list[str] | None = None) -> int:
     """Hunt, print each row, record it where asked to; exit code 1 where something broke."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kind", default=",".join(HUNTS), help="kinds of hunt, by commas (all)")
-    parser.add_argument("--what", default="", help="what of them, by commas (all): a kind of input")
+    parser.add_argument("--what", default="", help="what of them, by commas (all): a kind of input, a verb")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="for all hunts together")
     parser.add_argument("--count", type=float, default=float("inf"), help="runs of each hunt at most")

@@ -174,13 +174,13 @@ def mutated_json(value: object, rng: random.Random) -> str:
             del box[key]  # type: ignore[arg-type]
         elif what == 1 and isinstance(box, dict):
             box[str(rng.choice(STRANGE_WORDS))] = box.pop(key)  # type: ignore[call-overload]
-        elif what == 2 and isinstance(box, list):
+        elif what == 2 and isinstance(box, list) and len(box) < 300:
             box.extend(json.loads(json.dumps(box)) * rng.choice((1, 30)))
         else:
             box[key] = _strange(rng)  # type: ignore[index]
     if rng.random() < 0.1:
         value = [value] * rng.choice((0, 1, 2, 40))
-    text = json.dumps(value, indent=rng.choice((None, 2)))
+    text = json.dumps(value, indent=rng.choice((None, 2)))[:4_000_000]
     if rng.random() < 0.03:  # deeper than any reader goes down
         depth = rng.choice((900, 5_000, 200_000))
         text = text.replace(rng.choice(("null", "128", "4", '"n"')), "[" * depth + "]" * depth, 1)
