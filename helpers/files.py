@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gzip
 import os
 import re
@@ -21,6 +22,7 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from helpers.errors import UserError
+from helpers.processes import YOUNGEST_SWEPT_S
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -41,8 +43,9 @@ def cache_root() -> Path:
 def _usable(root: Path) -> Path:
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=root):
+        with tempfile.TemporaryFile(dir=root):  # without a name where that can be: a kill leaves nothing
             pass
+        sweep_hidden(root / "toolchains")  # a toolchain half fetched has hundreds of megabytes
         return root
     except OSError as exc:
         substitute = Path(tempfile.mkdtemp(prefix="register-cliff-"))
@@ -66,18 +69,64 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Whoever comes second finds `final` already there and keeps it: content-addressed folders are interchangeable.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
+    sweep_hidden(final.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=final.parent))
     try:
-        yield scratch
-        # mkdtemp makes folders private; a cache shared between users must be readable.
-        scratch.chmod(0o755)
-        try:
-            os.rename(scratch, final)
-        except OSError:
-            if not final.is_dir():
-                raise
+        with _held(scratch):
+            yield scratch
+            # mkdtemp makes folders private; a cache shared between users must be readable.
+            scratch.chmod(0o755)
+            try:
+                os.rename(scratch, final)
+            except OSError:
+                if not final.is_dir():
+                    raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+# A file half written has no lock; nobody writes one for so long.
+YOUNGEST_FILE_S = 3_600.0
+
+
+@contextlib.contextmanager
+def _held(folder: Path) -> Iterator[None]:
+    """Hold the lock of a folder while the block runs; a disk without locks is no failure."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def sweep_hidden(place: Path) -> int:
+    """Remove what killed processes left half written in a folder of the cache, and return how much that was.
+
+    A folder is left alone as long as somebody holds its lock, and where it cannot be locked at all.
+    """
+    swept = 0
+    with contextlib.suppress(OSError):
+        for path in place.glob(".?*-*"):
+            with contextlib.suppress(OSError):
+                about = path.lstat()
+                age = time.time() - about.st_mtime
+                if about.st_uid != os.getuid() or age < YOUNGEST_SWEPT_S:
+                    continue
+                if stat.S_ISREG(about.st_mode) and age >= YOUNGEST_FILE_S:
+                    path.unlink()
+                elif stat.S_ISDIR(about.st_mode):
+                    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+                    try:
+                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                        shutil.rmtree(path, ignore_errors=True)
+                    finally:
+                        os.close(handle)
+                else:
+                    continue
+                swept += 1
+    return swept
 
 
 def discard_folder(folder: Path) -> None:

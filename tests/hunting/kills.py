@@ -37,7 +37,7 @@ ENDS_WITHIN_S = 20.0
 LONGEST_S = 240.0
 WHEEL = "triton-9.9.9-py3-none-any.whl"
 # What differs from run to run in a result: times, and how much of it was done before.
-_VARYING = re.compile(r"(?:_s|seconds|cached|probes|runs|compiles|fetched|created|time|sha256|bytes)$")
+_VARYING = re.compile(r"(?:_s|seconds|cached|probes|runs|compiles|fetched|created|time|notes|sha256|bytes)$")
 
 # A ptxas that takes its time and dies of any text with an ex2 and three shfl.
 PTXAS = """#!/bin/sh
