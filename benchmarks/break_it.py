@@ -7,7 +7,9 @@
 Kinds: `input` (mutated logs, PTX, specs, wheels … through whatever reads them, each within 5 s of work and 2 GB);
 `kill` (a long verb killed at random points, by TERM and KILL in turn, and started again on what it left: no process and
 no scratch file stays, the end is that of an undisturbed run; `runs` counts the kills, `slowest_s` is the longest end of
-one); `secret` (bundles of every mode, made of what holds a secret of each kind: `runs` counts secrets).
+one); `secret` (bundles of every mode, made of what holds a secret of each kind: `runs` counts secrets); `full disk` (a
+matrix of sixty compiles with its temporary files or its cache on a disk of random size: it says so with exit code 3 or
+has every row right, and with room again it ends right).
 A fault is printed as it is found; exit code 1 where there was one. `--csv data/break_it.csv` appends the rows.
 """
 
@@ -34,6 +36,7 @@ sys.path.insert(0, str(ROOT))
 from helpers.compiler.toolchain import environment_triton  # noqa: E402
 from tests.hunting.bounded import Bounded  # noqa: E402
 from tests.hunting.bundles import MODES, hunt_secrets  # noqa: E402
+from tests.hunting.full_disk import FULL, hunt_full_disks  # noqa: E402
 from tests.hunting.kills import VERBS, hunt_kills  # noqa: E402
 from tests.hunting.mutants import MUTATORS  # noqa: E402
 from tests.hunting.records import Outcome, append_rows  # noqa: E402
@@ -60,6 +63,7 @@ HUNTS: dict[str, tuple[tuple[str, ...], Callable[..., Outcome]]] = {
     "input": (tuple(MUTATORS), hunt_inputs),
     "kill": (tuple(VERBS), hunt_kills),
     "secret": (MODES, hunt_secrets),
+    "full disk": (FULL, hunt_full_disks),
 }
 
 

@@ -249,12 +249,17 @@ class Ended:
     seconds: float
 
 
-def run_verb(place: Place, words: list[str], mark: str, *, kill_after: float = 0.0, number: int = 0) -> Ended:
-    """Run a verb to its end, or send it a signal after some seconds; it is over when its own process is."""
+def run_verb(
+    place: Place, words: list[str], mark: str, *, kill_after: float = 0.0, number: int = 0, under: tuple[str, ...] = ()
+) -> Ended:
+    """Run a verb to its end, or send it a signal after some seconds; it is over when its own process is.
+
+    `under` is a command that runs the verb as its last words.
+    """
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
-            [sys.executable, "-m", "helpers", *words], cwd=place.work, env=place.environment(mark), stdout=out,
+            [*under, sys.executable, "-m", "helpers", *words], cwd=place.work, env=place.environment(mark), stdout=out,
             stderr=err, stdin=subprocess.DEVNULL, preexec_fn=hear_signals,
         )  # fmt: skip
         code: int | None
