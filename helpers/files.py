@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import gzip
 import os
 import re
@@ -55,8 +54,9 @@ def writable_cache_root() -> Path:
     root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=root):
+        with tempfile.TemporaryFile(dir=root):  # without a name where that can be: a kill leaves nothing
             pass
+        sweep_hidden(root / "toolchains")  # a toolchain half fetched has hundreds of megabytes
         return root
     except OSError as exc:
         return cache_stand_in(str(exc.strerror or exc))
@@ -84,10 +84,8 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Whoever comes second finds `final` already there and keeps it: content-addressed folders are interchangeable.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{final.name[:24]}-"
-    for crumbs in (f"{glob.escape(prefix)}*", f"{_GRAVE}*"):  # what a killed process has left of the same
-        sweep(final.parent, crumbs, lock="")
-    scratch = Path(tempfile.mkdtemp(prefix=prefix, dir=final.parent))
+    sweep_hidden(final.parent)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=final.parent))
     held = contextlib.ExitStack()
     try:
         with contextlib.suppress(OSError):  # some networks' folders have no locks: then it is not swept either
@@ -106,6 +104,29 @@ def staged_folder(final: Path) -> Iterator[Path]:
 
 
 _GRAVE = ".discard-"
+
+
+# A file half written has no lock; nobody writes one for so long.
+YOUNGEST_FILE_S = 3_600.0
+# What is not whole yet: `.NAME-xxxx`, and what is being removed.
+_HIDDEN = ".?*-*"
+
+
+def sweep_hidden(place: Path) -> int:
+    """Remove what killed processes left half written in a folder of the cache, and return how much that was.
+
+    A folder is left alone as long as somebody holds its lock, and where it cannot be locked at all.
+    """
+    swept = sweep(place, _HIDDEN, lock="")
+    with contextlib.suppress(OSError):
+        for path in place.glob(_HIDDEN):
+            with contextlib.suppress(OSError):
+                about = path.lstat()
+                age = time.time() - about.st_mtime
+                if stat.S_ISREG(about.st_mode) and about.st_uid == os.getuid() and age >= YOUNGEST_FILE_S:
+                    path.unlink()
+                    swept += 1
+    return swept
 
 
 def discard_folder(folder: Path) -> None:

@@ -12,6 +12,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 import time
@@ -179,7 +180,8 @@ def sweep(place: Path, pattern: str = f"{PREFIX}*", *, lock: str = _LOCK) -> int
         for folder in place.glob(pattern):
             with contextlib.suppress(OSError):
                 about = folder.lstat()
-                if about.st_uid != os.getuid() or time.time() - about.st_mtime < YOUNGEST_SWEPT_S:
+                young = time.time() - about.st_mtime < YOUNGEST_SWEPT_S
+                if young or about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
                     continue
                 with locked(folder / lock):
                     shutil.rmtree(folder, ignore_errors=True)

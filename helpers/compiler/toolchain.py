@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import importlib.util
+import os
 import re
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ from pathlib import Path
 from helpers.compiler import machine
 from helpers.errors import MachineError, UserError
 from helpers.files import cache_root, discard_folder, staged_folder
-from helpers.processes import end_with_parent
+from helpers.processes import end_with_parent, scratch_folder
 
 INCIDENT_TRITON = "3.5.1"
 INCIDENT_PTXAS = "12.8.93"
@@ -248,7 +249,10 @@ def _pip_install(requirement: str, target: Path, *, quiet: bool) -> None:
     command = [sys.executable, "-m", "pip", "install", "--no-deps", "--only-binary=:all:", "--no-compile"]
     command += ["--disable-pip-version-check", "--no-warn-script-location", "--target", str(target)]
     command += ["--quiet"] if quiet else ["--progress-bar", "on"]
-    done = subprocess.run([*command, requirement], check=False, preexec_fn=end_with_parent())
+    # pip that is ended leaves what it has unpacked: among files of ours, where it goes with them.
+    with scratch_folder("pip") as scratch:
+        environment = {**os.environ, "TMPDIR": str(scratch)}
+        done = subprocess.run([*command, requirement], check=False, env=environment, preexec_fn=end_with_parent())
     if done.returncode != 0 and (machine.ended(done.returncode) or machine.no_room(target) or machine.no_room()):
         raise MachineError(
             f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above): the machine "

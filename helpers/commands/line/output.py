@@ -179,7 +179,7 @@ def check_folder(path: Path) -> None:
     if not path.parent.is_dir():
         raise UserError(f"cannot write {path}: there is no folder {path.parent}; make it first, or name another one")
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent):
+        with tempfile.TemporaryFile(dir=path.parent):
             pass
     except (OSError, ValueError) as exc:
         raise _not_written(path, exc) from exc

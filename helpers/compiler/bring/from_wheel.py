@@ -219,6 +219,9 @@ def python_files(archive: Path) -> dict[str, bytes]:
         if len(names) > MAX_MEMBERS:
             raise UserError(f"{archive.name} holds {len(names)} Python files; at most {MAX_MEMBERS} are read")
         contents = read_members(archive, names, max_bytes=MAX_SOURCE_BYTES, max_total=MAX_TOTAL_BYTES)
+    names_of_folders = {str(folder) for name in contents for folder in PurePosixPath(name).parents}
+    if both := sorted(names_of_folders & contents.keys()):
+        raise UserError(f"{archive.name} holds {both[0][:80]!r} as a file and as a folder: nothing to trust")
     if not any(word in content for content in contents.values() for word in DEVICE_CODE):
         raise UserError(f"{archive.name} holds no Triton kernel")
     return contents
