@@ -93,7 +93,7 @@ class PtxHeader:
 
     `version` such as "8.7", `target` such as "sm_100a" (without options), the names of the entries in order;
     of the first entry the number of parameters, the register cap (`.maxnreg`) and the threads per CTA
-    (`.reqntid`, multiplied).
+    (multiplied): exactly so many (`.reqntid`), and at most so many (`.maxntid`, from `__launch_bounds__`).
     """
 
     version: str | None = None
@@ -102,6 +102,12 @@ class PtxHeader:
     num_params: int = 0
     maxnreg: int | None = None
     reqntid: int | None = None
+    maxntid: int | None = None
+
+    @property
+    def threads(self) -> int | None:
+        """The most threads that a CTA of it can have, as far as it says."""
+        return self.reqntid or self.maxntid
 
 
 @dataclass(frozen=True)
@@ -154,7 +160,7 @@ def register_declarations(ptx: str) -> dict[str, int]:
 
 def ptx_header(ptx: str) -> PtxHeader:
     """The `PtxHeader` of the text."""
-    version = target = maxnreg = reqntid = None
+    version = target = maxnreg = reqntid = maxntid = None
     entries: list[str] = []
     num_params = 0
     in_signature = False  # of the first entry: its name is read, its body has not begun
@@ -173,10 +179,12 @@ def ptx_header(ptx: str) -> PtxHeader:
             maxnreg = _product(text)
         elif in_signature and directive == ".reqntid":
             reqntid = _product(text)
+        elif in_signature and directive == ".maxntid":
+            maxntid = _product(text)
         elif in_signature:
             # Parameters may stand on the entry's own line: count the word, not the lines.
             num_params += text.count(".param")
-    return PtxHeader(version, target, tuple(entries), num_params, maxnreg, reqntid)
+    return PtxHeader(version, target, tuple(entries), num_params, maxnreg, reqntid, maxntid)
 
 
 def wide_operands(ptx: str, min_registers: int = 32) -> list[WideOperand]:
