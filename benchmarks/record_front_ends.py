@@ -1,7 +1,7 @@
-"""Compile one attention in four languages, and FlashAttention-4's own kernel, and write data/front_ends.csv; no GPU.
+"""Compile one attention in four languages, and a matrix product in two more ways; write data/front_ends.csv; no GPU.
 
     pip install 'register-cliff[cute,cutile]'
-    python benchmarks/record_front_ends.py [--packages FOLDER] [--only cute,cutile,triton]
+    python benchmarks/record_front_ends.py [--packages FOLDER] [--only cute,cutile,triton,cuda]
 
 FOLDER is what `pip install --target` filled; without it the front ends of this environment are used. Every kernel is
 compiled in a process and a folder of its own. Some fifteen minutes on two cores. Rows of what is not asked for by
@@ -30,10 +30,20 @@ from helpers.compiler.front_ends.binary_report import binary_report
 from helpers.compiler.front_ends.extras import CUTE, CUTILE, FLASH_ATTENTION, FrontEnd, Installed, find_front_end
 from helpers.compiler.front_ends.run_script import run_script
 from helpers.compiler.report import CompileReport
-from helpers.compiler.toolchain import ENVIRONMENT, Toolchain, resolve_triton
+from helpers.compiler.run_ptxas import run_ptxas
+from helpers.compiler.toolchain import (
+    ENVIRONMENT,
+    Tool,
+    Toolchain,
+    installed_ptxas,
+    resolve_ptxas,
+    resolve_triton,
+)
 from helpers.errors import UserError
 from helpers.files import write_text_atomically
+from helpers.hardware import WARP_SIZE
 from helpers.inspection.ptx.pressure import pressure_profile
+from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.recorded import DATA, rows_of
 
 if TYPE_CHECKING:
@@ -190,16 +200,43 @@ def rows_of_triton() -> list[dict]:
     return rows
 
 
+def row_of_cuda(tile: int) -> dict:
+    """The row of a PTX that nvcc made, as it is checked in, assembled by the newest ptxas on hand."""
+    path = SCRIPTS / f"tile_product_{tile}.ptx"
+    ptx, ptxas = path.read_text(), newest_ptxas()
+    run = run_ptxas(ptxas.path, ptx, gpu_name="sm_90a")
+    report = CompileReport(
+        status=run.verdict, arch="sm_90a", triton_version=None, ptxas_version=ptxas.version, ptx_path=str(path),
+        num_warps=(ptx_header(ptx).threads or 0) // WARP_SIZE, regs_per_thread=run.regs_per_thread,
+        spill_store_bytes=run.spill_store_bytes, spill_load_bytes=run.spill_load_bytes, message=run.message,
+        stack_frame_bytes=run.stack_frame_bytes, instructions=count_instructions(ptx),
+        ptx_version=ptx_header(ptx).version,
+    )  # fmt: skip
+    made_by = re.search(r"release [\d.]+, V([\d.]+)", ptx)
+    return {
+        "front_end": "CUDA C++", "kernel": "matrix product", "arch": "sm_90a", "tile": f"{16 * tile}x{16 * tile}",
+        "page_size": 0, "window": 0, "packed": False, "releases": f"nvcc {made_by[1]}" if made_by else "",
+        **figures(report), "spill_bytes_in_loops": None, "seconds": round(run.wall_s, 1),
+        "command": f"ptxas -v -arch=sm_90a benchmarks/front_ends/{path.name}",
+    }  # fmt: skip
+
+
+def newest_ptxas() -> Tool:
+    """The newest ptxas on hand, of a Triton or installed by itself."""
+    return resolve_ptxas([*installed_ptxas()][-1])
+
+
 def main() -> int:
     """Write the rows; exit code 1 when a front end that was asked for is not here."""
     import pandas as pd
 
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--packages", type=Path, action="append", default=[], help="a folder of `pip install --target`")
-    parser.add_argument("--only", default="cute,cutile,triton", help="which languages, comma-separated")
+    parser.add_argument("--only", default="cute,cutile,triton,cuda", help="which languages, comma-separated")
     options = parser.parse_args()
     wanted = options.only.split(",")
-    names = {"cute": {"CuTe DSL"}, "cutile": {"cuTile"}, "triton": {"Triton", "Gluon"}}
+    names = {"cute": {"CuTe DSL"}, "cutile": {"cuTile"}, "triton": {"Triton", "Gluon"},
+             "cuda": {"CUDA C++"}}  # fmt: skip
     again = set().union(*(names[word] for word in wanted))
     rows: list[dict] = []
     for word, cells in (("cute", asked_cute), ("cutile", asked_cutile)):
@@ -212,6 +249,8 @@ def main() -> int:
             write(rows, again)
     if "triton" in wanted:
         rows += rows_of_triton()
+    if "cuda" in wanted:
+        rows += [row_of_cuda(tile) for tile in (8, 16)]
     table = write(rows, again)
     print(pd.crosstab(table["front_end"], table["status"]).to_string())
     return 0
