@@ -7,7 +7,9 @@ together on chips that have one file for both (gfx90a and later).
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 MAX_METADATA_CHARS = 200_000
 _METADATA = re.compile(r"^\s*\.amdgpu_metadata\s*$(.*?)^\s*\.end_amdgpu_metadata", re.MULTILINE | re.DOTALL)
@@ -44,21 +46,25 @@ def amd_resources(assembly: str) -> AmdResources | None:
     if found is None or len(found[1]) > MAX_METADATA_CHARS:
         return None
     try:
-        kernels = yaml.safe_load(found[1])["amdhsa.kernels"]
-        (kernel,) = kernels
-        return AmdResources(
-            vgprs=int(kernel[".vgpr_count"]),
-            agprs=int(kernel.get(".agpr_count", 0)),
-            sgprs=int(kernel[".sgpr_count"]),
-            vgpr_spills=int(kernel[".vgpr_spill_count"]),
-            sgpr_spills=int(kernel[".sgpr_spill_count"]),
-            scratch_bytes=int(kernel[".private_segment_fixed_size"]),
-            lds_bytes=int(kernel[".group_segment_fixed_size"]),
-            max_threads=int(kernel[".max_flat_workgroup_size"]),
-            wave_size=int(kernel[".wavefront_size"]),
-        )
+        (kernel,) = yaml.safe_load(found[1])["amdhsa.kernels"]
+        return resources_of_metadata(kernel)
     except (yaml.YAMLError, KeyError, TypeError, ValueError, RecursionError):
         return None
+
+
+def resources_of_metadata(kernel: Mapping[str, Any]) -> AmdResources:
+    """The figures of one kernel of the metadata; raises KeyError, TypeError or ValueError where one is missing."""
+    return AmdResources(
+        vgprs=int(kernel[".vgpr_count"]),
+        agprs=int(kernel.get(".agpr_count", 0)),
+        sgprs=int(kernel[".sgpr_count"]),
+        vgpr_spills=int(kernel[".vgpr_spill_count"]),
+        sgpr_spills=int(kernel[".sgpr_spill_count"]),
+        scratch_bytes=int(kernel[".private_segment_fixed_size"]),
+        lds_bytes=int(kernel[".group_segment_fixed_size"]),
+        max_threads=int(kernel[".max_flat_workgroup_size"]),
+        wave_size=int(kernel[".wavefront_size"]),
+    )
 
 
 def count_matrix_instructions(assembly: str) -> int:

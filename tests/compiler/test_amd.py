@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import re
 import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
-import msgpack
 import pytest
-from elftools.elf.elffile import ELFFile
-from elftools.elf.sections import NoteSection
 
 from helpers.attention.choice import Choice
 from helpers.compiler.compile import CompileRequest, compile_kernel, compile_request
@@ -21,6 +17,8 @@ from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import AMD_ARCHS, get_target
 from helpers.inspection.amdgcn import AmdResources
+from helpers.inspection.binary.hsaco import hsaco_resources
+from helpers.recorded import read_rows
 
 OWN_TRITON = Toolchain("3.7.1")
 BIG = {"head_dim": 128, "window": None, "kv_dtype": "bf16", "triton": "3.7.1"}
@@ -32,29 +30,12 @@ def extend() -> dict[str, CompileReport]:
     return {arch: compile_request(Choice(arch=arch, tile="auto", **BIG).request()) for arch in AMD_ARCHS}
 
 
-def note_of(hsaco: bytes) -> dict:
-    """The kernel that AMD's metadata note in a binary describes; the format is MessagePack (LLVM's usage guide)."""
-    for section in ELFFile(io.BytesIO(hsaco)).iter_sections():
-        if isinstance(section, NoteSection):
-            for note in section.iter_notes():
-                if note["n_name"] == "AMDGPU":
-                    described = note["n_descdata"]
-                    (kernel,) = msgpack.unpackb(described)["amdhsa.kernels"]
-                    return kernel
-    raise AssertionError("no note of AMD's")
-
-
 @pytest.mark.parametrize("arch", AMD_ARCHS)
 def test_the_figures_are_those_of_the_binary_s_own_note(extend, arch):
     report = extend[arch]
     assert report.status == "ok" and report.tensor_core_path == "mfma" and report.instructions["mfma"] > 10
-    said, note = report.amd, note_of(Path(report.hsaco_path).read_bytes())
-    assert (said.vgprs, said.agprs, said.sgprs, said.scratch_bytes, said.vgpr_spills, said.sgpr_spills) == tuple(
-        note[f".{name}"]
-        for name in (
-            "vgpr_count agpr_count sgpr_count private_segment_fixed_size vgpr_spill_count sgpr_spill_count".split()
-        )
-    )
+    said, by_name = report.amd, hsaco_resources(Path(report.hsaco_path).read_bytes())
+    assert by_name == {report.kernel_name: replace(said, waves_per_simd=None, lds_bytes=0)}
     assert said.max_threads == 64 * report.num_warps and said.wave_size == 64 and said.vgprs > 100
 
 
@@ -165,3 +146,28 @@ def test_a_workgroup_that_no_compute_unit_holds_is_not_launchable():
     found = AmdResources(300, 0, 32, 0, 0, 0, 0, 512, 64)
     report = CompileReport("ok", "gfx950", "3.7.1", None, num_warps=8, amd=found)
     assert report.cap == 256 and not report.launchable
+
+
+def test_recorded_rows_are_what_is_compiled_here(extend):
+    rows = read_rows("amd_extend")
+    assert (
+        len(rows) == 65
+        and not rows["note_agrees"].astype(str).eq("False").any()
+        and rows["note_agrees"].notna().sum() == 64
+    )
+    same = rows[rows["head_dim"].eq(128) & rows["triton"].eq("3.7.1")].set_index("arch")
+    for arch, report in extend.items():
+        row = same.loc[arch]
+        assert (row["status"], row["tile"]) == (report.status, "64x64")
+        figures = ("vgprs", "agprs", "sgprs", "scratch_bytes", "lds_bytes", "waves_per_simd")
+        assert [row[name] for name in figures] == [getattr(report.amd, name) for name in figures]
+
+
+def test_what_is_no_code_object_of_amd_s(extend):
+    content = Path(extend["gfx942"].hsaco_path).read_bytes()
+    for broken in (b"", b"rubbish", content[:40], content[:200], b"\x7fELF" + bytes(60)):
+        with pytest.raises(UserError, match="not a code object of AMD's"):
+            hsaco_resources(broken)
+    at = content.index(b"amdhsa.kernels")
+    with pytest.raises(UserError, match="not a code object of AMD's"):
+        hsaco_resources(content[:at] + b"amdhsa.colonel" + content[at + 14 :])

@@ -92,8 +92,8 @@ class PtxHeader:
     """What the PTX says of itself; None or empty where it does not say.
 
     `version` such as "8.7", `target` such as "sm_100a" (without options), the names of the entries in order;
-    of the first entry the number of parameters, the register cap (`.maxnreg`) and the threads per CTA
-    (multiplied): exactly so many (`.reqntid`), and at most so many (`.maxntid`, from `__launch_bounds__`).
+    of the first entry the number of parameters, the register cap (`.maxnreg`), the threads per CTA (`.reqntid`,
+    multiplied), the most there may be (`.maxntid`, as nvcc writes a launch bound) and the CTAs an SM shall hold.
     """
 
     version: str | None = None
@@ -103,10 +103,11 @@ class PtxHeader:
     maxnreg: int | None = None
     reqntid: int | None = None
     maxntid: int | None = None
+    minnctapersm: int | None = None
 
     @property
     def threads(self) -> int | None:
-        """The most threads that a CTA of it can have, as far as it says."""
+        """The threads per CTA that ptxas has to reckon with; None where nothing bounds them."""
         return self.reqntid or self.maxntid
 
 
@@ -160,7 +161,7 @@ def register_declarations(ptx: str) -> dict[str, int]:
 
 def ptx_header(ptx: str) -> PtxHeader:
     """The `PtxHeader` of the text."""
-    version = target = maxnreg = reqntid = maxntid = None
+    version = target = maxnreg = reqntid = maxntid = minnctapersm = None
     entries: list[str] = []
     num_params = 0
     in_signature = False  # of the first entry: its name is read, its body has not begun
@@ -181,10 +182,12 @@ def ptx_header(ptx: str) -> PtxHeader:
             reqntid = _product(text)
         elif in_signature and directive == ".maxntid":
             maxntid = _product(text)
+        elif in_signature and directive == ".minnctapersm":
+            minnctapersm = _product(text)
         elif in_signature:
             # Parameters may stand on the entry's own line: count the word, not the lines.
             num_params += text.count(".param")
-    return PtxHeader(version, target, tuple(entries), num_params, maxnreg, reqntid, maxntid)
+    return PtxHeader(version, target, tuple(entries), num_params, maxnreg, reqntid, maxntid, minnctapersm)
 
 
 def wide_operands(ptx: str, min_registers: int = 32) -> list[WideOperand]:
