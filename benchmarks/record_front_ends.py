@@ -1,11 +1,11 @@
 """Compile one attention in four languages, and a matrix product in two more ways; write data/front_ends.csv; no GPU.
 
     pip install 'register-cliff[cute,cutile]'
-    python benchmarks/record_front_ends.py [--packages FOLDER] [--only cute,cutile,triton,cuda]
+    python benchmarks/record_front_ends.py [--packages FOLDER] [--only cute,cutile,triton,cuda] [--match TEXT]
 
 FOLDER is what `pip install --target` filled; without it the front ends of this environment are used. Every kernel is
-compiled in a process and a folder of its own. Some fifteen minutes on two cores. Rows of what is not asked for by
-`--only` stay as they are recorded.
+compiled in a process and a folder of its own. Some fifteen minutes on two cores. Rows of what is not asked for stay
+as they are recorded: `--match "cute_gemm.py sm_90a"` does the cells anew whose command has these words.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def asked_cute() -> Iterator[Asked]:
             yield Asked(CUTE, "cute_gemm", "matrix product", arch, (m, n, warps), tile=f"{m}x{n}")
         cells = [(256, 1, 1024), (256, 0, 1024), (256, 1, 0), (256, 0, 0), (128, 1, 0), (128, 0, 0)]
         for head_dim, page, window in cells:
-            for packed in (0, 1) if (arch, head_dim, window) == ("sm_100a", 256, 1024) else (0,):
+            for packed in (0, 1) if (head_dim, window) == (256, 1024) else (0,):
                 yield Asked(
                     FLASH_ATTENTION, "flash_attention_4", "FlashAttention-4", arch, (head_dim, page, window, packed),
                     head_dim=head_dim, page_size=page, window=window, packed=bool(packed),
@@ -186,8 +186,8 @@ def rows_of_triton() -> list[dict]:
                                    kv_dtype="bf16", model_window=window)  # fmt: skip
             spec = build_hopper_spec(shape)
             tile = "x".join(str(dict(spec.constexprs)[name]) for name in ("BLOCK_M", "BLOCK_N"))
-            cells.append(("Gluon", spec.kernel.name.removesuffix("_kernel"), head_dim, tile, window or 0,
-                          "python benchmarks/record_front_ends.py --only triton"))  # fmt: skip
+            again = "python benchmarks/record_front_ends.py --only triton"
+            cells.append(("Gluon", spec.kernel.name.removesuffix("_kernel"), head_dim, tile, window or 0, again))
             requests.append(CompileRequest(spec, arch, Toolchain(base.triton)))
     rows = []
     for cell, report in zip(cells, compile_matrix(requests), strict=True):
@@ -233,6 +233,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--packages", type=Path, action="append", default=[], help="a folder of `pip install --target`")
     parser.add_argument("--only", default="cute,cutile,triton,cuda", help="which languages, comma-separated")
+    parser.add_argument("--match", default="", help="of CuTe DSL and cuTile, only the cells whose command has this")
     options = parser.parse_args()
     wanted = options.only.split(",")
     names = {"cute": {"CuTe DSL"}, "cutile": {"cuTile"}, "triton": {"Triton", "Gluon"},
@@ -240,18 +241,18 @@ def main() -> int:
     again = set().union(*(names[word] for word in wanted))
     rows: list[dict] = []
     for word, cells in (("cute", asked_cute), ("cutile", asked_cutile)):
-        for asked in cells() if word in wanted else ():
+        for asked in (c for c in cells() if word in wanted and options.match in c.command()):
             row = row_by_script(asked, found(asked.front_end, options.packages))
             print(*(str(row.get(k)) for k in ("front_end", "kernel", "arch", "head_dim", "tile", "page_size", "window",
                                               "status", "regs_per_thread", "stack_frame_bytes", "spill_store_bytes",
                                               "tensor_core_path", "message")), flush=True)  # fmt: skip
             rows.append(row)
-            write(rows, again)
+            write(rows, set() if options.match else again)
     if "triton" in wanted:
         rows += rows_of_triton()
     if "cuda" in wanted:
         rows += [row_of_cuda(tile) for tile in (8, 16)]
-    table = write(rows, again)
+    table = write(rows, set() if options.match else again)
     print(pd.crosstab(table["front_end"], table["status"]).to_string())
     return 0
 
@@ -267,11 +268,16 @@ def found(front_end: FrontEnd, folders: list[Path]) -> Installed:
 
 
 def write(rows: list[dict], again: set[str]) -> pd.DataFrame:
-    """Write the rows beside those of the languages that are not recorded again; the table that came of it."""
+    """Write the rows beside those that they do not replace, and hand back the table.
+
+    They replace the rows with the same commands, and all those of the languages `again`.
+    """
     import pandas as pd
 
     target = DATA / "front_ends.csv"
-    others = [row for row in rows_of(target) if row["front_end"] not in again] if target.is_file() else []
+    commands = {row["command"] for row in rows}
+    before = rows_of(target) if target.is_file() else []
+    others = [row for row in before if row["front_end"] not in again and row["command"] not in commands]
     table = pd.DataFrame([*others, *rows])
     table = table.sort_values(["front_end", "kernel", "arch", "head_dim"], kind="stable")
     for name in (*WHOLE, "head_dim"):
