@@ -15,7 +15,8 @@ __all__ = ["CUTE", "CUTILE", "FLASH_ATTENTION", "FrontEnd", "Installed", "find_f
 class FrontEnd:
     """A language: its name, the extra of ours that installs it, its distribution, and others that it cannot do without.
 
-    `folders` are those in a `pip install --target` folder that its own .pth file would add to the path.
+    `folders` are those beside its modules that its own .pth file adds to the path, which Python reads in site-packages
+    alone and not in a folder of `pip install --target`.
     """
 
     name: str
@@ -53,7 +54,7 @@ def find_front_end(front_end: FrontEnd, packages: Path | None = None) -> Install
     Raises ToolchainMissing, with the command that installs it, where one of its distributions is not there.
     """
     where = {} if packages is None else {"path": [str(packages)]}
-    releases = {}
+    releases, path = {}, []
     for name in (front_end.distribution, *front_end.needs):
         found = next(iter(importlib.metadata.distributions(name=name, **where)), None)
         if found is None:
@@ -62,6 +63,6 @@ def find_front_end(front_end: FrontEnd, packages: Path | None = None) -> Install
                 f"pip install 'register-cliff[{front_end.extra}]' brings it"
             )
         releases[name] = found.version
-    if packages is None:
-        return Installed(front_end, (), releases)
-    return Installed(front_end, (packages, *(packages / folder for folder in front_end.folders)), releases)
+        place = Path(str(found.locate_file("")))
+        path += [place, *(place / folder for folder in front_end.folders if (place / folder).is_dir())]
+    return Installed(front_end, tuple(dict.fromkeys(path)), releases)
