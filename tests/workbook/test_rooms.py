@@ -26,6 +26,7 @@ ROOMS = {
     "your_own_crash": "07_your_own_crash",
     "every_chips_tiles": "08_every_chips_tiles",
     "how_good_is_the_estimate": "09_how_good_is_the_estimate",
+    "other_compilers": "10_other_compilers",
 }
 # In no room, and used in no cell: what the build calls, and what a reader types with an explorer's answers in hand.
 FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket", "reports_table"}

@@ -96,7 +96,7 @@ def told(cells: list[tuple[str, str, object]]) -> str:
     return ", ".join(words) or "none"
 
 
-def page_table_rows(rows: pd.DataFrame) -> pd.DataFrame:
+def page_rows(rows: pd.DataFrame) -> pd.DataFrame:
     """FlashAttention-4's rows: what pages, a window and packed queries cost in registers and spills, by chip."""
     names = {"arch": "chip", "head_dim": "head dim", "tile": "tile", "page_size": "page size", "window": "window",
              "packed": "packed queries", "regs_per_thread": "registers", "spill_store_bytes": "spill stores, B",
@@ -115,10 +115,16 @@ def trial_differs(rows: pd.DataFrame) -> pd.DataFrame:
     return seen[now != seen["seen_in_trial"]]
 
 
-def amd_table(rows: pd.DataFrame, head_dim: int = 576, arch: str = "gfx950") -> pd.DataFrame:
-    """The extend kernel on an AMD chip at a head dim (data/amd_extend.csv): vector registers and scratch by tile."""
-    names = {"triton": "Triton", "tile": "tile", "engines_tile": "the engine's choice", "status": "verdict",
-             "vgprs": "VGPRs", "scratch_bytes": "scratch, B"}  # fmt: skip
-    table = rows[(rows["arch"] == arch) & (rows["head_dim"] == head_dim)][list(names)].rename(columns=names)
-    table[["VGPRs", "scratch, B"]] = table[["VGPRs", "scratch, B"]].astype("Int64")
-    return table.sort_values(["tile", "Triton"]).reset_index(drop=True)
+def page_findings(rows: pd.DataFrame, arch: str = "sm_100a", head_dim: int = 256) -> tuple[dict, dict]:
+    """(with pages of one token, without pages): the `least` and `most` bytes of spill stores, with a window."""
+    table = rows[(rows["kernel"] == "FlashAttention-4") & (rows["arch"] == arch) & (rows["head_dim"] == head_dim)]
+    table = table[table["window"] > 0]
+    both = (table.loc[table["page_size"] == size, "spill_store_bytes"] for size in (1, 0))
+    with_pages, without = ({"least": int(found.min()), "most": int(found.max())} for found in both)
+    return with_pages, without
+
+
+def most_spilled(rows: pd.DataFrame, arch: str) -> int:
+    """The most bytes of spill stores of FlashAttention-4's kernels on a chip."""
+    found = rows[(rows["kernel"] == "FlashAttention-4") & (rows["arch"] == arch)]
+    return int(found["spill_store_bytes"].max())
