@@ -95,8 +95,9 @@ class Asked:
 def asked_cute() -> Iterator[Asked]:
     """The matrix product that fits and the one that does not; FlashAttention-4 with and without pages and windows."""
     for arch in ARCHS:
-        for m, n, warps in ((128, 128, 4), (128, 256, 4), (128, 256, 8)):
-            yield Asked(CUTE, "cute_gemm", "matrix product", arch, (m, n, warps), tile=f"{m}x{n}")
+        for m, n, warps, least in ((128, 128, 4, 0), (128, 256, 4, 0), (128, 256, 4, 1), (128, 256, 8, 0)):
+            kernel = f"matrix product{', at least one CTA an SM' if least else ''}"
+            yield Asked(CUTE, "cute_gemm", kernel, arch, (m, n, warps, least), tile=f"{m}x{n}")
         cells = [(256, 1, 1024), (256, 0, 1024), (256, 1, 0), (256, 0, 0), (128, 1, 0), (128, 0, 0)]
         for head_dim, page, window in cells:
             for packed in (0, 1) if (head_dim, window) == (256, 1024) else (0,):
@@ -270,14 +271,17 @@ def found(front_end: FrontEnd, folders: list[Path]) -> Installed:
 def write(rows: list[dict], again: set[str]) -> pd.DataFrame:
     """Write the rows beside those that they do not replace, and hand back the table.
 
-    They replace the rows with the same commands, and all those of the languages `again`.
+    They replace the rows with the same commands, all those of the languages `again`, and those of cells that are no
+    longer asked for.
     """
     import pandas as pd
 
     target = DATA / "front_ends.csv"
     commands = {row["command"] for row in rows}
+    asked = {cell.command() for cell in (*asked_cute(), *asked_cutile())}
     before = rows_of(target) if target.is_file() else []
-    others = [row for row in before if row["front_end"] not in again and row["command"] not in commands]
+    stays = [row for row in before if row["front_end"] not in ("CuTe DSL", "cuTile") or row["command"] in asked]
+    others = [row for row in stays if row["front_end"] not in again and row["command"] not in commands]
     table = pd.DataFrame([*others, *rows])
     table = table.sort_values(["front_end", "kernel", "arch", "head_dim"], kind="stable")
     for name in (*WHOLE, "head_dim"):

@@ -1,9 +1,10 @@
 """A matrix product in CuTe DSL, compiled without a GPU; its PTX and cubin are left in the current folder.
 
-    python cute_gemm.py sm_90a BLOCK_M BLOCK_N WARPS
+    python cute_gemm.py sm_90a BLOCK_M BLOCK_N WARPS LEAST
 
 Run by benchmarks/record_front_ends.py. bf16 operands straight from global memory to registers, f32 accumulators:
-BLOCK_M * BLOCK_N / (32 * WARPS) registers a thread for these alone.
+BLOCK_M * BLOCK_N / (32 * WARPS) registers a thread for these alone. LEAST is how many CTAs an SM shall hold at least
+(`.minnctapersm` of the PTX), 0 to leave that open.
 """
 
 from __future__ import annotations
@@ -42,17 +43,20 @@ def product(a: cute.Tensor, b: cute.Tensor, c: cute.Tensor, tiled: cute.TiledMma
 
 
 @cute.jit
-def launch(a: cute.Tensor, b: cute.Tensor, c: cute.Tensor, tile: cutlass.Constexpr, warps: cutlass.Constexpr):
+def launch(
+    a: cute.Tensor, b: cute.Tensor, c: cute.Tensor,
+    tile: cutlass.Constexpr, warps: cutlass.Constexpr, least: cutlass.Constexpr,
+):  # fmt: skip
     """One CTA of `warps` warps, side by side along m, a tile."""
     tiled = cute.make_tiled_mma(cute.nvgpu.warp.MmaF16BF16Op(BF16, F32, (16, 8, 16)), (warps, 1, 1))
     grid = (cute.size(c, mode=[0]) // tile[0], cute.size(c, mode=[1]) // tile[1], 1)
-    product(a, b, c, tiled, tile).launch(grid=grid, block=(32 * warps, 1, 1))
+    product(a, b, c, tiled, tile).launch(grid=grid, block=(32 * warps, 1, 1), min_blocks_per_mp=least)
 
 
-def main(arch: str, block_m: int, block_n: int, warps: int) -> None:
+def main(arch: str, block_m: int, block_n: int, warps: int, least: int) -> None:
     """Compile one tile for matrices of 4096 by 4096."""
     matrix = [make_fake_compact_tensor(BF16, (4096, 4096), stride_order=(1, 0), assumed_align=16) for _ in range(3)]
-    cute.compile(launch, *matrix, (block_m, block_n), warps)
+    cute.compile(launch, *matrix, (block_m, block_n), warps, least)
 
 
 if __name__ == "__main__":

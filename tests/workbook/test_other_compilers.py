@@ -106,3 +106,19 @@ def test_amds_rows_are_of_one_chip_and_head_dim_and_name_the_releases_that_spill
     assert rc.releases_that_spill(shown[shown["Triton"] == "3.7.1"], "64x64") == "none"
     with pytest.raises(rc.UserError, match=r"0 rows of Triton 9\.9\.9 with the tile 64x64"):
         rc.scratch_of(shown, "9.9.9", "64x64")
+
+
+def test_the_bound_is_compared_with_the_same_product_without_it():
+    def product(kernel: str, **changes: object) -> dict:
+        return row("CuTe DSL", kernel=kernel, tile="128x256", num_warps=4, demand=329, demand_line="x.py:3", **changes)
+
+    bounded = "matrix product, at least one CTA an SM"
+    rows = table(
+        product(bounded, regs_per_thread=255), product("matrix product", regs_per_thread=32),
+        product("matrix product", regs_per_thread=1, arch="sm_100a"),
+        product("matrix product", regs_per_thread=2) | {"num_warps": 8},
+        product("matrix product", regs_per_thread=3) | {"front_end": "CUDA C++"}, row(num_warps=4),
+    )  # fmt: skip
+    without, with_bound = rc.bound_findings(rows)
+    assert (without["registers"], with_bound["registers"], with_bound["kernel"]) == (32, 255, bounded)
+    assert list(rc.product_rows(rows)["registers"]) == [3, 1, 32, 255, 2]

@@ -128,3 +128,23 @@ def most_spilled(rows: pd.DataFrame, arch: str) -> int:
     """The most bytes of spill stores of FlashAttention-4's kernels on a chip."""
     found = rows[(rows["kernel"] == "FlashAttention-4") & (rows["arch"] == arch)]
     return int(found["spill_store_bytes"].max())
+
+
+def product_rows(rows: pd.DataFrame) -> pd.DataFrame:
+    """The matrix products in CuTe DSL and CUDA C++: demand of the PTX, registers, spills, by chip, tile and warps."""
+    names = {"front_end": "language", "kernel": "kernel", "arch": "chip", "tile": "tile", "num_warps": "warps",
+             "demand": "demand", "regs_per_thread": "registers", "stack_frame_bytes": "stack frame, B",
+             "spill_store_bytes": "spill stores, B", "demand_line": "line of the highest demand"}  # fmt: skip
+    table = rows[rows["kernel"].str.startswith("matrix product")][list(names)].rename(columns=names)
+    for name in ("warps", "demand", "registers", "stack frame, B", "spill stores, B"):
+        table[name] = table[name].astype("Int64")
+    return table.sort_values(["language", "chip", "tile", "warps", "kernel"]).reset_index(drop=True)
+
+
+def bound_findings(rows: pd.DataFrame, arch: str = "sm_90a") -> tuple[dict, dict]:
+    """(without, with a bound of one CTA an SM): the row of the product in CuTe DSL whose accumulators fill a thread."""
+    table = product_rows(rows)
+    table = table[(table["language"] == "CuTe DSL") & (table["chip"] == arch) & (table["warps"] == 4)]
+    table = table[table["tile"] == "128x256"].sort_values("kernel")
+    without, bounded = table.to_dict("records")
+    return without, bounded
