@@ -7,7 +7,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from helpers.compiler.disassemble import disassemble, nvdisasm_programs
+from helpers.compiler.disassemble import TIMEOUT_S, disassemble, nvdisasm_programs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import ToolchainMissing, installed_tritons, resolve_triton
 from helpers.errors import UserError
@@ -17,7 +17,6 @@ from helpers.inspection.ptx.scan import count_instructions, ptx_header
 
 __all__ = ["binary_report", "tensor_instructions"]
 
-TIMEOUT_S = 60.0
 _USAGE = re.compile(r"^ Function (\S+):\n\s+REG:(\d+) STACK:(\d+) SHARED:(\d+)\b", re.ASCII | re.MULTILINE)
 _RELEASE = re.compile(rb"Cuda compilation tools, release [\d.]{1,8}, V(\d{1,3}\.\d{1,3}\.\d{1,4})")
 # The opcodes of each tensor-core path; letters before MMA name the data type.

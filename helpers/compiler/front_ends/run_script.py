@@ -13,11 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from helpers.compiler.front_ends.extras import Installed
+from helpers.compiler.run_ptxas import MAX_LOG_CHARS
 from helpers.processes import end_with_parent
 
 __all__ = ["Compiled", "run_script"]
-
-MAX_LOG_CHARS = 200_000
 
 
 @dataclass(frozen=True)
