@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,10 +54,10 @@ def find_front_end(front_end: FrontEnd, packages: Path | None = None) -> Install
 
     Raises ToolchainMissing, with the command that installs it, where one of its distributions is not there.
     """
-    where = {} if packages is None else {"path": [str(packages)]}
+    folders = sys.path if packages is None else [str(packages)]
     releases, path = {}, []
     for name in (front_end.distribution, *front_end.needs):
-        found = next(iter(importlib.metadata.distributions(name=name, **where)), None)
+        found = next(iter(importlib.metadata.distributions(name=name, path=folders)), None)
         if found is None:
             raise ToolchainMissing(
                 f"{front_end.name} is not {'installed' if packages is None else f'in {packages}'}: there is no {name}; "
