@@ -197,10 +197,8 @@ def _why_not(text: str) -> str:
     """What is wrong with a name that is no arch here: a chip that nothing here is compiled for, or one not known."""
     words = _product_words(text)
     if re.fullmatch(_OF_AMD, words):
-        return (
-            f"{text[:40]} is one of AMD's chips, of which compile, matrix and gate take {' and '.join(AMD_ARCHS)}, and "
-            "the other verbs none"
-        )
+        takes = f"compile, matrix, gate and audit take {' and '.join(AMD_ARCHS)}, and the other verbs none"
+        return f"{text[:40]} is one of AMD's chips, of which {takes}"
     for chip, products in _OTHERS.items():
         if re.fullmatch(f"(?:{products}){_EDITION}", words):
             return f"{text[:40]} is {chip}; the verbs that compile do not compile for it"

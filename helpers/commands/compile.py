@@ -11,9 +11,9 @@ from helpers.commands.line.common import WORTH_TRYING, choice_options, request_o
 from helpers.commands.line.grammar import Verb, own_option, shared
 from helpers.commands.line.output import command_line, echo_json, same_again, say
 from helpers.compiler.compile import compile_request
-from helpers.compiler.report import CompileReport, explain
+from helpers.compiler.report import CompileReport, explain, refuse_ill
 from helpers.compiler.wheel_facts import LLVM_SWITCHES, switch_environment
-from helpers.errors import MachineError, UserError
+from helpers.errors import UserError
 from helpers.hardware import AMD_ARCHS, CAP
 from helpers.inspection.amdgcn import AmdResources
 
@@ -53,8 +53,7 @@ def compile_command(
             say(f"\nnext: {step}")
     if report.status == "toolchain_missing":
         raise UserError(report.message)
-    if report.status == "environment_error":
-        raise MachineError(report.message)
+    refuse_ill([report])
 
 
 def next_step(report: CompileReport) -> str | None:

@@ -11,8 +11,8 @@ from helpers.commands.line.grammar import Verb, own_option, shared
 from helpers.commands.line.output import check_writable, command_line, echo_json, say, trust_words, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
-from helpers.compiler.report import CompileReport
-from helpers.errors import MachineError, UserError
+from helpers.compiler.report import CompileReport, refuse_ill
+from helpers.errors import UserError
 from helpers.hardware import AMD_ARCHS
 
 
@@ -55,8 +55,7 @@ def matrix_command(
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing and len(missing) == len(reports):
         raise UserError(missing[0].message)
-    if ill := [r for r in reports if r.status == "environment_error"]:
-        raise MachineError(f"{len(ill)} of {len(reports)} compiles have no answer: {ill[0].message}")
+    refuse_ill(reports)
 
 
 def next_step(specs: list[Path], options: dict, reports: list[CompileReport]) -> str | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from helpers.compiler import cache, machine
 from helpers.compiler.front_end import front_end_parts
 from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.source import HashedSource, read_anew
 from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
 from helpers.compiler.worker.pool import (
     FOREIGN_SCRIPTS,
@@ -22,6 +23,7 @@ from helpers.compiler.worker.pool import (
     WorkerTimeout,
     WorkerUnusable,
 )
+from helpers.errors import MachineError
 from helpers.hardware import WARP_SIZE, AmdArch, GpuArch
 from helpers.inspection import amdgcn
 from helpers.inspection.amdgcn import AmdResources
@@ -30,6 +32,8 @@ from helpers.inspection.crash.mlir import FrontEndFailure
 from helpers.inspection.ptx import scan
 from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
 
+# Where an answer ends whose kernel was not the one that was hashed, and how often it is looked at anew.
+CHANGED, MOST_LOOKS = "changed", 3
 STAGE_FILES = {
     "ttir": "kernel.ttir",
     "ttgir": "kernel.ttgir",
@@ -141,21 +145,36 @@ def generate(
 
     `environment` is what the worker's environment gets on top, and nobody else's.
 
-    A kernel that fails, hangs or kills its worker is a result. Raises UserError for a kernel file that cannot be read
-    and ToolchainMissing for a Triton that does not start.
+    A kernel that fails, hangs or kills its worker is a result. One that is saved anew between the look at it and the
+    load is looked at again. Raises UserError for a kernel file that cannot be read, ToolchainMissing for a Triton that
+    does not start, and MachineError for a file that never stays as it is.
     """
-    spec_key, foreign = spec.content_key(), spec.kernel.stub_imports
+    foreign = spec.kernel.stub_imports
     cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
+    for _ in range(MOST_LOOKS):
+        source = spec.kernel.hashed_source()
+        spec_key = spec.content_key(source.sha256)
 
-    def make() -> tuple[dict, dict[str, bytes], bool]:
-        request = _request(spec, arch, cuda)
-        answer, keep = answer_of(request, triton, timeout_s, foreign=spec.kernel.stub_imports, environment=environment)
-        # A file that was saved after it was hashed: what the worker loaded may be the newer one.
-        return kept_answer(answer, triton, keep and spec.content_key() == spec_key)
+        def make(source: HashedSource = source) -> tuple[dict, dict[str, bytes], bool]:
+            request = _request(spec, arch, cuda, source)
+            answer, keep = answer_of(request, triton, timeout_s, foreign=foreign, environment=environment)
+            if answer["stage"] == CHANGED:
+                raise _SourceChanged(str(answer["error"]))
+            return kept_answer(answer, triton, keep)
 
-    key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign, environment=environment)
-    entry, cached = cache.get_or_make("codegen", key, make)
-    return generated_of(entry, cached, spec_key)
+        key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign, environment=environment)
+        try:
+            entry, cached = cache.get_or_make("codegen", key, make)
+        except _SourceChanged as exc:
+            read_anew()
+            said = exc
+            continue
+        return generated_of(entry, cached, spec_key)
+    raise MachineError(f"{said}, {MOST_LOOKS} times in a row; run the same command again when it stays as it is")
+
+
+class _SourceChanged(Exception):
+    """A file of the kernel's was not the one that was hashed when the worker loaded it."""
 
 
 def kept_answer(answer: dict, triton: Tool, keep: bool) -> tuple[dict, dict[str, bytes], bool]:
@@ -222,13 +241,13 @@ def target_of(arch: GpuArch | AmdArch) -> tuple[str, int | str, int]:
     return "cuda", arch.capability, WARP_SIZE
 
 
-def _request(spec: KernelSpec, arch: GpuArch | AmdArch, cuda: str | None) -> dict:
+def _request(spec: KernelSpec, arch: GpuArch | AmdArch, cuda: str | None, source: HashedSource) -> dict:
     """What a worker is asked for the stages of a spec."""
     return {
         "target": target_of(arch),
         "codegen_cuda_version": cuda,
         "spec": {
-            "kernel": spec.kernel.for_worker(),
+            "kernel": spec.kernel.for_worker(source),
             "signature": spec.signature,
             "constexprs": spec.constexprs,
             "divisible_by_16": spec.divisible_by_16,
@@ -262,16 +281,29 @@ def _asked(
     try:
         with POOL.borrow(triton, foreign=foreign, texts=texts, environment=environment) as worker:
             answer = worker.ask(request, timeout_s)
-            if not machine.tells_of_machine(str(answer.get("error", ""))):
+            if changed := answer.pop("changed", None):
+                return {**answer, "stage": CHANGED, "error": f"{changed} was saved again while it was compiled"}, False
+            chain = answer.pop("raised", ())
+            if not machine.raised(chain):
                 return answer, True
             worker.kill()  # it may remember what it could not find
-            return {**answer, "stage": "machine", "error": machine.sentence(str(answer["error"]))}, False
+            words = str(answer.get("error") or chain[-1]["words"])
+            return {**answer, "stage": "machine", "error": machine.sentence(words)}, False
     except WorkerTimeout as exc:
         return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
     except WorkerDied as exc:
-        killed = exc.signal_name == "SIGKILL" or machine.tells_of_machine(exc.log)
-        words = machine.sentence(str(exc)) if killed else str(exc)
-        said = {"stage": "machine" if killed else "died", "error": words, "log": exc.log}
-        return {**said, "stages": {}, "seconds": {"total": 0.0}}, False
-    except WorkerUnusable as exc:
+        if exc.of_machine:
+            return _ill(exc), False
+        return {"stage": "died", "error": str(exc), "log": exc.log, "stages": {}, "seconds": {"total": 0.0}}, False
+    except (OSError, MemoryError, RuntimeError) as exc:
+        if machine.from_machine(exc):  # no room to start a worker, or to talk to it
+            return _ill(exc), False
+        if not isinstance(exc, WorkerUnusable):
+            raise
         raise ToolchainMissing(f"Triton {triton.version} does not start with this Python: {exc}") from exc
+
+
+def _ill(exc: Exception) -> dict:
+    """What stands for a worker's answer where the machine let it give none."""
+    said = {"stage": "machine", "error": machine.sentence(str(exc) or type(exc).__name__)}
+    return {**said, "log": getattr(exc, "log", ""), "stages": {}, "seconds": {"total": 0.0}}

@@ -16,9 +16,9 @@ from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.machine import from_machine, sentence
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import stop_runs
-from helpers.compiler.toolchain import BUNDLED, Toolchain, ToolchainMissing, Tools
+from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, ToolchainMissing, Tools
 from helpers.compiler.worker.pool import POOL, Environment
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.hardware import AmdArch, GpuArch, get_target
 
 DEFAULT_TIMEOUT_S = 300.0
@@ -61,18 +61,22 @@ def compile_kernel(
                 raise
             return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s, environment)  # once more
     except Exception as exc:
-        ill = from_machine(exc)
-        if not ill and not isinstance(exc, ToolchainMissing):
-            raise
-        return CompileReport(
-            status="environment_error" if ill else "toolchain_missing",
-            arch=target.name,
-            triton_version=None if toolchain.triton == "environment" else toolchain.triton,
-            ptxas_version=None if toolchain.ptxas == BUNDLED else toolchain.ptxas,
-            label=spec.label,
-            num_warps=spec.num_warps,
-            message=sentence(str(exc)) if ill else str(exc),
-        )
+        return replace(no_answer(exc, target, toolchain), label=spec.label, num_warps=spec.num_warps)
+
+
+def no_answer(exc: Exception, arch: GpuArch | AmdArch, toolchain: Toolchain) -> CompileReport:
+    """The report of a compile that an exception has left without an answer; raises it where it tells of a mistake."""
+    ill = from_machine(exc)
+    if not ill and not isinstance(exc, ToolchainMissing):
+        raise exc
+    words = str(exc) or "there is no memory left"
+    return CompileReport(
+        status="environment_error" if ill else "toolchain_missing",
+        arch=arch.name,
+        triton_version=None if toolchain.triton == ENVIRONMENT else toolchain.triton,
+        ptxas_version=None if toolchain.ptxas == BUNDLED else toolchain.ptxas,
+        message=words if not ill or isinstance(exc, MachineError) else sentence(words),
+    )
 
 
 def compile_request(request: CompileRequest) -> CompileReport:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
+from helpers.errors import MachineError
 from helpers.hardware import AMD_ARCHS, cap_for
 from helpers.inspection.amdgcn import AmdResources
 
@@ -202,6 +204,17 @@ class CompileReport:
             "headline": self.headline,
             "verdict": self.verdict(),
         }
+
+
+def refuse_ill(reports: Sequence[CompileReport]) -> None:
+    """Raise MachineError where the machine failed one of these compiles: nothing may be concluded from that one.
+
+    For whoever concludes something from reports, right after the compiles. The others are in the cache by then.
+    """
+    ill = [report for report in reports if report.status == "environment_error"]
+    if ill:
+        some = f"{len(ill)} of {len(reports)} compiles have no answer, " if len(reports) > 1 else ""
+        raise MachineError(f"{some}{ill[0].label or 'the kernel'} for {ill[0].arch}: {ill[0].message}")
 
 
 LIVE = "live, compiled on this machine (no GPU involved)"

@@ -15,7 +15,7 @@ from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec, tell_apart
-from helpers.compiler.report import STATUSES, CompileReport, verdict_words
+from helpers.compiler.report import STATUSES, CompileReport, refuse_ill, verdict_words
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import MachineError, UserError
 from helpers.files import read_text_bounded, write_text_atomically
@@ -182,8 +182,7 @@ def measure(
     reports = compile_matrix(requests, progress=progress)
     if missing := next((r for r in reports if r.status == "toolchain_missing"), None):
         raise UserError(missing.message)
-    if ill := next((r for r in reports if r.status == "environment_error"), None):
-        raise MachineError(f"the gate was not run to its end, {ill.label} for {ill.arch}: {ill.message}")
+    refuse_ill(reports)
     return [measured(report, spill_weight) for report in reports]
 
 

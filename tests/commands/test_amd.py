@@ -1,4 +1,4 @@
-"""AMD's chips on the command line: compile, matrix and gate take them, the other verbs say that they do not."""
+"""AMD's chips on the command line: compile, matrix, gate and audit take them, the other verbs say that they do not."""
 
 from __future__ import annotations
 
@@ -50,9 +50,40 @@ def test_gate_writes_and_holds_an_amd_baseline(write_kernel, tmp_path, capfd):
     assert row["arch"] == "gfx942" and int(row["vgprs"]) > 0 and row["scratch_bytes"] == "0"
 
 
-@pytest.mark.parametrize("verb", ["try", "ablate", "bisect", "report", "cross", "audit", "minimize", "pressure"])
+@pytest.mark.parametrize("verb", ["try", "ablate", "bisect", "report", "cross", "minimize", "pressure"])
 def test_the_other_verbs_take_none(verb, capfd):
     assert main([verb, "--arch", "MI300X"]) == 2
     err = capfd.readouterr().err
     assert "MI300X" in err or "gfx942" in err
-    assert "AMD's chips, of which compile, matrix and gate take gfx942 and gfx950" in err and err.count("\n") == 1
+    assert (
+        "AMD's chips, of which compile, matrix, gate and audit take gfx942 and gfx950" in err and err.count("\n") == 1
+    )
+
+
+def test_audit_reads_the_recorded_rows_and_compiles_them_anew(tmp_path, capfd):
+    file = tmp_path / "cells.csv"
+    assert main(["audit", "--arch", "MI355X", "--head-dim", "576", "--json", "--csv", str(file)]) == 0
+    result = json.loads(capfd.readouterr().out)
+    cells = {(cell["triton"], cell["tile"]): cell for cell in result["cells"]}
+    assert result["rows"] == 10 == len(cells) == len(list(csv.DictReader(file.read_text().splitlines())))
+    assert {tile for (_, tile), cell in cells.items() if cell["engines_tile"]} == {"64x64", "64x32"}
+    assert all(cell["arch"] == "gfx950" and cell["scratch_bytes"] is not None for cell in cells.values())
+    assert main(["audit", "--arch", "gfx942", "--head-dim", "128", "--triton", "3.7.1"]) == 0
+    recorded = capfd.readouterr().out
+    assert main(["audit", "--arch", "gfx942", "--head-dim", "128", "--live", "--triton", "3.7.1"]) == 0
+    live = capfd.readouterr().out
+    assert live.splitlines()[-1].split() == recorded.splitlines()[-1].split() and "live" in live
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--arch", "gfx942,sm_90a"], "one maker at a time"),
+        (["--arch", "gfx942", "--feature", "mask"], "--feature none"),
+        (["--arch", "gfx942", "--head-dim", "96"], "no recorded row fits"),
+        (["--arch", "gfx942", "--head-dim", "96", "--live"], "leave nothing to audit"),
+    ],
+)
+def test_what_audit_does_not_have_of_amd(more, words, capfd):
+    assert main(["audit", *more]) == 2
+    assert words in capfd.readouterr().err

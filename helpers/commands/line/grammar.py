@@ -147,8 +147,8 @@ SECONDS = _Seconds()
 # name -> (spellings, metavar, type, sentence of help, group); a metavar of several gets `,…`.
 _SHARED: dict[str, tuple[tuple[str, ...], str, Any, str, str]] = {
     "arch": (("--arch", "arch"), "CHIP", chip,
-             "what to compile for: sm_100a, or a product such as B200, H100, RTX 5090; compile, matrix and gate also "
-             "take gfx942 (MI300X) and gfx950 (MI355X)", TOOLCHAIN),
+             "what to compile for: sm_100a, or a product such as B200, H100, RTX 5090; compile, matrix, gate and audit "
+             "also take gfx942 (MI300X) and gfx950 (MI355X)", TOOLCHAIN),
     "triton": (("--triton", "triton"), "VERSION", str,
                "the Triton that makes the PTX: a release, or `environment`", TOOLCHAIN),
     "ptxas": (("--ptxas", "ptxas"), "VERSION", str,
