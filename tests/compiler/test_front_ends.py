@@ -125,6 +125,16 @@ def test_the_ptx_beside_a_binary_tells_threads_and_instructions(spilling):
     assert report.instructions["total"] > 1000 and report.ptx_lines == ptx.read_text().count("\n")
 
 
+def test_of_several_kernels_the_one_with_the_most_registers_is_told(tmp_path: Path):
+    ptx = (ROOT / "tests" / "fixtures" / "ptx" / "several_functions.ptx").read_text()
+    run = run_ptxas([*installed_ptxas().values()][-1], ptx, gpu_name="sm_80")
+    (tmp_path / "two.cubin").write_bytes(run.cubin or b"")
+    report = binary_report(tmp_path / "two.cubin", arch="sm_80")
+    assert report.kernel_name in ptx_header(ptx).entries
+    assert report.regs_per_thread == max(int(n) for n in re.findall(r"Used (\d+) registers", run.log))
+    assert len(set(re.findall(r"Used (\d+) registers", run.log))) > 1
+
+
 def test_tensor_instructions_are_counted_by_path():
     lines = ["UTCHMMA gdesc[UR4], gdesc[UR6], tmem[UR8]", "@P0 HGMMA.64x64x16.F32.BF16 R24, gdesc[UR4]",
              "QGMMA.64x64x32.F32 R24, gdesc[UR4]", "HMMA.16816.F32.BF16 R4, R8, R12, R4", "FFMA R1, R2, R3, R4",
@@ -165,8 +175,8 @@ def recorded_row(command: str) -> dict[str, str]:
 @pytest.mark.parametrize(
     ("front_end", "name", "words"),
     [
-        (CUTE, "cute_gemm", ["sm_90a", "128", "128", "4"]),
-        (CUTILE, "cutile_attention", ["sm_90", "64", "64", "256", "0"]),
+        (CUTE, "cute_gemm", "sm_90a 128 128 4 0"),
+        (CUTILE, "cutile_attention", "sm_90 64 64 256 0"),
     ],
     ids=["cute", "cutile"],
 )
