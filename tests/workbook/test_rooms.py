@@ -26,6 +26,7 @@ ROOMS = {
     "your_own_crash": "07_your_own_crash",
     "every_chips_tiles": "08_every_chips_tiles",
     "how_good_is_the_estimate": "09_how_good_is_the_estimate",
+    "other_compilers": "10_other_compilers",
 }
 # Drawings stand together, whichever page shows them: they are made of one set of parts.
 SCHEMATICS = "helpers.workbook.schematics"
