@@ -6,7 +6,7 @@ import itertools
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from helpers.attention.choice import Choice
 from helpers.attention.tiles import TileConfig, parse_tile
@@ -64,7 +64,7 @@ def _launched(tile: TileConfig, warps: int | None, stages: int | None) -> tuple[
             tile.num_stages if stages is None else stages)  # fmt: skip
 
 
-def report_of_row(row: Mapping, choice: Choice) -> CompileReport:
+def report_of_row(row: Mapping[Any, Any], choice: Choice) -> CompileReport:
     """A row of data/ about a compile of `choice` as a report; what the row does not have is missing there too."""
     known = {k: (None if v != v else v) for k, v in row.items()}
     block_m, block_n, warps, *_ = configuration(choice)
@@ -75,6 +75,7 @@ def report_of_row(row: Mapping, choice: Choice) -> CompileReport:
         ptxas_version=known.get("ptxas_version") or known.get("ptxas"),
         label=f"hd{choice.head_dim} {choice.kv_dtype} {block_m}x{block_n} w{warps}",
         num_warps=warps,
+        wall_s=known.get("wall_s") or 0.0,
         ptxas_code=known.get("ptxas_code"),
         message=known.get("message") or known.get("reason") or "",
         instructions={_PATHS.get(str(known.get("tensor_core_path")), "other"): 1},
