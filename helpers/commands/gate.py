@@ -63,7 +63,7 @@ def gate_table(result: dict) -> pd.DataFrame:
 @specs_argument(required=True)
 @own_option("--baseline", required=True, type=FILE, metavar="FILE", help="the CSV to hold to; --write makes it")
 @own_option("--write", is_flag=True, help="write the baseline instead of comparing with it")
-@shared("arch", "triton", "ptxas", "time_limit", many=("arch",), arch=DEFAULT_ARCH, triton=TRITON_OF_SPEC,
+@shared("arch", "triton", "ptxas", "time_limit", many=("arch",), amd=True, arch=DEFAULT_ARCH, triton=TRITON_OF_SPEC,
         ptxas="bundled")  # fmt: skip
 @shared("json", "quiet")
 def gate_command(

@@ -15,18 +15,19 @@ from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec, tell_apart
-from helpers.compiler.report import STATUSES, CompileReport, verdict_words
+from helpers.compiler.report import STATUSES, CompileReport, refuse_ill, verdict_words
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import MachineError, UserError
 from helpers.files import read_text_bounded, write_text_atomically
-from helpers.hardware import get_arch
+from helpers.hardware import get_target
 from helpers.search.ablate import Progress
 
 # Fastest first; none of them is a kernel without matrix multiplies, or one that lost its last.
-PATH_KEYS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
+PATH_KEYS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync", "mfma": "mfma"}
 _TEXT = ("spec", "arch", "triton_version", "ptxas_version", "status", "ptxas_code", "tensor_core_path", "spec_key")
 _COUNTS = (
-    "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync"
+    "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync",
+    "mfma", "vgprs", "scratch_bytes", "lds_bytes",
 )  # fmt: skip
 BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:], _TEXT[7])
 MAX_BASELINE_BYTES = 50_000_000
@@ -38,6 +39,7 @@ class Measured:
     """What the gate compares of one spec on one arch; bytes per thread, None where there is no binary.
 
     `weighted_spill_bytes` counts each spill as often as the loops around it run, by whatever measure the caller gave.
+    A kernel for an AMD chip has `vgprs`, `scratch_bytes` and `lds_bytes`, and none of ptxas's figures.
     """
 
     spec: str
@@ -56,6 +58,10 @@ class Measured:
     wgmma: int = 0
     mma_sync: int = 0
     spec_key: str | None = None
+    mfma: int = 0
+    vgprs: int | None = None
+    scratch_bytes: int | None = None
+    lds_bytes: int | None = None
 
     @property
     def compiled(self) -> bool:
@@ -64,7 +70,9 @@ class Measured:
 
     @property
     def spill_bytes(self) -> int | None:
-        """Spill stores and loads together."""
+        """Spill stores and loads together; on an AMD chip the bytes of scratch."""
+        if self.compiled and self.scratch_bytes is not None:
+            return self.scratch_bytes
         return (self.spill_store_bytes or 0) + (self.spill_load_bytes or 0) if self.compiled else None
 
     def verdict(self) -> str:
@@ -72,6 +80,8 @@ class Measured:
         if not self.compiled:
             return verdict_words(self.status, code=self.ptxas_code)
         weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
+        if self.vgprs is not None:
+            return f"{self.vgprs} VGPRs, {self.scratch_bytes} B scratch, {self.tensor_core_path}"
         registers = "registers not recorded" if self.regs_per_thread is None else f"{self.regs_per_thread} registers"
         return f"{registers}, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 
@@ -165,21 +175,20 @@ def measure(
     for spec in specs:
         spec.content_key()  # an unreadable kernel is said before anything is compiled
     requests = [
-        CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), timeout_s=timeout_s)
+        CompileRequest(spec, get_target(arch).name, toolchain or Toolchain(), timeout_s=timeout_s)
         for spec in specs
         for arch in archs
     ]
     reports = compile_matrix(requests, progress=progress)
     if missing := next((r for r in reports if r.status == "toolchain_missing"), None):
         raise UserError(missing.message)
-    if ill := next((r for r in reports if r.status == "environment_error"), None):
-        raise MachineError(f"the gate was not run to its end, {ill.label} for {ill.arch}: {ill.message}")
+    refuse_ill(reports)
     return [measured(report, spill_weight) for report in reports]
 
 
 def measured(report: CompileReport, spill_weight: SpillWeight | None = None) -> Measured:
     """A report as the gate sees it."""
-    weighted = spill_weight(report) if spill_weight is not None and report.compiled else None
+    weighted = spill_weight(report) if spill_weight is not None and report.compiled and report.amd is None else None
     return Measured(
         spec=report.label,
         arch=report.arch,
@@ -195,6 +204,9 @@ def measured(report: CompileReport, spill_weight: SpillWeight | None = None) -> 
         tensor_core_path=report.tensor_core_path,
         **{key: report.instructions.get(key, 0) for key in PATH_KEYS.values()},
         spec_key=report.spec_key,
+        vgprs=report.amd.vgprs if report.amd else None,
+        scratch_bytes=report.amd.scratch_bytes if report.amd else None,
+        lds_bytes=report.amd.lds_bytes if report.amd else None,
     )
 
 
@@ -324,7 +336,7 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     if not values.get("spec") or not values.get("arch"):
         raise UserError(f"baseline row {number} names no spec or no arch")
     row = Measured(**values)
-    if row.compiled and row.spill_store_bytes is None:
+    if row.compiled and row.spill_store_bytes is None and row.scratch_bytes is None:
         raise UserError(f"baseline row {number} compiled, but has no spill_store_bytes")
     return row
 

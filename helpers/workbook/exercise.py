@@ -111,8 +111,8 @@ class ExerciseForm(w.VBox):
         self.compare.on_click(lambda _button: self.reply())
         # A click overtakes a change of the guess that JupyterLab still holds back while the kernel is busy, so what
         # was said first may answer the guess before. The reply follows the guess.
+        self.guess.observe(self._follow, names="value")
         self.said = w.HTML()
-        self.guess.observe(self._guessed, names="value")
         self.folded = w.HTML(asked.folded())
         unit = [w.Label(asked.unit)] if asked.unit and not asked.choices else []
         asking = w.HBox([self.guess, *unit, self.compare, w.HTML(OWN_KEYS)])
@@ -121,7 +121,7 @@ class ExerciseForm(w.VBox):
         self.layout.border = "1px solid #8888"
         self.layout.padding = "6px 12px"
 
-    def _guessed(self, _change: object) -> None:
+    def _follow(self, _change: object) -> None:
         if self.said.value:
             self.reply()
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from helpers.attention.choice import Choice
 from helpers.attention.tiles import TileConfig, parse_tile
 from helpers.compiler.report import NO_VERDICT, CompileReport, Evidence
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.hardware import CAP, get_arch
 from helpers.recorded import provenance, read_rows
 from helpers.show.style import status_colour
@@ -30,7 +30,7 @@ OWN = "its own"
 def choice_of_command(command: str) -> Choice | None:
     """The configuration that a command of `Choice.command` compiles; None where it asks for what a Choice has not."""
     words = shlex.split(command.partition(" compile ")[2])
-    known, values = _PLAIN, {}
+    known, values = _PLAIN, dict[str, Any]()
     for flag, word in zip(words[::2], words[1::2], strict=False):
         name = flag.removeprefix("--").replace("-", "_")
         if name not in known or isinstance(known[name], (bool, tuple)):
@@ -66,7 +66,8 @@ def _launched(tile: TileConfig, warps: int | None, stages: int | None) -> tuple[
 
 def report_of_row(row: Mapping[Any, Any], choice: Choice) -> CompileReport:
     """A row of data/ about a compile of `choice` as a report; what the row does not have is missing there too."""
-    known = {k: (None if v != v else v) for k, v in row.items()}
+    known: dict[str, Any] = {str(k): (None if v != v else v) for k, v in row.items()}
+    numbers: dict[str, Any] = {name: int(known[name]) for name in _WHOLE if known.get(name) is not None}
     block_m, block_n, warps, *_ = configuration(choice)
     return CompileReport(
         status=known["status"],
@@ -79,7 +80,7 @@ def report_of_row(row: Mapping[Any, Any], choice: Choice) -> CompileReport:
         ptxas_code=known.get("ptxas_code"),
         message=known.get("message") or known.get("reason") or "",
         instructions={_PATHS.get(str(known.get("tensor_core_path")), "other"): 1},
-        **{name: int(known[name]) for name in _WHOLE if known.get(name) is not None},
+        **numbers,
     )
 
 
@@ -90,6 +91,8 @@ def recorded_compiles() -> dict[tuple, Evidence]:
     for name in ("cliff_map", "remedies", "version_matrix", "tile_audit"):
         try:
             table = read_rows(name)
+        except MachineError:
+            raise
         except UserError:
             continue
         source = provenance(table) if name != "tile_audit" else f"recorded: data/{name}.csv, compile-time"

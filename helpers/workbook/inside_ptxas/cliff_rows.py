@@ -8,7 +8,7 @@ from typing import Any
 
 from helpers.attention.choice import Choice
 from helpers.compiler.report import CompileReport
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.recorded import provenance, read_rows
 from helpers.workbook.explorer.recorded_choices import report_of_row
 
@@ -21,6 +21,8 @@ def recorded_reports() -> tuple[dict[tuple, CompileReport], str]:
     """(reports by what was asked, their provenance); nothing where the file is not there."""
     try:
         table = read_rows("cliff_map")
+    except MachineError:
+        raise
     except UserError:
         return {}, ""
     found = {}
@@ -45,6 +47,8 @@ def recorded_profiles() -> tuple[dict[tuple, dict], str]:
     """
     try:
         table = read_rows("cliff_profiles")
+    except MachineError:
+        raise
     except UserError:
         return {}, ""
     found = {}
