@@ -185,7 +185,8 @@
         select.value = at[n];
         data.knobs[n].options.forEach(function (words, i) {
           var there = known(set(n, i));
-          select.options[i].textContent = there ? words : words + " (not recorded)";
+          // Of the option that is chosen the verdict says it.
+          select.options[i].textContent = there || i === at[n] ? words : words + " (not recorded)";
           select.options[i].className = there ? "" : "rc-unrecorded";
         });
       });

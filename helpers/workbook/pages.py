@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers.show.display import table_html
 from helpers.workbook.explorer.frame import KNOBS
@@ -112,7 +112,7 @@ def _with_knobs(notebook: NotebookNode) -> NotebookNode:
     return told
 
 
-def _width(metadata: Mapping[str, object]) -> str:
+def _width(metadata: Mapping[str, Any]) -> str:
     return f'width="{int(metadata["width"])}" ' if "width" in metadata else ""
 
 

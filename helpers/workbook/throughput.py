@@ -434,13 +434,13 @@ def _throughput_page(table: pd.DataFrame, controls: Mapping[str, w.Dropdown]) ->
     also = {"evidence": _source_of(table), "and": NO_B200}
     for case, variants in itertools.product(*(knob.values for knob in knobs[:2])):
         try:
-            rows = _rows_shown(table, case, variants).to_dict("records")
+            rows = _rows_shown(table, str(case), str(variants)).to_dict("records")
         except UserError:
             continue
         for metric in knobs[2].values:
-            column, axis, higher, _ = METRICS[metric]
+            column, axis, higher, _ = METRICS[str(metric)]
             rows.sort(key=lambda row: (row[column] != row[column], (-1 if higher else 1) * row[column]))
-            status, said, facts = _throughput_told(rows, metric)
+            status, said, facts = _throughput_told(rows, str(metric))
             bars = tuple(_bar(row, column) for row in rows)
             answers[case, variants, metric] = Answer(status, said, {"the bars are": axis, **facts, **also}, bars=bars)
     return OnPage(

@@ -348,7 +348,8 @@ def gone_notice() -> w.HTML:
     """
     style = (
         "<style>.rc-gone{display:none}.rc-gone.jupyter-widgets-disconnected{display:block;order:-1;flex:0 0 100%}"
-        ".rc-gone.jupyter-widgets-disconnected::before{display:none}"
+        ":is(.rc-explorer,.rc-exercise).jupyter-widgets-disconnected::before,"
+        ":is(.rc-explorer,.rc-exercise) .jupyter-widgets-disconnected::before{display:none!important}"
         ".jupyter-widgets-disconnected :is(.rc-verdict,.rc-figure,.rc-below,.rc-command){opacity:.45}</style>"
     )
     return _with_class(w.HTML(f"{style}{alert('', GONE)}"), "rc-gone")

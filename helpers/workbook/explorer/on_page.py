@@ -10,7 +10,7 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers.attention.choice import COMMAND, Choice
 from helpers.show.style import status_colour
@@ -186,8 +186,13 @@ def choice_words(base: Choice, controls: Mapping[str, w.Dropdown]) -> dict[str, 
     for name, control in controls.items():
         values = [plain_value(value) for _, value in control.options]
         if hasattr(base, name):
-            found[name] = {v: replace(base, **{name: v}).command_words().get(name, "") for v in values}
+            found[name] = {v: _with(base, name, v).command_words().get(name, "") for v in values}
     return found
+
+
+def _with(base: Choice, name: str, value: Any) -> Choice:
+    changed: dict[str, Any] = {name: value}
+    return replace(base, **changed)
 
 
 def choice_command(base: Choice, names: Sequence[str]) -> tuple[str, ...]:

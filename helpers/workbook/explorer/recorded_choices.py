@@ -6,12 +6,12 @@ import itertools
 import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from helpers.attention.choice import Choice
 from helpers.attention.tiles import TileConfig, parse_tile
 from helpers.compiler.report import NO_VERDICT, CompileReport, Evidence
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.hardware import CAP, get_arch
 from helpers.recorded import provenance, read_rows
 from helpers.show.style import status_colour
@@ -30,7 +30,7 @@ OWN = "its own"
 def choice_of_command(command: str) -> Choice | None:
     """The configuration that a command of `Choice.command` compiles; None where it asks for what a Choice has not."""
     words = shlex.split(command.partition(" compile ")[2])
-    known, values = _PLAIN, {}
+    known, values = _PLAIN, dict[str, Any]()
     for flag, word in zip(words[::2], words[1::2], strict=False):
         name = flag.removeprefix("--").replace("-", "_")
         if name not in known or isinstance(known[name], (bool, tuple)):
@@ -64,9 +64,10 @@ def _launched(tile: TileConfig, warps: int | None, stages: int | None) -> tuple[
             tile.num_stages if stages is None else stages)  # fmt: skip
 
 
-def report_of_row(row: Mapping, choice: Choice) -> CompileReport:
+def report_of_row(row: Mapping[Any, Any], choice: Choice) -> CompileReport:
     """A row of data/ about a compile of `choice` as a report; what the row does not have is missing there too."""
-    known = {k: (None if v != v else v) for k, v in row.items()}
+    known: dict[str, Any] = {str(k): (None if v != v else v) for k, v in row.items()}
+    numbers: dict[str, Any] = {name: int(known[name]) for name in _WHOLE if known.get(name) is not None}
     block_m, block_n, warps, *_ = configuration(choice)
     return CompileReport(
         status=known["status"],
@@ -75,10 +76,11 @@ def report_of_row(row: Mapping, choice: Choice) -> CompileReport:
         ptxas_version=known.get("ptxas_version") or known.get("ptxas"),
         label=f"hd{choice.head_dim} {choice.kv_dtype} {block_m}x{block_n} w{warps}",
         num_warps=warps,
+        wall_s=known.get("wall_s") or 0.0,
         ptxas_code=known.get("ptxas_code"),
         message=known.get("message") or known.get("reason") or "",
         instructions={_PATHS.get(str(known.get("tensor_core_path")), "other"): 1},
-        **{name: int(known[name]) for name in _WHOLE if known.get(name) is not None},
+        **numbers,
     )
 
 
@@ -89,6 +91,8 @@ def recorded_compiles() -> dict[tuple, Evidence]:
     for name in ("cliff_map", "remedies", "version_matrix", "tile_audit"):
         try:
             table = read_rows(name)
+        except MachineError:
+            raise
         except UserError:
             continue
         source = provenance(table) if name != "tile_audit" else f"recorded: data/{name}.csv, compile-time"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from functools import lru_cache
+from typing import Any
 
+from helpers.attention.choice import Choice
 from helpers.compiler.report import CompileReport
 from helpers.errors import MachineError, UserError
-from helpers.inspection.ptx.scan import TENSOR_CORE_PATHS
 from helpers.recorded import provenance, read_rows
+from helpers.workbook.explorer.recorded_choices import report_of_row
 
 ASKED = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "triton")
 """The fields of `Choice` that tell one recorded cell from another, in the order of its key."""
@@ -23,19 +26,17 @@ def recorded_reports() -> tuple[dict[tuple, CompileReport], str]:
     except UserError:
         return {}, ""
     found = {}
-    whole = ("window", "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tmem_columns")
-    for raw in table.to_dict("records"):
-        row = {k: (None if v != v else v) for k, v in raw.items()}
-        row |= {k: int(row[k]) for k in whole if row[k] is not None}
-        key = tuple(row.pop(k) for k in ASKED)
-        path = row.pop("tensor_core_path")
-        counts = {TENSOR_CORE_PATHS.get(path, "other"): 1}
-        row["message"] = row["message"] or ""
-        label = f"hd{key[1]} {key[2]} {key[4]} w{key[5]}"
-        found[key] = CompileReport(
-            **row, arch=key[0], triton_version=key[-1], num_warps=key[5], label=label, instructions=counts
-        )
+    for row in table.to_dict("records"):
+        asked = _asked(row)
+        found[tuple(asked.values())] = report_of_row(row, Choice(**asked))
     return found, provenance(table)
+
+
+def _asked(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """What a row was asked, by field of `Choice`."""
+    asked: dict[str, Any] = {name: row[name] for name in ASKED}
+    window = asked["window"]
+    return asked | {"window": None if window != window else int(window)}
 
 
 @lru_cache(maxsize=1)
@@ -52,10 +53,8 @@ def recorded_profiles() -> tuple[dict[tuple, dict], str]:
         return {}, ""
     found = {}
     for raw in table.to_dict("records"):
-        row = {k: (None if v != v else v) for k, v in raw.items()}
-        row["window"] = None if row["window"] is None else int(row["window"])
-        key = tuple(row.pop(name) for name in ASKED)
+        row: dict[str, Any] = {str(k): (None if v != v else v) for k, v in raw.items() if k not in ASKED}
         row["profile"] = tuple(int(n) for n in str(row["profile"] or "").split())
         row["lines"] = [tuple(map(int, pair.split(":"))) for pair in str(row["lines"] or "").split()]
-        found[key] = row
+        found[tuple(_asked(raw).values())] = row
     return found, provenance(table)
