@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 COLUMNS = (
     "library", "wheel", "size_bytes", "cubins", "kernels", "archs", "checked", "problems", "whole_file_kernels",
-    "agree", "differ", "seconds", "seconds_again", "peak_mib", "peak_of_programs_mib", "whole_file_seconds",
-    "whole_file_peak_mib", "load_average", "cpus", "date", "command",
+    "agree", "differ", "seconds", "cpu_seconds", "seconds_again", "peak_mib", "peak_of_programs_mib",
+    "whole_file_seconds", "whole_file_peak_mib", "load_average", "cpus", "date", "command",
 )  # fmt: skip
 
 
@@ -61,6 +61,7 @@ def one(library: Path) -> dict:
     began = time.perf_counter()
     found = inspect_built([library])
     seconds = time.perf_counter() - began
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     numbers = [[r.arch, r.kernel, r.registers, r.stack_frame_bytes, r.shared_bytes] for r in found.kernels]
     return {
         "numbers": numbers,
@@ -68,6 +69,7 @@ def one(library: Path) -> dict:
         "checked": found.checked,
         "problems": sum(1 for row in found.rows if row.problem),
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, who)), 2),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "peak_of_programs_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
@@ -111,6 +113,7 @@ def measured(library: Path) -> dict:
         "agree": sum((ours & theirs).values()),
         "differ": sum((ours - theirs).values()) + sum((theirs - ours).values()),
         "seconds": first["seconds"],
+        "cpu_seconds": first["cpu_seconds"],
         "seconds_again": runs[1]["seconds"],
         "peak_mib": first["peak_mib"],
         "peak_of_programs_mib": first["peak_of_programs_mib"],
