@@ -4,7 +4,8 @@
 
 Each library is read once with an empty cache, by a process of its own (whose peak memory is recorded, and that of the
 largest program it started); then `cuobjdump -res-usage` reads it whole, and every kernel of one is looked for in the
-other: registers, stack, static shared memory. Name the libraries as they lie in an unpacked wheel.
+other: registers, stack, static shared memory. Name the libraries as they lie in an unpacked wheel. Rows of
+other libraries stay.
 """
 
 from __future__ import annotations
@@ -42,16 +43,25 @@ def main() -> None:
     if asked.one:
         print(json.dumps(one(asked.libraries[0])))
         return
-    rows = []
+    rows = kept(asked.out)
     for number, library in enumerate(asked.libraries):
         wheel = asked.wheel[number] if number < len(asked.wheel) else ""
-        rows.append({"library": library.name, "wheel": wheel, **measured(library)})
+        row = {"library": library.name, "wheel": wheel, **measured(library)}
+        rows = [r for r in rows if (r["library"], r["wheel"]) != (library.name, wheel)] + [row]
         print(rows[-1], file=sys.stderr)
         with asked.out.open("w", newline="") as file:
             file.write("# What `register-cliff inspect` takes, and its numbers beside cuobjdump's; no GPU involved\n")
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def kept(out: Path) -> list[dict]:
+    """The rows of libraries that were recorded before."""
+    if not out.is_file():
+        return []
+    with out.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 def one(library: Path) -> dict:

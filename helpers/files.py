@@ -20,7 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from helpers.errors import UserError
+from helpers.errors import UserError, cannot_read
+from helpers.processes import session_folder
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -37,26 +38,42 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_dir("register-cliff"))
 
 
-@lru_cache(maxsize=16)
-def _usable(root: Path) -> Path:
+# The folders of this process that stand in for a cache which did not take something, by the cache's own folder.
+_STAND_INS: dict[Path, Path] = {}
+_TOLD: set[tuple[Path, str]] = set()
+
+
+def cache_roots() -> list[Path]:
+    """The folders to read the cache from, whether they can be written or not: its own, and what stands in for it."""
+    root = cache_root()
+    return [root, _STAND_INS[root]] if root in _STAND_INS else [root]
+
+
+def writable_cache_root() -> Path:
+    """`cache_root()`, made; where it cannot be written now, a temporary folder for this process, with a warning."""
+    root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=root):
             pass
         return root
     except OSError as exc:
-        substitute = Path(tempfile.mkdtemp(prefix="register-cliff-"))
+        return cache_stand_in(str(exc.strerror or exc))
+
+
+def cache_stand_in(reason: str) -> Path:
+    """The temporary folder of this process for what the cache's own does not take; told once a reason, as a warning."""
+    root = cache_root()
+    if root not in _STAND_INS or not _STAND_INS[root].is_dir():
+        _STAND_INS[root] = session_folder(f"cache-{len(_STAND_INS)}")
+    if (root, reason) not in _TOLD:
+        _TOLD.add((root, reason))
         warnings.warn(
-            f"cannot write to the cache folder {root} ({exc.strerror or exc}); results of this session go to "
-            f"{substitute} and are not reused. Set {CACHE_ENV} to a writable folder to keep them.",
+            f"cannot write to the cache folder {root} ({reason}); what it does not take goes to {_STAND_INS[root]} and "
+            f"is removed at the end. Set {CACHE_ENV} to a writable folder to keep results.",
             stacklevel=3,
         )
-        return substitute
-
-
-def writable_cache_root() -> Path:
-    """`cache_root()`, made; where it cannot be written, a temporary folder for this process, with a warning."""
-    return _usable(cache_root())
+    return _STAND_INS[root]
 
 
 @contextlib.contextmanager
@@ -150,7 +167,7 @@ def read_bounded(
     except (OSError, EOFError, zlib.error, ValueError) as exc:  # ValueError: a path with a NUL in it
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}{end}") from exc
+        raise cannot_read(name, exc, end) from exc
 
 
 def read_text_bounded(
@@ -177,7 +194,7 @@ def read_ordinary(path: Path, max_bytes: int, what: str) -> bytes:
     except (OSError, ValueError) as exc:
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(name, exc) from exc
     if len(content) > max_bytes:
         raise UserError(f"{name} has more than {max_bytes:,} bytes; at most that many are read")
     return bytes(content)
@@ -196,7 +213,7 @@ def head_bytes(path: Path, most: int, what: str = "the file") -> bytes:
     except (OSError, EOFError, zlib.error, ValueError) as exc:
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(name, exc) from exc
 
 
 def _exactly(stream: _Opened, most: int) -> bytes:

@@ -6,6 +6,7 @@ gone (PR_SET_PDEATHSIG), also where the parent was killed and could say nothing.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
@@ -18,9 +19,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["Stop", "Stopped", "end_with_parent", "scratch_folder", "stoppable"]
+__all__ = ["Stop", "Stopped", "end_with_parent", "scratch_folder", "session_folder", "stoppable"]
 
 _PR_SET_PDEATHSIG = 1
 PREFIX = "register-cliff-scratch-"
@@ -96,15 +97,46 @@ def scratch_folder(name: str) -> Iterator[Path]:
 
     Raises OSError where none can be made.
     """
-    place = tempfile.gettempdir()
+    folder, lock = _begun(name, tempfile.gettempdir())
+    try:
+        yield folder
+    finally:
+        lock.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def session_folder(name: str) -> Path:
+    """A folder for as long as this process lives, one a name; removed as `scratch_folder` is.
+
+    A forked child gets one of its own, and leaves its parent's alone. Raises OSError where none can be made.
+    """
+    return _session_folder(name, tempfile.gettempdir(), os.getpid())
+
+
+@lru_cache(maxsize=64)
+def _session_folder(name: str, place: str, owner: int) -> Path:
+    folder, lock = _begun(name, place)
+
+    def end() -> None:
+        if os.getpid() == owner:
+            lock.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return folder
+
+
+def _begun(name: str, place: str) -> tuple[Path, IO[str]]:
+    """A new folder and its lock, which is open for as long as the folder is in use."""
     _sweep_once(place)
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name}-", dir=place))
     try:
-        with open(folder / _LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-    finally:
+        lock = open(folder / _LOCK, "w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, lock
 
 
 @lru_cache(maxsize=8)

@@ -107,7 +107,7 @@ def gate_table(result: dict) -> pd.DataFrame:
 @own_option("--markdown", type=FILE, metavar="FILE", panel=OUTPUT, help="write a summary to this file as well")
 @own_option("--junit", type=FILE, metavar="FILE", panel=OUTPUT, help="write JUnit XML to this file as well")
 @own_option("--sarif", type=FILE, metavar="FILE", panel=OUTPUT, help="write SARIF to this file as well")
-@shared("arch", "triton", "ptxas", "time_limit", many=("arch",), arch=DEFAULT_ARCH, triton=TRITON_OF_SPEC,
+@shared("arch", "triton", "ptxas", "time_limit", many=("arch",), amd=True, arch=DEFAULT_ARCH, triton=TRITON_OF_SPEC,
         ptxas="bundled")  # fmt: skip
 @shared("force", "json", "quiet")
 def gate_command(

@@ -19,7 +19,7 @@ from helpers.compiler.compile import (
     usable_cores,
 )
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, refuse_ill
 from helpers.compiler.toolchain import Toolchain
 from helpers.compiler.wheel_facts import merged
 from helpers.errors import UserError
@@ -239,7 +239,8 @@ def ablate(
     still (a cure that keeps the tile, say). Every compile goes through the cache; `progress` is called as
     `compile_matrix` does, batch by batch, and `found` with each rung as soon as it is known.
     `baseline` is the report of the spec as it is, for a caller that has it already. Raises UserError for changes that
-    do not apply, a `hold` that no change answers to, and a toolchain that is not here.
+    do not apply, a `hold` that no change answers to, and a toolchain that is not here; MachineError where the machine
+    failed a compile.
     """
     started = time.monotonic()
     limits = limits or Limits()
@@ -253,6 +254,7 @@ def ablate(
         )  # fmt: skip
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
+    refuse_ill([baseline])
     bench = _Bench(request, baseline, limits, started, executor=executor, progress=progress, found=found)
     tried, cut = bench.run([(change,) for change in changes], bounded=False)
     rungs = tuple(bench.rung(single) for single in tried)
@@ -379,6 +381,7 @@ class _Bench:
             limit_s = max(1.0, self.left_s() / 4)
             requests = [replace(r, timeout_s=min(r.timeout_s, limit_s)) for _, r in pending]
             reports = compile_matrix(requests, executor=self.executor, progress=self.progress)
+            refuse_ill(reports)
             for (changes, request), report in zip(pending, reports, strict=True):
                 if report.status == "timeout" and limit_s < request.timeout_s:
                     self.cut_short = True

@@ -15,7 +15,7 @@ from typing import Any
 from helpers.compiler.bring.from_file import Configuration, ListNotKnown, configurations
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, refuse_ill
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing
 
 RUNS, DROPPED, RAISES = "runs", "dropped", "raises"
@@ -129,6 +129,7 @@ def autotune_report(
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing:
         raise ToolchainMissing(missing[0].message)
+    refuse_ill(reports)
     tried = tuple(Tried(c, r, *fate(r)) for c, r in zip(found, reports, strict=True))
     return AutotuneReport(spec.label, arch, reports[0].triton_version, tried)
 

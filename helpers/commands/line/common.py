@@ -76,8 +76,11 @@ def value_option(name: str, *, many: bool, default: object, panel: str):
                         callback=typed_only, **shown(default))  # fmt: skip
 
 
-def choice_options(many: bool):
-    """Options for every field of Choice, the toolchain's in a group of their own; with `many`, several values each."""
+def choice_options(many: bool, *, amd: bool = False):
+    """Options for every field of Choice, the toolchain's in a group of their own; with `many`, several values each.
+
+    With `amd`, the chip may be one of AMD's.
+    """
 
     def decorate(command):
         defaults = {**vars(Choice()), **_DEFAULT_WORDS}
@@ -90,8 +93,8 @@ def choice_options(many: bool):
         command = shared("time_limit")(command)
         command = click.option("--ptxas-for-codegen", is_flag=True, panel=TOOLCHAIN,
                                help="the named ptxas also sets the PTX .version")(command)  # fmt: skip
-        return shared("arch", "triton", "ptxas", "ptxas_flags", many=several, arch=ARCH_DEFAULT, triton=TRITON_DEFAULT,
-                      ptxas="bundled")(command)  # fmt: skip
+        return shared("arch", "triton", "ptxas", "ptxas_flags", many=several, amd=amd, arch=ARCH_DEFAULT,
+                      triton=TRITON_DEFAULT, ptxas="bundled")(command)  # fmt: skip
 
     return decorate
 

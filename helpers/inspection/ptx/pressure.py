@@ -190,7 +190,7 @@ def pressure_profile(ptx: str) -> PressureProfile | None:
     raises, on any text.
     """
     live = _analysed(ptx)
-    return None if live is None else live.profile(ptx_header(ptx).reqntid)
+    return None if live is None else live.profile(ptx_header(ptx).threads)
 
 
 def held_across(ptx: str, branch: int | None = None) -> Held | None:
@@ -206,7 +206,7 @@ def held_across(ptx: str, branch: int | None = None) -> Held | None:
 def profile_and_held(ptx: str) -> tuple[PressureProfile | None, Held | None]:
     """`pressure_profile` and `held_across` of a text that is read and solved once."""
     live = _analysed(ptx)
-    return (None, None) if live is None else (live.profile(ptx_header(ptx).reqntid), live.held(None))
+    return (None, None) if live is None else (live.profile(ptx_header(ptx).threads), live.held(None))
 
 
 def _analysed(ptx: str) -> _Liveness | None:

@@ -119,8 +119,9 @@ def one_line(report: CompileReport) -> str:
 
 
 def is_final(evidence: Sequence[Evidence]) -> bool:
-    """Whether these reports will be the same next time: not those of a missing toolchain, a timeout, a killed ptxas."""
-    return all(e.report.status not in ("toolchain_missing", "timeout", "ptxas_signal") for e in evidence)
+    """Whether these reports will be the same next time: not those of a timeout, a killed ptxas, an ill machine …"""
+    passing = ("toolchain_missing", "timeout", "ptxas_signal", "environment_error")
+    return all(e.report.status not in passing for e in evidence)
 
 
 ANY = "any"

@@ -16,7 +16,7 @@ from helpers.attention.studies.cliff_map import CLIFF_TILES, CLIFF_WARPS, cliff_
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.cleaning import for_html
 from helpers.compiler.report import CompileReport, Evidence
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.recorded import provenance, read_rows
 from helpers.show.html import difference_html, facts_html, folded, note
 from helpers.show.verdicts import Cell, Grid, cell_of, grid_figure, grid_of
@@ -54,6 +54,8 @@ def _recorded() -> tuple[dict[tuple, CompileReport], str]:
     """(reports by what was asked, their provenance); nothing where the file is not there."""
     try:
         table = read_rows("cliff_map")
+    except MachineError:
+        raise
     except UserError:
         return {}, ""
     found = {}
