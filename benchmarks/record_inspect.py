@@ -4,7 +4,8 @@
 
 Each library is read once with an empty cache, by a process of its own (whose peak memory is recorded, and that of the
 largest program it started); then `cuobjdump -res-usage` reads it whole, and every kernel of one is looked for in the
-other: registers, stack, static shared memory. Name the libraries as they lie in an unpacked wheel.
+other: registers, stack, static shared memory. Name the libraries as they lie in an unpacked wheel. Rows of
+other libraries stay.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 COLUMNS = (
     "library", "wheel", "size_bytes", "cubins", "kernels", "archs", "checked", "problems", "whole_file_kernels",
-    "agree", "differ", "seconds", "seconds_again", "peak_mib", "peak_of_programs_mib", "whole_file_seconds",
-    "whole_file_peak_mib", "load_average", "cpus", "date", "command",
+    "agree", "differ", "seconds", "cpu_seconds", "seconds_again", "peak_mib", "peak_of_programs_mib",
+    "whole_file_seconds", "whole_file_peak_mib", "load_average", "cpus", "date", "command",
 )  # fmt: skip
 
 
@@ -42,16 +43,25 @@ def main() -> None:
     if asked.one:
         print(json.dumps(one(asked.libraries[0])))
         return
-    rows = []
+    rows = kept(asked.out)
     for number, library in enumerate(asked.libraries):
         wheel = asked.wheel[number] if number < len(asked.wheel) else ""
-        rows.append({"library": library.name, "wheel": wheel, **measured(library)})
+        row = {"library": library.name, "wheel": wheel, **measured(library)}
+        rows = [r for r in rows if (r["library"], r["wheel"]) != (library.name, wheel)] + [row]
         print(rows[-1], file=sys.stderr)
         with asked.out.open("w", newline="") as file:
             file.write("# What `register-cliff inspect` takes, and its numbers beside cuobjdump's; no GPU involved\n")
             writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
             writer.writeheader()
             writer.writerows(rows)
+
+
+def kept(out: Path) -> list[dict]:
+    """The rows of libraries that were recorded before."""
+    if not out.is_file():
+        return []
+    with out.open(newline="") as file:
+        return list(csv.DictReader(line for line in file if not line.startswith("#")))
 
 
 def one(library: Path) -> dict:
@@ -61,6 +71,7 @@ def one(library: Path) -> dict:
     began = time.perf_counter()
     found = inspect_built([library])
     seconds = time.perf_counter() - began
+    who = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     numbers = [[r.arch, r.kernel, r.registers, r.stack_frame_bytes, r.shared_bytes] for r in found.kernels]
     return {
         "numbers": numbers,
@@ -68,6 +79,7 @@ def one(library: Path) -> dict:
         "checked": found.checked,
         "problems": sum(1 for row in found.rows if row.problem),
         "seconds": round(seconds, 2),
+        "cpu_seconds": round(sum(u.ru_utime + u.ru_stime for u in map(resource.getrusage, who)), 2),
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "peak_of_programs_mib": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024,
     }
@@ -111,6 +123,7 @@ def measured(library: Path) -> dict:
         "agree": sum((ours & theirs).values()),
         "differ": sum((ours - theirs).values()) + sum((theirs - ours).values()),
         "seconds": first["seconds"],
+        "cpu_seconds": first["cpu_seconds"],
         "seconds_again": runs[1]["seconds"],
         "peak_mib": first["peak_mib"],
         "peak_of_programs_mib": first["peak_of_programs_mib"],

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 COLUMNS = {
     "registers": "registers", "cap": "cap", "stack B": "stack_frame_bytes", "stores B": "spill_store_bytes",
     "loads B": "spill_load_bytes", "by loops": "weighted_spill_bytes", "shared B": "shared_bytes",
-    "barriers": "barriers", "threads": "max_threads", "path": "tensor_core_path", "split": "setmaxnreg",
-    "tmem": "tmem_columns",
+    "dynamic B": "dynamic_shared_bytes", "barriers": "barriers", "threads": "max_threads",
+    "path": "tensor_core_path", "split": "setmaxnreg", "tmem": "tmem_columns",
 }  # fmt: skip
 SORTS = {
     "registers": "registers", "stack": "stack_frame_bytes", "spills": "spill_bytes", "weight": "weighted_spill_bytes",
@@ -79,7 +79,8 @@ def inspect_command(
     """List the kernels that are built already: registers, frame, shared memory, launch bounds, by kernel and chip.
 
     Nothing is run or loaded. Each number is read from the binary itself and held to what NVIDIA's cuobjdump says of it.
-    Spills, and of what has no PTX beside it the tensor-core path, stand in the code alone: --sass.
+    Spills, and of what has no PTX beside it the tensor-core path, stand in the code alone: --sass. An array that ptxas
+    could not keep in registers counts as spills there: the code does not tell them apart.
     """
     from helpers.compiler.built.inspect import inspect_built
     from helpers.compiler.built.rows import chosen, registers_histogram

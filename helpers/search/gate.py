@@ -20,15 +20,15 @@ from helpers.compiler.toolchain import Toolchain
 from helpers.errors import MachineError, UserError
 from helpers.files import read_text_bounded, write_text_atomically
 from helpers.hardware import get_target
-from helpers.inspection.ptx.scan import TENSOR_CORE_PATHS
+from helpers.inspection.ptx.scan import MATRIX_PATHS
 from helpers.search.ablate import Progress
 
 _TEXT = ("spec", "arch", "triton_version", "ptxas_version", "status", "ptxas_code", "tensor_core_path", "spec_key")
 _COUNTS = (
     "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync",
-    "stack_frame_bytes", "mfma", "vgprs", "scratch_bytes", "lds_bytes",
+    "mfma", "vgprs", "scratch_bytes", "lds_bytes", "stack_frame_bytes",
 )  # fmt: skip
-BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:7], *_TEXT[7:], *_COUNTS[7:])
+BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:], _TEXT[7])
 # Rows of a baseline that say nothing of the kernel: under another load they would have been others.
 _OF_THE_MOMENT = ("timeout", "environment_error")
 # What stands for the tensor-core path of what is built already, where nobody read its code.
@@ -61,11 +61,11 @@ class Measured:
     wgmma: int = 0
     mma_sync: int = 0
     spec_key: str | None = None
-    stack_frame_bytes: int | None = None
     mfma: int = 0
     vgprs: int | None = None
     scratch_bytes: int | None = None
     lds_bytes: int | None = None
+    stack_frame_bytes: int | None = None
 
     @property
     def compiled(self) -> bool:
@@ -74,7 +74,7 @@ class Measured:
 
     @property
     def spill_bytes(self) -> int | None:
-        """Spill stores and loads together, on an AMD chip the bytes of scratch; None where that is not known."""
+        """Spill stores and loads together, on an AMD chip the bytes of scratch; None where nobody read the code."""
         if self.compiled and self.scratch_bytes is not None:
             return self.scratch_bytes
         if not self.compiled or self.spill_store_bytes is None:
@@ -212,7 +212,7 @@ def measured(report: CompileReport, spill_weight: SpillWeight | None = None) -> 
         smem_bytes=report.smem_bytes,
         weighted_spill_bytes=weighted,
         tensor_core_path=report.tensor_core_path,
-        **{key: report.instructions.get(key, 0) for key in TENSOR_CORE_PATHS.values()},
+        **{key: report.instructions.get(key, 0) for key in MATRIX_PATHS.values()},
         spec_key=report.spec_key,
         vgprs=report.amd.vgprs if report.amd else None,
         scratch_bytes=report.amd.scratch_bytes if report.amd else None,
@@ -267,22 +267,22 @@ def _compare_spills(now: Measured, before: Measured, allowed: int, worse: list[s
 
 def lost_path(before: Measured, now: Measured) -> str:
     """What tensor-core path was lost: the fastest one altogether, or some of it to a slower one."""
-    names = list(TENSOR_CORE_PATHS)
+    names = list(MATRIX_PATHS)
     if now.tensor_core_path == UNKNOWN_PATH:
         return ""
     if before.tensor_core_path not in names:
         return ""
-    key = TENSOR_CORE_PATHS[before.tensor_core_path]
+    key = MATRIX_PATHS[before.tensor_core_path]
     had, has = getattr(before, key), getattr(now, key)
     faster = names[: names.index(before.tensor_core_path)]
     slower = names[names.index(before.tensor_core_path) + 1 :]
-    if any(getattr(now, TENSOR_CORE_PATHS[name]) for name in faster):
+    if any(getattr(now, MATRIX_PATHS[name]) for name in faster):
         return ""
     if not has:
         return f"lost {before.tensor_core_path}: now {now.tensor_core_path}"
     # Fewer instructions of one kind can be larger ones; fewer of it and more of a slower kind cannot.
     for name in slower:
-        if has < had and getattr(now, TENSOR_CORE_PATHS[name]) > getattr(before, TENSOR_CORE_PATHS[name]):
+        if has < had and getattr(now, MATRIX_PATHS[name]) > getattr(before, MATRIX_PATHS[name]):
             return f"{had - has} of {had} {before.tensor_core_path} instructions gone, {name} in their place"
     return ""
 
@@ -349,7 +349,7 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     if not values.get("spec") or not values.get("arch"):
         raise UserError(f"baseline row {number} names no spec or no arch")
     row = Measured(**values)
-    if row.compiled and all(v is None for v in (row.spill_store_bytes, row.scratch_bytes, row.stack_frame_bytes)):
+    if row.compiled and row.spill_store_bytes is None and row.scratch_bytes is None and row.stack_frame_bytes is None:
         raise UserError(f"baseline row {number} compiled, but has no spill_store_bytes")
     return row
 

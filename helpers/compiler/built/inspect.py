@@ -38,9 +38,10 @@ __all__ = ["Inspection", "SourceFacts", "inspect_built"]
 
 # The largest cubin of a library seen here has 70 MB.
 MAX_CUBIN_BYTES = 1_000_000_000
+_MAX_NOTES_BYTES = 1_000_000
 MAX_HOLDER_BYTES = 64_000_000_000
 # Part of every key: raise it when a row changes its meaning.
-_ROWS_VERSION = 1
+_ROWS_VERSION = 2
 Progress = Callable[[int, int], None]
 
 
@@ -253,9 +254,10 @@ def _answer(piece: _Piece, programs: _Programs) -> _Answer:
     try:
         content = piece.read()
         beside = read_text_bounded(source.beside, MAX_TEXT_BYTES) if source.beside else ""
+        noted = _noted(source.noted)
         key = cache.content_key(
             built=hashlib.sha256(content).hexdigest(), ptx=hashlib.sha256(beside.encode()).hexdigest(),
-            sass=programs.sass, rows=_ROWS_VERSION, programs=[str(p) for p in programs.cuobjdump],
+            noted=noted, sass=programs.sass, rows=_ROWS_VERSION, programs=[str(p) for p in programs.cuobjdump],
             kind=source.kind if source.kind == PTX else "cubin",
         )  # fmt: skip
         if (kept := _kept(key, source.shown, piece.part)) is not None:
@@ -263,7 +265,7 @@ def _answer(piece: _Piece, programs: _Programs) -> _Answer:
         if source.kind == PTX:
             answer = _Answer(_ptx_rows(content.decode(errors="replace"), source.shown))
         else:
-            answer = _cubin_rows(content, beside, piece, programs)
+            answer = _cubin_rows(content, beside, noted, piece, programs)
         _keep(key, answer)
         return answer
     except (OSError, UserError) as exc:
@@ -294,7 +296,23 @@ def _ptx_rows(text: str, shown: str) -> list[BuiltKernel]:
     return [row_of_ptx(shown, ptx_header(text).target or "", entry) for entry in found]
 
 
-def _cubin_rows(content: bytes, beside: str, piece: _Piece, programs: _Programs) -> _Answer:
+def _noted(file: Path | None) -> dict[str, int]:
+    """What Triton noted of a cubin in its cache: bytes of shared memory that its launch asks for, tensor memory."""
+    if file is None:
+        return {}
+    try:
+        raw = json.loads(read_ordinary(file, _MAX_NOTES_BYTES, "Triton's notes"))
+    except (UserError, ValueError, RecursionError):
+        return {}
+    names = {"shared": "dynamic_shared_bytes", "tmem_size": "tmem_columns"}
+    return {
+        ours: raw[name]
+        for name, ours in names.items()
+        if isinstance(raw, dict) and type(raw.get(name)) is int and 0 <= raw[name] < 1 << 31
+    }
+
+
+def _cubin_rows(content: bytes, beside: str, noted: dict[str, int], piece: _Piece, programs: _Programs) -> _Answer:
     with scratch_folder("inspect") as scratch:
         folder = scratch / "one"
         folder.mkdir()
@@ -318,7 +336,9 @@ def _cubin_rows(content: bytes, beside: str, piece: _Piece, programs: _Programs)
     code, problem = _code(cubin, elf.ptxas_version) if programs.sass else ({}, "")
     rows, checked = [], 0
     for function in elf.kernels:
-        row = row_of_function(shown, part, elf, function, code=code.get(function.name), ptx=ptx.get(function.name))
+        row = row_of_function(
+            shown, part, elf, function, code=code.get(function.name), ptx=ptx.get(function.name), noted=noted
+        )
         said = usage.get(function.name)
         checked += said is not None
         rows.append(replace(row, problem="; ".join(filter(None, (row.problem, problem, _disagreement(row, said))))))

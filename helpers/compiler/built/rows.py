@@ -35,9 +35,10 @@ class BuiltKernel:
 
     `source` is the file (of a wheel: `wheel!file`), `part` says which of its cubins; `kernel` is the name that the
     binary has, `name` the same as its author wrote it. Registers and bytes of stack and spills are per thread, shared
-    memory (static, the dynamic part is the launch's) and barriers per CTA. `register_bound` is `.maxnreg`, `cap` the
-    most registers that this bound and the threads leave. Spills, and of a cubin without its PTX the path, the split and
-    tensor memory, are read from its code: None unless that was asked for. `problem` is why a row has no numbers, or
+    memory (static; the dynamic part is the launch's, and known where Triton noted it) and barriers per CTA.
+    `register_bound` is `.maxnreg`, `cap` the most registers that this bound and the threads leave. Spills, and of a
+    cubin without its PTX the path, the split and tensor memory, are read from its code: None unless that was asked for.
+    `problem` is why a row has no numbers, or
     where two ways of reading one disagree.
     """
 
@@ -55,6 +56,7 @@ class BuiltKernel:
     spill_load_bytes: int | None = None
     weighted_spill_bytes: int | None = None
     shared_bytes: int | None = None
+    dynamic_shared_bytes: int | None = None
     barriers: int | None = None
     max_threads: int | None = None
     threads_are_exact: bool = False
@@ -114,7 +116,7 @@ def row_of_function(
     *,
     code: SassKernel | None = None,
     ptx: PtxEntry | None = None,
-    tmem_columns: int | None = None,
+    noted: Mapping[str, int] | None = None,
 ) -> BuiltKernel:
     """The row of a kernel of a cubin; what its code says comes first, then its PTX, then what its compiler noted."""
     row = BuiltKernel(
@@ -132,7 +134,8 @@ def row_of_function(
         max_threads=function.max_threads,
         threads_are_exact=function.threads_are_exact,
         register_bound=function.register_bound,
-        tmem_columns=tmem_columns,
+        dynamic_shared_bytes=(noted or {}).get("dynamic_shared_bytes"),
+        tmem_columns=(noted or {}).get("tmem_columns"),
         problem="" if function.registers is not None else "the cubin does not say how many registers it takes",
     )
     if ptx is not None:

@@ -34,7 +34,8 @@ _SUFFIXES = (".so", ".o", ".a", ".cubin", ".fatbin", ".ptx", ".ptx.gz", ".whl", 
 class Source:
     """One file: its kind, how it is shown, where it lies; `member` where it is in a wheel.
 
-    `problem` says why it is not read. `beside` is the PTX that a cubin was made of, where it lies next to it.
+    `problem` says why it is not read. `beside` is the PTX that a cubin was made of, `noted` what Triton noted of it,
+    where they lie next to it.
     """
 
     shown: str
@@ -43,6 +44,7 @@ class Source:
     member: str = ""
     problem: str = ""
     beside: Path | None = None
+    noted: Path | None = None
     archive: zipfile.ZipFile | None = None
 
     def unpacked(self, limit: int) -> bytes:
@@ -67,7 +69,7 @@ def sources(paths: Iterable[Path]) -> Iterator[Source]:
         elif given.kind == ZIP:
             yield from _in_wheel(path)
         elif given.kind in _KINDS:
-            yield Source(str(path), path, given.kind, beside=_beside(path) if given.kind == CUBIN else None)
+            yield _source(path, given.kind)
         else:
             raise UserError(
                 f"{path} is {'an' if given.kind[0] in 'aeiou' else 'a'} {given.kind}; give a cubin, a fatbin, a PTX, a "
@@ -104,12 +106,19 @@ def _in_folder(folder: Path) -> Iterator[Source]:
             if kind == PTX and path.with_suffix(".cubin").is_file():
                 continue  # told with the cubin that was made of it
             if kind in _KINDS:
-                yield Source(str(path), path, kind, beside=_beside(path) if kind == CUBIN else None)
+                yield _source(path, kind)
 
 
-def _beside(cubin: Path) -> Path | None:
-    ptx = cubin.with_suffix(".ptx")
-    return ptx if ptx != cubin and ptx.is_file() else None
+def _source(path: Path, kind: str) -> Source:
+    if kind != CUBIN:
+        return Source(str(path), path, kind)
+    return Source(str(path), path, kind, beside=_beside(path, ".ptx"), noted=_beside(path, ".json"))
+
+
+def _beside(cubin: Path, suffix: str) -> Path | None:
+    """The file of the same name and another suffix, as a Triton cache has it."""
+    other = cubin.with_suffix(suffix)
+    return other if other != cubin and other.is_file() else None
 
 
 def _in_wheel(wheel: Path) -> Iterator[Source]:

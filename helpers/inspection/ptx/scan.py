@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 __all__ = [
     "INSTRUCTION_CLASSES",
+    "MATRIX_PATHS",
     "TENSOR_CORE_PATHS",
     "PtxHeader",
     "SourceLine",
@@ -55,9 +56,10 @@ _CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
     "ex2": (("ex2.",), ""),
     "branches": (("bra.", "brx."), ""),
 }
-# Fastest first: the tensor-core instructions of a kernel, and the class that counts them. The last is AMD's: no PTX has
-# it, and no code of AMD's has the others.
-TENSOR_CORE_PATHS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync", "mfma": "mfma"}
+# Fastest first: the tensor-core instructions of a kernel, and the class that counts them.
+TENSOR_CORE_PATHS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
+# With those of AMD's chips, whose assembly has a count of the same kind.
+MATRIX_PATHS = {**TENSOR_CORE_PATHS, "mfma": "mfma"}
 # Bookkeeping around bulk copies, and fetches that go no further than the cache: nothing is copied to shared
 # memory.
 _NOT_A_COPY = ("cp.async.bulk.commit_group.", "cp.async.bulk.wait_group.", "cp.async.bulk.prefetch.")
@@ -149,8 +151,8 @@ def count_instructions(ptx: str) -> dict[str, int]:
 
 
 def tensor_core_path(counts: Mapping[str, int]) -> str:
-    """The fastest tensor-core instructions among counts by class: tcgen05, wgmma, mma.sync or none."""
-    return next((path for path, key in TENSOR_CORE_PATHS.items() if counts.get(key)), "none")
+    """The fastest matrix instructions among counts by class: tcgen05, wgmma, mma.sync, mfma or none."""
+    return next((path for path, key in MATRIX_PATHS.items() if counts.get(key)), "none")
 
 
 def register_declarations(ptx: str) -> dict[str, int]:
