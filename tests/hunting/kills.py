@@ -35,6 +35,7 @@ GONE_WITHIN_S = 3.0
 # A verb that is asked to end may finish a write; a machine that is busy needs its time for that as well.
 ENDS_WITHIN_S = 20.0
 LONGEST_S = 240.0
+PROGRAM_OF_VERBS = ("-m", "helpers")
 WHEEL = "triton-9.9.9-py3-none-any.whl"
 # What differs from run to run in a result: times, and how much of it was done before.
 _VARYING = re.compile(r"(?:_s|seconds|cached|probes|runs|compiles|fetched|created|time|notes|sha256|bytes)$")
@@ -259,8 +260,8 @@ def run_verb(
     began = time.monotonic()
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         process = subprocess.Popen(
-            [*under, sys.executable, "-m", "helpers", *words], cwd=place.work, env=place.environment(mark), stdout=out,
-            stderr=err, stdin=subprocess.DEVNULL, preexec_fn=hear_signals,
+            [*under, sys.executable, *PROGRAM_OF_VERBS, *words], cwd=place.work, env=place.environment(mark),
+            stdout=out, stderr=err, stdin=subprocess.DEVNULL, preexec_fn=hear_signals,
         )  # fmt: skip
         code: int | None
         try:
@@ -367,14 +368,14 @@ class Killing:
             if ended.code == 0:
                 told(self._end(words, ended), 0.0)
                 return
-            wrong = self._wrong_at_the_kill(ended, mark, number, before)
+            wrong = self.wrong_at_the_kill(ended, mark, number, before)
             self.place.age()
             if not told(wrong and f"{self.verb}, {number.name} after {after:.2f} s: {wrong}", ended.seconds - after):
                 ended = run_verb(self.place, words, uuid.uuid4().hex)
                 told(self._end(words, ended), 0.0)
                 return
 
-    def _wrong_at_the_kill(self, ended: Ended, mark: str, number: int, before: set[str]) -> str:
+    def wrong_at_the_kill(self, ended: Ended, mark: str, number: int, before: set[str]) -> str:
         left = orphans(mark, ENDS_BY_ITSELF_S.get(self.verb, GONE_WITHIN_S))
         if left:
             return f"orphans: {left}"

@@ -25,7 +25,7 @@ def _eat(_folder: Path) -> None:
     held = []
     while True:
         held.append(bytearray(20_000_000))
-        time.sleep(0.01)
+        time.sleep(0.02)
 
 
 def _raise(_folder: Path) -> None:
