@@ -69,18 +69,18 @@ def test_the_picture_shows_failures_and_what_was_not_asked():
     assert any(text.endswith("frontend error") and "," not in text for text in words)
 
 
-PAGES = [("sm_100a", 1, 1024, 404), ("sm_100a", 1, 1024, 8), ("sm_100a", 0, 1024, 0), ("sm_100a", 1, 0, 900),
-         ("sm_90a", 1, 1024, 3)]  # fmt: skip
+PAGES = [("sm_100a", 1, 1024, True, 404), ("sm_100a", 1, 1024, False, 8), ("sm_100a", 0, 1024, True, 4),
+         ("sm_100a", 0, 1024, False, 2), ("sm_100a", 1, 0, True, 900), ("sm_90a", 1, 1024, True, 3)]  # fmt: skip
 
 
 def test_pages_are_compared_at_the_same_window():
     rows = table(*(row("CuTe DSL", arch, kernel="FlashAttention-4", page_size=page, window=window,
-                       spill_store_bytes=spilled) for arch, page, window, spilled in PAGES),
+                       packed=packed, spill_store_bytes=spilled) for arch, page, window, packed, spilled in PAGES),
                  row("CuTe DSL", "sm_100a", kernel="matrix product", spill_store_bytes=5000))  # fmt: skip
-    assert rc.page_findings(rows) == ({"least": 8, "most": 404}, {"least": 0, "most": 0})
+    assert rc.page_findings(rows) == ({"packed": 404, "equal": 8}, {"packed": 4, "equal": 2})
     assert (rc.most_spilled(rows, "sm_90a"), rc.most_spilled(rows, "sm_100a")) == (3, 900)
     shown = rc.page_rows(rows)
-    assert len(shown) == 5 and list(shown["chip"][:4]) == ["sm_90a", "sm_100a", "sm_100a", "sm_100a"]
+    assert len(shown) == 6 and list(shown["chip"]) == ["sm_90a"] + ["sm_100a"] * 5
 
 
 def test_a_trial_is_compared_by_its_spills_and_cutiles_by_its_frame():

@@ -50,7 +50,7 @@ def language_table(rows: pd.DataFrame) -> pd.DataFrame:
     if table.empty:
         raise UserError(f"these rows hold no attention in {', '.join(LANGUAGES)}; read_rows('front_ends')")
     table = table[list(_SHOWN)].rename(columns=_SHOWN)
-    for name in ("registers", "stack frame, B", "spill stores, B", "spills inside loops, B"):
+    for name in ("head dim", "registers", "stack frame, B", "spill stores, B", "spills inside loops, B"):
         table[name] = table[name].astype("Int64")
     return table.reset_index(drop=True)
 
@@ -116,11 +116,15 @@ def trial_differs(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def page_findings(rows: pd.DataFrame, arch: str = "sm_100a", head_dim: int = 256) -> tuple[dict, dict]:
-    """(with pages of one token, without pages): the `least` and `most` bytes of spill stores, with a window."""
+    """(with pages of one token, without pages): bytes of spill stores of `packed` queries and of `equal` lengths.
+
+    Of FlashAttention-4's kernels with a window.
+    """
     table = rows[(rows["kernel"] == "FlashAttention-4") & (rows["arch"] == arch) & (rows["head_dim"] == head_dim)]
-    table = table[table["window"] > 0]
-    both = (table.loc[table["page_size"] == size, "spill_store_bytes"] for size in (1, 0))
-    with_pages, without = ({"least": int(found.min()), "most": int(found.max())} for found in both)
+    table = table[table["window"] > 0].set_index(["page_size", "packed"])["spill_store_bytes"]
+    with_pages, without = (
+        {"packed": int(table[size, True]), "equal": int(table[size, False])} for size in (1, 0)
+    )  # fmt: skip
     return with_pages, without
 
 
