@@ -11,9 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.compiler import machine
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_program import nvidia_programs, run_program
-from helpers.errors import UserError
+from helpers.errors import UserError, cannot_read
 from helpers.inspection.binary.cubin import readable_copy
 from helpers.inspection.binary.sass import SassProfile, sass_profile
 from helpers.inspection.binary.sass_loops import LoopSpills, loop_spills
@@ -38,7 +39,7 @@ class Disassembly:
 def disassemble(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> Disassembly:
     """The disassembly by the first of `programs` (nvdisasm releases) that reads the cubin; at most two runs each.
 
-    Nothing is raised: what went wrong is in `problem`.
+    What went wrong is in `problem`; MachineError is raised where the machine is the reason.
     """
     texts, program, problem = _by_the_first(cubin, programs, (("-lrm", "count", "-c"), ("-g", "-c")), timeout_s)
     return Disassembly("", "", "", problem) if problem else Disassembly(texts[0], texts[1], program)
@@ -83,7 +84,9 @@ def report_loop_spills(report: CompileReport) -> LoopSpills | None:
         return LoopSpills()
     try:
         cubin = Path(report.cubin_path or "").read_bytes()
-    except OSError:
+    except OSError as exc:
+        if machine.from_machine(exc):
+            raise cannot_read(f"the cubin {report.cubin_path}", exc) from exc
         return None
     done = disassemble(cubin, nvdisasm_programs(report.ptxas_version))
     return None if done.problem else loop_spills(done.life_ranges)

@@ -11,7 +11,9 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from helpers.compiler import machine
 from helpers.compiler.toolchain import ToolchainMissing, installed_tritons, resolve_triton
+from helpers.errors import MachineError
 from helpers.processes import end_with_parent
 
 __all__ = ["MAX_TEXT_BYTES", "nvidia_programs", "run_program"]
@@ -22,7 +24,10 @@ MAX_WRITTEN_BYTES = 2_000_000_000
 
 
 def run_program(argv: Sequence[str], folder: str | Path, timeout_s: float) -> tuple[str, str]:
-    """(output, problem) of a program that is killed, children and all, when its time is up. Nothing is raised."""
+    """(output, problem) of a program that is killed, children and all, when its time is up.
+
+    Raises MachineError where the machine is the reason.
+    """
     name = Path(argv[0]).name
     try:
         with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
@@ -43,10 +48,18 @@ def run_program(argv: Sequence[str], folder: str | Path, timeout_s: float) -> tu
             err.seek(0)
             text = out.read(MAX_TEXT_BYTES).decode(errors="replace")
             if process.returncode or not text:
-                words = err.read(10_000).decode(errors="replace").strip().splitlines()
+                said = err.read(10_000).decode(errors="replace")
+                too_much = process.returncode == -signal.SIGXFSZ
+                if too_much and resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY:
+                    return "", f"{name} wrote more than {MAX_WRITTEN_BYTES:,} bytes and was stopped"
+                if machine.ended(process.returncode, said):
+                    raise MachineError(machine.sentence(f"{name} ended with exit code {process.returncode} {said}"))
+                words = said.strip().splitlines()
                 return "", words[-1] if words else f"{name} ended with exit code {process.returncode}"
             return text, ""
     except OSError as exc:
+        if machine.from_machine(exc):
+            raise MachineError(machine.sentence(f"cannot run {name}: {exc}")) from exc
         return "", f"cannot run {argv[0]}: {exc.strerror or exc}"
 
 

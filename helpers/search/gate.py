@@ -29,6 +29,8 @@ _COUNTS = (
     "mfma", "vgprs", "scratch_bytes", "lds_bytes", "stack_frame_bytes",
 )  # fmt: skip
 BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:], _TEXT[7])
+# Rows of a baseline that say nothing of the kernel: under another load they would have been others.
+_OF_THE_MOMENT = ("timeout", "environment_error")
 # What stands for the tensor-core path of what is built already, where nobody read its code.
 UNKNOWN_PATH = "unknown"
 MAX_BASELINE_BYTES = 50_000_000
@@ -228,11 +230,12 @@ def compare(now: Sequence[Measured], baseline: Sequence[Measured], *, more_spill
 
 def _row(now: Measured, before: Measured | None, allowed: int) -> GateRow:
     worse, notes = [], []
-    if before is None:
-        notes.append("new: no baseline row")
+    if before is None or before.status in _OF_THE_MOMENT:
+        known = "no baseline row" if before is None else f"the baseline has no verdict ({before.verdict()})"
+        notes.append(f"new: {known}")
         if not now.compiled:
             worse.append(f"does not compile: {now.verdict()}")
-        return GateRow(now.spec, now.arch, None, now, tuple(worse), tuple(notes))
+        return GateRow(now.spec, now.arch, before, now, tuple(worse), tuple(notes))
     if before.spec_key and now.spec_key and before.spec_key != now.spec_key:
         notes.append("the kernel or its spec changed since the baseline")
     if before.compiled and not now.compiled:

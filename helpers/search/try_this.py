@@ -424,7 +424,7 @@ def try_ptx(
 ) -> list[TriedEdit]:
     """What can be tried where only a PTX is known: ptxas -O2 to -O0 with the same ptxas; those that pass, ranked."""
     counts = count_instructions(ptx)
-    threads = ptx_header(ptx).reqntid
+    threads = ptx_header(ptx).threads
     warps = min(32, -(-threads // 32)) if threads else None
 
     def assemble(level: str) -> CompileReport:
