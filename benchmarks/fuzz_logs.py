@@ -9,9 +9,7 @@ as well. The outcome is one row; exit code 1 when anything was not caught or did
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
-import io
 import json
 import platform
 import signal
@@ -20,13 +18,12 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tests" / "fixtures"))
-
-from mutate_logs import mutated_logs  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from helpers.diagnosis.diagnose import diagnose  # noqa: E402
-from helpers.files import write_text_atomically  # noqa: E402
 from helpers.recorded import DATA  # noqa: E402
+from tests.hunting.records import append_rows  # noqa: E402
+from tests.hunting.text_mutants import mutated_logs  # noqa: E402
 
 COLUMNS = ("what", "count", "seconds", "uncaught", "hangs", "seed", "date_utc", "command", "python")
 
@@ -37,17 +34,6 @@ class Hang(Exception):
 
 def _alarm(_signal, _frame):
     raise Hang
-
-
-def append_row(row: dict[str, object], path: Path = DATA / "fuzz.csv") -> None:
-    """Add a row to the record, its header and the lines before it kept."""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, COLUMNS, lineterminator="\n")
-    if not path.is_file():
-        writer.writeheader()
-    writer.writerow(row)
-    before = path.read_text() if path.is_file() else ""
-    write_text_atomically(path, before + buffer.getvalue())
 
 
 def main() -> int:
@@ -82,18 +68,22 @@ def main() -> int:
     seconds = time.perf_counter() - started
     print(f"{chosen.count} logs, {seconds:.0f} s, slowest {slowest:.2f} s, {uncaught} uncaught, {hangs} hangs; {kinds}")
     if not chosen.dry:
-        append_row(
-            {
-                "what": "mutated logs through diagnose (text, JSON, HTML)",
-                "count": chosen.count,
-                "seconds": round(seconds, 1),
-                "uncaught": uncaught,
-                "hangs": hangs,
-                "seed": chosen.seed,
-                "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-                "command": f"python benchmarks/fuzz_logs.py --count {chosen.count} --seed {chosen.seed}",
-                "python": platform.python_version(),
-            }
+        append_rows(
+            DATA / "fuzz.csv",
+            COLUMNS,
+            [
+                {
+                    "what": "mutated logs through diagnose (text, JSON, HTML)",
+                    "count": chosen.count,
+                    "seconds": round(seconds, 1),
+                    "uncaught": uncaught,
+                    "hangs": hangs,
+                    "seed": chosen.seed,
+                    "date_utc": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+                    "command": f"python benchmarks/fuzz_logs.py --count {chosen.count} --seed {chosen.seed}",
+                    "python": platform.python_version(),
+                }
+            ],
         )
     return 1 if uncaught or hangs else 0
 

@@ -12,23 +12,16 @@ Every second one of those for ptxas is a whole text with a few lines changed, as
 from __future__ import annotations
 
 import argparse
-import csv
 import datetime
-import gzip
-import importlib.util
-import io
 import os
 import platform
-import random
 import re
 import signal
 import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
 from pathlib import Path
 
 REPO_ROOT = Path(__file__).resolve().parents[1]
@@ -36,169 +29,14 @@ sys.path.insert(0, str(REPO_ROOT))
 
 from helpers.compiler.run_ptxas import run_ptxas  # noqa: E402
 from helpers.compiler.toolchain import installed_ptxas  # noqa: E402
-from helpers.diagnosis.pressure import format_pressure, pressure_report  # noqa: E402
-from helpers.errors import UserError  # noqa: E402
-from helpers.files import write_text_atomically  # noqa: E402
-from helpers.inspection.ptx import graph as cfg  # noqa: E402
 from helpers.inspection.ptx import scan as ptx  # noqa: E402
-from helpers.search.minimize import check as ptx_check  # noqa: E402
-from helpers.search.minimize import program as ptx_edit  # noqa: E402
-from helpers.search.minimize import sweeps as ptx_sweeps  # noqa: E402
+from tests.hunting.readers import read_ptx_text  # noqa: E402
+from tests.hunting.records import append_rows  # noqa: E402
+from tests.hunting.text_mutants import gentle_ptx, mutated_ptx, ptx_texts  # noqa: E402
 
-FIXTURES = REPO_ROOT / "tests" / "fixtures" / "ptx"
 COLUMNS = ("what", "count", "seconds", "uncaught", "hangs", "seed", "date_utc", "command", "python")
 LIMIT_S = 30
 PTXAS_LIMIT_S = 30.0
-_TOKEN = re.compile(r"[%$\w.]+|\s+|[^\s\w]")
-
-
-# --- the mutator ------------------------------------------------------------------------------------------
-
-
-def _some(rng: random.Random, tokens: list[str]) -> int:
-    return rng.randrange(len(tokens)) if tokens else 0
-
-
-def _delete(rng: random.Random, tokens: list[str]) -> None:
-    at = _some(rng, tokens)
-    del tokens[at : at + rng.choice((1, 1, 2, 30, 400))]
-
-
-def _duplicate(rng: random.Random, tokens: list[str]) -> None:
-    at = _some(rng, tokens)
-    piece = tokens[at : at + rng.choice((1, 5, 60))]
-    tokens[at:at] = piece * rng.choice((1, 1, 3, 200))
-
-
-def _swap(rng: random.Random, tokens: list[str]) -> None:
-    if tokens:
-        a, b = _some(rng, tokens), _some(rng, tokens)
-        tokens[a], tokens[b] = tokens[b], tokens[a]
-
-
-def _truncate(rng: random.Random, tokens: list[str]) -> None:
-    del tokens[_some(rng, tokens) :]
-
-
-def _behead(rng: random.Random, tokens: list[str]) -> None:
-    del tokens[: _some(rng, tokens)]
-
-
-def _garbage(rng: random.Random, tokens: list[str]) -> None:
-    junk = bytes(rng.randrange(256) for _ in range(rng.choice((1, 8, 400)))).decode("utf-8", errors="replace")
-    tokens.insert(_some(rng, tokens), junk)
-
-
-def _huge_number(rng: random.Random, tokens: list[str]) -> None:
-    numbers = [at for at, t in enumerate(tokens) if t.isdigit()]
-    number = rng.choice(("9" * 5_000, "4294967296", "-1", "0x" + "f" * 300, "999999999", "1e999"))
-    if numbers:
-        tokens[rng.choice(numbers)] = number
-    else:
-        tokens.append(number)
-
-
-def _nest(rng: random.Random, tokens: list[str]) -> None:
-    opening, closing = rng.choice(("{}", "()", "[]", ("/*", "*/"), ("{ .reg .b32 %x<9>; ", "}")))
-    depth = rng.choice((3, 100, 20_000))
-    tokens.insert(_some(rng, tokens), opening * depth)
-    if rng.random() < 0.5:
-        tokens.insert(_some(rng, tokens), closing * depth)
-
-
-def _one_line(rng: random.Random, tokens: list[str]) -> None:
-    tokens[:] = [" " if t.isspace() else t for t in tokens]
-
-
-def _scramble(rng: random.Random, tokens: list[str]) -> None:
-    at = _some(rng, tokens)
-    piece = tokens[at : at + 200]
-    rng.shuffle(piece)
-    tokens[at : at + 200] = piece
-
-
-def _shell(rng: random.Random, tokens: list[str]) -> None:
-    words = ("$(touch PWNED)", "`touch PWNED`", "; touch PWNED;", '"; touch PWNED; "', "../../PWNED", "--output=PWNED")
-    for at in range(len(tokens)):
-        if tokens[at].startswith((".visible", ".target", "extend_attention_kernel", ".file")) and rng.random() < 0.5:
-            tokens[at] += rng.choice(words)
-
-
-MUTATIONS: tuple[Callable[[random.Random, list[str]], None], ...] = (
-    _delete, _duplicate, _swap, _truncate, _behead, _garbage, _huge_number, _nest, _one_line, _scramble, _shell,
-)  # fmt: skip
-
-
-@lru_cache(maxsize=1)
-def seeds() -> list[str]:
-    """The PTX texts that mutants are made of: real compiles of three architectures, traps, several functions."""
-    texts = [p.read_text() for p in sorted(FIXTURES.glob("*.ptx"))]
-    return texts + [gzip.decompress(p.read_bytes()).decode() for p in sorted(FIXTURES.glob("*.ptx.gz"))]
-
-
-def mutant(texts: list[str], seed: int, number: int) -> str:
-    """Mutant `number` of a run with `seed`: one to four mutations of one text, mostly of a part of it."""
-    rng = random.Random(f"{seed}-{number}")
-    text = rng.choice(texts)
-    if len(text) > 20_000 and rng.random() < 0.6:  # a head, so that most mutants still have functions, and are quick
-        text = text[: rng.randrange(5_000, 20_000)]
-    tokens = _TOKEN.findall(text)
-    for _ in range(rng.randrange(1, 5)):
-        rng.choice(MUTATIONS)(rng, tokens)
-    return "".join(tokens)
-
-
-def gentle_mutant(texts: list[str], seed: int, number: int) -> str:
-    """A whole text with a few lines gone, doubled or swapped: most of these get past ptxas's parser."""
-    rng = random.Random(f"gentle-{seed}-{number}")
-    lines = rng.choice(texts).split("\n")
-    body = [at for at, line in enumerate(lines) if line.startswith("\t") and line.endswith(";") and ".reg" not in line]
-    for at in rng.sample(body, min(len(body), rng.choice((1, 2, 5)))):
-        what = rng.choice(("gone", "double", "swap"))
-        if what == "gone":
-            lines[at] = ""
-        elif what == "double":
-            lines[at] += "\n" + lines[at]
-        else:
-            other = rng.choice(body)
-            lines[at], lines[other] = lines[other], lines[at]
-    return "\n".join(lines)
-
-
-# --- what reads them --------------------------------------------------------------------------------------
-
-
-def read_everything(text: str) -> None:
-    """Whatever in this project reads PTX, over a text."""
-    ptx.ptx_header(text)
-    ptx.count_instructions(text)
-    ptx.register_declarations(text)
-    ptx.wide_operands(text)
-    ptx.instructions_by_source_line(text)
-    ptx.is_trap_stub(text)
-    cfg.read_functions(text)
-    try:  # liveness, and what is held across a branch
-        format_pressure(pressure_report(text))
-    except UserError:
-        pass
-    edit_it(text)
-    if importlib.util.find_spec("helpers.diagnosis.diagnose"):
-        from helpers.diagnosis.diagnose import diagnose
-
-        diagnose(text).text()
-
-
-def edit_it(text: str) -> None:
-    """Read, render, check and take apart a text as the minimiser does."""
-    program = ptx_edit.read_program(text)
-    plain = ptx_edit.render(program)
-    ptx_check.check_valid(text)
-    again = ptx_edit.read_program(plain)
-    for _name, make in ptx_sweeps.sweeps(0)[:6]:
-        for change in make(again)[:8]:
-            changed = ptx_sweeps.apply_removal(again, change)
-            if changed is not None:
-                ptx_edit.render(changed)
 
 
 class _Hang(BaseException):
@@ -212,15 +50,15 @@ def _stop(_signal, _frame) -> None:
 def try_one(job: tuple[str, int, int]) -> tuple[int, str, float]:
     """(number, what went wrong: "", "hang" or a traceback; seconds) of one mutant: read, or given to ptxas."""
     what, seed, number = job
-    make = gentle_mutant if what == "ptxas" and number % 2 else mutant
-    text = make(seeds(), seed, number)
+    make = gentle_ptx if what == "ptxas" and number % 2 else mutated_ptx
+    text = make(ptx_texts(), seed, number)
     # Seconds of this process's own work: a busy machine is no hang, and nothing that reads text sleeps.
     signal.signal(signal.SIGPROF, _stop)
     signal.setitimer(signal.ITIMER_PROF, LIMIT_S)
     started, wrong = time.process_time(), ""
     try:
         if what == "read":
-            read_everything(text)
+            read_ptx_text(text)
         else:
             assemble(text, number)
     except _Hang:
@@ -269,17 +107,6 @@ def run(what: str, count: int, seed: int, workers: int) -> dict:
     }
 
 
-def append_rows(path: Path, rows: list[dict]) -> None:
-    """Append rows to the CSV file, with a header when it is new."""
-    out = io.StringIO()
-    writer = csv.DictWriter(out, COLUMNS, lineterminator="\n")
-    text = path.read_text() if path.is_file() else ""
-    if not text:
-        writer.writeheader()
-    writer.writerows(rows)
-    write_text_atomically(path, text + out.getvalue())
-
-
 def main(argv: list[str] | None = None) -> int:
     """Run both parts; exit code 1 when anything was uncaught or hung."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -303,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     for row in rows:
         print(row)
     if table:
-        append_rows(table, rows)
+        append_rows(table, COLUMNS, rows)
     return int(bool(made) or any(row["uncaught"] or row["hangs"] for row in rows))
 
 

@@ -14,14 +14,14 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO
 
 from helpers.errors import UserError, cannot_read
-from helpers.processes import session_folder
+from helpers.processes import locked, session_folder, sweep
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -54,8 +54,9 @@ def writable_cache_root() -> Path:
     root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=root):
+        with tempfile.TemporaryFile(dir=root):  # without a name where that can be: a kill leaves nothing
             pass
+        sweep_hidden(root / "toolchains")  # a toolchain half fetched has hundreds of megabytes
         return root
     except OSError as exc:
         return cache_stand_in(str(exc.strerror or exc))
@@ -83,8 +84,12 @@ def staged_folder(final: Path) -> Iterator[Path]:
     Whoever comes second finds `final` already there and keeps it: content-addressed folders are interchangeable.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
+    sweep_hidden(final.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=final.parent))
+    held = contextlib.ExitStack()
     try:
+        with contextlib.suppress(OSError):  # some networks' folders have no locks: then it is not swept either
+            held.enter_context(locked(scratch))
         yield scratch
         # mkdtemp makes folders private; a cache shared between users must be readable.
         scratch.chmod(0o755)
@@ -95,12 +100,39 @@ def staged_folder(final: Path) -> Iterator[Path]:
                 raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        held.close()
+
+
+_GRAVE = ".discard-"
+
+
+# A file half written has no lock; nobody writes one for so long.
+YOUNGEST_FILE_S = 3_600.0
+# What is not whole yet: `.NAME-xxxx`, and what is being removed.
+_HIDDEN = ".?*-*"
+
+
+def sweep_hidden(place: Path) -> int:
+    """Remove what killed processes left half written in a folder of the cache, and return how much that was.
+
+    A folder is left alone as long as somebody holds its lock, and where it cannot be locked at all.
+    """
+    swept = sweep(place, _HIDDEN, lock="")
+    with contextlib.suppress(OSError):
+        for path in place.glob(_HIDDEN):
+            with contextlib.suppress(OSError):
+                about = path.lstat()
+                age = time.time() - about.st_mtime
+                if stat.S_ISREG(about.st_mode) and about.st_uid == os.getuid() and age >= YOUNGEST_FILE_S:
+                    path.unlink()
+                    swept += 1
+    return swept
 
 
 def discard_folder(folder: Path) -> None:
     """Remove a folder so that no reader ever sees it half gone: rename first, delete after."""
     with contextlib.suppress(OSError):
-        grave = Path(tempfile.mkdtemp(prefix=".discard-", dir=folder.parent))
+        grave = Path(tempfile.mkdtemp(prefix=_GRAVE, dir=folder.parent))
         os.rename(folder, grave / "x")
         shutil.rmtree(grave, ignore_errors=True)
 
@@ -420,17 +452,26 @@ def write_bytes_atomically(path: Path, content: bytes, *, make_folder: bool = Tr
 
     Where `path` is a link, the file that it leads to is written. Its folder is made, unless `make_folder` is false.
     """
-    if path.is_symlink():
-        path = Path(os.path.realpath(path))
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+    write_together({path: content}, make_folder=make_folder)
+
+
+def write_together(contents: Mapping[Path, bytes], *, make_folder: bool = False) -> None:
+    """Write files that belong together, as `write_bytes_atomically` does: none before there is room for all."""
+    scratches: dict[str, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
+        for named, content in contents.items():
+            path = Path(os.path.realpath(named)) if named.is_symlink() else named
+            if make_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+            scratches[scratch] = path
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(scratch, 0o644)
+        for scratch, path in scratches.items():
+            os.replace(scratch, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
+        for scratch in scratches:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
         raise

@@ -18,6 +18,8 @@ CAP = 255
 # The register file of one SM, in 32-bit registers: 64 Ki, a quarter in each of the four sub-partitions.
 REGISTERS_PER_SM = 65_536
 WARP_SIZE = 32
+# Rows of tensor memory, where a chip has any; a warp reaches a quarter of them, a thread one.
+TMEM_LANES = 128
 SUB_PARTITIONS_PER_SM = 4
 MAX_THREADS_PER_CTA = 1_024
 # A warp is given registers in units of 256, so a thread in units of 8.

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -15,7 +16,17 @@ import pytest
 from helpers.__main__ import main
 from helpers.compiler.kernel_spec import read_specs
 from helpers.errors import UserError
-from helpers.files import decode_text, read_bounded, read_text_bounded
+from helpers.files import (
+    CACHE_ENV,
+    ROOT,
+    decode_text,
+    discard_folder,
+    read_bounded,
+    read_text_bounded,
+    staged_folder,
+    sweep_hidden,
+    writable_cache_root,
+)
 from helpers.recorded import recorded, rows_of
 
 PTX = Path(__file__).parent / "fixtures" / "ptx" / "crash_sm100a.ptx.gz"
@@ -167,3 +178,52 @@ def test_an_error_in_the_middle_of_one_endless_line_is_diagnosed(tmp_path, capsy
     assert main(["diagnose", str(tmp_path / "x.log")]) == 0
     out = capsys.readouterr().out
     assert "C7600" in out and "bytes in the middle were not read" in out and time.monotonic() - began < 20
+
+
+# --- what a killed process leaves in the cache ----------------------------------------------------------------------
+
+STAGE = """
+import os, signal, sys
+from pathlib import Path
+from helpers.files import staged_folder
+with staged_folder(Path(sys.argv[1])) as scratch:
+    (scratch / "half").write_text("x")
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def aged(path: Path) -> None:
+    for part in (path, *path.glob("*")):
+        os.utime(part, (1, 1))
+
+
+def test_half_a_folder_of_a_killed_process_goes_at_the_next_start(tmp_path):
+    killed = subprocess.run([sys.executable, "-c", STAGE, str(tmp_path / "entry")], cwd=ROOT, check=False)
+    (left,) = tmp_path.iterdir()
+    assert killed.returncode == -9 and left.name.startswith(".entry-")
+    assert sweep_hidden(tmp_path) == 0, "a young one may be somebody's who has not locked it yet"
+    aged(left)
+    with staged_folder(tmp_path / "entry") as scratch:
+        assert not left.exists()
+        # One that somebody works in stays, however old it is; so does what is no scratch of ours.
+        (tmp_path / ".keep").write_text("x")
+        (tmp_path / "open-file").write_text("x")
+        (tmp_path / ".link-x").symlink_to(tmp_path / "open-file")
+        for path in (scratch, tmp_path / ".keep", tmp_path / "open-file"):
+            aged(path)
+        assert sweep_hidden(tmp_path) == 0 and scratch.is_dir()
+    assert {p.name for p in tmp_path.iterdir()} == {"entry", ".keep", "open-file", ".link-x"}
+    (tmp_path / ".rows.csv-half").write_text("x")
+    aged(tmp_path / ".rows.csv-half")
+    assert sweep_hidden(tmp_path) == 1 and sweep_hidden(tmp_path / "nowhere") == 0
+    discard_folder(tmp_path / "entry")
+    assert not (tmp_path / "entry").exists()
+
+
+def test_a_cache_is_swept_of_half_a_toolchain_when_it_is_first_used(tmp_path, monkeypatch):
+    half = tmp_path / "cache" / "toolchains" / ".triton-9.9.9-x"
+    half.mkdir(parents=True)
+    aged(half)
+    monkeypatch.setenv(CACHE_ENV, str(tmp_path / "cache"))
+    assert writable_cache_root() == tmp_path / "cache" and not half.exists()
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["toolchains"]

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from helpers.compiler.toolchain import environment_triton, triton_folder
-from helpers.files import CACHE_ENV, ROOT
+from helpers.files import CACHE_ENV, ROOT, staged_folder
 from helpers.processes import PREFIX, Stopped, end_with_parent, scratch_folder, stoppable, sweep
 from tests.compiling import hear_signals
 
@@ -187,7 +188,7 @@ assert cache.read("codegen", "ab" * 32)["n"] == 1
 """
     done = run_python(code, place, **{CACHE_ENV: str(there)})
     folder = Path(done.stdout.strip())
-    assert folder.is_relative_to(place) and f"{PREFIX}cache" in str(folder) and "removed at its end" in done.stderr
+    assert folder.is_relative_to(place) and f"{PREFIX}cache" in str(folder) and "removed at the end" in done.stderr
     assert list(place.iterdir()) == []
 
 
@@ -252,6 +253,38 @@ def test_no_scratch_folder_is_made_where_the_sweep_does_not_look():
         "helpers/processes.py", "helpers/files.py", "helpers/compiler/worker/worker.py",
         "helpers/bundle/compile_again.py", "helpers/attention/peers.py", "helpers/commands/line/output.py",
     }  # fmt: skip
+
+
+STAGED = """
+import os, signal, sys, time
+from pathlib import Path
+from helpers.files import staged_folder
+with staged_folder(Path(sys.argv[1])) as scratch:
+    (scratch / "half").write_text("x")
+    print(scratch, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_half_an_entry_of_a_killed_process_goes_when_the_entry_is_made(tmp_path):
+    final = tmp_path / "entry[1]"
+    words = [sys.executable, "-c", STAGED, str(final)]
+    with subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE) as killed:
+        half = Path(killed.stdout.readline().strip())
+        os.utime(half, (1, 1))
+        with staged_folder(final) as scratch:
+            (scratch / "f").touch()
+        assert half.is_dir(), "somebody is still at it"
+        shutil.rmtree(final)
+        killed.kill()
+    grave, young, other = tmp_path / ".discard-x", tmp_path / ".entry[1]-y", tmp_path / ".another-z"
+    for folder in (grave, young, other):
+        folder.mkdir()
+    os.utime(grave, (1, 1))
+    os.utime(other, (1, 1))
+    with staged_folder(final) as scratch:
+        (scratch / "f").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {final.name, young.name}
 
 
 def test_a_child_of_a_thread_that_waits_lives_on_and_ends_with_it():

@@ -15,6 +15,7 @@ from helpers.errors import UserError
 from helpers.hardware import CAP, AmdArch, get_target
 
 MAX_MATRIX = 20_000
+COMMAND = "register-cliff compile"
 # What a field is called on the command line, where it is not called what it is here.
 _FLAGS = {"num_q_heads": "heads", "num_kv_heads": "kv-heads", "timeout_s": "time-limit"}
 
@@ -96,21 +97,25 @@ class Choice:
 
     def command(self) -> str:
         """The command line that compiles this configuration again."""
-        words = ["register-cliff compile"]
+        return " ".join([COMMAND, *self.command_words().values()])
+
+    def command_words(self) -> dict[str, str]:
+        """What follows the verb in `command`, by field and in its order; without the fields that need no word."""
+        words = {}
         for name, default in vars(Choice()).items():
             value = getattr(self, name)
             if value == default and name not in ("arch", "head_dim", "kv_dtype", "window", "tile", "triton"):
                 continue
             flag = _FLAGS.get(name, name).replace("_", "-")
             if name == "ptxas_flags":
-                words += [f"--ptxas-flag={word}" for word in value]
+                words[name] = " ".join(f"--ptxas-flag={word}" for word in value)
             elif name == "causal":
-                words.append("--non-causal")
+                words[name] = "--non-causal"
             elif isinstance(value, bool):
-                words.append(f"--{flag}")
+                words[name] = f"--{flag}"
             else:
-                words.append(f"--{flag} {'none' if value is None else value}")
-        return " ".join(words)
+                words[name] = f"--{flag} {'none' if value is None else value}"
+        return words
 
 
 def product(axes: Mapping[str, Sequence[object]], base: Choice | None = None) -> list[Choice]:

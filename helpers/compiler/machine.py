@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 from helpers.errors import OUT_OF_ROOM, MachineError
 
@@ -45,10 +46,10 @@ _AT_START = re.compile(
 _IN_WORDS = (("RuntimeError", "can't start new thread"), ("RuntimeError", "Cannot find ptxas"))
 
 
-def no_room() -> bool:
-    """Whether the folder for scratch files is full."""
+def no_room(place: Path | None = None) -> bool:
+    """Whether a folder (by default, the one for scratch files) is full."""
     try:
-        return shutil.disk_usage(tempfile.gettempdir()).free < LEAST_FREE_BYTES
+        return shutil.disk_usage(place or tempfile.gettempdir()).free < LEAST_FREE_BYTES
     except OSError:
         return True
 

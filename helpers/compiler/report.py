@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from helpers.errors import MachineError
 from helpers.hardware import AMD_ARCHS, cap_for
 from helpers.inspection.amdgcn import AmdResources
+from helpers.inspection.ptx.scan import tensor_core_path
 
 STATUSES = (
     "ok",
@@ -166,10 +167,7 @@ class CompileReport:
     @property
     def tensor_core_path(self) -> str:
         """The matrix instructions the code uses: tcgen05, wgmma, mma.sync, on AMD's chips mfma, or none."""
-        for key, name in (("tcgen05_mma", "tcgen05"), ("wgmma", "wgmma"), ("mma_sync", "mma.sync"), ("mfma", "mfma")):
-            if self.instructions.get(key):
-                return name
-        return "none"
+        return tensor_core_path(self.instructions)
 
     @property
     def headline(self) -> str:

@@ -19,7 +19,7 @@ from helpers.compiler.compile import (
     usable_cores,
 )
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport, refuse_ill
+from helpers.compiler.report import NO_VERDICT, CompileReport, refuse_ill
 from helpers.compiler.toolchain import Toolchain
 from helpers.compiler.wheel_facts import merged
 from helpers.errors import UserError
@@ -38,6 +38,7 @@ NOTHING_ALONE = "no change alone does"
 NOTHING_TRIED_ALONE = "no change that the time sufficed for does alone"
 NOTHING_WRONG = "it compiles with no spills: nothing to find"
 # The effect of a change whose binary no SM can take: registers x threads of one CTA exceed the file.
+NOT_KNOWN = "not known"
 TOO_MANY = "too many registers to launch"
 
 
@@ -195,6 +196,8 @@ def reaches(goal: str, report: CompileReport) -> bool:
 def effect_of(baseline: CompileReport, report: CompileReport) -> str:
     """What a change did, in a word or three: compiles, no spills, halves the spills, breaks it, no effect …"""
     before, after = spill_bytes(baseline), spill_bytes(report)
+    if report.status in NO_VERDICT:
+        return NOT_KNOWN
     if after is None:
         if before is not None:
             return "breaks it"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import ipywidgets as w
 
-from helpers.workbook.explorer.frame import OWN_KEYS
+from helpers.workbook.explorer.frame import OWN_KEYS, gone_notice
 from helpers.workbook.prose import as_html, paragraphs
 
 CLASS = "rc-exercise"
@@ -116,7 +116,7 @@ class ExerciseForm(w.VBox):
         self.folded = w.HTML(asked.folded())
         unit = [w.Label(asked.unit)] if asked.unit and not asked.choices else []
         asking = w.HBox([self.guess, *unit, self.compare, w.HTML(OWN_KEYS)])
-        super().__init__([w.HTML(asked._question()), asking, self.said, self.folded])
+        super().__init__([w.HTML(asked._question()), asking, self.said, self.folded, gone_notice()])
         self.add_class(CLASS)
         self.layout.border = "1px solid #8888"
         self.layout.padding = "6px 12px"

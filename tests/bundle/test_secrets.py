@@ -5,8 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import json
-import random
-import string
 import zipfile
 from pathlib import Path
 
@@ -18,100 +16,14 @@ from helpers.bundle import material as bundle_source
 from helpers.bundle.report import report
 from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.secret_words import forms_in, without_secrets
-from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
+from tests.hunting.planted import LETTERS, ME, everything, in_bytes, made_up, planted, source_with, spec_in, through
 
 ROOT = Path(__file__).parents[2]
 FAILURES = ROOT / "tests" / "fixtures" / "kernels" / "failures.py"
-ME = Identity(homes=("/home/adalove",), users=("adalove",), hosts=("fjord-12",))
-
-
-def made_up(alphabet: str, length: int, seed: int) -> str:
-    """Letters of no meaning, the same in every run; written out they would be taken for real by whoever scans this."""
-    return "".join(random.Random(seed).choices(alphabet, k=length))
-
-
-LETTERS = string.ascii_letters + string.digits
-HEX = "0123456789abcdef"
-# kind -> (how it stands in a text, the part that must not be seen again)
-PLANTED: dict[str, tuple[str, str]] = {}
-
-
-def plant(kind: str, text: str, secret: str | None = None) -> None:
-    PLANTED[kind] = (text, secret or text)
-
-
-for number, (kind, before, alphabet, length) in enumerate([
-    ("GitHub, classic", "ghp_", LETTERS, 36), ("GitHub, fine-grained", "github_pat_", LETTERS + "_", 82),
-    ("GitHub, server", "ghs_", LETTERS, 36), ("Hugging Face", "hf_", LETTERS, 34),
-    ("AWS", "AKIA", string.ascii_uppercase, 16),
-    ("AWS, temporary", "ASIA", string.ascii_uppercase + "234567", 16), ("OpenAI", "sk-", LETTERS, 48),
-    ("OpenAI, project", "sk-proj-", LETTERS + "_-", 80), ("Anthropic", "sk-ant-api03-", LETTERS + "_-", 93),
-    ("Slack, bot", "xoxb-", string.digits, 12), ("GitLab", "glpat-", LETTERS, 20), ("PyPI", "pypi-", LETTERS, 90),
-    ("npm", "npm_", LETTERS, 36), ("Google", "AIza", LETTERS, 35), ("NGC", "nvapi-", LETTERS, 64),
-]):  # fmt: skip
-    secret = before + made_up(alphabet, length, number) + ("-abcdefghijklmnop" if kind.startswith("Slack") else "")
-    plant(kind, secret)
-web_token = ".".join("eyJ" + made_up(LETTERS, n, n) for n in (33, 90)) + "." + made_up(LETTERS, 43, 9)
-plant("JWT bearer", f"Authorization: Bearer {web_token}", web_token)
-plant("opaque bearer", f"authorization: bearer {made_up(LETTERS, 40, 11)}", made_up(LETTERS, 40, 11))
-plant("private key",
-      "-----BEGIN OPENSSH PRIVATE KEY-----\\nb3BlbnNzaC1rZXktdjEAAAAA\\n-----END OPENSSH PRIVATE KEY-----",
-      "b3BlbnNzaC1rZXktdjEAAAAA")  # fmt: skip
-plant("IPv4", "connect to 10.42.7.19 failed", "10.42.7.19")
-plant("IPv4 with a port", "tcp 192.168.17.33:29500", "192.168.17.33")
-plant("IPv6", "listening on fd12:3456:789a:1::17 now", "fd12:3456:789a:1::17")
-plant("IPv6, link", "addr fe80::1ff:fe23:4567:890a%eth0", "fe80::1ff:fe23:4567:890a")
-plant("MAC", "ether 3c:ec:ef:9a:01:7b up", "3c:ec:ef:9a:01:7b")
-plant("~user", "reading ~grace/models/x.json", "grace")
-plant("UNC", r"from \\nas-vault\team$\weights", "nas-vault")
-plant("s3", "s3://vault-bucket/checkpoints/step1", "vault-bucket")
-plant("gs", "gs://other-vault/run7", "other-vault")
-plant("internal URL", "see https://wiki.megacorp.example-internal.net/kernels/7?id=3", "megacorp")
-plant("internal host", "on gpu17.cluster.hyperdyne.com today", "hyperdyne")
-plant("internal host, short", "scp vault7.corp: failed", "vault7.corp")
-plant("cloud host", "ip-10-42-7-88 joined", "ip-10-42-7-88")
-plant("SLURM user", "SLURM_JOB_USER=hopperg", "hopperg")
-plant("SLURM nodes", "SLURM_NODELIST=dgx-vault-[01-08]", "dgx-vault")
-plant("GPU's number", "GPU-8a56a4bc-1184-2f3a-9d33-0a1b2c3d4e5f", "8a56a4bc-1184-2f3a")
-plant("MIG's number", "MIG-8a56a4bc-1184-2f3a-9d33-0a1b2c3d4e5f", "8a56a4bc-1184-2f3a")
-plant("e-mail address", "ask ada.lovelace@hyperdyne.com", "lovelace@")
-plant("password in an address", "postgresql://svc:pr1vate-w0rd@db.example.com/x", "pr1vate-w0rd")
-plant("password", 'password = "correct-horse-battery"', "correct-horse-battery")
-plant(
-    "variable with a token",
-    "WANDB_API_KEY=0f1e2d3c4b5a69788796a5b4c3d2e1f0aabbccdd",
-    "0f1e2d3c4b5a69788796a5b4c3d2e1f0aabbccdd",
-)
-plant("this user", "as adalove here", "adalove")
-plant("this host", "on fjord-12 here", "fjord-12")
-plant("home folder", "/home/adalove/secret_project/k.py", "secret_project")
-plant("another's home folder", "/home/turing/enigma_kernels/k.py", "enigma_kernels")
-
-SECRETS = {kind: secret for kind, (_, secret) in PLANTED.items()}
+PLANTED = planted()
 ALL = "\n".join(text for text, _ in PLANTED.values())
-
-
-def in_bytes(text: str) -> str:
-    """A text as PTX spells it in its debug sections."""
-    return "\n".join(f".b8 {b}" for b in (text + "\0").encode())
-
-
-def everything(path: Path) -> str:
-    """All that can be read of a bundle: its members, their names, what `.b8` lines spell, the issue text."""
-    import re
-
-    parts = []
-    with zipfile.ZipFile(path) as archive:
-        for name in archive.namelist():
-            text = archive.read(name).decode("latin-1")
-            parts += [name, text, bytes(int(n) for n in re.findall(r"^\s*\.b8\s+(\d+)", text, re.M)).decode("latin-1")]
-    return "\n".join([*parts, path.with_suffix(".issue.md").read_text()])
-
-
-def through(text: str) -> list[str]:
-    return [kind for kind, secret in SECRETS.items() if secret.lower() in text.lower()]
 
 
 @pytest.fixture(autouse=True)
@@ -124,7 +36,7 @@ def quick(monkeypatch, toolchain_351):
 
 
 def test_there_are_at_least_as_many_as_the_hunt_planted():
-    assert len(PLANTED) >= 38 and through(ALL) == list(PLANTED)
+    assert len(PLANTED) >= 38 and through(PLANTED, ALL) == list(PLANTED)
 
 
 @pytest.mark.parametrize("kind", PLANTED)
@@ -145,11 +57,11 @@ def test_none_leaves_with_a_log(withhold, tmp_path):
            "`ptxas` stderr:\nptxas fatal   : (C7600) Register allocation failed with register count of '255'.\n\n"
            "Repro command: ptxas -lineinfo -v --gpu-name=sm_100a /tmp/x.ptx -o /tmp/x.ptx.o\n" + ALL)  # fmt: skip
     done = report(log, tmp_path / "r.zip", identity=ME, withhold_source=withhold)
-    assert through(everything(tmp_path / "r.zip")) == []
+    assert through(PLANTED, everything(tmp_path / "r.zip")) == []
     assert done.reproduced
     if not withhold:
         said = " ".join(done.replaced)
-        assert "GitHub token" in said and "e-mail address" in said and through(said) == []
+        assert "GitHub token" in said and "e-mail address" in said and through(PLANTED, said) == []
 
 
 @pytest.mark.parametrize("withhold", [False, True])
@@ -162,51 +74,14 @@ def test_none_leaves_with_a_ptx(withhold, tmp_path):
     file = tmp_path / "adalove.ptx"
     file.write_text(lines + ptx + spelt)
     assert report(file, tmp_path / "r.zip", identity=ME, withhold_source=withhold).reproduced
-    assert through(everything(tmp_path / "r.zip")) == []
-
-
-def spec_in(folder: Path, name: str, source: str) -> Path:
-    """A spec of one of the failing kernels, in a package called after the user, its label and kernel too."""
-    package = folder / "work" / "adalove" / "ops"
-    package.mkdir(parents=True)
-    for part in (package.parent, package):
-        (part / "__init__.py").write_text("")
-    (package / "adalove_k.py").write_text(source)
-    (package / "settings.py").write_text(f"LOG = {ALL!r}\nPASSWORD = 'correct-horse-battery'\n")
-    body = json.loads(KernelSpec.from_json(json.dumps({
-        "kernel": {"path": str(package / "adalove_k.py"), "name": name, "import_root": str(folder / "work")},
-        "signature": [["numbers", "*fp32"], ["out", "*fp32"], ["COUNT", "constexpr"]], "constexprs": [["COUNT", 32768]],
-        "divisible_by_16": ["numbers", "out"], "options": [["num_warps", 4]],
-        "label": "ada.lovelace@hyperdyne.com tried 10.42.7.19",
-    })).to_json())  # fmt: skip
-    (folder / "s.json").write_text(json.dumps(body))
-    return folder / "s.json"
-
-
-SOURCE = f'''"""Written by adalove on fjord-12."""
-import triton
-import triton.language as tl
-
-from adalove.ops.settings import LOG
-
-# {{}}
-SAID = {ALL!r}
-
-
-@triton.jit
-def adalove_wide_sum(numbers, out, COUNT: tl.constexpr):
-    at = tl.arange(0, COUNT)
-    x = tl.load(numbers + at)
-    tl.store(out, tl.sum(tl.exp(x) * tl.sum(x)))
-    tl.store(out + 1 + at, x)
-'''
+    assert through(PLANTED, everything(tmp_path / "r.zip")) == []
 
 
 def test_names_as_folders_in_the_kernel_and_in_labels_are_replaced_and_the_spec_inside_leads_inside(tmp_path, capsys):
     comments = "\n# ".join(ALL.splitlines())
-    spec = spec_in(tmp_path, "adalove_wide_sum", SOURCE.replace("{}", comments))
+    spec = spec_in(tmp_path, "adalove_wide_sum", source_with(ALL, comments), ALL)
     done = report(spec, tmp_path / "r.zip", identity=ME, arch="sm_90a", triton="3.5.1", symptom="spills")
-    assert through(everything(tmp_path / "r.zip")) == []
+    assert through(PLANTED, everything(tmp_path / "r.zip")) == []
     with zipfile.ZipFile(tmp_path / "r.zip") as archive:
         names = archive.namelist()
         inside = json.loads(archive.read("spec.json"))

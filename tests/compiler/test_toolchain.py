@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import stat
 import sys
 from pathlib import Path
@@ -173,6 +174,19 @@ def test_an_install_that_fails_half_way_leaves_nothing(empty_cache, pip_that, li
         tc.install("3.5.0", quiet=True)
     assert list((empty_cache / "toolchains").iterdir()) == []
     assert not tc.is_installed("triton", "3.5.0")
+
+
+@pytest.mark.parametrize("end", ["", "os.kill(os.getpid(), 9)"])
+def test_what_pip_unpacks_goes_with_it(empty_cache, pip_that, tmp_path, monkeypatch, end):
+    """pip that is ended cannot remove its own temporary folders: they lie in one of ours."""
+    place = tmp_path / "tmp"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    pip_that(f"import tempfile; tempfile.mkdtemp(prefix='pip-unpack-')\n{WHOLE}{end}\n")
+    with pytest.raises(tc.ToolchainMissing) if end else contextlib.nullcontext():
+        tc.install("3.5.0", quiet=True)
+    assert list(place.iterdir()) == []
 
 
 def test_install_is_whole_and_done_once(empty_cache, pip_that):

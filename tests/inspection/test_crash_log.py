@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import html
-import importlib.util
+import importlib
 import json
 import re
 import textwrap
@@ -18,12 +18,10 @@ from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.crash_log import parse_crash_log as facts_of_log
 from helpers.inspection.crash.pasted_text import clean_text, decode_log, ptx_block
 from helpers.inspection.crash.which_triton import code_mark, ptx_version_of_cuda, triton_lines
+from tests.hunting.text_mutants import mutated_logs, printed_block
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 LOGS = FIXTURES / "logs"
-_SPEC = importlib.util.spec_from_file_location("mutate_logs", FIXTURES / "mutate_logs.py")
-mutations = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(mutations)
 
 
 class Read:
@@ -223,14 +221,14 @@ def test_a_terminal_that_breaks_lines_anywhere_keeps_the_failure(at):
 def test_the_ptx_triton_prints_comes_out_as_it_was_printed(prefix):
     ptx = crash_ptx().strip("\n") + "\n"
     ptx = ptx[ptx.index(".version") :]
-    text = mutations.printed_block(ptx, read("c7600.log"))
+    text = printed_block(ptx, read("c7600.log"))
     log = parse_crash_log(textwrap.indent(text, prefix, lambda _: True) + read("pr22079_comment.log"))
     assert log.ptx == ptx and not log.ptx_cut
     assert (log.num_warps, log.ptx_version, log.kernel_name) == (8, "8.7", "extend_attention_kernel")
 
 
 def test_a_ptx_whose_end_was_cut_says_so():
-    text = mutations.printed_block(crash_ptx(), read("c7600.log"))
+    text = printed_block(crash_ptx(), read("c7600.log"))
     found = ptx_block(clean_text(text[: len(text) // 2]).text)
     assert found is not None and found[1]
 
@@ -350,7 +348,7 @@ def test_a_log_cut_anywhere_is_never_another_failure(name):
 
 def test_mutated_logs_raise_nothing():
     """A fast sample of benchmarks/fuzz_logs.py, whose run of 10,000 is recorded in data/fuzz.csv."""
-    for name, text in mutations.mutated_logs(200, seed=20260410):
+    for name, text in mutated_logs(200, seed=20260410):
         log = parse_crash_log(text)
         assert all(f.kind in CATALOGUE for f in log.failures), name
 

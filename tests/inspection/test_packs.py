@@ -98,3 +98,8 @@ def test_the_pressure_estimate_sees_packs_through():
 
 def test_a_shift_by_another_amount_makes_no_pack():
     assert packs(HEAD + OPENED.replace(", 32;", ", 16;") + USED) == ()
+
+
+def test_a_text_without_a_body_on_lines_of_its_own_stays_as_it_is():
+    loose = (HEAD + PACKED + USED).replace("\n{\n", " {\n")
+    assert len(packs(loose)) == 1 and opened(loose) == loose

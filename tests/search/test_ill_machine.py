@@ -3,22 +3,27 @@
 from __future__ import annotations
 
 import json
+import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from helpers.__main__ import main
 from helpers.attention.choice import Choice
+from helpers.compiler import disassemble, toolchain
 from helpers.compiler.compile import CompileRequest, compile_kernel
 from helpers.compiler.report import NO_VERDICT, CompileReport, Evidence, refuse_ill
-from helpers.compiler.toolchain import Toolchain
-from helpers.errors import MachineError
+from helpers.compiler.toolchain import Toolchain, ToolchainMissing
+from helpers.errors import MachineError, UserError
 from helpers.search import ablate as ablation
 from helpers.search import cross as crossing
-from helpers.search.ablate import ablate
+from helpers.search.ablate import ablate, effect_of
+from helpers.search.autotune import AutotuneReport, Tried, fate
 from helpers.search.changes import ptxas_level_changes
 from helpers.search.cross import cross, verdict_of
 from helpers.search.cross_answer import sentences
+from helpers.search.gate import compare, measured
 from helpers.search.try_this import try_request
 from helpers.workbook import evidence
 from helpers.workbook.explorer.choices import is_final
@@ -184,3 +189,49 @@ def test_an_explorer_shows_no_verdict_of_it(monkeypatch, ok):
     assert is_final([Evidence(ok, "")])
     for status in NO_VERDICT[:1] + NO_VERDICT[3:]:
         assert not is_final([Evidence(CompileReport(status, "sm_90a", None, None), "")]), status
+
+
+def test_a_baseline_holds_to_nothing_that_it_has_no_verdict_of(ok, crash):
+    fine = measured(ok)
+    for status in ("timeout", "environment_error"):
+        before = replace(fine, status=status)
+        assert not compare([fine], [before])[0].failed
+        (row,) = compare([measured(replace(crash, label="a"))], [before])
+        assert row.failed and "no verdict" in row.notes[0], row
+    assert not compare([measured(replace(crash, label="a"))], [measured(replace(crash, label="a"))])[0].failed
+
+
+def test_a_compile_that_takes_too_long_under_this_load_is_no_answer(ok):
+    late = replace(ok, status="timeout")
+    assert effect_of(ok, late) == "not known" and fate(late)[0] == "not known"
+    found = AutotuneReport("k", "sm_90a", "3.5.1", tuple(Tried(None, r, *fate(r)) for r in (ok, late)))
+    assert found.dropped == () and "of 1 nothing is known" in found.summary() and "all" not in found.summary()
+    none = AutotuneReport("k", "sm_90a", "3.5.1", (Tried(None, ok, *fate(ok)),))
+    assert none.summary() == "all 1 configurations compile for sm_90a"
+
+
+def test_spills_are_not_left_unweighed_because_a_program_was_killed(tmp_path, ok):
+    program, cubin = tmp_path / "nvdisasm", tmp_path / "kernel.cubin"
+    cubin.write_bytes(b"x")
+    report = replace(ok, status="spills", spill_store_bytes=4, cubin_path=str(cubin))
+    for lines, ill in (("kill -KILL $$", True), ("echo no; exit 1", False)):
+        program.write_text(f"#!/bin/sh\n{lines}\n")
+        program.chmod(0o755)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(disassemble, "nvdisasm_programs", lambda _version: [program])
+            if ill:
+                with pytest.raises(MachineError, match="nvdisasm ended"):
+                    disassemble.spill_weight(report)
+            else:
+                assert disassemble.spill_weight(report) is None
+
+
+@pytest.mark.parametrize(("code", "full", "told"), [(-9, False, MachineError), (1, True, MachineError),
+                                                    (1, False, ToolchainMissing)])  # fmt: skip
+def test_a_download_that_there_was_no_room_for_is_no_missing_release(own_cache, monkeypatch, code, full, told):
+    monkeypatch.setattr(toolchain.subprocess, "run", lambda *_a, **_o: subprocess.CompletedProcess([], code))
+    monkeypatch.setattr(toolchain.machine, "no_room", lambda *_args: full)
+    with pytest.raises(UserError) as caught:
+        toolchain.install("9.9.9", quiet=True)
+    assert type(caught.value) is told and "exit code" in str(caught.value)
+    assert not list((own_cache / "toolchains").glob("*9.9.9*"))

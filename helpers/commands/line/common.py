@@ -12,7 +12,7 @@ import rich_click as click
 
 from helpers.attention.choice import MAX_MATRIX, Choice, product
 from helpers.attention.spec import CHOICES
-from helpers.commands.line.given import GIVEN_SPEC, captured_with, spec_path, spec_paths
+from helpers.commands.line.given import GIVEN_SPEC, built_paths, captured_with, spec_path, spec_paths
 from helpers.commands.line.grammar import (
     ARGUMENTS,
     EXTEND_KERNEL,
@@ -127,8 +127,11 @@ def spec_argument(command):
                           panel=ARGUMENTS)(option(with_spec))  # fmt: skip
 
 
-def specs_argument(*, required: bool = False):
-    """The arguments SPEC… (also as `--spec SPEC`, repeatable): files with KernelSpecs in JSON, or folders of them."""
+def specs_argument(*, required: bool = False, or_built: bool = False):
+    """The arguments SPEC… (also as `--spec SPEC`, repeatable): files with KernelSpecs in JSON, or folders of them.
+
+    With `or_built` they may be what is built already instead; the verb has them as `built`, and no specs.
+    """
 
     def decorate(command):
         @functools.wraps(command)
@@ -136,13 +139,17 @@ def specs_argument(*, required: bool = False):
             given = (*specs, *spec_option)
             if required and not given:
                 raise UserError("no SPEC is given: name the specs (JSON files, or a folder of them) to compile")
+            if or_built:
+                options["built"] = built = built_paths(given)
+                return command(*args, specs=[] if built else spec_paths(given), **options)
             return command(*args, specs=spec_paths(given), **options)
 
         with_specs = shared("trust_root")(with_specs)
         option = click.option("--spec", "spec_option", type=GIVEN, multiple=True, metavar="SPEC", panel=OWN,
                               help="the same as the argument")  # fmt: skip
         metavar = "SPEC..." if required else "[SPEC]..."
-        return click.argument("specs", nargs=-1, type=GIVEN, metavar=metavar, help=GIVEN_SPEC,
+        words = f"{GIVEN_SPEC}; or what is built: libraries, cubins, wheels, folders" if or_built else GIVEN_SPEC
+        return click.argument("specs", nargs=-1, type=GIVEN, metavar=metavar, help=words,
                               panel=ARGUMENTS)(option(with_specs))  # fmt: skip
 
     return decorate

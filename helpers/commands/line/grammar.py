@@ -165,12 +165,14 @@ _SHARED: dict[str, tuple[tuple[str, ...], str, Any, str, str]] = {
     "out_folder": (("-o", "--out", "folder"), "FOLDER", click.Path(file_okay=False, path_type=Path),
                    "write the specs, and the kernels' sources, into this folder; several programs may share it",
                    OUTPUT),
+    "sass": (("--sass", "sass"), "", None,
+             "read the code too: spills by loops, tensor-core path, register split (slow)", OWN),
     "csv": (("--csv", "csv_path"), "FILE", FILE, "write all rows to this CSV file", OUTPUT),
     "force": (("--force", "force"), "", None, "write over a file that is there, which is kept otherwise", OUTPUT),
     "json": (("--json", "as_json"), "", None, "print the result as JSON", OUTPUT),
     "quiet": (("--quiet", "quiet"), "", None, "no progress bar and no notes on stderr", OUTPUT),
 }  # fmt: skip
-_FLAGS = ("force", "json", "quiet")
+_FLAGS = ("sass", "force", "json", "quiet")
 _SEVERAL = ("arch", "triton", "ptxas")
 DEFAULT_TIME_LIMIT_S = 300
 

@@ -15,6 +15,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from helpers.compiler import machine
 from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.bring.sdists import download_sdist, is_sdist, read_sdist
 from helpers.compiler.bring.wheels import MAX_SOURCE_BYTES, read_members, safe_members
@@ -99,6 +100,8 @@ def fetch_wheel(wheel: str | Path) -> Path:
     with scratch_folder("wheel") as scratch:
         try:
             archive = download(found.group(0), scratch)
+        except MachineError:
+            raise
         except UserError:
             sdist = download_sdist(name, version, scratch) if version else None
             if sdist is None:
@@ -138,8 +141,11 @@ def download(requirement: str, folder: Path, *, python: str | None = None) -> Pa
             preexec_fn=end_with_parent(),
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise UserError(f"pip download {requirement} did not finish: {exc}") from None
+        kind = MachineError if isinstance(exc, OSError) and machine.from_machine(exc) else UserError
+        raise kind(f"pip download {requirement} did not finish: {exc}") from None
     got = sorted(folder.glob("*.whl"))
+    if done.returncode and (machine.ended(done.returncode) or machine.no_room(folder)):
+        raise MachineError(machine.sentence(f"pip download {requirement} ended with exit code {done.returncode}"))
     if done.returncode or len(got) != 1:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
@@ -213,6 +219,9 @@ def python_files(archive: Path) -> dict[str, bytes]:
         if len(names) > MAX_MEMBERS:
             raise UserError(f"{archive.name} holds {len(names)} Python files; at most {MAX_MEMBERS} are read")
         contents = read_members(archive, names, max_bytes=MAX_SOURCE_BYTES, max_total=MAX_TOTAL_BYTES)
+    names_of_folders = {str(folder) for name in contents for folder in PurePosixPath(name).parents}
+    if both := sorted(names_of_folders & contents.keys()):
+        raise UserError(f"{archive.name} holds {both[0][:80]!r} as a file and as a folder: nothing to trust")
     if not any(word in content for content in contents.values() for word in DEVICE_CODE):
         raise UserError(f"{archive.name} holds no Triton kernel")
     return contents

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import lzma
 import stat
+import struct
 import sys
 import zipfile
 import zlib
@@ -26,13 +28,26 @@ from helpers.errors import UserError
 _CHUNK = 2**20
 
 
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Raise UserError, which begins with `name`, for whatever zipfile raises over a damaged archive.
+
+    It has no one exception for that: a version that it does not know, a name that is no text, a name of no length, an
+    offset before the beginning each end another way.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError, LookupError, OverflowError, struct.error, zlib.error,
+            lzma.LZMAError, zipfile.BadZipFile) as exc:  # fmt: skip
+        raise UserError(f"cannot read {name}: {exc}; fetch it again") from None
+
+
 def safe_members(archive: Path) -> dict[str, zipfile.ZipInfo]:
     """The files of a wheel or zip by name; raises UserError for one that is no zip or holds a dangerous name."""
-    try:
-        with zipfile.ZipFile(archive) as wheel:
-            infos = [info for info in wheel.infolist() if not info.is_dir()]
-    except (OSError, zipfile.BadZipFile) as exc:
-        raise UserError(f"cannot read {archive.name} as a wheel: {exc}; fetch it again") from None
+    with _readable(f"{archive.name} as a wheel"), zipfile.ZipFile(archive) as wheel:
+        infos = [info for info in wheel.infolist() if not info.is_dir()]
     members: dict[str, zipfile.ZipInfo] = {}
     for info in infos:
         name = info.filename
@@ -70,14 +85,14 @@ def copy_member(archive: Path, member: str, target: Path, *, max_bytes: int = MA
     if info is None:
         raise UserError(f"{archive.name} has no {member}")
     try:
-        with zipfile.ZipFile(archive) as wheel, wheel.open(info) as source:
+        with _readable(f"{member} in {archive.name}"), zipfile.ZipFile(archive) as wheel, wheel.open(info) as source:
             # The size in the directory is only a claim.
             copy_bounded(
                 source, target, max_bytes, too_large=f"{member} in {archive.name} is larger than {max_bytes} bytes"
             )
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as exc:
+    except UserError:
         target.unlink(missing_ok=True)
-        raise UserError(f"{member} in {archive.name} cannot be read: {exc}; fetch the wheel again") from None
+        raise
     return target
 
 
@@ -99,14 +114,12 @@ def member_source(archive: Path, member: str) -> str:
     info = safe_members(archive).get(member)
     if info is None:
         raise UserError(f"{archive.name} has no {member}")
+    with _readable(f"{member} in {archive.name}"), zipfile.ZipFile(archive) as wheel, wheel.open(info) as source:
+        data = source.read(MAX_SOURCE_BYTES + 1)
+    if len(data) > MAX_SOURCE_BYTES:
+        raise UserError(f"{member} in {archive.name} is larger than {MAX_SOURCE_BYTES} bytes")
     try:
-        with zipfile.ZipFile(archive) as wheel, wheel.open(info) as source:
-            data = source.read(MAX_SOURCE_BYTES + 1)
-        if len(data) > MAX_SOURCE_BYTES:
-            raise UserError(f"{member} in {archive.name} is larger than {MAX_SOURCE_BYTES} bytes")
         return data.decode("utf-8")
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as exc:
-        raise UserError(f"{member} in {archive.name} cannot be read: {exc}; fetch the wheel again") from None
     except UnicodeDecodeError:
         raise UserError(f"{member} in {archive.name} is not UTF-8 text") from None
 
@@ -114,18 +127,15 @@ def member_source(archive: Path, member: str) -> str:
 def read_members(archive: Path, names: Iterable[str], *, max_bytes: int, max_total: int) -> dict[str, bytes]:
     """The contents of some members, those of more than `max_bytes` left out; raises UserError past `max_total`."""
     members, contents, total = safe_members(archive), {}, 0
-    try:
-        with zipfile.ZipFile(archive) as wheel:
-            for name in names:
-                with wheel.open(members[name]) as source:
-                    data = source.read(max_bytes + 1)  # the size in the directory is only a claim
-                total += len(data)
-                if total > max_total:
-                    raise UserError(f"the Python files of {archive.name} are larger than {max_total} bytes together")
-                if len(data) <= max_bytes:
-                    contents[name] = data
-    except (OSError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as exc:
-        raise UserError(f"{archive.name} cannot be read: {exc}; fetch it again") from None
+    with _readable(archive.name), zipfile.ZipFile(archive) as wheel:
+        for name in names:
+            with wheel.open(members[name]) as source:
+                data = source.read(max_bytes + 1)  # the size in the directory is only a claim
+            total += len(data)
+            if total > max_total:
+                raise UserError(f"the Python files of {archive.name} are larger than {max_total} bytes together")
+            if len(data) <= max_bytes:
+                contents[name] = data
     return contents
 
 

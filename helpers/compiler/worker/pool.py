@@ -104,13 +104,13 @@ class Worker:
         Raises WorkerUnusable.
         """
         self.version = triton.version
-        self._log = tempfile.TemporaryFile()
-        # Emptied before each request; without O_APPEND the next words would be written where the old ones ended.
-        flags = fcntl.fcntl(self._log, fcntl.F_GETFL)
-        fcntl.fcntl(self._log, fcntl.F_SETFL, flags | os.O_APPEND)
         # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
         # What it leaves in its own folder goes with it, and with this process's folder when both were killed.
         self._scratch = tempfile.mkdtemp(dir=session_folder("workers"))
+        self._log = tempfile.TemporaryFile(dir=self._scratch)
+        # Emptied before each request; without O_APPEND the next words would be written where the old ones ended.
+        flags = fcntl.fcntl(self._log, fcntl.F_GETFL)
+        fcntl.fcntl(self._log, fcntl.F_SETFL, flags | os.O_APPEND)
         try:
             self.process = subprocess.Popen(
                 [sys.executable, "-P", str(script)],

@@ -124,7 +124,10 @@ def _read_names(lines: list[str], gone: set[int]) -> set[str]:
 
 
 def opened(ptx: str, only: Container[int] | None = None) -> str:
-    """The text with its whole packs (those on lines `only`, if given) written as four instructions, as LLVM 22 did."""
+    """The text with its whole packs (those on lines `only`, if given) written as four instructions, as LLVM 22 did.
+
+    The registers for that are declared behind the first `{` on a line of its own; without one, the text stays as it is.
+    """
     lines = ptx.split("\n")
     chosen = [p for p in packs(ptx) if p.form == WHOLE and (only is None or p.line in only)]
     for number, pack in enumerate(chosen):
@@ -139,8 +142,8 @@ def opened(ptx: str, only: Container[int] | None = None) -> str:
                 f"or.b64 \t{pack.result}, {low}, {shifted};",
             )
         )
-    if not chosen:
+    body = next((number for number, line in enumerate(lines) if line.strip() == "{"), None)
+    if not chosen or body is None:
         return ptx
-    body = next(number for number, line in enumerate(lines) if line.strip() == "{")
     lines[body] += f"\n\t.reg .b64 \t%opened<{3 * len(chosen)}>;"
     return "\n".join(lines)

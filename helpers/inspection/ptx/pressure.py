@@ -29,6 +29,7 @@ __all__ = [
     "PressureProfile",
     "TupleDemand",
     "ValueGroup",
+    "circles",
     "estimate_registers",
     "held_across",
     "live_sets",
@@ -556,7 +557,7 @@ class _Liveness:
         be reached again.
         """
         blocks, instructions = self.function.blocks, self.function.instructions
-        circle = _circles([block.successors for block in blocks])
+        circle = circles([block.successors for block in blocks])
         found = []
         for number, block in enumerate(blocks):
             if len(block.successors) != 2 or (branch is not None and instructions[block.last - 1].line_no != branch):
@@ -577,12 +578,12 @@ class _Liveness:
         return seen
 
 
-def _circles(successors: Sequence[Sequence[int]]) -> list[int]:
+def circles(successors: Sequence[Sequence[int]]) -> list[int]:
     """A number for each node, the same for nodes that can reach each other (Tarjan's algorithm, without recursion)."""
     count = len(successors)
     index, low, circle = [-1] * count, [0] * count, [-1] * count
     path: list[int] = []
-    seen = circles = 0
+    seen = found = 0
     for root in range(count):
         if index[root] >= 0:
             continue
@@ -606,10 +607,10 @@ def _circles(successors: Sequence[Sequence[int]]) -> list[int]:
                 if low[node] == index[node]:
                     while True:
                         last = path.pop()
-                        circle[last] = circles
+                        circle[last] = found
                         if last == node:
                             break
-                    circles += 1
+                    found += 1
     return circle
 
 

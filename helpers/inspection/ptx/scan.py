@@ -10,13 +10,15 @@ Line numbers count from 1, by newline characters alone, as ptxas counts when it 
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
     "INSTRUCTION_CLASSES",
+    "MATRIX_PATHS",
+    "TENSOR_CORE_PATHS",
     "PtxHeader",
     "SourceLine",
     "WideOperand",
@@ -25,6 +27,7 @@ __all__ = [
     "is_trap_stub",
     "ptx_header",
     "register_declarations",
+    "tensor_core_path",
     "wide_operands",
 ]
 
@@ -53,6 +56,10 @@ _CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
     "ex2": (("ex2.",), ""),
     "branches": (("bra.", "brx."), ""),
 }
+# Fastest first: the tensor-core instructions of a kernel, and the class that counts them.
+TENSOR_CORE_PATHS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
+# With those of AMD's chips, whose assembly has a count of the same kind.
+MATRIX_PATHS = {**TENSOR_CORE_PATHS, "mfma": "mfma"}
 # Bookkeeping around bulk copies, and fetches that go no further than the cache: nothing is copied to shared
 # memory.
 _NOT_A_COPY = ("cp.async.bulk.commit_group.", "cp.async.bulk.wait_group.", "cp.async.bulk.prefetch.")
@@ -141,6 +148,11 @@ def count_instructions(ptx: str) -> dict[str, int]:
         if name in counts:
             counts[name] += 1
     return {**counts, "total": total}
+
+
+def tensor_core_path(counts: Mapping[str, int]) -> str:
+    """The fastest matrix instructions among counts by class: tcgen05, wgmma, mma.sync, mfma or none."""
+    return next((path for path, key in MATRIX_PATHS.items() if counts.get(key)), "none")
 
 
 def register_declarations(ptx: str) -> dict[str, int]:

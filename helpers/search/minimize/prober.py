@@ -51,6 +51,18 @@ class Verdict:
             words = re.sub(r"'[^']*'|[0-9]+", "_", run.fatal[0])[:200]
         return cls(run.status, run.ptxas_code, run.registers_asked, words, wall_s=run.wall_s)
 
+    @classmethod
+    def kept(cls, raw: object) -> Verdict:
+        """The verdict that a file keeps as `asdict` wrote it; raises TypeError for anything else."""
+        verdict = cls(**raw)  # type: ignore[arg-type]
+        texts = (verdict.status, verdict.code, verdict.words)
+        counts = (verdict.registers_asked, verdict.registers, verdict.spill_store_bytes)
+        if not all(type(x) is str for x in texts if x is not None) or verdict.status is None or verdict.words is None:
+            raise TypeError("a verdict's words are no text")
+        if not all(type(x) is int for x in counts if x is not None) or type(verdict.wall_s) not in (int, float):
+            raise TypeError("a verdict's counts are no numbers")
+        return verdict
+
     def agrees(self, other: Verdict) -> bool:
         """Whether both compiled, or both failed in the same way."""
         return self._key() == other._key()

@@ -90,7 +90,7 @@ class Search:
             self.check_s = time.monotonic() - began
         else:
             try:
-                found = [Verdict(**state["verdicts"][c.key()]) for c in [*near, *far]]
+                found = [Verdict.kept(state["verdicts"][c.key()]) for c in [*near, *far]]
             except (KeyError, TypeError) as exc:
                 raise self._unreadable(exc) from exc
         self.settings["verdicts"] = {c.key(): asdict(v) for c, v in zip([*near, *far], found, strict=True)}
@@ -315,7 +315,7 @@ class Search:
             self.prober.settled.update({str(k): bool(v) for k, v in state["settled"].items()})
             self.earlier_s = float(state["wall_s"])
             self.earlier_probes, self.earlier_runs = int(state["probes"]), int(state["ptxas_runs"])
-        except (ValueError, KeyError, TypeError, AttributeError) as exc:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as exc:
             raise self._unreadable(exc) from exc
         known = {c.key(): (c, v) for c, v in self.far}
         self.prober.checks += [known[key] for key in self.learned if key in known]
