@@ -75,7 +75,7 @@ def died_at_start(returncode: int | None, log: str) -> bool:
 
 
 def raised(chain: Iterable[Mapping]) -> bool:
-    """Whether a worker's exception, or one that it came from, is the machine's (see `worker.raised`).
+    """Whether a worker's exception, or one that it came from, is the machine's (see `worker.chain_of`).
 
     What the kernel's own code raised in so many words is the kernel's, whatever it says.
     """

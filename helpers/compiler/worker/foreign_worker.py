@@ -220,7 +220,7 @@ def answer(request, loader):
     stubs.RECORD.passed_over.clear()
     given = _answer(request, loader)
     for exc in stubs.RECORD.passed_over:
-        given.setdefault("raised", []).extend(worker.raised(exc, loader.files))
+        given.setdefault("raised", []).extend(worker.chain_of(exc, loader.files))
     return given
 
 
@@ -237,7 +237,7 @@ def _answer(request, loader):
         if loader.told.changed:
             return {"changed": os.path.basename(loader.told.changed)}
         said = f"{type(exc).__name__}: {worker.describe(exc)}"[: worker.MAX_MESSAGE_CHARS]
-        return {"error": said, "raised": worker.raised(exc, loader.files)}
+        return {"error": said, "raised": worker.chain_of(exc, loader.files)}
 
 
 def _named_as_ours(answer, kernel, loader):

@@ -78,7 +78,7 @@ def answer_from_text(request, _loader):
         del context
     except Exception as exc:  # what this Triton raises over another's text is the answer
         answer["error_type"] = type(exc).__name__
-        answer["raised"] = writer.raised(exc, ())
+        answer["raised"] = writer.chain_of(exc, ())
         answer["error"] = writer.describe(exc)[: writer.MAX_MESSAGE_CHARS]
         answer["traceback"] = traceback.format_exc()[-writer.MAX_MESSAGE_CHARS :]
     answer["seconds"]["total"] = time.perf_counter() - started

@@ -303,7 +303,7 @@ def codegen(request, loader):
         answer["kernel_name"] = metadata.get("name")
     except Exception as exc:  # whatever a stranger's kernel or this Triton raises becomes the report's message
         answer["error_type"] = type(exc).__name__
-        answer["raised"] = raised(exc, loader.files)
+        answer["raised"] = chain_of(exc, loader.files)
         answer["error"] = describe(exc)[:MAX_MESSAGE_CHARS]
         answer["traceback"] = traceback.format_exc()[-MAX_MESSAGE_CHARS:]
     answer["seconds"]["total"] = time.perf_counter() - started
@@ -313,7 +313,7 @@ def codegen(request, loader):
     return answer
 
 
-def raised(exc, files):
+def chain_of(exc, files):
     """What an exception, and those that it came from, are apart from their words, the outermost first.
 
     Who asked judges by that whether the machine failed: a number of the system's counts, a kernel's own words do not.
