@@ -418,7 +418,7 @@ def test_the_timeline_follows_its_rows_and_tells_no_report_of_other_releases():
     matrix.loc[matrix["triton"] == "3.6.0", "status"] = "ok"
     picture = timeline_picture(matrix, remedies)
     assert picture.title.startswith("Triton 3.5.0, 3.5.1 kill the kernel; 3.4.0, 3.6.0")
-    assert "sglang" not in texts(picture) and "Reported of 3.5.0, 3.5.1: nothing" in picture.words
+    assert "sglang" not in texts(picture) and "Reports that fit 3.5.0, 3.5.1: none" in picture.words
 
 
 def test_the_lanes_show_the_budget_and_give_the_tensor_cores_to_one_group_at_a_time():

@@ -54,7 +54,7 @@ def hand_over_picture(crossing: pd.DataFrame, first: str, second: str) -> Pictur
         gap = 14.0
         wide = (canvas.width - 4 - 3 * gap) / 4
         for at, road in enumerate(roads):
-            y = 2 + at * 48 + at // 2 * 12
+            y = 2.0 + at * 48 + at // 2 * 12
             stops = (
                 (f"LLIR of {road.made}", _colour(road.made, first)),
                 (f"LLVM of {road.goes_on}", _colour(road.goes_on, first)),

@@ -46,7 +46,7 @@ def releases(matrix: pd.DataFrame, remedies: pd.DataFrame) -> list[Release]:
 
 
 def reports_of(incidents: tuple[Incident, ...], dying: list[str]) -> list[str]:
-    """What others reported of just these releases, with the date of a merge where one is known."""
+    """Known reports whose signature names just these releases, with the date of a merge where one is known."""
     said = []
     for incident in incidents:
         if incident.signature.get("triton") == dying:
@@ -64,7 +64,7 @@ def timeline_picture(matrix: pd.DataFrame, remedies: pd.DataFrame) -> Picture:
     merged = ", ".join(f"{r.triton}: {r.merged[0]}" for r in found if r.merged)
     words = (
         f"The incident's kernel under each release, bytes being spill stores of a thread: {told}. With the "
-        f"merged row's tile: {merged}. Reported of {', '.join(dying)}: {'; '.join(reports) or 'nothing'}."
+        f"merged row's tile: {merged}. Reports that fit {', '.join(dying)}: {'; '.join(reports) or 'none'}."
     )
 
     def draw(canvas: Canvas) -> None:
@@ -91,7 +91,7 @@ def _across(canvas: Canvas, found: list[Release], reports: list[str]) -> None:
     if ill and reports:
         canvas.bracket(left + ill[0] * step + 2, left + (ill[-1] + 1) * step - 2, 114)
         y = 132.0
-        for said in ("reported of these:", *reports):
+        for said in ("reports that fit these:", *reports):
             y = canvas.paragraph(left + ill[0] * step, y, said)
     canvas.paragraph(2, canvas.bottom + 18, _KEY)
 
@@ -101,7 +101,7 @@ def _down(canvas: Canvas, found: list[Release], reports: list[str]) -> None:
     for x, words in zip(columns, ("Triton", "its ptxas", "the incident", "merged row"), strict=True):
         canvas.text(x, 14, words, bold=True)
     for at, release in enumerate(found):
-        y = 22 + at * 30
+        y = 22.0 + at * 30
         canvas.text(columns[0], y + 17, release.triton)
         canvas.text(columns[1], y + 17, release.ptxas)
         canvas.box(columns[2], y, 108, 25, release.ground, release.words, bold=not release.lives)
@@ -110,7 +110,7 @@ def _down(canvas: Canvas, found: list[Release], reports: list[str]) -> None:
     y = 22 + len(found) * 30 + 14.0
     dying = [release.triton for release in found if not release.lives]
     if dying and reports:
-        y = canvas.paragraph(2, y, f"Reported of {', '.join(dying)}:")
+        y = canvas.paragraph(2, y, f"Reports that fit {', '.join(dying)}:")
         for said in reports:
             y = canvas.paragraph(2, y, said)
     canvas.paragraph(2, y + 4, _KEY)
