@@ -51,9 +51,9 @@ def read(kind: str, key: str) -> dict | None:
             if not folder.is_dir():
                 return None
             if last_look:
-                discard_folder(folder)
+                _discard(folder)
         except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-            discard_folder(folder)
+            _discard(folder)
             return None
     return None
 
@@ -93,7 +93,8 @@ def write(kind: str, key: str, meta: Mapping, files: Mapping[str, bytes]) -> dic
 
 
 def _store(folder: Path, content: Mapping[str, bytes]) -> None:
-    with staged_folder(folder) as scratch:
+    # What a kill leaves half written lies where the next start looks: in one folder, not in one of hundreds.
+    with staged_folder(folder, beside=folder.parent.parent) as scratch:
         for name, data in content.items():
             (scratch / name).write_bytes(data)
 
@@ -109,16 +110,20 @@ def _substitute_root(reason: str) -> Path:
     return substitute
 
 
+def _discard(folder: Path) -> None:
+    discard_folder(folder, beside=folder.parent.parent)
+
+
 def get_or_make(kind: str, key: str, make: Callable[[], tuple[dict, dict[str, bytes], bool]]) -> tuple[dict, bool]:
     """(entry, whether it came from the cache). `make` returns meta data, files, and whether to keep them."""
     found = read(kind, key)
     if found is not None and not kept_by_mistake(found):
         return found, True
     if found is not None:
-        discard_folder(entry_folder(kind, key))
+        _discard(entry_folder(kind, key))
     meta, files, keep = make()
     if not keep:
         # Timeouts and dead workers are not facts about the kernel: shown now, tried again next time.
         key = content_key(transient=key)
-        discard_folder(entry_folder(kind, key))
+        _discard(entry_folder(kind, key))
     return write(kind, key, meta, files), False
