@@ -12,6 +12,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 INCIDENT_TRITON := 3.5.1
 
+# A folder of settings that this JupyterLab starts with; your own settings go before them. No question about news, and
+# nothing is saved unless you save it: reading and running leaves the notebooks as they were committed.
+LAB_SETTINGS := helpers/workbook/lab
+
 # Stamps are written last, so a .venv killed half-way has none and is made anew. The first holds what the .venv was made
 # for: moved to another folder, or left without its Python, it no longer answers to that and is made anew as well.
 INSTALLED := $(VENV)/.installed
@@ -45,7 +49,8 @@ workbook: $(INSTALLED) toolchain  ## run every notebook, write build/index.html 
 	@$(BIN)/python -m helpers.workbook --notebooks notebooks --out build
 
 lab: $(INSTALLED) toolchain  ## open JupyterLab on notebooks/ (more options: LAB_ARGS)
-	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks $(LAB_ARGS)
+	@$(BIN)/jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks \
+	  "--LabApp.app_settings_dir=$(CURDIR)/$(LAB_SETTINGS)" $(LAB_ARGS)
 
 test: $(TEST_INSTALLED) toolchain  ## the whole test suite, from a fresh clone on (choose: PYTEST_ARGS="-k tiles")
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)

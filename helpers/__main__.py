@@ -17,6 +17,9 @@ def main(argv: list[str] | None = None) -> int:
         from helpers.commands.line.cli import run
 
         return run(argv)
+    except KeyboardInterrupt:  # before the command line could take it
+        sys.stderr.write("interrupted\n")
+        return 130
     except ModuleNotFoundError as exc:
         if (exc.name or "").partition(".")[0] in ("", "helpers", "kernels"):
             raise

@@ -14,3 +14,11 @@ class UserError(ValueError):
 
 class MachineError(UserError):
     """Raised with a full sentence where the machine failed us and nothing is wrong with the input. Exit code 3."""
+
+
+def cannot_read(what: str, exc: Exception, end: str = "") -> UserError:
+    """The error for something that could not be read: the machine's where it has no room, the input's otherwise."""
+    said = f"cannot read {what}: {getattr(exc, 'strerror', None) or exc}"
+    if isinstance(exc, OSError) and exc.errno in OUT_OF_ROOM:
+        return MachineError(f"the machine failed: {said}; make room (disk, memory, open files), then try again")
+    return UserError(f"{said}{end}")

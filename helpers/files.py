@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import gzip
 import os
 import re
@@ -15,14 +14,14 @@ import tempfile
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from helpers.errors import UserError
-from helpers.processes import YOUNGEST_SWEPT_S
+from helpers.errors import UserError, cannot_read
+from helpers.processes import locked, session_folder, sweep
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -39,8 +38,20 @@ def cache_root() -> Path:
     return Path(platformdirs.user_cache_dir("register-cliff"))
 
 
-@lru_cache(maxsize=16)
-def _usable(root: Path) -> Path:
+# The folders of this process that stand in for a cache which did not take something, by the cache's own folder.
+_STAND_INS: dict[Path, Path] = {}
+_TOLD: set[tuple[Path, str]] = set()
+
+
+def cache_roots() -> list[Path]:
+    """The folders to read the cache from, whether they can be written or not: its own, and what stands in for it."""
+    root = cache_root()
+    return [root, _STAND_INS[root]] if root in _STAND_INS else [root]
+
+
+def writable_cache_root() -> Path:
+    """`cache_root()`, made; where it cannot be written now, a temporary folder for this process, with a warning."""
+    root = cache_root()
     try:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):  # without a name where that can be: a kill leaves nothing
@@ -49,18 +60,22 @@ def _usable(root: Path) -> Path:
             sweep_hidden(place)
         return root
     except OSError as exc:
-        substitute = Path(tempfile.mkdtemp(prefix="register-cliff-"))
+        return cache_stand_in(str(exc.strerror or exc))
+
+
+def cache_stand_in(reason: str) -> Path:
+    """The temporary folder of this process for what the cache's own does not take; told once a reason, as a warning."""
+    root = cache_root()
+    if root not in _STAND_INS or not _STAND_INS[root].is_dir():
+        _STAND_INS[root] = session_folder(f"cache-{len(_STAND_INS)}")
+    if (root, reason) not in _TOLD:
+        _TOLD.add((root, reason))
         warnings.warn(
-            f"cannot write to the cache folder {root} ({exc.strerror or exc}); results of this session go to "
-            f"{substitute} and are not reused. Set {CACHE_ENV} to a writable folder to keep them.",
+            f"cannot write to the cache folder {root} ({reason}); what it does not take goes to {_STAND_INS[root]} and "
+            f"is removed at the end. Set {CACHE_ENV} to a writable folder to keep results.",
             stacklevel=3,
         )
-        return substitute
-
-
-def writable_cache_root() -> Path:
-    """`cache_root()`, made; where it cannot be written, a temporary folder for this process, with a warning."""
-    return _usable(cache_root())
+    return _STAND_INS[root]
 
 
 @contextlib.contextmanager
@@ -73,34 +88,30 @@ def staged_folder(final: Path, *, beside: Path | None = None) -> Iterator[Path]:
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep_hidden(beside or final.parent)
     scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=beside or final.parent))
+    held = contextlib.ExitStack()
     try:
-        with _held(scratch):
-            yield scratch
-            # mkdtemp makes folders private; a cache shared between users must be readable.
-            scratch.chmod(0o755)
-            try:
-                os.rename(scratch, final)
-            except OSError:
-                if not final.is_dir():
-                    raise
+        with contextlib.suppress(OSError):  # some networks' folders have no locks: then it is not swept either
+            held.enter_context(locked(scratch))
+        yield scratch
+        # mkdtemp makes folders private; a cache shared between users must be readable.
+        scratch.chmod(0o755)
+        try:
+            os.rename(scratch, final)
+        except OSError:
+            if not final.is_dir():
+                raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        held.close()
+
+
+_GRAVE = ".discard-"
 
 
 # A file half written has no lock; nobody writes one for so long.
 YOUNGEST_FILE_S = 3_600.0
-
-
-@contextlib.contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold the lock of a folder while the block runs; a disk without locks is no failure."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
+# What is not whole yet: `.NAME-xxxx`, and what is being removed.
+_HIDDEN = ".?*-*"
 
 
 def sweep_hidden(place: Path) -> int:
@@ -108,26 +119,15 @@ def sweep_hidden(place: Path) -> int:
 
     A folder is left alone as long as somebody holds its lock, and where it cannot be locked at all.
     """
-    swept = 0
+    swept = sweep(place, _HIDDEN, lock="")
     with contextlib.suppress(OSError):
-        for path in place.glob(".?*-*"):
+        for path in place.glob(_HIDDEN):
             with contextlib.suppress(OSError):
                 about = path.lstat()
                 age = time.time() - about.st_mtime
-                if about.st_uid != os.getuid() or age < YOUNGEST_SWEPT_S:
-                    continue
-                if stat.S_ISREG(about.st_mode) and age >= YOUNGEST_FILE_S:
+                if stat.S_ISREG(about.st_mode) and about.st_uid == os.getuid() and age >= YOUNGEST_FILE_S:
                     path.unlink()
-                elif stat.S_ISDIR(about.st_mode):
-                    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
-                    try:
-                        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                        shutil.rmtree(path, ignore_errors=True)
-                    finally:
-                        os.close(handle)
-                else:
-                    continue
-                swept += 1
+                    swept += 1
     return swept
 
 
@@ -139,7 +139,7 @@ def discard_folder(folder: Path, *, beside: Path | None = None) -> None:
     if not os.path.lexists(folder):
         return
     with contextlib.suppress(OSError):
-        grave = Path(tempfile.mkdtemp(prefix=".discard-", dir=beside or folder.parent))
+        grave = Path(tempfile.mkdtemp(prefix=_GRAVE, dir=beside or folder.parent))
         try:
             os.rename(folder, grave / "x")
         finally:
@@ -208,7 +208,7 @@ def read_bounded(
     except (OSError, EOFError, zlib.error, ValueError) as exc:  # ValueError: a path with a NUL in it
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}{end}") from exc
+        raise cannot_read(name, exc, end) from exc
 
 
 def read_text_bounded(
@@ -235,7 +235,7 @@ def read_ordinary(path: Path, max_bytes: int, what: str) -> bytes:
     except (OSError, ValueError) as exc:
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(name, exc) from exc
     if len(content) > max_bytes:
         raise UserError(f"{name} has more than {max_bytes:,} bytes; at most that many are read")
     return bytes(content)
@@ -254,7 +254,7 @@ def head_bytes(path: Path, most: int, what: str = "the file") -> bytes:
     except (OSError, EOFError, zlib.error, ValueError) as exc:
         if isinstance(exc, UserError):
             raise
-        raise UserError(f"cannot read {name}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(name, exc) from exc
 
 
 def _exactly(stream: _Opened, most: int) -> bytes:
@@ -461,17 +461,26 @@ def write_bytes_atomically(path: Path, content: bytes, *, make_folder: bool = Tr
 
     Where `path` is a link, the file that it leads to is written. Its folder is made, unless `make_folder` is false.
     """
-    if path.is_symlink():
-        path = Path(os.path.realpath(path))
-    if make_folder:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+    write_together({path: content}, make_folder=make_folder)
+
+
+def write_together(contents: Mapping[Path, bytes], *, make_folder: bool = False) -> None:
+    """Write files that belong together, as `write_bytes_atomically` does: none before there is room for all."""
+    scratches: dict[str, Path] = {}
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(scratch, 0o644)
-        os.replace(scratch, path)
+        for named, content in contents.items():
+            path = Path(os.path.realpath(named)) if named.is_symlink() else named
+            if make_folder:
+                path.parent.mkdir(parents=True, exist_ok=True)
+            handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
+            scratches[scratch] = path
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(scratch, 0o644)
+        for scratch, path in scratches.items():
+            os.replace(scratch, path)
     except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(scratch)
+        for scratch in scratches:
+            with contextlib.suppress(OSError):
+                os.unlink(scratch)
         raise

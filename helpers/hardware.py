@@ -18,6 +18,8 @@ CAP = 255
 # The register file of one SM, in 32-bit registers: 64 Ki, a quarter in each of the four sub-partitions.
 REGISTERS_PER_SM = 65_536
 WARP_SIZE = 32
+# Rows of tensor memory, where a chip has any; a warp reaches a quarter of them, a thread one.
+TMEM_LANES = 128
 SUB_PARTITIONS_PER_SM = 4
 MAX_THREADS_PER_CTA = 1_024
 # A warp is given registers in units of 256, so a thread in units of 8.
@@ -128,19 +130,77 @@ def get_arch(name: str | int | GpuArch) -> GpuArch:
     raise UserError(f"{_why_not(text)}: choose one of {', '.join(ARCHS)}, or name a product (B200, RTX 5090)")
 
 
+# --- AMD's chips --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class AmdArch:
+    """Limits of one of AMD's compile targets, where registers are counted otherwise than on NVIDIA's.
+
+    A thread of a wave has `vgprs_per_thread_max` vector registers of 32 bits, VGPRs and AGPRs together, given in units
+    of `vgpr_unit`. A SIMD has as many for each lane, which its waves share, so that a thread with 256 leaves room for
+    two waves. LDS is the shared memory of a workgroup. `tensor_core_path` is the fastest one there is.
+    """
+
+    name: str
+    product: str
+    lds_bytes: int
+    wave_size: int = 64
+    vgprs_per_thread_max: int = 512
+    vgpr_unit: int = 8
+    max_waves_per_simd: int = 8
+    simds_per_cu: int = 4
+    tensor_core_path: str = "mfma"
+
+    def cap_for(self, *, num_warps: int) -> int:
+        """Most vector registers a thread can have in a workgroup of so many waves, which share the SIMDs of one CU."""
+        waves = -(-num_warps // self.simds_per_cu)
+        return self.vgprs_per_thread_max // max(waves, 1) // self.vgpr_unit * self.vgpr_unit
+
+    def waves_per_simd(self, *, vgprs: int, lds_bytes: int, num_warps: int) -> int:
+        """How many waves of such a kernel one SIMD holds at a time: bounded by registers, LDS, and the chip's limit."""
+        by_registers = self.vgprs_per_thread_max // (-(-max(vgprs, 1) // self.vgpr_unit) * self.vgpr_unit)
+        by_lds = self.lds_bytes // lds_bytes * num_warps // self.simds_per_cu if lds_bytes else self.max_waves_per_simd
+        return min(self.max_waves_per_simd, by_registers, by_lds)
+
+
+# Sources: LLVM's AMDGPU usage guide and its target description of gfx90a and later (512 vector registers a lane of a
+# SIMD, in units of 8, AGPRs among them; 8 waves a SIMD; 4 SIMDs a compute unit); AMD's CDNA 3 and CDNA 4 ISA guides
+# (LDS 64 KiB and 160 KiB).
+AMD_ARCHS: dict[str, AmdArch] = {
+    a.name: a for a in (AmdArch("gfx942", "MI300X / MI325X", _kib(64)), AmdArch("gfx950", "MI350X / MI355X", _kib(160)))
+}
+_AMD_PRODUCTS = {"gfx942": r"MI300[AX]?|MI308X?|MI325X?", "gfx950": r"MI350X?|MI355X?"}
+
+
+def get_target(name: str | int | GpuArch | AmdArch) -> GpuArch | AmdArch:
+    """`get_arch`, or one of AMD's: `gfx942`, or by a product, `MI300X`; raises UserError."""
+    if isinstance(name, AmdArch):
+        return name
+    if isinstance(name, str):
+        words = re.sub(r"^(?:AMD |INSTINCT )+", "", re.sub(r"[\s_-]+", " ", name[:80]).strip().upper())
+        for arch, products in _AMD_PRODUCTS.items():
+            if re.fullmatch(products, words) or words == arch.upper():
+                return AMD_ARCHS[arch]
+    return get_arch(name)
+
+
 # Products of chips that `diagnose` knows and that nothing here is compiled for, and of other makers.
 _OTHERS: dict[str, str] = {
     "sm_75 (Turing)": r"T4G?|T1000|T2000|TITAN RTX|RTX 20\d0|GTX 16\d0|RTX [345678]000",
     "sm_70 (Volta)": r"V100|TITAN V|GV100",
     "sm_61 (Pascal)": r"P4|P40|GTX 10\d0",
     "sm_60 (Pascal)": r"P100|GP100",
-    "one of AMD's, which this project does not cover": r"MI\d{2,3}[AX]?|GFX\w+|RX \d{4}|AI MAX.*",
 }
+_OF_AMD = r"(?:AMD |INSTINCT |RADEON )*(?:MI\d{2,3}[AX]?|GFX\w+|RX \d{4}|AI MAX.*)"
 
 
 def _why_not(text: str) -> str:
     """What is wrong with a name that is no arch here: a chip that nothing here is compiled for, or one not known."""
     words = _product_words(text)
+    if re.fullmatch(_OF_AMD, words):
+        takes = f"compile, matrix, gate and audit take {' and '.join(AMD_ARCHS)}, and the other verbs none"
+        return f"{text[:40]} is one of AMD's chips, of which {takes}"
     for chip, products in _OTHERS.items():
         if re.fullmatch(f"(?:{products}){_EDITION}", words):
             return f"{text[:40]} is {chip}; the verbs that compile do not compile for it"

@@ -6,11 +6,13 @@ gone (PR_SET_PDEATHSIG), also where the parent was killed and could say nothing.
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import fcntl
 import os
 import shutil
 import signal
+import stat
 import tempfile
 import threading
 import time
@@ -18,9 +20,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-__all__ = ["Stop", "Stopped", "end_with_parent", "scratch_folder", "stoppable"]
+from helpers.errors import MachineError
+
+__all__ = ["Stop", "Stopped", "end_with_parent", "locked", "scratch_folder", "session_folder", "stoppable", "sweep"]
 
 _PR_SET_PDEATHSIG = 1
 PREFIX = "register-cliff-scratch-"
@@ -90,21 +94,74 @@ def end_with_parent() -> Callable[[], None]:
     return in_the_child
 
 
+def temporary_place() -> str:
+    """The folder that temporary files go to; raises MachineError where no folder takes one."""
+    try:
+        return tempfile.gettempdir()
+    except FileNotFoundError as exc:
+        raise MachineError(
+            f"the machine failed: {exc.strerror}; make room in one of them, or set TMPDIR to a folder that takes files "
+            "(`ulimit -f` may forbid them), and run the same command again"
+        ) from exc
+
+
 @contextlib.contextmanager
 def scratch_folder(name: str) -> Iterator[Path]:
     """A folder for the block alone, removed at its end; what a killed process left is removed at the next start.
 
     Raises OSError where none can be made.
     """
-    place = tempfile.gettempdir()
+    folder, lock = _begun(name, temporary_place())
+    try:
+        yield folder
+    finally:
+        lock.close()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def session_folder(name: str) -> Path:
+    """A folder for as long as this process lives, one a name; removed as `scratch_folder` is.
+
+    A forked child gets one of its own, and leaves its parent's alone. Raises OSError where none can be made.
+    """
+    return _session_folder(name, temporary_place(), os.getpid())
+
+
+@lru_cache(maxsize=64)
+def _session_folder(name: str, place: str, owner: int) -> Path:
+    folder, lock = _begun(name, place)
+
+    def end() -> None:
+        if os.getpid() == owner:
+            lock.close()
+            shutil.rmtree(folder, ignore_errors=True)
+
+    atexit.register(end)
+    return folder
+
+
+def _begun(name: str, place: str) -> tuple[Path, IO[str]]:
+    """A new folder and its lock, which is open for as long as the folder is in use."""
     _sweep_once(place)
     folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{name}-", dir=place))
     try:
-        with open(folder / _LOCK, "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield folder
-    finally:
+        lock = open(folder / _LOCK, "w")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
+        raise
+    return folder, lock
+
+
+@contextlib.contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file or a folder for the block; raises OSError where somebody else has it."""
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(handle)
 
 
 @lru_cache(maxsize=8)
@@ -112,20 +169,21 @@ def _sweep_once(place: str) -> None:
     sweep(Path(place))
 
 
-def sweep(place: Path) -> int:
-    """Remove scratch folders of ours whose owner is gone, and return how many.
+def sweep(place: Path, pattern: str = f"{PREFIX}*", *, lock: str = _LOCK) -> int:
+    """Remove folders of ours whose owner is gone, and return how many.
 
-    An owner holds a lock on a file in its folder as long as it lives, so one in another container counts as well.
+    An owner holds a lock on the file `lock` in its folder (or, where that is empty, on the folder) as long as it lives,
+    so one in another container counts as well.
     """
     swept = 0
     with contextlib.suppress(OSError):
-        for folder in place.glob(f"{PREFIX}*"):
+        for folder in place.glob(pattern):
             with contextlib.suppress(OSError):
                 about = folder.lstat()
-                if about.st_uid != os.getuid() or time.time() - about.st_mtime < YOUNGEST_SWEPT_S:
+                young = time.time() - about.st_mtime < YOUNGEST_SWEPT_S
+                if young or about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
                     continue
-                with open(folder / _LOCK) as lock:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                with locked(folder / lock):
                     shutil.rmtree(folder, ignore_errors=True)
                     swept += 1
     return swept

@@ -15,6 +15,7 @@ import pytest
 from helpers.__main__ import main
 from helpers.attention.choice import Choice
 from helpers.commands.line.cli import cli
+from tests.compiling import hear_signals
 
 REPO_ROOT = Path(__file__).parents[1]
 SMALL = ["--head-dim", "64", "--window", "none", "--tile", "16x64"]
@@ -129,13 +130,33 @@ def test_unwritable_cache_is_a_warning_line(tmp_path):
 def test_interrupt_is_clean(isolated_cache):
     # Enough compiles that a fast machine is still at it when the signal comes.
     axes = ("--head-dim", "256,512", "--tile", "128x64,64x64,32x64", "--kv-dtype", "bf16,fp8_e4m3,fp8_e5m2")
-    process = start("matrix", *axes, "--window", "none,512,1024", "--triton", "environment")
-    time.sleep(3)
+    words = ("matrix", *axes, "--window", "none,512,1024", "--triton", "environment")
+    process = start(*words, preexec_fn=hear_signals)
+    # On a busy machine, Python takes longer to start than any number of seconds that one would write here.
+    deadline = time.monotonic() + 100
+    while not (isolated_cache / "codegen").is_dir() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert process.poll() is None and (isolated_cache / "codegen").is_dir()
     os.kill(process.pid, signal.SIGINT)
     started = time.monotonic()
     _out, err = process.communicate(timeout=60)
     assert process.returncode == 130 and "Traceback" not in err and "interrupted" in err
     assert time.monotonic() - started < 20
+
+
+def test_an_interrupt_before_the_command_line_is_loaded_is_clean_as_well():
+    code = """
+import sys
+class Interrupts:
+    def find_spec(self, name, path=None, target=None):
+        if name == "helpers.commands.line.cli":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Interrupts())
+from helpers.__main__ import main
+sys.exit(main(["compile"]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=REPO_ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "interrupted\n")
 
 
 def test_a_reader_that_leaves_early_is_no_error():

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from helpers.files import CACHE_ENV, ROOT
+from helpers.compiler.toolchain import environment_triton, triton_folder
+from helpers.files import CACHE_ENV, ROOT, staged_folder
 from helpers.processes import PREFIX, Stopped, end_with_parent, scratch_folder, stoppable, sweep
 from tests.compiling import hear_signals
 
@@ -72,6 +75,46 @@ def test_a_signal_ends_a_verb_with_its_children_and_its_scratch_files(hanging, p
     assert gone(processes_of, marker) and not list(place.glob("register-cliff-*"))
 
 
+@pytest.mark.parametrize("verb", ["compile", "matrix", "cross", "bisect"])
+def test_an_interrupt_while_workers_start_is_answered_at_once(own_cache, write_kernel, tmp_path, processes_of, verb):
+    site = triton_folder("9.9.9")
+    (site / "triton").mkdir(parents=True)
+    (site / "triton" / "__init__.py").write_text("import time\ntime.sleep(60)\n__version__ = '9.9.9'\n")
+    (site / "triton" / "_C").symlink_to(environment_triton().path / "triton" / "_C")
+    spec = tmp_path / "spec.json"
+    spec.write_text(write_kernel().to_json())
+    words = [sys.executable, "-m", "helpers", verb, str(spec), "--arch", "sm_90a", "--trust-root", str(tmp_path)]
+    words += {"cross": ["--triton", "9.9.9,3.7.1"], "bisect": []}.get(verb, ["--triton", "9.9.9"])
+    env = {**os.environ, CACHE_ENV: str(own_cache), "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(words, cwd=ROOT, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                               preexec_fn=hear_signals)  # fmt: skip
+    try:
+        until(lambda: _starting(site) or process.poll() is not None)
+        assert process.poll() is None, process.communicate()
+        workers = _starting(site)
+        time.sleep(0.5)
+        began = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _out, told = process.communicate(timeout=60)
+        assert time.monotonic() - began < 2 and process.returncode == 130, (time.monotonic() - began, told)
+        assert "Traceback" not in told and "interrupted" in told, told
+        assert not set(workers) & set(_starting(site))
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _starting(site: Path) -> list[int]:
+    """The workers that import the Triton of a folder."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            lines = (entry / "environ").read_bytes()
+            if f"PYTHONPATH={site}\0".encode() in lines + b"\0" and b"worker.py" in (entry / "cmdline").read_bytes():
+                found.append(int(entry.name))
+    return found
+
+
 def test_a_killed_verb_takes_its_ptxas_along_and_its_crumbs_go_at_the_next_start(hanging, processes_of):
     process, marker, place = hanging
     process.kill()
@@ -106,6 +149,142 @@ def test_a_folder_in_use_is_not_swept(tmp_path, monkeypatch):
     os.utime(bare, (1, 1))
     assert sweep(tmp_path) == 0 and bare.exists() and (tmp_path / "somebody").exists()
     assert sweep(tmp_path / "nowhere") == 0
+
+
+def run_python(code: str, place: Path, **env: str) -> subprocess.CompletedProcess:
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, cwd=ROOT, env={**os.environ, "TMPDIR": str(place), **env}, text=True, check=True,
+                          capture_output=True)  # fmt: skip
+
+
+def test_a_folder_of_a_session_is_one_and_ends_with_it(tmp_path):
+    code = """
+import os, sys
+from helpers.processes import session_folder, sweep
+folder = session_folder("a")
+assert session_folder("a") == folder != session_folder("b") and folder.is_dir()
+os.utime(folder, (1, 1))
+assert sweep(folder.parent) == 0 and folder.is_dir()
+if os.fork() == 0:
+    assert session_folder("a") != folder
+    sys.exit()
+os.wait()
+assert folder.is_dir(), "a child that ends takes nothing of its parent's along"
+print(*(path.name for path in folder.parent.iterdir()))
+"""
+    done = run_python(code, tmp_path)
+    assert len(done.stdout.split()) == 2 and all(name.startswith(PREFIX) for name in done.stdout.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_cache_that_stands_in_for_one_that_cannot_be_written_ends_with_its_session(tmp_path):
+    place, there = tmp_path / "tmp", tmp_path / "file"
+    place.mkdir()
+    there.touch()
+    code = """
+from helpers.compiler import cache
+print(cache.write("codegen", "ab" * 32, {"n": 1}, {"f": b"x"})["folder"])
+assert cache.read("codegen", "ab" * 32)["n"] == 1
+"""
+    done = run_python(code, place, **{CACHE_ENV: str(there)})
+    folder = Path(done.stdout.strip())
+    assert folder.is_relative_to(place) and f"{PREFIX}cache" in str(folder) and "removed at the end" in done.stderr
+    assert list(place.iterdir()) == []
+
+
+WORKER = """
+import os, signal, sys
+from helpers.compiler.toolchain import resolve_triton
+from helpers.compiler.worker.pool import POOL
+with POOL.borrow(resolve_triton("environment")) as worker:
+    asked = {"spec": {"kernel": {"path": sys.argv[1], "name": "k", "import_root": "/", "files": [], "source_hash": ""},
+             "signature": [], "constexprs": [], "divisible_by_16": [], "options": []}, "capability": 90}
+    print(worker.ask(asked, 60)["error"])
+    sys.stdout.flush()
+    if len(sys.argv) > 2:
+        os.kill(os.getpid(), signal.SIGKILL)
+    worker.kill()
+print(sum(1 for _ in os.walk(os.environ["TMPDIR"])))
+"""
+
+
+@pytest.fixture
+def crumbs(tmp_path):
+    """(a kernel's file that leaves files wherever it can, the folder for temporary files)."""
+    place, kernel = tmp_path / "tmp", tmp_path / "kernel.py"
+    place.mkdir()
+    kernel.write_text(
+        "import os, tempfile\ntempfile.mkdtemp()\ntempfile.mkstemp()\nopen('here', 'w').close()\n"
+        "raise ValueError(os.getcwd() + ' ' + tempfile.gettempdir())\n"
+    )
+    return kernel, place
+
+
+def test_what_a_worker_leaves_goes_with_it(crumbs):
+    kernel, place = crumbs
+    words = [sys.executable, "-c", WORKER, str(kernel)]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, "TMPDIR": str(place)}, text=True, capture_output=True)
+    said, left = done.stdout.splitlines()
+    here, there = said.split()
+    assert here == there and Path(here).is_relative_to(place), done
+    assert left == "2", "the folder of the session and the root alone are left while it lives"
+    assert list(place.iterdir()) == []
+
+
+def test_what_a_killed_session_and_its_workers_leave_is_swept(crumbs):
+    kernel, place = crumbs
+    words = [sys.executable, "-c", WORKER, str(kernel), "and be killed"]
+    done = subprocess.run(words, cwd=ROOT, env={**os.environ, "TMPDIR": str(place)}, text=True, capture_output=True)
+    assert done.returncode == -signal.SIGKILL
+    left = list(place.iterdir())
+    assert left and all(path.name.startswith(PREFIX) for path in left), left
+    for path in left:
+        os.utime(path, (1, 1))
+    assert sweep(place) == len(left) and list(place.iterdir()) == []
+
+
+def test_no_scratch_folder_is_made_where_the_sweep_does_not_look():
+    texts = {path: path.read_text() for path in (ROOT / "helpers").rglob("*.py")}
+    elsewhere = {path.relative_to(ROOT).as_posix() for path, text in texts.items()
+                 if "TemporaryDirectory(" in text or "mkdtemp(prefix=" in text}  # fmt: skip
+    # What runs in a worker is in the worker's own folder; what is renamed into place lies beside that place; a result
+    # that is kept is no scratch; the script of a bundle has nothing of ours.
+    assert elsewhere == {
+        "helpers/processes.py", "helpers/files.py", "helpers/compiler/worker/worker.py",
+        "helpers/bundle/compile_again.py", "helpers/attention/peers.py", "helpers/commands/line/output.py",
+    }  # fmt: skip
+
+
+STAGED = """
+import os, signal, sys, time
+from pathlib import Path
+from helpers.files import staged_folder
+with staged_folder(Path(sys.argv[1])) as scratch:
+    (scratch / "half").write_text("x")
+    print(scratch, flush=True)
+    time.sleep(60)
+"""
+
+
+def test_half_an_entry_of_a_killed_process_goes_when_the_entry_is_made(tmp_path):
+    final = tmp_path / "entry[1]"
+    words = [sys.executable, "-c", STAGED, str(final)]
+    with subprocess.Popen(words, cwd=ROOT, text=True, stdout=subprocess.PIPE) as killed:
+        half = Path(killed.stdout.readline().strip())
+        os.utime(half, (1, 1))
+        with staged_folder(final) as scratch:
+            (scratch / "f").touch()
+        assert half.is_dir(), "somebody is still at it"
+        shutil.rmtree(final)
+        killed.kill()
+    grave, young, other = tmp_path / ".discard-x", tmp_path / ".entry[1]-y", tmp_path / ".another-z"
+    for folder in (grave, young, other):
+        folder.mkdir()
+    os.utime(grave, (1, 1))
+    os.utime(other, (1, 1))
+    with staged_folder(final) as scratch:
+        (scratch / "f").touch()
+    assert {path.name for path in tmp_path.iterdir()} == {final.name, young.name}
 
 
 def test_a_child_of_a_thread_that_waits_lives_on_and_ends_with_it():

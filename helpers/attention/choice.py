@@ -8,13 +8,14 @@ from dataclasses import dataclass, replace
 
 from helpers.attention.shapes import AttentionShape
 from helpers.attention.spec import CHOICES, Ingredients, build_spec
-from helpers.attention.tiles import parse_tile
+from helpers.attention.tiles import AMD_LAUNCH, amd_tile, parse_tile
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest
 from helpers.compiler.toolchain import BUNDLED, INCIDENT_TRITON, Toolchain
 from helpers.errors import UserError
-from helpers.hardware import get_arch
+from helpers.hardware import CAP, AmdArch, get_target
 
 MAX_MATRIX = 20_000
+COMMAND = "register-cliff compile"
 # What a field is called on the command line, where it is not called what it is here.
 _FLAGS = {"num_q_heads": "heads", "num_kv_heads": "kv-heads", "timeout_s": "time-limit"}
 
@@ -52,7 +53,7 @@ class Choice:
 
     def request(self) -> CompileRequest:
         """The compile request of this configuration; raises UserError for anything that cannot be."""
-        arch = get_arch(self.arch)
+        arch = get_target(self.arch)
         shape = AttentionShape(
             num_q_heads=self.num_q_heads,
             num_kv_heads=self.num_kv_heads,
@@ -66,19 +67,28 @@ class Choice:
             custom_mask=self.mask,
             sinks=self.sinks,
         )
-        tile = parse_tile(self.tile, capability=arch.capability, head_dim=self.head_dim)
+        if isinstance(arch, AmdArch):
+            # A tile by name is one of NVIDIA's tables, but for `auto`; its warps there are not AMD's.
+            by_table = amd_tile(arch.name, self.head_dim, triton=self.triton)
+            named = parse_tile(self.tile, capability=90, head_dim=self.head_dim)
+            tile = by_table if self.tile == "auto" else replace(named, num_warps=by_table.num_warps)
+        else:
+            tile = parse_tile(self.tile, capability=arch.capability, head_dim=self.head_dim)
         tile = replace(
             tile,
             num_warps=tile.num_warps if self.num_warps is None else self.num_warps,
             num_stages=tile.num_stages if self.num_stages is None else self.num_stages,
         )
-        if self.maxnreg is not None and not 16 <= self.maxnreg <= arch.max_regs_per_thread:
-            raise UserError(f"maxnreg {self.maxnreg} must be from 16 to {arch.max_regs_per_thread}")
+        if self.maxnreg is not None and isinstance(arch, AmdArch):
+            raise UserError(f"maxnreg is an option of ptxas, which makes nothing for {arch.name}: leave it away")
+        if self.maxnreg is not None and not 16 <= self.maxnreg <= CAP:
+            raise UserError(f"maxnreg {self.maxnreg} must be from 16 to {CAP}")
         if not 0 < self.timeout_s <= 86_400:
             raise UserError(f"timeout {self.timeout_s} must be a number of seconds from 0 to 86400")
         ingredients = Ingredients(**{name: getattr(self, name) for name in CHOICES})
+        launch = AMD_LAUNCH if isinstance(arch, AmdArch) else {}
         return CompileRequest(
-            spec=build_spec(shape, tile, ingredients, maxnreg=self.maxnreg),
+            spec=build_spec(shape, tile, ingredients, maxnreg=self.maxnreg, launch=launch),
             arch=arch.name,
             toolchain=Toolchain(self.triton, self.ptxas, self.ptxas_for_codegen),
             ptxas_flags=self.ptxas_flags,
@@ -87,21 +97,25 @@ class Choice:
 
     def command(self) -> str:
         """The command line that compiles this configuration again."""
-        words = ["register-cliff compile"]
+        return " ".join([COMMAND, *self.command_words().values()])
+
+    def command_words(self) -> dict[str, str]:
+        """What follows the verb in `command`, by field and in its order; without the fields that need no word."""
+        words = {}
         for name, default in vars(Choice()).items():
             value = getattr(self, name)
             if value == default and name not in ("arch", "head_dim", "kv_dtype", "window", "tile", "triton"):
                 continue
             flag = _FLAGS.get(name, name).replace("_", "-")
             if name == "ptxas_flags":
-                words += [f"--ptxas-flag={word}" for word in value]
+                words[name] = " ".join(f"--ptxas-flag={word}" for word in value)
             elif name == "causal":
-                words.append("--non-causal")
+                words[name] = "--non-causal"
             elif isinstance(value, bool):
-                words.append(f"--{flag}")
+                words[name] = f"--{flag}"
             else:
-                words.append(f"--{flag} {'none' if value is None else value}")
-        return " ".join(words)
+                words[name] = f"--{flag} {'none' if value is None else value}"
+        return words
 
 
 def product(axes: Mapping[str, Sequence[object]], base: Choice | None = None) -> list[Choice]:

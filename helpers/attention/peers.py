@@ -7,7 +7,6 @@ torch is imported when something is built, so that listing variants needs none.
 
 from __future__ import annotations
 
-import atexit
 import importlib.util
 import inspect
 import lzma
@@ -27,6 +26,7 @@ from helpers.attention.spec import INCIDENT
 from helpers.attention.tiles import parse_tile
 from helpers.compiler.bring.wheels import copy_bounded, find_definition, load_from_wheel
 from helpers.errors import UserError
+from helpers.processes import session_folder
 
 if TYPE_CHECKING:
     import torch
@@ -676,12 +676,9 @@ def unpack_fa4(peers: Path) -> Path:
 # --- odds ---------------------------------------------------------------------------------------------------
 
 
-@lru_cache(maxsize=1)
 def _scratch_folder() -> Path:
     """A temporary folder of this process, gone when it ends."""
-    folder = Path(tempfile.mkdtemp(prefix="register-cliff-peers-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
+    return session_folder("peers")
 
 
 def _running(lengths: list[int]) -> list[int]:

@@ -7,6 +7,7 @@ arguments `launch.py` would pass; tests hold the result against Triton's own spe
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 
 from helpers.attention.shapes import AttentionShape
@@ -115,9 +116,17 @@ def kernel_constexprs(shape: AttentionShape, tile: TileConfig, ingredients: Ingr
 
 
 def build_spec(
-    shape: AttentionShape, tile: TileConfig, ingredients: Ingredients = INCIDENT, *, maxnreg: int | None = None
+    shape: AttentionShape,
+    tile: TileConfig,
+    ingredients: Ingredients = INCIDENT,
+    *,
+    maxnreg: int | None = None,
+    launch: Mapping[str, Scalar] | None = None,
 ) -> KernelSpec:
-    """The KernelSpec of launching the extend kernel on contiguous, 16-byte aligned tensors of this shape."""
+    """The KernelSpec of launching the extend kernel on contiguous, 16-byte aligned tensors of this shape.
+
+    `launch` are further launch options, such as those that an engine adds for one maker's chips.
+    """
     signature: dict[str, str] = {}
     constexprs: dict[str, Scalar] = {}
     divisible: list[str] = []
@@ -137,7 +146,7 @@ def build_spec(
             divisible.append(name)
     for name, value in kernel_constexprs(shape, tile, ingredients).items():
         signature[name], constexprs[name] = "constexpr", value
-    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages, "maxnreg": maxnreg}
+    options = {"num_warps": tile.num_warps, "num_stages": tile.num_stages, "maxnreg": maxnreg, **(launch or {})}
     return KernelSpec(
         kernel=EXTEND_KERNEL,
         signature=tuple(signature.items()),

@@ -5,6 +5,7 @@ Source: sglang's extend attention at 0.5.10 and pull request #22079 (facts resta
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from helpers.errors import UserError
@@ -113,6 +114,24 @@ def parse_tile(text: str, *, capability: int, head_dim: int) -> TileConfig:
             f"cannot read tile {text[:40]!r}: give BLOCK_MxBLOCK_N such as 128x64, or one of auto, {', '.join(aliases)}"
         )
     return TileConfig(int(first), int(second), num_warps=default_num_warps(head_dim))
+
+
+# The launch options that the engine adds for AMD's chips, whatever the shape.
+AMD_LAUNCH = {"waves_per_eu": 1, "matrix_instr_nonkdim": 16, "kpack": 2}
+
+
+def amd_tile(arch: str, head_dim: int, *, triton: str = "") -> TileConfig:
+    """The tile the engine launches with on an AMD chip; on gfx950 it depends on the release of Triton as well.
+
+    Source: sglang's extend attention, pull requests #27793 (gfx950, head dims from 129 to 256) and #34741 (gfx950,
+    head dim 576, from Triton 3.7 on; an unknown release counts as one of these).
+    """
+    if arch == "gfx950" and 128 < head_dim <= 256:
+        return TileConfig(128, 64, num_warps=8, num_stages=1)
+    newer = not (found := re.match(r"(\d+)\.(\d+)", triton)) or (int(found[1]), int(found[2])) >= (3, 7)
+    if arch == "gfx950" and head_dim == 576 and newer:
+        return TileConfig(64, 32, num_warps=4, num_stages=1)
+    return TileConfig(64, 64, num_warps=4, num_stages=1)
 
 
 # Head dims that are a power of two plus a rotary part, which gets a dot of its own.

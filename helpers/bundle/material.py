@@ -11,7 +11,7 @@ from typing import Protocol
 from helpers.bundle.repro import safe_flags
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, refuse_ill
 from helpers.compiler.run_ptxas import DEFAULT_FLAGS
 from helpers.compiler.toolchain import (
     BUNDLED,
@@ -28,7 +28,7 @@ from helpers.compiler.toolchain import (
 from helpers.compiler.trust import check_kernel
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
 from helpers.hardware import get_arch
 from helpers.inspection.contents import is_ptx
@@ -124,6 +124,7 @@ def _of_request(request: CompileRequest) -> Material:
     compiled = compile_request(request)
     if compiled.status == "toolchain_missing":
         raise UserError(compiled.message)
+    refuse_ill([compiled])
     flags: tuple[str, ...] = DEFAULT_FLAGS
     programs: tuple[tuple[str, Path], ...] = ()
     gpu_name = None
@@ -201,7 +202,7 @@ def _of_log(text: str, arch: str | None, triton: str | None, ptxas: str | None, 
         ptxas = log.value("ptxas_version")
     try:
         material = _of_ptx(log.ptx, arch, triton, ptxas, (*(said or DEFAULT_FLAGS), *asked), "log")
-    except ToolchainMissing:
+    except (ToolchainMissing, MachineError):
         raise
     except UserError as exc:
         notes.append(f"the PTX in the log cannot be used: {exc}")

@@ -20,10 +20,11 @@ from helpers.bundle.material import Material
 from helpers.bundle.repro import NO_KERNEL, RUN_LIMIT_S
 from helpers.compiler.compile import CompileRequest, compile_matrix, usable_cores
 from helpers.compiler.kernel_spec import KernelRef
+from helpers.compiler.report import refuse_ill
 from helpers.compiler.run_ptxas import PtxasRun, run_ptxas
 from helpers.compiler.source import read_source
 from helpers.compiler.toolchain import Toolchain, installed_tritons, resolve_triton
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.files import decode_text
 from helpers.search.ablate import Limits
 from helpers.search.changes import LadderOf
@@ -89,6 +90,7 @@ def triton_table(request: CompileRequest) -> list[dict]:
     others = [version for version in installed_tritons() if version != own]
     chains = [request.toolchain, *(Toolchain(version) for version in others)]
     reports = compile_matrix([replace(request, toolchain=chain) for chain in chains])
+    refuse_ill(reports)
     return [
         {
             "triton_version": version,
@@ -263,6 +265,8 @@ def minimized_of(
         small = minimize_ptx(
             ptx, arch=gpu_name, ptxas=ptxas_version, flags=tuple(flags), time_limit_s=seconds, everywhere=False
         )
+    except MachineError:
+        raise
     except UserError as exc:
         return None, f"no smaller PTX: {exc}"
     ended = "" if small.complete else f" (the search was ended after {seconds:g} s)"

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,11 @@ from helpers.bundle.repro import RUN_LIMIT_S, ReproRun, run_repro, zip_bytes
 from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.triton_repro import LIMIT_S as TRITON_LIMIT_S
 from helpers.bundle.triton_repro import run_triton_repro
+from helpers.compiler import machine
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S
 from helpers.errors import MachineError, UserError
-from helpers.files import write_bytes_atomically, write_text_atomically
+from helpers.files import write_together
+from helpers.inspection.ptxas import parse_ptxas_log
 from helpers.search.changes import LadderOf, generic_ladder
 
 __all__ = ["Bundle", "report"]
@@ -88,10 +91,12 @@ def report(
     if dry_run:
         return bundle
     try:
-        write_bytes_atomically(out, content, make_folder=False)
-        write_text_atomically(bundle.issue_path, text, make_folder=False)
+        write_together({out: content, bundle.issue_path: text.encode(errors="replace")})
     except OSError as exc:
-        raise MachineError(f"cannot write {out}: {exc.strerror or exc}; name a file in a writable folder") from exc
+        raise MachineError(
+            f"cannot write {out} and {bundle.issue_path.name}: {exc.strerror or exc}; make room, or name a file in "
+            "another folder: the compiles are in the cache, so that the same command is quicker then"
+        ) from exc
     return bundle
 
 
@@ -155,6 +160,9 @@ def _tried_zip(found: Findings, scrubber: Scrubber, *, allow_unreproduced: bool,
     facts, content = _packed(found, scrubber, reproduced=True, check=claim)
     say("the zip's own repro, in an empty folder")
     ran = _run(found, content)
+    if _of_machine(found, ran) and _of_machine(found, ran := _run(found, content)):
+        said = " ".join(ran.output.split())[-300:]
+        raise MachineError(f"{machine.sentence(f'{tried}, and it ended so: {said}')}. Nothing was written")
     if ran.same:
         return facts, content
     tail = " ".join(ran.output.split())[-300:]
@@ -186,6 +194,20 @@ def _run(found: Findings, content: bytes) -> ReproRun:
     if found.program is None:
         raise UserError("there is no ptxas to run the repro with")
     return run_repro(content, found.program[1], timeout_s=2.0 * RUN_LIMIT_S + 60)
+
+
+_CODE_OF_PTXAS = re.compile(r"^exit code of ptxas: ([0-9]{1,3})$", re.MULTILINE)
+
+
+def _of_machine(found: Findings, ran: ReproRun) -> bool:
+    """Whether the machine ended a run of the repro: then it says nothing, not even where it failed as it should."""
+    if not ran.same and machine.no_room():
+        return True
+    code = int(told[1]) if (told := _CODE_OF_PTXAS.search(ran.output)) else ran.exit_code
+    if found.expected is not None and found.expected.status == "timeout":  # the script itself kills it
+        return False
+    ended = machine.ended(128 - code if code is not None and code > 128 else code, ran.output)
+    return ended or machine.of_ptxas(parse_ptxas_log(ran.output).fatal)
 
 
 def _packed(found: Findings, scrubber: Scrubber, *, reproduced: bool, check: str) -> tuple[Facts, bytes]:

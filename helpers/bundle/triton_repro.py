@@ -9,7 +9,6 @@ from __future__ import annotations
 import pprint
 import re
 import sys
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from helpers.compiler.toolchain import resolve_triton
 from helpers.compiler.worker.pool import FOREIGN_SCRIPTS, WORKER_SCRIPT
 from helpers.hardware import get_arch
 from helpers.inspection.crash.mlir import front_end_failure
+from helpers.processes import scratch_folder
 
 # What repro.py shows; every other failure is ptxas's.
 _OF_TRITON = ("frontend_error", "out_of_shared_memory", "out_of_tensor_memory", "trapped")
@@ -113,8 +113,7 @@ def loader_files() -> dict[str, str]:
 def run_triton_repro(content: bytes, triton: str, *, timeout_s: float) -> ReproRun:
     """Run the repro.py of a zip (its bytes) from an empty folder: Python's own library, that Triton, nothing else."""
     site = resolve_triton(triton).path
-    with tempfile.TemporaryDirectory(prefix="repro-site-") as scratch:
-        only = Path(scratch)
+    with scratch_folder("site") as only:
         # Of a site-packages folder, Triton and its metadata (its backends are found by them) alone.
         for part in (site / "triton", *site.glob("triton-*.dist-info")):
             (only / part.name).symlink_to(part.resolve())

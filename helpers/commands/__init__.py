@@ -22,6 +22,7 @@ VERBS: dict[str, Entry] = {
     "spec": Entry("helpers.commands.spec", YOUR_CRASH, "make a spec of a kernel in a Python file or a wheel"),
     "compile": Entry("helpers.commands.compile", YOUR_CRASH, "compile a spec, or the incident, for any chip"),
     "pressure": Entry("helpers.commands.pressure", YOUR_CRASH, "show where a PTX or a spec needs its registers"),
+    "inspect": Entry("helpers.commands.inspect", YOUR_CRASH, "list the kernels that a library, wheel or cubin holds"),
     "try": Entry("helpers.commands.try_", YOUR_CRASH, "rank edits that make it compile, each one compiled"),
     "ablate": Entry("helpers.commands.ablate", YOUR_CRASH, "find which ingredients are necessary for the failure"),
     "bisect": Entry("helpers.commands.bisect", YOUR_CRASH, "find the release that brought it, and which mended it"),

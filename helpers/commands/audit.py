@@ -12,18 +12,21 @@ from helpers.commands.line.grammar import OWN, Values, Verb, one, own_option, sh
 from helpers.commands.line.output import check_writable, show_result, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
-from helpers.compiler.toolchain import INCIDENT_TRITON
+from helpers.compiler.report import refuse_ill
+from helpers.compiler.toolchain import ENVIRONMENT, INCIDENT_TRITON, resolve_triton
 from helpers.errors import UserError
+from helpers.hardware import AMD_ARCHS
 
 if TYPE_CHECKING:
     import pandas as pd
 
-RECORDED = "tile_audit"
+RECORDED, RECORDED_AMD = "tile_audit", "amd_extend"
 
 
 @click.command(
     "audit", cls=Verb, examples=("register-cliff audit --arch B200 --head-dim 256 --kv-dtype fp8_e4m3",
-                                 "register-cliff audit --arch 'RTX 5090' --live"),
+                                 "register-cliff audit --arch 'RTX 5090' --live",
+                                 "register-cliff audit --arch MI300X,MI355X --head-dim 576"),
 )  # fmt: skip
 @value_option("head_dim", many=True, default="(all recorded)", panel=OWN)
 @value_option("kv_dtype", many=True, default="(all recorded)", panel=OWN)
@@ -31,7 +34,14 @@ RECORDED = "tile_audit"
             help="only cells with this: none, window, mask, cap")  # fmt: skip
 @own_option("--live", is_flag=True, help="compile the cells now instead of reading recorded rows (seconds a cell)")
 @own_option("--top", type=click.IntRange(1, 1000), default=12, metavar="N", help="how many offenders are shown")
-@shared("arch", "triton", many=("arch",), arch="(all recorded)", triton=f"({INCIDENT_TRITON} where it is recorded)")
+@shared(
+    "arch",
+    "triton",
+    many=("arch",),
+    amd=True,
+    arch="(all recorded)",
+    triton=f"({INCIDENT_TRITON} where it is recorded)",
+)
 @shared("csv", "force", "json", "quiet")
 def audit_command(
     arch: list | None, head_dim: list | None, kv_dtype: list | None, features: list | None, triton: list | None,
@@ -39,7 +49,8 @@ def audit_command(
 ) -> None:  # fmt: skip
     """Show where the tile tables fall off the register cliff, arch by arch: spills, crashes, and what would not.
 
-    Reads the recorded rows; benchmarks/record_audit.py makes them, on any machine with a Triton.
+    Reads the recorded rows; benchmarks/record_audit.py makes them, on any machine with a Triton. AMD's chips are a
+    table of their own (benchmarks/record_amd.py), with every Triton that was recorded unless one is named.
     """
     from helpers.attention.studies.tile_audit import OPTIONS
 
@@ -51,6 +62,19 @@ def audit_command(
         "kv_dtype": _known(kv_dtype or [], "KV dtype", ("bf16", "fp8_e4m3", "fp8_e5m2")),
         "option": _known(features or [], "feature", tuple(OPTIONS)),
     }
+    if amd := [name for name in wanted["arch"] if name in AMD_ARCHS]:
+        if len(amd) < len(wanted["arch"]):
+            raise UserError(
+                "NVIDIA's chips and AMD's are audited by different tables: name those of one maker at a time"
+            )
+        if [name for name in wanted["option"] if name != "none"]:
+            raise UserError("on AMD's chips only the kernel without a window, mask or cap is audited: --feature none")
+        table, source = _live_amd(wanted, one(triton)) if live else _recorded_amd(wanted, one(triton))
+        if csv_path is not None:
+            write_result(csv_path, table.to_csv(index=False))
+        result = {"source": source, "rows": len(table), "cells": _plain(table)}
+        show_result(result, as_json, _format_amd)
+        return
     table, source = _live(wanted, one(triton)) if live else _recorded(wanted, one(triton))
     result = audit_result(table, source, top=top)
     if csv_path is not None:
@@ -71,14 +95,58 @@ def _recorded(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame
     from helpers.workbook.every_chips_tiles.tile_audit import audit_rows
 
     whole = read_rows(RECORDED)
-    table = audit_rows(whole, triton)
+    return _fitting(audit_rows(whole, triton), wanted), provenance(whole)
+
+
+def _recorded_amd(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, str]:
+    """`_recorded` for AMD's chips."""
+    from helpers.recorded import provenance, read_rows
+
+    whole = read_rows(RECORDED_AMD)
+    filters = {**{k: v for k, v in wanted.items() if k != "option"}, "triton": [triton] if triton else []}
+    return _fitting(whole, filters), provenance(whole)
+
+
+def _fitting(table: pd.DataFrame, wanted: dict[str, list]) -> pd.DataFrame:
+    """The rows that the filters leave; raises UserError where that is none."""
     for column, values in wanted.items():
         if values:
             table = table[table[column].isin(values)]
     if table.empty:
         words = "; ".join(f"{k} {', '.join(map(str, v))}" for k, v in wanted.items() if v)
         raise UserError(f"no recorded row fits ({words}); leave a filter away, or compile the cells with --live")
-    return table, provenance(whole)
+    return table
+
+
+def _live_amd(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, str]:
+    """`_live` for AMD's chips, by one Triton: the one named, else the environment's own."""
+    import pandas as pd
+
+    from helpers.attention.studies.amd_audit import amd_choices, amd_row
+
+    release = triton or resolve_triton(ENVIRONMENT).version
+    choices = amd_choices(wanted["arch"], tritons=[release], head_dims=wanted["head_dim"], kv_dtypes=wanted["kv_dtype"])
+    with progress("compiling", len(choices)) as bar:
+        reports = compile_matrix([choice.request() for choice in choices], progress=bar.compiled)
+    refuse_ill(reports)
+    if missing := next((r for r in reports if r.status == "toolchain_missing"), None):
+        raise UserError(missing.message)
+    rows = [amd_row(choice, report) for choice, report in zip(choices, reports, strict=True)]
+    return pd.DataFrame(rows), "live, compiled on this machine (no GPU involved)"
+
+
+_SHOWN_AMD = (
+    "arch", "head_dim", "v_head_dim", "kv_dtype", "tile", "num_warps", "engines_tile", "triton", "status", "vgprs",
+    "scratch_bytes", "vgpr_spills", "lds_bytes", "waves_per_simd",
+)  # fmt: skip
+
+
+def _format_amd(result: dict) -> str:
+    """The cells of AMD's chips as text."""
+    import pandas as pd
+
+    shown = pd.DataFrame(result["cells"])[list(_SHOWN_AMD)].convert_dtypes().astype(object).fillna("")
+    return f"{result['rows']} rows; {result['source']}\n\n{shown.to_string(index=False)}"
 
 
 def _live(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, str]:
@@ -96,6 +164,7 @@ def _live(wanted: dict[str, list], triton: str | None) -> tuple[pd.DataFrame, st
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if len(missing) == len(reports):
         raise UserError(missing[0].message)
+    refuse_ill(reports)
     rows = [row_of(cell, report) for cell, report in zip(cells, reports, strict=True)]
     return pd.DataFrame(rows), "live, compiled on this machine (no GPU involved)"
 

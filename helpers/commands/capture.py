@@ -8,7 +8,6 @@ import os
 import shutil
 import signal
 import subprocess
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from helpers.commands.line.grammar import ARGUMENTS, Verb, shared
 from helpers.commands.line.output import echo_json, note, say, warn
 from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES, read_ordinary
+from helpers.processes import scratch_folder
 
 
 class _Rest(Verb):
@@ -53,9 +53,9 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
         try:
             path = os.pathsep.join(p for p in (str(HOOK_FOLDER), os.environ.get("PYTHONPATH", "")) if p)
             env = {**os.environ, CAPTURE_ENV: str(folder.absolute()), "PYTHONPATH": path}
-            with tempfile.TemporaryDirectory(prefix="register-cliff-capture-") as marks:
-                code = run_passing_signals(command, {**env, MARKS_ENV: marks})
-                seen = seen_by(Path(marks))
+            with scratch_folder("capture") as marks:
+                code = run_passing_signals(command, {**env, MARKS_ENV: str(marks)})
+                seen = seen_by(marks)
         except (OSError, ValueError) as exc:
             raise cannot_run(command[0], folder, str(getattr(exc, "strerror", None) or exc)) from exc
     elif not folder.is_dir():

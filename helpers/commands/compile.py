@@ -11,10 +11,11 @@ from helpers.commands.line.common import WORTH_TRYING, choice_options, request_o
 from helpers.commands.line.grammar import Verb, own_option, shared
 from helpers.commands.line.output import command_line, echo_json, same_again, say
 from helpers.compiler.compile import compile_request
-from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.compiler.report import CompileReport, explain, refuse_ill
 from helpers.compiler.wheel_facts import LLVM_SWITCHES, switch_environment
-from helpers.errors import MachineError, UserError
-from helpers.hardware import CAP
+from helpers.errors import UserError
+from helpers.hardware import AMD_ARCHS, CAP
+from helpers.inspection.amdgcn import AmdResources
 
 
 @click.command(
@@ -29,7 +30,7 @@ from helpers.hardware import CAP
     metavar="SWITCH",
     help=f"turn a switch of LLVM's on for this compile: {' | '.join(LLVM_SWITCHES)} (repeatable)",
 )
-@choice_options(many=False)
+@choice_options(many=False, amd=True)
 @shared("json", "quiet")
 def compile_command(
     spec: Path | None, switches: tuple[str, ...], as_json: bool, quiet: bool, **options
@@ -52,12 +53,13 @@ def compile_command(
             say(f"\nnext: {step}")
     if report.status == "toolchain_missing":
         raise UserError(report.message)
-    if report.status == "environment_error":
-        raise MachineError(report.message)
+    refuse_ill([report])
 
 
 def next_step(report: CompileReport) -> str | None:
     """The command to go on with after a compile, for the same thing; None where nothing is wrong with it."""
+    if report.arch in AMD_ARCHS:
+        return None  # the other verbs take none of AMD's chips
     if report.status in WORTH_TRYING:
         return f"{same_again('try')} ranks edits that make it compile"
     if report.status == "spills" and report.ptx_path:
@@ -70,9 +72,11 @@ def format_report(report: CompileReport) -> str:
     lines = {
         "spec": report.label,
         "arch": report.arch,
-        "toolchain": f"Triton {report.triton_version}, ptxas {report.ptxas_version or '(not reached)'}",
-        "status": f"{report.status}: {EXPLANATIONS[report.status]}",
+        "toolchain": toolchain_words(report),
+        "status": f"{report.status}: {explain(report.status, report.arch)}",
     }
+    if report.amd is not None:
+        lines |= _amd_lines(report.amd)
     if report.compiled or report.status.startswith("out_of"):
         if report.regs_per_thread is not None:
             lines["registers"] = f"{report.regs_per_thread} per thread ({cap_words(report)})"
@@ -96,11 +100,28 @@ def format_report(report: CompileReport) -> str:
         lines["message"] = report.message.strip().replace("\n", "\n" + " " * 14)
     if report.ptxas_command:
         lines["command"] = report.ptxas_command
-    for stage in ("ptx", "ttgir", "cubin", "log", "reproducer", "frontend_log"):
+    for stage in ("ptx", "amdgcn", "ttgir", "cubin", "hsaco", "log", "reproducer", "frontend_log"):
         if path := getattr(report, f"{stage}_path"):
             lines[stage.upper() if stage in ("ptx", "ttgir") else stage.replace("frontend_log", "stderr")] = path
     lines["time"] = f"{report.wall_s:.2f} s{' (from the cache)' if report.cached else ''}"
     return "\n".join(f"{name + ':':<14}{text}" for name, text in lines.items())
+
+
+def toolchain_words(report: CompileReport) -> str:
+    """`Triton 3.5.1, ptxas 12.8.93`; for a chip of AMD's, Triton's own LLVM assembles."""
+    if report.arch in AMD_ARCHS:
+        return f"Triton {report.triton_version}, whose LLVM writes AMD's binary"
+    return f"Triton {report.triton_version}, ptxas {report.ptxas_version or '(not reached)'}"
+
+
+def _amd_lines(amd: AmdResources) -> dict[str, str]:
+    """The figures of a kernel for an AMD chip, by their names there."""
+    return {
+        "registers": f"{amd.vgprs} VGPRs per thread ({amd.agprs} of them AGPRs), {amd.sgprs} SGPRs per wave",
+        "spills": f"{amd.scratch_bytes} B scratch per thread, {amd.vgpr_spills} VGPR and {amd.sgpr_spills} SGPR spills",
+        "memory": f"{amd.lds_bytes} B LDS per workgroup",
+        "occupancy": f"{amd.waves_per_simd} waves per SIMD",
+    }
 
 
 def cap_words(report: CompileReport) -> str:

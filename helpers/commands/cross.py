@@ -26,6 +26,7 @@ from helpers.commands.line.grammar import ARGUMENTS, FILE, GIVEN, Verb, one, own
 from helpers.commands.line.output import check_writable, command_line, show_result, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.report import refuse_ill
 from helpers.errors import UserError
 from helpers.hardware import get_arch
 from helpers.search.cross import STEPS, WORK, Crossed, Crossing, StageText, cross
@@ -78,6 +79,7 @@ def cross_command(
         write_result(grids_path, cross_html(found))
     result = {**crossed_dict(found), "file": str(grids_path) if grids_path else None}
     show_result(result, as_json, lambda _result: format_crossed(found), next_step(found, spec))
+    refuse_ill([*found.own.values(), *(cell.report for cell in found.cells if cell.report is not None)])
 
 
 def next_step(found: Crossed, spec: Path | None) -> str | None:

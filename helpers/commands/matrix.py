@@ -11,8 +11,9 @@ from helpers.commands.line.grammar import Verb, own_option, shared
 from helpers.commands.line.output import check_writable, command_line, echo_json, say, trust_words, write_result
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
-from helpers.compiler.report import CompileReport
-from helpers.errors import MachineError, UserError
+from helpers.compiler.report import CompileReport, refuse_ill
+from helpers.errors import UserError
+from helpers.hardware import AMD_ARCHS
 
 
 @click.command(
@@ -21,7 +22,7 @@ from helpers.errors import MachineError, UserError
 )  # fmt: skip
 @specs_argument()
 @own_option("--dask", "dask_address", metavar="ADDRESS", help="compile on the Dask cluster at tcp://host:8786")
-@choice_options(many=True)
+@choice_options(many=True, amd=True)
 @shared("csv", "force", "json", "quiet")
 def matrix_command(
     specs: list[Path], csv_path: Path | None, dask_address: str | None, as_json: bool, quiet: bool, force: bool,
@@ -54,13 +55,13 @@ def matrix_command(
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing and len(missing) == len(reports):
         raise UserError(missing[0].message)
-    if ill := [r for r in reports if r.status == "environment_error"]:
-        raise MachineError(f"{len(ill)} of {len(reports)} compiles have no answer: {ill[0].message}")
+    refuse_ill(reports)
 
 
 def next_step(specs: list[Path], options: dict, reports: list[CompileReport]) -> str | None:
     """The command that looks for a way out of the first failure; None where nothing fails."""
-    at = next((i for i, report in enumerate(reports) if report.status in WORTH_TRYING), None)
+    failed = (i for i, r in enumerate(reports) if r.status in WORTH_TRYING and r.arch not in AMD_ARCHS)
+    at = next(failed, None)
     if at is None:
         return None
     if not specs:

@@ -14,7 +14,7 @@ from helpers.commands.line.given import FOLDER, PTX, SPEC, Given, read_text, rec
 from helpers.commands.line.grammar import ARGUMENTS, FILE, GIVEN, Verb, one, own_option, shared
 from helpers.commands.line.output import check_folder, check_writable, command_line, show_result, write_result
 from helpers.commands.line.progress import progress
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 
 if TYPE_CHECKING:
     from helpers.search.minimize.prober import Step
@@ -76,7 +76,7 @@ def _minimize_ptx(
     text: str, out: Path, state_path: Path | None, *, arch: str | None, ptxas: str | None,
     ptxas_flags: Sequence[str], only_this_ptxas: bool, budget_s: float, timeout_s: float, jobs: int | None,
 ) -> dict:  # fmt: skip
-    from helpers.search.minimize.minimize_ptx import minimize_ptx
+    from helpers.search.minimize.minimize_ptx import StoppedByMachine, minimize_ptx
 
     with progress("how the original fails, on every ptxas here") as bar:
 
@@ -84,10 +84,14 @@ def _minimize_ptx(
             words = f"{step.lines} of {step.lines_before} lines, {step.probes} probes; {step.phase}"
             bar.update(words, done=step.done, total=step.total)
 
-        small = minimize_ptx(
-            text, arch=arch, ptxas=ptxas, flags=ptxas_flags, everywhere=not only_this_ptxas, time_limit_s=budget_s,
-            timeout_s=timeout_s, jobs=jobs, state_path=state_path, progress=show,
-        )  # fmt: skip
+        try:
+            small = minimize_ptx(
+                text, arch=arch, ptxas=ptxas, flags=ptxas_flags, everywhere=not only_this_ptxas, time_limit_s=budget_s,
+                timeout_s=timeout_s, jobs=jobs, state_path=state_path, progress=show,
+            )  # fmt: skip
+        except StoppedByMachine as exc:
+            write_result(out, exc.ptx)
+            raise MachineError(f"{exc}: the smallest PTX so far is in {out}; --resume goes on where it was") from exc
     write_result(out, small.ptx)
     return {**small.to_dict(), "file": str(out)}
 

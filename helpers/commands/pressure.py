@@ -46,6 +46,7 @@ def ptx_of_spec(spec: Path, options: dict) -> str:
     """The PTX that Triton makes of a spec, whether ptxas takes it or not; raises UserError where there is none."""
     from helpers.compiler.compile import compile_kernel
     from helpers.compiler.kernel_spec import read_specs
+    from helpers.compiler.report import refuse_ill
 
     (first, *others) = read_specs([spec])
     if others:
@@ -53,6 +54,7 @@ def ptx_of_spec(spec: Path, options: dict) -> str:
     arch, toolchain = toolchain_of({**options, **assumed_for(spec, options)})
     report = compile_kernel(first, arch, toolchain, timeout_s=options["timeout_s"])
     if report.ptx_path is None:
+        refuse_ill([report])
         said = report.message.strip().splitlines()[-1:] or [report.status]
         raise UserError(f"no PTX came out of {spec} ({report.status}): {said[0][:400]}")
     return Path(report.ptx_path).read_text()

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.compiler import cache, machine, run_ptxas
+from helpers.compiler import cache, run_ptxas
 from helpers.compiler.codegen import Generated
 from helpers.compiler.toolchain import Tool
 from helpers.compiler.worker.pool import POOL
+from helpers.errors import MachineError
 from helpers.inspection import ptxas as ptxas_log
 
 LOG_FILE, CUBIN_FILE = "ptxas.log", "kernel.cubin"
@@ -79,14 +79,6 @@ def flags_of(generated: Generated, extra: Sequence[str]) -> tuple[tuple[str, ...
     return (*(w for w in words if not w.startswith("--gpu-name")), *extra), gpu_name
 
 
-def _machine_failed(run: run_ptxas.PtxasRun) -> bool:
-    """Whether ptxas failed because of the machine: killed, out of memory, or with no room for what it makes."""
-    if run.compiled:
-        return False
-    killed = run.exit_code == -signal.SIGKILL
-    return killed or machine.tells_of_machine(run.log) or (run.status == "ptxas_error" and machine.no_room())
-
-
 def assemble(generated: Generated, ptxas: Tool, *, extra_flags: Sequence[str] = (), timeout_s: float) -> Assembled:
     """The generated PTX assembled by `ptxas` under Triton's flags and `extra_flags`; from the cache where it is.
 
@@ -102,19 +94,20 @@ def assemble(generated: Generated, ptxas: Tool, *, extra_flags: Sequence[str] = 
             raise DamagedPtx from exc
         if hashlib.sha256(content).hexdigest() != generated.ptx_sha256:
             raise DamagedPtx
-        for _ in range(2):  # a failure of the machine is asked again once
+        try:
+            if POOL.was_stopped():
+                raise MachineError("it was stopped")
             run = run_ptxas.run_ptxas(ptxas.path, content.decode(), gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
-            ill = _machine_failed(run)
-            if not ill or POOL.was_stopped():
-                break
+        except MachineError as exc:
+            run = run_ptxas.PtxasRun("environment_error", None, "", message=str(exc))
         meta: dict[str, object] = {
-            "status": "environment_error" if ill else run.status,
+            "status": run.status,
             "ptxas_version": ptxas.version,
             "command": run.command,
             "wall_s": run.wall_s,
             "code": run.ptxas_code,
             "register_count_asked": run.registers_asked,
-            "message": machine.sentence(run.message) if ill else run.message,
+            "message": run.message,
             "returncode": run.exit_code,
         }
         files = {LOG_FILE: run.log.encode()}
@@ -123,7 +116,8 @@ def assemble(generated: Generated, ptxas: Tool, *, extra_flags: Sequence[str] = 
         if run.cubin is not None:
             files[CUBIN_FILE] = run.cubin
         # A timeout and a death by signal are no facts about the kernel.
-        return meta, files, not ill and not run.silent and run.status not in ("timeout", "ptxas_signal")
+        keep = not run.silent and run.status not in ("timeout", "ptxas_signal", "environment_error")
+        return meta, files, keep
 
     key = assembly_key(generated.ptx_sha256, ptxas=ptxas.version, flags=flags, gpu_name=gpu_name)
     entry, cached = cache.get_or_make("assembly", key, make)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import re
 from dataclasses import asdict, dataclass, field
@@ -11,6 +12,7 @@ from pathlib import Path
 from helpers.compiler import cache, machine
 from helpers.compiler.front_end import front_end_parts
 from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.source import HashedSource, read_anew
 from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
 from helpers.compiler.worker.pool import (
     FOREIGN_SCRIPTS,
@@ -21,13 +23,25 @@ from helpers.compiler.worker.pool import (
     WorkerTimeout,
     WorkerUnusable,
 )
-from helpers.hardware import GpuArch
+from helpers.errors import MachineError
+from helpers.hardware import WARP_SIZE, AmdArch, GpuArch
+from helpers.inspection import amdgcn
+from helpers.inspection.amdgcn import AmdResources
 from helpers.inspection.crash import mlir
 from helpers.inspection.crash.mlir import FrontEndFailure
 from helpers.inspection.ptx import scan
 from helpers.inspection.ptx.scan import count_instructions, is_trap_stub
 
-STAGE_FILES = {"ttir": "kernel.ttir", "ttgir": "kernel.ttgir", "llir": "kernel.llir", "ptx": "kernel.ptx"}
+# Where an answer ends whose kernel was not the one that was hashed, and how often it is looked at anew.
+CHANGED, MOST_LOOKS = "changed", 3
+STAGE_FILES = {
+    "ttir": "kernel.ttir",
+    "ttgir": "kernel.ttgir",
+    "llir": "kernel.llir",
+    "ptx": "kernel.ptx",
+    "amdgcn": "kernel.amdgcn",
+    "hsaco": "kernel.hsaco",
+}
 _TARGET_REFUSED = re.compile(
     r"sm_?\d+\w*.{0,60}(not (?:supported|recognized|defined)|unsupported)|unsupported (?:target|architecture|arch)",
     re.IGNORECASE,
@@ -40,7 +54,8 @@ class Generated:
 
     `stage` is `done`, or where it ended: load, options, frontend, a stage of Triton's, died, timeout. `ptxas_program`
     and `ptxas_flags` are of the command Triton itself would run. `front_end` is what Triton's C++ side said of its
-    failure. `wall_s` is what it took when it was run.
+    failure. `wall_s` is what it took when it was run. For an AMD chip there is AMD's assembly instead of PTX, and `amd`
+    is what it says of its kernel.
     """
 
     folder: Path
@@ -63,6 +78,7 @@ class Generated:
     ptx_sha256: str | None = None
     ptx_version: str | None = None
     front_end: FrontEndFailure | None = None
+    amd: AmdResources | None = None
 
     @property
     def failed(self) -> bool:
@@ -70,7 +86,7 @@ class Generated:
         return self.stage != "done"
 
     def path(self, stage: str) -> str | None:
-        """Where the text of a stage (`ttir`, `ttgir`, `llir`, `ptx`) is kept; None where it was not reached."""
+        """Where what a stage left (`ttir`, `ttgir`, `llir`, `ptx`, …) is kept; None where it was not reached."""
         name = STAGE_FILES[stage]
         return str(self.folder / name) if name in self.files else None
 
@@ -94,24 +110,31 @@ class Generated:
 def _read_by(foreign: bool) -> str:
     """sha256 over the code that turns a spec into what is cached, so that a mended worker or parser makes it anew."""
     digest = hashlib.sha256()
-    for file in (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()), Path(scan.__file__), Path(mlir.__file__)):
+    parsers = [Path(str(module.__file__)) for module in (scan, mlir, amdgcn)]
+    for file in (WORKER_SCRIPT, *(FOREIGN_SCRIPTS if foreign else ()), *parsers):
         digest.update(file.read_bytes())
     return digest.hexdigest()
 
 
 def codegen_key(
-    spec_key: str, arch: GpuArch, *, triton: str, cuda: str | None, foreign: bool, environment: Environment = ()
+    spec_key: str,
+    arch: GpuArch | AmdArch,
+    *,
+    triton: str,
+    cuda: str | None,
+    foreign: bool,
+    environment: Environment = (),
 ) -> str:
     """The name of a code generation in the cache: all that its result depends on."""
     more = {"environment": environment} if environment else {}
     return cache.content_key(
-        spec=spec_key, capability=arch.capability, triton=triton, codegen_cuda=cuda, by=_read_by(foreign), **more
+        spec=spec_key, target=target_of(arch), triton=triton, codegen_cuda=cuda, by=_read_by(foreign), **more
     )
 
 
 def generate(
     spec: KernelSpec,
-    arch: GpuArch,
+    arch: GpuArch | AmdArch,
     toolchain: Toolchain,
     triton: Tool,
     timeout_s: float,
@@ -122,21 +145,36 @@ def generate(
 
     `environment` is what the worker's environment gets on top, and nobody else's.
 
-    A kernel that fails, hangs or kills its worker is a result. Raises UserError for a kernel file that cannot be read
-    and ToolchainMissing for a Triton that does not start.
+    A kernel that fails, hangs or kills its worker is a result. One that is saved anew between the look at it and the
+    load is looked at again. Raises UserError for a kernel file that cannot be read, ToolchainMissing for a Triton that
+    does not start, and MachineError for a file that never stays as it is.
     """
-    spec_key, foreign = spec.content_key(), spec.kernel.stub_imports
+    foreign = spec.kernel.stub_imports
     cuda = ".".join(toolchain.ptxas.split(".")[:2]) if toolchain.ptxas_for_codegen else None
+    for _ in range(MOST_LOOKS):
+        source = spec.kernel.hashed_source()
+        spec_key = spec.content_key(source.sha256)
 
-    def make() -> tuple[dict, dict[str, bytes], bool]:
-        request = _request(spec, arch, cuda)
-        answer, keep = answer_of(request, triton, timeout_s, foreign=spec.kernel.stub_imports, environment=environment)
-        # A file that was saved after it was hashed: what the worker loaded may be the newer one.
-        return kept_answer(answer, triton, keep and spec.content_key() == spec_key)
+        def make(source: HashedSource = source) -> tuple[dict, dict[str, bytes], bool]:
+            request = _request(spec, arch, cuda, source)
+            answer, keep = answer_of(request, triton, timeout_s, foreign=foreign, environment=environment)
+            if answer["stage"] == CHANGED:
+                raise _SourceChanged(str(answer["error"]))
+            return kept_answer(answer, triton, keep)
 
-    key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign, environment=environment)
-    entry, cached = cache.get_or_make("codegen", key, make)
-    return generated_of(entry, cached, spec_key)
+        key = codegen_key(spec_key, arch, triton=triton.version, cuda=cuda, foreign=foreign, environment=environment)
+        try:
+            entry, cached = cache.get_or_make("codegen", key, make)
+        except _SourceChanged as exc:
+            read_anew()
+            said = exc
+            continue
+        return generated_of(entry, cached, spec_key)
+    raise MachineError(f"{said}, {MOST_LOOKS} times in a row; run the same command again when it stays as it is")
+
+
+class _SourceChanged(Exception):
+    """A file of the kernel's was not the one that was hashed when the worker loaded it."""
 
 
 def kept_answer(answer: dict, triton: Tool, keep: bool) -> tuple[dict, dict[str, bytes], bool]:
@@ -145,20 +183,28 @@ def kept_answer(answer: dict, triton: Tool, keep: bool) -> tuple[dict, dict[str,
     told, kept = front_end_parts(answer.pop("log", "")) if answer["stage"] != "done" else (None, {})
     # An abort in Triton's own words is a fact about the kernel; a worker that was killed is not.
     keep = answer["stage"] != "machine" and (keep or (told is not None and told.aborts))
-    ptx = stages.get("ptx", "")
+    ptx, assembly = stages.get("ptx", ""), stages.get("amdgcn", "")
+    binary, resources = answer.pop("hsaco", None), amdgcn.amd_resources(assembly)
     meta = {
         **answer,
         "front_end": asdict(told) if told else None,
         "triton_version": triton.version,
         "ptxas_program": Path(answer.get("ptxas_program") or "ptxas").name,
-        "instructions": count_instructions(ptx) if ptx else {},
+        "instructions": count_instructions(ptx) if ptx else _amd_instructions(assembly),
+        "amd": asdict(resources) if resources else None,
         "trap_stub": bool(ptx) and is_trap_stub(ptx),
         "ptx_lines": ptx.count("\n") if ptx else None,
         "ptx_sha256": hashlib.sha256(ptx.encode()).hexdigest() if ptx else None,
         "ptx_version": (found := re.search(r"^\.version\s+(\S+)", ptx, re.MULTILINE)) and found.group(1),
     }
     files = {STAGE_FILES[n]: text.encode() for n, text in stages.items() if n in STAGE_FILES}
+    if binary:
+        files[STAGE_FILES["hsaco"]] = base64.b64decode(binary)
     return meta, {**files, **kept}, keep
+
+
+def _amd_instructions(assembly: str) -> dict[str, int]:
+    return {"mfma": amdgcn.count_matrix_instructions(assembly)} if assembly else {}
 
 
 def generated_of(entry: dict, cached: bool, spec_key: str) -> Generated:
@@ -184,16 +230,24 @@ def generated_of(entry: dict, cached: bool, spec_key: str) -> Generated:
         ptx_sha256=entry["ptx_sha256"],
         ptx_version=entry["ptx_version"],
         front_end=FrontEndFailure(**entry["front_end"]) if entry.get("front_end") else None,
+        amd=AmdResources(**entry["amd"]) if entry.get("amd") else None,
     )
 
 
-def _request(spec: KernelSpec, arch: GpuArch, cuda: str | None) -> dict:
+def target_of(arch: GpuArch | AmdArch) -> tuple[str, int | str, int]:
+    """What Triton calls a target: its backend, the chip there, and the threads of a warp."""
+    if isinstance(arch, AmdArch):
+        return "hip", arch.name, arch.wave_size
+    return "cuda", arch.capability, WARP_SIZE
+
+
+def _request(spec: KernelSpec, arch: GpuArch | AmdArch, cuda: str | None, source: HashedSource) -> dict:
     """What a worker is asked for the stages of a spec."""
     return {
-        "capability": arch.capability,
+        "target": target_of(arch),
         "codegen_cuda_version": cuda,
         "spec": {
-            "kernel": spec.kernel.for_worker(),
+            "kernel": spec.kernel.for_worker(source),
             "signature": spec.signature,
             "constexprs": spec.constexprs,
             "divisible_by_16": spec.divisible_by_16,
@@ -227,16 +281,29 @@ def _asked(
     try:
         with POOL.borrow(triton, foreign=foreign, texts=texts, environment=environment) as worker:
             answer = worker.ask(request, timeout_s)
-            if not machine.tells_of_machine(str(answer.get("error", ""))):
+            if changed := answer.pop("changed", None):
+                return {**answer, "stage": CHANGED, "error": f"{changed} was saved again while it was compiled"}, False
+            chain = answer.pop("raised", ())
+            if not machine.raised(chain):
                 return answer, True
             worker.kill()  # it may remember what it could not find
-            return {**answer, "stage": "machine", "error": machine.sentence(str(answer["error"]))}, False
+            words = str(answer.get("error") or chain[-1]["words"])
+            return {**answer, "stage": "machine", "error": machine.sentence(words)}, False
     except WorkerTimeout as exc:
         return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
     except WorkerDied as exc:
-        killed = exc.signal_name == "SIGKILL" or machine.tells_of_machine(exc.log)
-        words = machine.sentence(str(exc)) if killed else str(exc)
-        said = {"stage": "machine" if killed else "died", "error": words, "log": exc.log}
-        return {**said, "stages": {}, "seconds": {"total": 0.0}}, False
-    except WorkerUnusable as exc:
+        if exc.of_machine:
+            return _ill(exc), False
+        return {"stage": "died", "error": str(exc), "log": exc.log, "stages": {}, "seconds": {"total": 0.0}}, False
+    except (OSError, MemoryError, RuntimeError) as exc:
+        if machine.from_machine(exc):  # no room to start a worker, or to talk to it
+            return _ill(exc), False
+        if not isinstance(exc, WorkerUnusable):
+            raise
         raise ToolchainMissing(f"Triton {triton.version} does not start with this Python: {exc}") from exc
+
+
+def _ill(exc: Exception) -> dict:
+    """What stands for a worker's answer where the machine let it give none."""
+    said = {"stage": "machine", "error": machine.sentence(str(exc) or type(exc).__name__)}
+    return {**said, "log": getattr(exc, "log", ""), "stages": {}, "seconds": {"total": 0.0}}

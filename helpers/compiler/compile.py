@@ -16,10 +16,10 @@ from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.machine import from_machine, sentence
 from helpers.compiler.report import CompileReport
 from helpers.compiler.run_ptxas import stop_runs
-from helpers.compiler.toolchain import BUNDLED, Toolchain, ToolchainMissing, Tools
+from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, ToolchainMissing, Tools
 from helpers.compiler.worker.pool import POOL, Environment
-from helpers.errors import UserError
-from helpers.hardware import GpuArch, get_arch
+from helpers.errors import MachineError, UserError
+from helpers.hardware import AmdArch, GpuArch, get_target
 
 DEFAULT_TIMEOUT_S = 300.0
 
@@ -38,7 +38,7 @@ class CompileRequest:
 
 def compile_kernel(
     spec: KernelSpec,
-    arch: str | GpuArch,
+    arch: str | GpuArch | AmdArch,
     toolchain: Toolchain | None = None,
     *,
     ptxas_flags: Sequence[str] = (),
@@ -50,7 +50,7 @@ def compile_kernel(
     Failures of the compiler are reports, not exceptions. Raises UserError for an unknown arch or an unreadable
     kernel file. `ptxas_flags` are added to those Triton itself passes; `environment` is for the worker alone.
     """
-    target = get_arch(arch)
+    target = get_target(arch)
     toolchain = toolchain or Toolchain()
     POOL.begin()
     try:
@@ -61,18 +61,22 @@ def compile_kernel(
                 raise
             return _compile(spec, target, toolchain, tuple(ptxas_flags), timeout_s, environment)  # once more
     except Exception as exc:
-        ill = from_machine(exc)
-        if not ill and not isinstance(exc, ToolchainMissing):
-            raise
-        return CompileReport(
-            status="environment_error" if ill else "toolchain_missing",
-            arch=target.name,
-            triton_version=None if toolchain.triton == "environment" else toolchain.triton,
-            ptxas_version=None if toolchain.ptxas == BUNDLED else toolchain.ptxas,
-            label=spec.label,
-            num_warps=spec.num_warps,
-            message=sentence(str(exc)) if ill else str(exc),
-        )
+        return replace(no_answer(exc, target, toolchain), label=spec.label, num_warps=spec.num_warps)
+
+
+def no_answer(exc: Exception, arch: GpuArch | AmdArch, toolchain: Toolchain) -> CompileReport:
+    """The report of a compile that an exception has left without an answer; raises it where it tells of a mistake."""
+    ill = from_machine(exc)
+    if not ill and not isinstance(exc, ToolchainMissing):
+        raise exc
+    words = str(exc) or "there is no memory left"
+    return CompileReport(
+        status="environment_error" if ill else "toolchain_missing",
+        arch=arch.name,
+        triton_version=None if toolchain.triton == ENVIRONMENT else toolchain.triton,
+        ptxas_version=None if toolchain.ptxas == BUNDLED else toolchain.ptxas,
+        message=words if not ill or isinstance(exc, MachineError) else sentence(words),
+    )
 
 
 def compile_request(request: CompileRequest) -> CompileReport:
@@ -89,7 +93,7 @@ def compile_request(request: CompileRequest) -> CompileReport:
 
 def compile_cell(request: CompileRequest) -> CompileReport:
     """`compile_request` for one cell of many: a kernel file that cannot be read is a report, not the end of all."""
-    get_arch(request.arch)  # a mistake of the whole matrix
+    get_target(request.arch)  # a mistake of the whole matrix
     try:
         return compile_request(request)
     except UserError as exc:
@@ -188,16 +192,21 @@ def usable_cores() -> int:
 
 def _compile(
     spec: KernelSpec,
-    arch: GpuArch,
+    arch: GpuArch | AmdArch,
     toolchain: Toolchain,
     ptxas_flags: tuple[str, ...],
     timeout_s: float,
     environment: Environment,
 ) -> CompileReport:
+    if isinstance(arch, AmdArch) and (toolchain.ptxas != BUNDLED or ptxas_flags):
+        raise UserError(f"{arch.name} is AMD's, and no ptxas assembles for it: leave its release and its flags away")
     # Before the front end runs: a missing ptxas must not cost a compile first.
     tools = toolchain.resolve()
     for last_try in (False, True):
         generated = generate(spec, arch, toolchain, tools.triton, timeout_s, environment=environment)
+        if isinstance(arch, AmdArch):
+            report = amd_report(generated, arch)
+            break
         try:
             report = finish(generated, arch, tools, ptxas_flags=ptxas_flags, timeout_s=timeout_s)
             break
@@ -235,7 +244,37 @@ def finish(
     return _judge(report, arch, generated.trap_stub) if report.status == "ok" else report
 
 
-def _after_codegen(arch: GpuArch, generated: Generated) -> CompileReport:
+def amd_report(generated: Generated, arch: AmdArch) -> CompileReport:
+    """The report of a code generation for an AMD chip, whose binary Triton's own LLVM writes."""
+    report = _after_codegen(arch, generated)
+    found = generated.amd
+    if generated.failed or found is None:
+        report = replace(
+            report,
+            status=generated.failure_status() if generated.failed else "frontend_error",
+            message=generated.error or "AMD's assembly says nothing of its kernel's registers",
+            failed_stage=generated.stage if generated.failed else "amdgcn",
+        )
+        return with_front_end(report, generated.front_end, generated.folder, generated.files)
+    lds = max(found.lds_bytes, generated.smem_bytes or 0)
+    warps = generated.num_warps or -(-found.max_threads // found.wave_size)
+    waves = arch.waves_per_simd(vgprs=found.vgprs, lds_bytes=lds, num_warps=warps)
+    report = replace(
+        report,
+        status="spills" if found.scratch_bytes and found.vgpr_spills else "ok",
+        smem_bytes=None,
+        tmem_columns=None,
+        amd=replace(found, lds_bytes=lds, waves_per_simd=waves),
+    )
+    if lds > arch.lds_bytes:
+        note = f"needs {lds} bytes of LDS per workgroup, {arch.name} has {arch.lds_bytes}"
+        return replace(report, status="out_of_shared_memory", message=note)
+    if found.scratch_bytes and not found.vgpr_spills:
+        return replace(report, message=f"{found.scratch_bytes} bytes of scratch a thread, none of it for spills")
+    return report
+
+
+def _after_codegen(arch: GpuArch | AmdArch, generated: Generated) -> CompileReport:
     """The report as far as the front end got."""
     return CompileReport(
         status="frontend_error",
@@ -257,6 +296,8 @@ def _after_codegen(arch: GpuArch, generated: Generated) -> CompileReport:
         ttir_path=generated.path("ttir"),
         ttgir_path=generated.path("ttgir"),
         llir_path=generated.path("llir"),
+        amdgcn_path=generated.path("amdgcn"),
+        hsaco_path=generated.path("hsaco"),
     )
 
 

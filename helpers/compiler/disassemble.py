@@ -7,25 +7,20 @@ offset in sass.py. Formats differ between releases: a cubin of ptxas 12.x is rea
 
 from __future__ import annotations
 
-import os
-import signal
-import subprocess
-import tempfile
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.compiler import machine
 from helpers.compiler.report import CompileReport
-from helpers.compiler.toolchain import ToolchainMissing, installed_tritons, resolve_triton
-from helpers.errors import UserError
+from helpers.compiler.run_program import nvidia_programs, run_program
+from helpers.errors import UserError, cannot_read
 from helpers.inspection.binary.cubin import readable_copy
 from helpers.inspection.binary.sass import SassProfile, sass_profile
 from helpers.inspection.binary.sass_loops import LoopSpills, loop_spills
-from helpers.processes import end_with_parent, scratch_folder
+from helpers.processes import scratch_folder
 
 TIMEOUT_S = 60.0
-MAX_TEXT_BYTES = 200_000_000
 
 
 @dataclass(frozen=True)
@@ -44,48 +39,37 @@ class Disassembly:
 def disassemble(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> Disassembly:
     """The disassembly by the first of `programs` (nvdisasm releases) that reads the cubin; at most two runs each.
 
-    Nothing is raised: what went wrong is in `problem`.
+    What went wrong is in `problem`; MachineError is raised where the machine is the reason.
     """
+    texts, program, problem = _by_the_first(cubin, programs, (("-lrm", "count", "-c"), ("-g", "-c")), timeout_s)
+    return Disassembly("", "", "", problem) if problem else Disassembly(texts[0], texts[1], program)
+
+
+def code_text(cubin: bytes, programs: Sequence[Path], *, timeout_s: float = TIMEOUT_S) -> tuple[str, str]:
+    """(the instructions of every function as the first of `programs` that reads the cubin prints them, problem)."""
+    texts, _program, problem = _by_the_first(cubin, programs, (("-c",),), timeout_s)
+    return ("", problem) if problem else (texts[0], "")
+
+
+def _by_the_first(
+    cubin: bytes, programs: Sequence[Path], runs: Sequence[Sequence[str]], timeout_s: float
+) -> tuple[list[str], str, str]:
+    """(output of each run, program, problem) of the first program for which all runs end well."""
     problems = []
     with scratch_folder("sass") as folder:
-        scratch, path = str(folder), folder / "kernel.cubin"
+        path = folder / "kernel.cubin"
         path.write_bytes(readable_copy(cubin))
         for program in programs:
-            life, problem = _run([str(program), "-lrm", "count", "-c", path.name], scratch, timeout_s)
-            if not problem:
-                lines, problem = _run([str(program), "-g", "-c", path.name], scratch, timeout_s)
-                if not problem:
-                    return Disassembly(life, lines, str(program))
-            problems.append(problem)
-    return Disassembly("", "", "", "; ".join(dict.fromkeys(problems)) or "no nvdisasm was given")
-
-
-def _run(argv: list[str], folder: str, timeout_s: float) -> tuple[str, str]:
-    """(output, problem) of a program that is killed, children and all, when its time is up."""
-    try:
-        with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err:
-            process = subprocess.Popen(
-                argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                preexec_fn=end_with_parent(),
-            )  # fmt: skip
-            try:
-                process.wait(timeout=timeout_s)
-            except subprocess.TimeoutExpired:
-                return "", f"nvdisasm had not finished after {timeout_s:g} s and was stopped"
-            finally:
-                if process.poll() is None:
-                    with suppress(ProcessLookupError):
-                        os.killpg(process.pid, signal.SIGKILL)
-                    process.wait()
-            out.seek(0)
-            err.seek(0)
-            text = out.read(MAX_TEXT_BYTES).decode(errors="replace")
-            if process.returncode or not text:
-                words = err.read(10_000).decode(errors="replace").strip().splitlines()
-                return "", words[-1] if words else f"nvdisasm ended with exit code {process.returncode}"
-            return text, ""
-    except OSError as exc:
-        return "", f"cannot run {argv[0]}: {exc.strerror or exc}"
+            texts = []
+            for words in runs:
+                text, problem = run_program([str(program), *words, path.name], folder, timeout_s)
+                if problem:
+                    problems.append(problem)
+                    break
+                texts.append(text)
+            else:
+                return texts, str(program), ""
+    return [], "", "; ".join(dict.fromkeys(problems)) or "no nvdisasm was given"
 
 
 def report_loop_spills(report: CompileReport) -> LoopSpills | None:
@@ -100,7 +84,9 @@ def report_loop_spills(report: CompileReport) -> LoopSpills | None:
         return LoopSpills()
     try:
         cubin = Path(report.cubin_path or "").read_bytes()
-    except OSError:
+    except OSError as exc:
+        if machine.from_machine(exc):
+            raise cannot_read(f"the cubin {report.cubin_path}", exc) from exc
         return None
     done = disassemble(cubin, nvdisasm_programs(report.ptxas_version))
     return None if done.problem else loop_spills(done.life_ranges)
@@ -114,14 +100,7 @@ def spill_weight(report: CompileReport) -> float | None:
 
 def nvdisasm_programs(ptxas_version: str | None) -> list[Path]:
     """The nvdisasm of every Triton on hand, the one most likely to read a cubin of this ptxas first."""
-    found: list[Path] = []
-    for version in installed_tritons():
-        try:
-            program = resolve_triton(version).program("nvdisasm")
-        except ToolchainMissing:
-            continue
-        if program.is_file():
-            found.append(program)
+    found = nvidia_programs("nvdisasm")
     # Older Tritons bring 12.8's, which reads cubins of 12.x; newer ones 13.1's, which reads those of 13.x.
     return found[::-1] if (ptxas_version or "").startswith("13.") else found
 

@@ -103,6 +103,8 @@ def _complaint(generated: Generated) -> str:
         ptx = Path(generated.path("ptx") or "").read_text()
         unknown = sorted(set(_UNKNOWN_INTRINSIC.findall(ptx)))
         return f"this LLVM does not know the intrinsic {', '.join(unknown)}" if unknown else ""
+    if generated.stage == "machine":
+        return ""
     said = generated.front_end.headline() if generated.front_end else ""
     if generated.stage == "read" or _CANNOT_READ.search(f"{said} {generated.error}"):
         return " ".join((said or generated.error).split())[-300:]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from helpers.compiler.ptxas_flags import checked_flags
-from helpers.compiler.source import source_closure, source_closure_hash
+from helpers.compiler.source import HashedSource, hashed_source, source_closure
 from helpers.compiler.trust import check_kernel
 from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES, STDIN, read_text_bounded
@@ -53,20 +53,29 @@ class KernelRef:
 
     def source_hash(self) -> str:
         """sha256 over the file and every local module it imports, so that an edited helper misses the cache."""
-        return source_closure_hash(Path(self.path), self.root, kernels_only=self.stub_imports)
+        return self.hashed_source().sha256
+
+    def hashed_source(self) -> HashedSource:
+        """The same with the hash of each file, all from one reading."""
+        return hashed_source(Path(self.path), self.root, kernels_only=self.stub_imports)
 
     def source_files(self) -> list[Path]:
         """The file and every local module whose code becomes part of the kernel."""
         return source_closure(Path(self.path), self.root, kernels_only=self.stub_imports)
 
-    def for_worker(self) -> dict[str, Any]:
-        """What a worker process is told of the kernel; raises UserError when its source cannot be read."""
+    def for_worker(self, source: HashedSource | None = None) -> dict[str, Any]:
+        """What a worker process is told of the kernel; raises UserError when its source cannot be read.
+
+        It loads the files whose hashes are in `source` (by default: as they are now) and no others under their names.
+        """
+        source = source or self.hashed_source()
         return {
             "path": str(Path(self.path).resolve()),
             "name": self.name,
             "import_root": str(self.root.resolve()),
-            "source_hash": self.source_hash(),
-            "files": [str(file) for file in self.source_files()],
+            "source_hash": source.sha256,
+            "files": list(source.files),
+            "sha256": source.files,
         }
 
 
@@ -145,11 +154,14 @@ class KernelSpec:
         merged = {**self.option, **values}
         return replace(self, options=tuple((k, v) for k, v in merged.items() if v is not None))
 
-    def content_key(self) -> str:
-        """sha256 of kernel source (with its imports) and specialisation; independent of file locations."""
+    def content_key(self, source_hash: str | None = None) -> str:
+        """sha256 of kernel source (with its imports) and specialisation; independent of file locations.
+
+        `source_hash` is the kernel's, where it is known already.
+        """
         # JSON tells True, 1 and 1.0 apart, which as constexprs are three things; Python's == does not.
         body: dict[str, Any] = {
-            "source": self.kernel.source_hash(),
+            "source": source_hash or self.kernel.source_hash(),
             "name": self.kernel.name,
             "signature": self.signature,
             "constexprs": sorted(self.constexprs),

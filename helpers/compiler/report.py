@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from helpers.hardware import cap_for
+from helpers.errors import MachineError
+from helpers.hardware import AMD_ARCHS, cap_for
+from helpers.inspection.amdgcn import AmdResources
+from helpers.inspection.ptx.scan import tensor_core_path
 
 STATUSES = (
     "ok",
@@ -42,12 +46,30 @@ EXPLANATIONS = {
     "toolchain_missing": "the toolchain is not on this machine",
     "environment_error": "the machine failed (space, memory, processes): nothing is known of the kernel",
 }
+# What is otherwise on an AMD chip, where LLVM in Triton writes the binary itself.
+_ON_AMD = {
+    "spills": "compiled, but registers spilled to scratch memory",
+    "out_of_shared_memory": "compiled, but needs more LDS per workgroup than the arch has: the launch would fail",
+    "frontend_error": "Triton failed before there was assembly",
+}
+
+
+def explain(status: str, arch: str) -> str:
+    """What a status means for a compile for `arch`, in one clause."""
+    return (_ON_AMD.get(status) if arch in AMD_ARCHS else None) or EXPLANATIONS[status]
 
 
 def verdict_words(
-    status: str, *, registers: int | None = None, spill_store_bytes: int | None = None, code: str | None = None
+    status: str,
+    *,
+    registers: int | None = None,
+    spill_store_bytes: int | None = None,
+    code: str | None = None,
+    amd: AmdResources | None = None,
 ) -> str:
     """How a compile ended, in one short phrase that can stand in a sentence; the one place that puts it into words."""
+    if status in COMPILED and amd is not None:
+        return f"{amd.vgprs} VGPRs, {amd.scratch_bytes} B scratch"
     if status in COMPILED:
         known = {"registers": registers, "B spill stores": spill_store_bytes}
         # ptxas says neither of a PTX without a kernel.
@@ -66,6 +88,9 @@ class CompileReport:
     it, `error_line` is its complaint in one line, `error_place` (`k.py:26`) and `error_source` the kernel's line it
     names, `failed_pass` the MLIR pass, `frontend_log_path` its stderr and `reproducer_path` the MLIR that
     `triton-opt` runs again; each None where it said nothing of the kind.
+
+    For a chip of AMD's, `amd` has the figures, and those of ptxas and of PTX are None; `lds_bytes` there is what
+    `smem_bytes` is on NVIDIA's.
     """
 
     status: str
@@ -106,6 +131,9 @@ class CompileReport:
     log_path: str | None = None
     frontend_log_path: str | None = None
     reproducer_path: str | None = None
+    amd: AmdResources | None = None
+    amdgcn_path: str | None = None
+    hsaco_path: str | None = None
 
     def __post_init__(self) -> None:
         if self.status not in STATUSES:
@@ -119,12 +147,17 @@ class CompileReport:
     @property
     def cap(self) -> int | None:
         """Most registers a thread can have with this many warps in a CTA; None where the warps are not known."""
-        return cap_for(num_warps=self.num_warps) if self.num_warps else None
+        if not self.num_warps:
+            return None
+        if chip := AMD_ARCHS.get(self.arch):
+            return chip.cap_for(num_warps=self.num_warps)
+        return cap_for(num_warps=self.num_warps)
 
     @property
     def launchable(self) -> bool:
         """Whether a binary came out and one CTA of it fits the register file: `maxnreg` allows what no SM can give."""
-        return self.compiled and (self.cap is None or (self.regs_per_thread or 0) <= self.cap)
+        registers = self.amd.vgprs if self.amd else self.regs_per_thread or 0
+        return self.compiled and (self.cap is None or registers <= self.cap)
 
     @property
     def crashed(self) -> bool:
@@ -133,11 +166,8 @@ class CompileReport:
 
     @property
     def tensor_core_path(self) -> str:
-        """The tensor-core instructions the PTX uses: tcgen05, wgmma, mma.sync or none."""
-        for key, name in (("tcgen05_mma", "tcgen05"), ("wgmma", "wgmma"), ("mma_sync", "mma.sync")):
-            if self.instructions.get(key):
-                return name
-        return "none"
+        """The matrix instructions the code uses: tcgen05, wgmma, mma.sync, on AMD's chips mfma, or none."""
+        return tensor_core_path(self.instructions)
 
     @property
     def headline(self) -> str:
@@ -154,6 +184,7 @@ class CompileReport:
             registers=self.regs_per_thread,
             spill_store_bytes=self.spill_store_bytes,
             code=self.ptxas_code,
+            amd=self.amd,
         )
 
     def verdict_in_full(self) -> str:
@@ -171,6 +202,17 @@ class CompileReport:
             "headline": self.headline,
             "verdict": self.verdict(),
         }
+
+
+def refuse_ill(reports: Sequence[CompileReport]) -> None:
+    """Raise MachineError where the machine failed one of these compiles: nothing may be concluded from that one.
+
+    For whoever concludes something from reports, right after the compiles. The others are in the cache by then.
+    """
+    ill = [report for report in reports if report.status == "environment_error"]
+    if ill:
+        some = f"{len(ill)} of {len(reports)} compiles have no answer, " if len(reports) > 1 else ""
+        raise MachineError(f"{some}{ill[0].label or 'the kernel'} for {ill[0].arch}: {ill[0].message}")
 
 
 LIVE = "live, compiled on this machine (no GPU involved)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import struct
 import subprocess
 import threading
 import time
@@ -12,15 +13,20 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from helpers.compiler import machine
 from helpers.compiler.toolchain import ToolchainMissing
+from helpers.errors import MachineError
 from helpers.inspection.ptx.scan import ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
 from helpers.processes import end_with_parent, scratch_folder
 
 DEFAULT_FLAGS = ("-lineinfo", "-v")
 MAX_LOG_CHARS = 2_000_000
+_ELF64, _ELF_HEADER_BYTES = b"\x7fELF\x02", 64
 # Runs under way and the thread that waits for each, so that an interrupt can end them (see stop_runs).
 _running: dict[subprocess.Popen[bytes], int] = {}
+# Those of them that were ended so: their death is nobody else's doing, and nothing is asked again.
+_stopped: set[subprocess.Popen[bytes]] = set()
 
 
 @dataclass(frozen=True)
@@ -123,9 +129,26 @@ def run_ptxas(
 ) -> PtxasRun:
     """Assemble `ptx` for `gpu_name`; a hang past `timeout_s` is killed, whole process group, and reported.
 
-    `flags` are passed as they are, except that -v is added when missing and any --gpu-name among them dropped. Raises
-    ToolchainMissing for a program that cannot be started.
+    `flags` are passed as they are, except that -v is added when missing and any --gpu-name among them dropped. A run
+    that the machine failed is made once more. Raises MachineError where that one fails so too, and ToolchainMissing for
+    a program that cannot be started.
     """
+    for _ in range(2):
+        try:
+            return _run(ptxas, ptx, gpu_name=gpu_name, flags=flags, timeout_s=timeout_s)
+        except (_Ill, OSError, MemoryError) as exc:
+            if not machine.from_machine(exc):
+                raise
+            said: Exception = exc
+    raise MachineError(machine.sentence(str(said) or "no memory")) from said
+
+
+class _Ill(MachineError):
+    """A run that says nothing of its PTX."""
+
+
+def _run(ptxas: Path, ptx: str, *, gpu_name: str, flags: Sequence[str], timeout_s: float) -> PtxasRun:
+    """One run; raises _Ill, or what the system said, where the machine failed it."""
     words = [w for w in flags if not w.startswith(("--gpu-name", "-arch"))]
     if not {"-v", "--verbose"} & set(words):
         words.append("-v")
@@ -141,6 +164,8 @@ def run_ptxas(
                     preexec_fn=end_with_parent(),
                 )  # fmt: skip
             except OSError as exc:
+                if machine.from_machine(exc):
+                    raise
                 raise ToolchainMissing(f"cannot run the ptxas at {ptxas}: {exc.strerror or exc}") from exc
             timed_out = False
             _running[process] = threading.get_ident()
@@ -152,6 +177,8 @@ def run_ptxas(
                 _kill(process)
                 process.wait()
                 del _running[process]
+                stopped = process in _stopped
+                _stopped.discard(process)
         wall_s = time.perf_counter() - started
         with open(folder / "log", "rb") as log:
             text = log.read(MAX_LOG_CHARS).decode(errors="replace")
@@ -159,7 +186,28 @@ def run_ptxas(
         made = cubin.read_bytes() if process.returncode == 0 and cubin.is_file() else None
         command = " ".join([ptxas.name, *words, "kernel.ptx", "-o", "kernel.cubin"])
         exit_code = None if timed_out else process.returncode
-        return outcome(ptx, text, exit_code, cubin=made, wall_s=wall_s, command=command)
+        run = outcome(ptx, text, exit_code, cubin=made, wall_s=wall_s, command=command)
+        if not stopped and _is_ill(run, made):
+            raise _Ill(run.message or "ptxas wrote half of a kernel")
+        return run
+
+
+def _is_ill(run: PtxasRun, made: bytes | None) -> bool:
+    """Whether the machine failed a run: it was killed, or had no memory or room for what it makes."""
+    if machine.ended(run.exit_code, run.log) or machine.of_ptxas(run.fatal) or (made is not None and _is_cut(made)):
+        return True
+    return run.status == "ptxas_error" and machine.no_room()
+
+
+def _is_cut(cubin: bytes) -> bool:
+    """Whether a cubin ends before its tables do: ptxas does not look whether it could write them."""
+    if not cubin or (cubin[:4] == _ELF64[:4] and len(cubin) < _ELF_HEADER_BYTES):
+        return True
+    if cubin[: len(_ELF64)] != _ELF64:
+        return False
+    programs, sections = struct.unpack_from("<QQ", cubin, 0x20)
+    program_bytes, program_count, section_bytes, section_count = struct.unpack_from("<HHHH", cubin, 0x36)
+    return max(programs + program_bytes * program_count, sections + section_bytes * section_count) > len(cubin)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
@@ -172,6 +220,7 @@ def stop_runs(threads: Container[int]) -> None:
     """Kill the ptxas runs that these threads wait for; each of them then sees a death by signal."""
     for process, thread in list(_running.items()):
         if thread in threads:
+            _stopped.add(process)
             _kill(process)
 
 

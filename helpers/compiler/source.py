@@ -5,10 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import threading
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.errors import UserError
+from helpers.errors import OUT_OF_ROOM, MachineError, UserError, cannot_read
 from helpers.files import check_ordinary_file, read_ordinary
 
 MAX_SOURCE_BYTES = 4_000_000
@@ -20,7 +21,7 @@ _PARSING = threading.Lock()
 
 
 @lru_cache(maxsize=4096)
-def _read_with_stamp(path: str, _mtime_ns: int, _size: int) -> bytes:
+def _read_with_stamp(path: str, _stamp: tuple[int, ...]) -> bytes:
     return read_ordinary(Path(path), MAX_SOURCE_BYTES, "kernel source")
 
 
@@ -28,11 +29,12 @@ def read_source(path: Path) -> bytes:
     """The bytes of a Python file named by a spec; raises UserError for what cannot be read, a device, a huge file."""
     try:
         stat = check_ordinary_file(path, MAX_SOURCE_BYTES, "kernel source")
-        return _read_with_stamp(str(path), stat.st_mtime_ns, stat.st_size)
+        # Nobody sets the time of the last change, as archives and `touch` set that of the content's.
+        return _read_with_stamp(str(path), (stat.st_ino, stat.st_ctime_ns, stat.st_mtime_ns, stat.st_size))
     except UserError:
         raise
     except (OSError, ValueError) as exc:  # ValueError: a path with a NUL in it
-        raise UserError(f"cannot read kernel source {path}: {getattr(exc, 'strerror', None) or exc}") from exc
+        raise cannot_read(f"kernel source {path}", exc) from exc
 
 
 @lru_cache(maxsize=4096)
@@ -69,8 +71,19 @@ def _module_files(base: Path, dotted: str) -> list[Path]:
 def _is_file(path: Path) -> bool:
     try:
         return path.is_file()
-    except (OSError, ValueError):  # a name of 300 letters
+    except (OSError, ValueError) as exc:  # a name of 300 letters
+        if isinstance(exc, OSError) and exc.errno in OUT_OF_ROOM:
+            raise cannot_read(f"kernel source {path}", exc) from exc
         return False
+
+
+def _resolved(path: Path, import_root: Path | None) -> tuple[Path, Path]:
+    """(the root, the file) as they are without links; raises UserError for a path that cannot be one."""
+    try:
+        return (import_root or path.parent).resolve(), path.resolve()
+    except (OSError, ValueError, RuntimeError) as exc:  # a NUL in the path, a name too long, or links in a circle
+        said = getattr(exc, "strerror", None) or exc
+        raise UserError(f"cannot read kernel source {str(path)[:200]}: {said}") from exc
 
 
 def source_closure(path: Path, import_root: Path | None = None, *, kernels_only: bool = False) -> list[Path]:
@@ -79,12 +92,13 @@ def source_closure(path: Path, import_root: Path | None = None, *, kernels_only:
     With `kernels_only`, of the files in other folders only those that hold Triton code: the rest of a large package
     is not needed to compile a kernel of it. Raises UserError for what cannot be read, or more than 2000 files.
     """
-    try:
-        root, start = (import_root or path.parent).resolve(), path.resolve()
-    except (OSError, ValueError, RuntimeError) as exc:  # a NUL in the path, a name too long, or links in a circle
-        said = getattr(exc, "strerror", None) or exc
-        raise UserError(f"cannot read kernel source {str(path)[:200]}: {said}") from exc
-    todo, seen, passed_over = [start], set(), set()
+    root, start = _resolved(path, import_root)
+    return sorted(_read_closure(path, root, start, kernels_only))
+
+
+def _read_closure(path: Path, root: Path, start: Path, kernels_only: bool) -> dict[Path, bytes]:
+    """The files of `source_closure`, each with the very bytes whose imports were followed."""
+    todo, seen, passed_over = [start], dict[Path, bytes](), set()
     while todo:
         current = todo.pop()
         if current in seen or current in passed_over:
@@ -92,15 +106,15 @@ def source_closure(path: Path, import_root: Path | None = None, *, kernels_only:
         if kernels_only and current != start and not _belongs(current, start):
             passed_over.add(current)
             continue
-        seen.add(current)
+        seen[current] = read_source(current)
         if len(seen) > MAX_FILES:
             raise UserError(f"{path} imports more than {MAX_FILES} files of its own: that is not one kernel's source")
-        for level, dotted in _imported_names(read_source(current)):
+        for level, dotted in _imported_names(seen[current]):
             if level > len(current.parents):
                 continue
             base = current.parents[level - 1] if level else root
             todo += [f for found in _module_files(base, dotted) if (f := found.resolve()).is_relative_to(root)]
-    return sorted(seen)
+    return seen
 
 
 def _belongs(file: Path, start: Path) -> bool:
@@ -109,21 +123,35 @@ def _belongs(file: Path, start: Path) -> bool:
         return True
     try:
         return any(word in read_source(file) for word in DEVICE_CODE)
+    except MachineError:
+        raise
     except UserError:
         return False
 
 
-def source_closure_hash(path: Path, import_root: Path | None = None, *, kernels_only: bool = False) -> str:
-    """sha256 over names (relative to the root) and contents of `source_closure`; raises UserError if unreadable."""
-    files = source_closure(path, import_root, kernels_only=kernels_only)
-    root = (import_root or path.parent).resolve()
-    digest = hashlib.sha256()
-    for file in files:
+@dataclass(frozen=True)
+class HashedSource:
+    """A kernel's source as it was at one reading: the sha256 of all of it, and that of each file by its path."""
+
+    sha256: str
+    files: dict[str, str]
+
+
+def hashed_source(path: Path, import_root: Path | None = None, *, kernels_only: bool = False) -> HashedSource:
+    """The hash over names (relative to the root) and contents of `source_closure`; raises UserError if unreadable."""
+    root, start = _resolved(path, import_root)
+    digest, files = hashlib.sha256(), {}
+    for file, content in sorted(_read_closure(path, root, start, kernels_only).items()):
         name = file.relative_to(root) if file.is_relative_to(root) else Path(file.name)
-        content = read_source(file)
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
-    return digest.hexdigest()
+        files[str(file)] = hashlib.sha256(content).hexdigest()
+    return HashedSource(digest.hexdigest(), files)
+
+
+def read_anew() -> None:
+    """Forget every file's content: one may have been saved twice within the least time that its stamp tells."""
+    _read_with_stamp.cache_clear()
 
 
 def parse_source(path: Path) -> ast.Module:

@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
-from helpers.errors import UserError
+from helpers.compiler import machine
+from helpers.errors import MachineError, UserError
 from helpers.files import cache_root, discard_folder, staged_folder
 from helpers.processes import end_with_parent, scratch_folder
 
@@ -161,10 +162,16 @@ def _ptxas_version(path: str, _mtime_ns: int) -> str:
 
 
 def ptxas_tool(path: Path) -> Tool:
-    """The ptxas at `path` with its release (`12.8.93`), asked of the program itself; raises ToolchainMissing."""
+    """The ptxas at `path` with its release (`12.8.93`), asked of the program itself.
+
+    Raises ToolchainMissing, and MachineError where there was no room to ask it.
+    """
     try:
         return Tool(path, _ptxas_version(str(path), path.stat().st_mtime_ns))
     except (OSError, subprocess.SubprocessError) as exc:
+        # What hangs or cannot be loaded may do so for good.
+        if machine.from_machine(exc) and (isinstance(exc, OSError) or getattr(exc, "returncode", 0) < 0):
+            raise MachineError(machine.sentence(f"cannot run the ptxas at {path}: {exc}")) from exc
         raise ToolchainMissing(f"cannot run the ptxas at {path}: {exc}") from exc
 
 
@@ -246,6 +253,11 @@ def _pip_install(requirement: str, target: Path, *, quiet: bool) -> None:
     with scratch_folder("pip") as scratch:
         environment = {**os.environ, "TMPDIR": str(scratch)}
         done = subprocess.run([*command, requirement], check=False, env=environment, preexec_fn=end_with_parent())
+    if done.returncode != 0 and (machine.ended(done.returncode) or machine.no_room(target) or machine.no_room()):
+        raise MachineError(
+            f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above): the machine "
+            f"has no room for it; {machine.WHAT_TO_DO.partition(';')[0]}"
+        )
     if done.returncode != 0:
         raise ToolchainMissing(
             f"pip could not fetch {requirement} (exit code {done.returncode}, its own words are above). "
@@ -284,9 +296,10 @@ def install(request: str, *, quiet: bool = False) -> Path:
             for program in (scratch / NVIDIA_PROGRAMS).glob("*"):
                 program.chmod(0o755)
     except OSError as exc:
-        raise UserError(
+        kind_of_error = MachineError if machine.from_machine(exc) else UserError
+        raise kind_of_error(
             f"cannot write the toolchain folder {folder.parent}: {exc.strerror or exc}; "
-            "set REGISTER_CLIFF_CACHE to a writable folder"
+            "set REGISTER_CLIFF_CACHE to a writable folder with room"
         ) from exc
     return folder
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from helpers.errors import UserError
 from helpers.inspection.ptx.graph import read_functions
 from helpers.inspection.ptx.pressure import Held, PressureProfile, ValueGroup, profile_and_held
+from helpers.inspection.warp_groups import describe, ptx_warp_groups
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,7 +23,8 @@ def pressure_report(ptx: str) -> dict:
 
     Keys: function, threads_per_cta, cap (of a CTA of so many threads), demand, estimate, text_order_peak, floor,
     has_line_info, peak, lines, tuples, branch (None without a conditional region inside a loop). Without line info
-    `lines` is empty; the rest stands on PTX lines.
+    `lines` is empty; the rest stands on PTX lines. `warp_groups` is the register split of a kernel with `setmaxnreg`
+    (None without): `said` has it in sentences.
     """
     profile, held = profile_and_held(ptx)
     if profile is None and (functions := read_functions(ptx)):
@@ -36,6 +38,7 @@ def pressure_report(ptx: str) -> dict:
             "this text has no PTX function with instructions in it; give the .ptx that Triton or nvcc wrote "
             "(`register-cliff compile` says where it keeps one)"
         )
+    split = ptx_warp_groups(ptx, profile)
     return {
         "function": profile.function,
         "threads_per_cta": profile.threads,
@@ -52,15 +55,22 @@ def pressure_report(ptx: str) -> dict:
             for t in profile.tuples
         ],
         "branch": asdict(held) if held else None,
+        "warp_groups": None if split is None else {**asdict(split), "fits": split.fits, "said": list(describe(split))},
     }
 
 
 def format_pressure(report: Mapping) -> str:
     """The report of `pressure_report` as text for a terminal."""
-    out = [
-        f"{report['function']}: {report['demand']} registers are needed at the worst point, the cap is {report['cap']}",
-        f"  estimate of ptxas's count: {report['estimate']}"
-        + ("" if report["demand"] <= report["cap"] else " (the cap: it will spill, or fail to allocate)"),
+    worst = f"{report['function']}: {report['demand']} registers are needed at the worst point"
+    if report["warp_groups"]:  # each group has a cap of its own
+        out = [f"{worst}; what there is differs by warp group, as told below"]
+    else:
+        out = [
+            f"{worst}, the cap is {report['cap']}",
+            f"  estimate of ptxas's count: {report['estimate']}"
+            + ("" if report["demand"] <= report["cap"] else " (the cap: it will spill, or fail to allocate)"),
+        ]
+    out += [
         f"  in the order of the text {report['text_order_peak']}; doing all cheap integers again, {report['floor']}",
     ]
     peak = report["peak"]
@@ -87,6 +97,9 @@ def format_pressure(report: Mapping) -> str:
             f"PTX line {t['line_no']}{_at(t['source'])}, {t['opcode']}"
             for t in report["tuples"][:6]
         ]
+    if report["warp_groups"]:
+        out.append("\nregisters by warp group (setmaxnreg)")
+        out += [f"  {line}" for line in report["warp_groups"]["said"]]
     branch = report["branch"]
     if branch:
         out.append(

@@ -17,10 +17,11 @@ from helpers.files import MAX_TEXT_BYTES, head_bytes, read_ordinary
 # As much of a file is read to tell what it is; a PTX says so in its first lines, a log near its end at times.
 HEAD_BYTES = 256_000
 EM_CUDA = 190
+FATBIN_MAGIC = 0xBA55ED50  # the first word of a container of device code (fatbinary.h)
 
-LOG, PTX, SPEC, FOLDER, PYTHON, CUBIN, PROGRAM, ZIP, EMPTY, TEXT, BINARY = (
-    "log", "PTX", "spec", "folder", "Python file", "cubin", "program or library", "zip archive", "empty file",
-    "text", "binary file",
+LOG, PTX, SPEC, FOLDER, PYTHON, CUBIN, PROGRAM, FATBIN, ARCHIVE, ZIP, EMPTY, TEXT, BINARY = (
+    "log", "PTX", "spec", "folder", "Python file", "cubin", "program or library", "fatbin", "archive of object files",
+    "zip archive", "empty file", "text", "binary file",
 )  # fmt: skip
 
 _COMMENTS = re.compile(r"(?:\s+|//[^\n]*|/\*.*?\*/)*", re.DOTALL)
@@ -75,6 +76,10 @@ def kind_of(head: bytes, path: Path) -> str:
     """The kind of a file, by its first bytes (unpacked); its name decides only where a Python file has no kernel."""
     if head[:4] == b"\x7fELF":
         return CUBIN if int.from_bytes(head[18:20], "little") == EM_CUDA else PROGRAM
+    if head[:4] == FATBIN_MAGIC.to_bytes(4, "little"):
+        return FATBIN
+    if head[:8] == b"!<arch>\n":
+        return ARCHIVE
     if head[:4] == b"PK\x03\x04":
         return ZIP
     if not head.strip():

@@ -19,7 +19,7 @@ from helpers.compiler.compile import (
     usable_cores,
 )
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import NO_VERDICT, CompileReport, refuse_ill
 from helpers.compiler.toolchain import Toolchain
 from helpers.compiler.wheel_facts import merged
 from helpers.errors import UserError
@@ -38,6 +38,7 @@ NOTHING_ALONE = "no change alone does"
 NOTHING_TRIED_ALONE = "no change that the time sufficed for does alone"
 NOTHING_WRONG = "it compiles with no spills: nothing to find"
 # The effect of a change whose binary no SM can take: registers x threads of one CTA exceed the file.
+NOT_KNOWN = "not known"
 TOO_MANY = "too many registers to launch"
 
 
@@ -195,6 +196,8 @@ def reaches(goal: str, report: CompileReport) -> bool:
 def effect_of(baseline: CompileReport, report: CompileReport) -> str:
     """What a change did, in a word or three: compiles, no spills, halves the spills, breaks it, no effect …"""
     before, after = spill_bytes(baseline), spill_bytes(report)
+    if report.status in NO_VERDICT:
+        return NOT_KNOWN
     if after is None:
         if before is not None:
             return "breaks it"
@@ -239,7 +242,8 @@ def ablate(
     still (a cure that keeps the tile, say). Every compile goes through the cache; `progress` is called as
     `compile_matrix` does, batch by batch, and `found` with each rung as soon as it is known.
     `baseline` is the report of the spec as it is, for a caller that has it already. Raises UserError for changes that
-    do not apply, a `hold` that no change answers to, and a toolchain that is not here.
+    do not apply, a `hold` that no change answers to, and a toolchain that is not here; MachineError where the machine
+    failed a compile.
     """
     started = time.monotonic()
     limits = limits or Limits()
@@ -253,6 +257,7 @@ def ablate(
         )  # fmt: skip
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
+    refuse_ill([baseline])
     bench = _Bench(request, baseline, limits, started, executor=executor, progress=progress, found=found)
     tried, cut = bench.run([(change,) for change in changes], bounded=False)
     rungs = tuple(bench.rung(single) for single in tried)
@@ -379,6 +384,7 @@ class _Bench:
             limit_s = max(1.0, self.left_s() / 4)
             requests = [replace(r, timeout_s=min(r.timeout_s, limit_s)) for _, r in pending]
             reports = compile_matrix(requests, executor=self.executor, progress=self.progress)
+            refuse_ill(reports)
             for (changes, request), report in zip(pending, reports, strict=True):
                 if report.status == "timeout" and limit_s < request.timeout_s:
                     self.cut_short = True

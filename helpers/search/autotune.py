@@ -15,10 +15,10 @@ from typing import Any
 from helpers.compiler.bring.from_file import Configuration, ListNotKnown, configurations
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, refuse_ill
 from helpers.compiler.toolchain import Toolchain, ToolchainMissing
 
-RUNS, DROPPED, RAISES = "runs", "dropped", "raises"
+RUNS, DROPPED, RAISES, NOT_KNOWN = "runs", "dropped", "raises", "not known"
 _WHY = {
     "register_exhausted": "registers: ptxas could not allocate them",
     "out_of_shared_memory": "shared memory",
@@ -36,7 +36,7 @@ _CAUGHT = ("register_exhausted", "out_of_shared_memory", "out_of_tensor_memory",
 
 @dataclass(frozen=True)
 class Tried:
-    """One configuration, compiled: whether the autotuner would keep it (`runs`, `dropped`, `raises`), and why not."""
+    """One configuration, compiled: what an autotuner makes of it (`runs`, `dropped`, `raises`, `not known`) and why."""
 
     configuration: Configuration
     report: CompileReport
@@ -78,17 +78,19 @@ class AutotuneReport:
     @property
     def dropped(self) -> tuple[Tried, ...]:
         """The configurations the autotuner would never time."""
-        return tuple(t for t in self.tried if t.fate != RUNS)
+        return tuple(t for t in self.tried if t.fate not in (RUNS, NOT_KNOWN))
 
     def summary(self) -> str:
         """One sentence: how many of how many are dropped, by reason."""
         if self.not_known:
             return self.not_known
+        late = sum(t.fate == NOT_KNOWN for t in self.tried)
+        rest = f"; of {late} nothing is known: the compile reached its time limit" if late else ""
         if not self.dropped:
-            return f"all {len(self.tried)} configurations compile for {self.arch}"
+            return f"{'all ' * (not late)}{len(self.tried) - late} configurations compile for {self.arch}{rest}"
         reasons = Counter(t.why for t in self.dropped)
         words = ", ".join(f"{count} × {why}" for why, count in reasons.most_common())
-        return f"{len(self.dropped)} of {len(self.tried)} configurations do not run on {self.arch}: {words}"
+        return f"{len(self.dropped)} of {len(self.tried)} configurations do not run on {self.arch}: {words}{rest}"
 
     def to_dict(self) -> dict[str, Any]:
         """Ready for JSON."""
@@ -129,6 +131,7 @@ def autotune_report(
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing:
         raise ToolchainMissing(missing[0].message)
+    refuse_ill(reports)
     tried = tuple(Tried(c, r, *fate(r)) for c, r in zip(found, reports, strict=True))
     return AutotuneReport(spec.label, arch, reports[0].triton_version, tried)
 
@@ -143,6 +146,8 @@ def fate(report: CompileReport) -> tuple[str, str]:
     """(what the autotuner does with a configuration that compiled so, why)."""
     if report.compiled:
         return RUNS, ""
+    if report.status == "timeout":
+        return NOT_KNOWN, "stopped at the time limit"
     why = _WHY.get(report.status, report.status)
     if report.status == "register_exhausted" and report.ptxas_code:
         why += f" ({report.ptxas_code}, {report.register_count_asked or '?'} asked)"

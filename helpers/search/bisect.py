@@ -10,7 +10,7 @@ from pathlib import Path
 from helpers.compiler import toolchain as tc
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix, compile_request
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import NO_VERDICT, CompileReport
+from helpers.compiler.report import NO_VERDICT, CompileReport, refuse_ill
 from helpers.compiler.toolchain import KNOWN_PTXAS, KNOWN_TRITONS, Toolchain, version_key
 from helpers.errors import UserError
 from helpers.search.same_failure import same_failure
@@ -272,11 +272,13 @@ def bisect_kernel(
     there = [v for v in known if is_on_hand(axis, v)]
     requests = {v: CompileRequest(spec, arch, replace(base, **{axis: v}), timeout_s=timeout_s) for v in known}
     reports = dict(zip(there, compile_matrix([requests[v] for v in there]), strict=True))
+    refuse_ill(list(reports.values()))
 
     failure = _looked_for(reports, failure_of or since)
 
     def probe(version: str) -> tuple[str, str]:
         report = reports.get(version) or compile_request(requests[version])
+        refuse_ill([report])
         return judge(report, max_spill_bytes, failure), report.verdict_in_full()
 
     def fetch(version: str) -> Path:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from helpers.compiler.source import read_source
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 
 TILE, PROBLEM, UNKNOWN = "tile", "problem", "unknown"
 MAX_CALL_DEPTH = 4
@@ -97,6 +97,8 @@ def roles_of(path: str | Path, kernel: str) -> dict[str, Role]:
     """`constexpr_roles` of a file; {} where it cannot be read."""
     try:
         return constexpr_roles(read_source(Path(path)).decode("utf-8"), kernel)
+    except MachineError:
+        raise
     except (UserError, UnicodeDecodeError):
         return {}
 

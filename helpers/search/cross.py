@@ -22,12 +22,13 @@ from helpers.compiler import toolchain as tc
 from helpers.compiler.adjust import adjusted
 from helpers.compiler.assembly import DamagedPtx
 from helpers.compiler.codegen import Generated, generate
-from helpers.compiler.compile import DEFAULT_TIMEOUT_S, finish, usable_cores
+from helpers.compiler.compile import DEFAULT_TIMEOUT_S, finish, no_answer, usable_cores
 from helpers.compiler.from_text import GoneOn, go_on, ptx_as_generated, readable_by
 from helpers.compiler.kernel_spec import KernelSpec
+from helpers.compiler.machine import from_machine
 from helpers.compiler.report import NO_VERDICT, CompileReport
 from helpers.compiler.run_ptxas import stop_runs
-from helpers.compiler.toolchain import KNOWN_TRITONS, Toolchain, ToolchainMissing, Tools, version_key
+from helpers.compiler.toolchain import ENVIRONMENT, KNOWN_TRITONS, Toolchain, Tools, version_key
 from helpers.compiler.wheel_facts import WheelFacts, wheel_facts
 from helpers.compiler.worker.pool import POOL
 from helpers.errors import UserError
@@ -242,6 +243,10 @@ class _Run:
         except DamagedPtx:
             cache.discard_folder(generated.folder)
             raise UserError("a PTX in the cache was changed while it was read; ask again") from None
+        except Exception as exc:
+            if not from_machine(exc):
+                raise
+            return no_answer(exc, self.arch, Toolchain(tools.triton.version or ENVIRONMENT))
 
     def _all(self, jobs: Sequence[Callable[[], Crossing]]) -> list[Crossing]:
         with self._executor() as executor:
@@ -312,10 +317,9 @@ class _Run:
                 gone = GoneOn(generate(self.what, self.arch, chain, tools.triton, self.timeout_s))
             else:
                 gone = self._gone_on(self.what.text, self.what.stage, tools)
-        except ToolchainMissing as exc:
-            nothing = Generated(Path(), (), False, "", tools.triton.version, "load", 0.0, str(exc))
-            return GoneOn(nothing), CompileReport("toolchain_missing", self.arch.name, tools.triton.version, None,
-                                                  message=str(exc))  # fmt: skip
+        except Exception as exc:
+            report = no_answer(exc, self.arch, Toolchain(tools.triton.version))
+            return GoneOn(Generated(Path(), (), False, "", tools.triton.version, "load", 0.0, str(exc))), report
         report = self._finished(gone.generated, tools)
         if gone.unreadable:  # that says nothing of the kernel
             report = replace(report, status="unsupported_ptx_version", message=gone.unreadable)

@@ -23,7 +23,7 @@ def sentences(found: Crossed) -> list[str]:
     said = [turn_sentence(found, turn) for turn in found.turns]
     silent = [name for name in verdicts if name not in known]
     if silent:
-        said.append(f"{', '.join(silent)} gave no verdict by itself: {found.own[silent[0]].verdict}")
+        said.append(f"{', '.join(silent)} gave no verdict by itself: {found.own[silent[0]].verdict()}")
     return said
 
 

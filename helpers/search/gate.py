@@ -15,20 +15,24 @@ from typing import Any
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_matrix
 from helpers.compiler.kernel_spec import KernelSpec, tell_apart
-from helpers.compiler.report import STATUSES, CompileReport, verdict_words
+from helpers.compiler.report import STATUSES, CompileReport, refuse_ill, verdict_words
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import MachineError, UserError
 from helpers.files import read_text_bounded, write_text_atomically
-from helpers.hardware import get_arch
+from helpers.hardware import get_target
+from helpers.inspection.ptx.scan import MATRIX_PATHS
 from helpers.search.ablate import Progress
 
-# Fastest first; none of them is a kernel without matrix multiplies, or one that lost its last.
-PATH_KEYS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
 _TEXT = ("spec", "arch", "triton_version", "ptxas_version", "status", "ptxas_code", "tensor_core_path", "spec_key")
 _COUNTS = (
-    "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync"
+    "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tcgen05_mma", "wgmma", "mma_sync",
+    "mfma", "vgprs", "scratch_bytes", "lds_bytes", "stack_frame_bytes",
 )  # fmt: skip
 BASELINE_COLUMNS = (*_TEXT[:6], *_COUNTS[:4], "weighted_spill_bytes", _TEXT[6], *_COUNTS[4:], _TEXT[7])
+# Rows of a baseline that say nothing of the kernel: under another load they would have been others.
+_OF_THE_MOMENT = ("timeout", "environment_error")
+# What stands for the tensor-core path of what is built already, where nobody read its code.
+UNKNOWN_PATH = "unknown"
 MAX_BASELINE_BYTES = 50_000_000
 SpillWeight = Callable[[CompileReport], float | None]
 
@@ -38,6 +42,7 @@ class Measured:
     """What the gate compares of one spec on one arch; bytes per thread, None where there is no binary.
 
     `weighted_spill_bytes` counts each spill as often as the loops around it run, by whatever measure the caller gave.
+    A kernel for an AMD chip has `vgprs`, `scratch_bytes` and `lds_bytes`, and none of ptxas's figures.
     """
 
     spec: str
@@ -56,6 +61,11 @@ class Measured:
     wgmma: int = 0
     mma_sync: int = 0
     spec_key: str | None = None
+    mfma: int = 0
+    vgprs: int | None = None
+    scratch_bytes: int | None = None
+    lds_bytes: int | None = None
+    stack_frame_bytes: int | None = None
 
     @property
     def compiled(self) -> bool:
@@ -64,15 +74,23 @@ class Measured:
 
     @property
     def spill_bytes(self) -> int | None:
-        """Spill stores and loads together."""
-        return (self.spill_store_bytes or 0) + (self.spill_load_bytes or 0) if self.compiled else None
+        """Spill stores and loads together, on an AMD chip the bytes of scratch; None where nobody read the code."""
+        if self.compiled and self.scratch_bytes is not None:
+            return self.scratch_bytes
+        if not self.compiled or self.spill_store_bytes is None:
+            return None
+        return self.spill_store_bytes + (self.spill_load_bytes or 0)
 
     def verdict(self) -> str:
         """One short phrase with the telling numbers."""
         if not self.compiled:
             return verdict_words(self.status, code=self.ptxas_code)
         weighed = f" ({self.weighted_spill_bytes:g} by loops)" if self.weighted_spill_bytes else ""
+        if self.vgprs is not None:
+            return f"{self.vgprs} VGPRs, {self.scratch_bytes} B scratch, {self.tensor_core_path}"
         registers = "registers not recorded" if self.regs_per_thread is None else f"{self.regs_per_thread} registers"
+        if self.spill_bytes is None:  # of what is built already, and its code was not read
+            return f"{registers}, {self.stack_frame_bytes} B stack"
         return f"{registers}, {self.spill_bytes} B spilled{weighed}, {self.tensor_core_path}"
 
 
@@ -100,6 +118,8 @@ class GateRow:
             "failed": self.failed,
             "before": self.before.verdict() if self.before else None,
             "now": self.now.verdict() if self.now else None,
+            "registers_before": self.before.regs_per_thread if self.before else None,
+            "registers_now": self.now.regs_per_thread if self.now else None,
             "spill_bytes_before": self.before.spill_bytes if self.before else None,
             "spill_bytes_now": self.now.spill_bytes if self.now else None,
             "weighted_spill_bytes_before": self.before.weighted_spill_bytes if self.before else None,
@@ -165,21 +185,20 @@ def measure(
     for spec in specs:
         spec.content_key()  # an unreadable kernel is said before anything is compiled
     requests = [
-        CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), timeout_s=timeout_s)
+        CompileRequest(spec, get_target(arch).name, toolchain or Toolchain(), timeout_s=timeout_s)
         for spec in specs
         for arch in archs
     ]
     reports = compile_matrix(requests, progress=progress)
     if missing := next((r for r in reports if r.status == "toolchain_missing"), None):
         raise UserError(missing.message)
-    if ill := next((r for r in reports if r.status == "environment_error"), None):
-        raise MachineError(f"the gate was not run to its end, {ill.label} for {ill.arch}: {ill.message}")
+    refuse_ill(reports)
     return [measured(report, spill_weight) for report in reports]
 
 
 def measured(report: CompileReport, spill_weight: SpillWeight | None = None) -> Measured:
     """A report as the gate sees it."""
-    weighted = spill_weight(report) if spill_weight is not None and report.compiled else None
+    weighted = spill_weight(report) if spill_weight is not None and report.compiled and report.amd is None else None
     return Measured(
         spec=report.label,
         arch=report.arch,
@@ -193,8 +212,11 @@ def measured(report: CompileReport, spill_weight: SpillWeight | None = None) -> 
         smem_bytes=report.smem_bytes,
         weighted_spill_bytes=weighted,
         tensor_core_path=report.tensor_core_path,
-        **{key: report.instructions.get(key, 0) for key in PATH_KEYS.values()},
+        **{key: report.instructions.get(key, 0) for key in MATRIX_PATHS.values()},
         spec_key=report.spec_key,
+        vgprs=report.amd.vgprs if report.amd else None,
+        scratch_bytes=report.amd.scratch_bytes if report.amd else None,
+        lds_bytes=report.amd.lds_bytes if report.amd else None,
     )
 
 
@@ -208,11 +230,12 @@ def compare(now: Sequence[Measured], baseline: Sequence[Measured], *, more_spill
 
 def _row(now: Measured, before: Measured | None, allowed: int) -> GateRow:
     worse, notes = [], []
-    if before is None:
-        notes.append("new: no baseline row")
+    if before is None or before.status in _OF_THE_MOMENT:
+        known = "no baseline row" if before is None else f"the baseline has no verdict ({before.verdict()})"
+        notes.append(f"new: {known}")
         if not now.compiled:
             worse.append(f"does not compile: {now.verdict()}")
-        return GateRow(now.spec, now.arch, None, now, tuple(worse), tuple(notes))
+        return GateRow(now.spec, now.arch, before, now, tuple(worse), tuple(notes))
     if before.spec_key and now.spec_key and before.spec_key != now.spec_key:
         notes.append("the kernel or its spec changed since the baseline")
     if before.compiled and not now.compiled:
@@ -224,7 +247,7 @@ def _row(now: Measured, before: Measured | None, allowed: int) -> GateRow:
             notes.append(f"fails in another way: {now.verdict()} (before: {before.verdict()})")
     else:
         _compare_spills(now, before, allowed, worse, notes)
-    if before.compiled and now.compiled and (lost := _lost_path(before, now)):
+    if before.compiled and now.compiled and (lost := lost_path(before, now)):
         worse.append(lost)
     return GateRow(now.spec, now.arch, before, now, tuple(worse), tuple(notes))
 
@@ -242,22 +265,24 @@ def _compare_spills(now: Measured, before: Measured, allowed: int, worse: list[s
         worse.append(f"no more bytes, but in deeper loops: spills weigh {heavier:g} B there, {weighed:g} B before")
 
 
-def _lost_path(before: Measured, now: Measured) -> str:
+def lost_path(before: Measured, now: Measured) -> str:
     """What tensor-core path was lost: the fastest one altogether, or some of it to a slower one."""
-    names = list(PATH_KEYS)
+    names = list(MATRIX_PATHS)
+    if now.tensor_core_path == UNKNOWN_PATH:
+        return ""
     if before.tensor_core_path not in names:
         return ""
-    key = PATH_KEYS[before.tensor_core_path]
+    key = MATRIX_PATHS[before.tensor_core_path]
     had, has = getattr(before, key), getattr(now, key)
     faster = names[: names.index(before.tensor_core_path)]
     slower = names[names.index(before.tensor_core_path) + 1 :]
-    if any(getattr(now, PATH_KEYS[name]) for name in faster):
+    if any(getattr(now, MATRIX_PATHS[name]) for name in faster):
         return ""
     if not has:
         return f"lost {before.tensor_core_path}: now {now.tensor_core_path}"
     # Fewer instructions of one kind can be larger ones; fewer of it and more of a slower kind cannot.
     for name in slower:
-        if has < had and getattr(now, PATH_KEYS[name]) > getattr(before, PATH_KEYS[name]):
+        if has < had and getattr(now, MATRIX_PATHS[name]) > getattr(before, MATRIX_PATHS[name]):
             return f"{had - has} of {had} {before.tensor_core_path} instructions gone, {name} in their place"
     return ""
 
@@ -324,7 +349,7 @@ def _parse_row(raw: Mapping[str, str | None], number: int) -> Measured:
     if not values.get("spec") or not values.get("arch"):
         raise UserError(f"baseline row {number} names no spec or no arch")
     row = Measured(**values)
-    if row.compiled and row.spill_store_bytes is None:
+    if row.compiled and row.spill_store_bytes is None and row.scratch_bytes is None and row.stack_frame_bytes is None:
         raise UserError(f"baseline row {number} compiled, but has no spill_store_bytes")
     return row
 
@@ -362,9 +387,14 @@ def gate_command_result(
             timeout_s=timeout_s,
             progress=progress,
         )
+    return result_of(rows, baseline, wrote=write)
+
+
+def result_of(rows: Sequence[GateRow], baseline: Path, *, wrote: bool) -> dict:
+    """The rows of a gate as `--json` prints them, with their count and the exit code."""
     return {
         "baseline": str(baseline),
-        "wrote_baseline": write,
+        "wrote_baseline": wrote,
         "rows": [row.to_dict() for row in rows],
         "regressions": sum(row.failed for row in rows),
         "exit_code": exit_code(rows),

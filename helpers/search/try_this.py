@@ -21,11 +21,11 @@ from pathlib import Path
 from helpers.compiler.bring.from_file import Configuration, configurations
 from helpers.compiler.compile import CompileRequest, compile_matrix, compile_request, usable_cores
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, refuse_ill
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.source import read_source
 from helpers.compiler.toolchain import BUNDLED, ENVIRONMENT, Toolchain, installed_ptxas, installed_tritons
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.ablate import Limits, Progress, Rung, ablate, slower_path, spill_bytes
 from helpers.search.autotune import configured
@@ -174,6 +174,7 @@ def try_request(
     baseline = compile_request(request)
     if baseline.status == "toolchain_missing":
         raise UserError(baseline.message)
+    refuse_ill([baseline])
     if baseline.status == "ok":
         return TryRun(baseline)
     search = _Search(request, baseline, budget, started, progress, found or (lambda _edit: None), ladder_of)
@@ -310,6 +311,8 @@ def _own_configurations(request: CompileRequest) -> list[Change]:
         if "autotune" not in source:  # loading a file costs a worker's start
             return []
         listed = configurations(spec.kernel, request.toolchain.triton)
+    except MachineError:
+        raise
     except (OSError, UserError):
         return []
     changes = []
@@ -389,6 +392,7 @@ def _of_versions(
             break
         limited = replace(request, timeout_s=min(request.timeout_s, max(1.0, left() / 4)))
         reports = compile_matrix([replace(limited, toolchain=chain) for chain in batch], progress=progress)
+        refuse_ill(reports)
         pairs = zip(batch, reports, strict=True)
         edits += [_of_version(chain, own, baseline, report) for chain, report in pairs if _helps(baseline, report)]
     return edits
@@ -420,7 +424,7 @@ def try_ptx(
 ) -> list[TriedEdit]:
     """What can be tried where only a PTX is known: ptxas -O2 to -O0 with the same ptxas; those that pass, ranked."""
     counts = count_instructions(ptx)
-    threads = ptx_header(ptx).reqntid
+    threads = ptx_header(ptx).threads
     warps = min(32, -(-threads // 32)) if threads else None
 
     def assemble(level: str) -> CompileReport:

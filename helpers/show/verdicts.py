@@ -6,6 +6,7 @@ Every function takes a CompileReport or a row of data/ with the same columns (`s
 
 from __future__ import annotations
 
+import json
 import math
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -251,28 +252,44 @@ def _draw_cell(ax: Axes, x: int, y: int, cell: Cell, *, font: float, letters: in
             color=cell.ink, fontweight="bold" if cell.failed else "normal", bbox=behind)  # fmt: skip
 
 
-def grid_html(grid: Grid, caption: str) -> str:
-    """A grid as an HTML table that scrolls sideways, its legend below; all text escaped."""
+# A click on a cell sets the two drop-down lists of the explorer around it, as a hand would.
+_SETS_LISTS = (
+    "var b=event.target.closest('button'),x=this.closest('.rc-explorer');if(!b||!x){return}"
+    "var s=JSON.parse(b.dataset.sets);x.querySelectorAll('.widget-dropdown').forEach(function(d){"
+    "var l=d.querySelector('label'),c=d.querySelector('select'),v=l&&s[l.textContent.trim()];"
+    "if(v&&c&&c.value!==v){c.value=v;c.dispatchEvent(new Event('change',{bubbles:true}))}})"
+)
+
+
+def grid_html(grid: Grid, caption: str, *, sets: tuple[str, str] | None = None) -> str:
+    """A grid as an HTML table that scrolls sideways, its legend below; all text escaped.
+
+    `sets` names two lists of the explorer that shows it: a click on a cell sets them to the cell's row and column.
+    """
     head = "".join(
         f'<th scope="col" style="writing-mode:vertical-rl;padding:2px">{for_html(name)}</th>' for name in grid.columns
     )
     body = "".join(
         f'<tr><th scope="row" style="text-align:right;padding-right:6px">{for_html(name)}</th>'
-        + "".join(_cell_html(cell, f"{name}, {head_}") for head_, cell in zip(grid.columns, line, strict=True))
+        + "".join(
+            _cell_html(cell, f"{name}, {head_}", dict(zip(sets, (name, head_), strict=True)) if sets else None)
+            for head_, cell in zip(grid.columns, line, strict=True)
+        )
         + "</tr>"
         for name, line in zip(grid.rows, grid.cells, strict=True)
     )
+    clicked = f' onclick="{for_html(_SETS_LISTS)}"' if sets else ""
     titles = [
         f"{which}: {words}" for which, words in (("rows", grid.row_title), ("columns", grid.column_title)) if words
     ]
     return (
         f'<div style="font-size:12px">{for_html("; ".join([caption, *titles]))}</div>'
-        '<div style="overflow-x:auto"><table style="font-size:12px;border-collapse:separate;border-spacing:2px">'
-        f"<tr><td></td>{head}</tr>{body}</table></div>{legend_html(grid)}"
+        f'<div style="overflow-x:auto"><table{clicked} style="font-size:12px;border-collapse:separate;'
+        f'border-spacing:2px"><tr><td></td>{head}</tr>{body}</table></div>{legend_html(grid)}'
     )
 
 
-def _cell_html(cell: Cell | None, where: str) -> str:
+def _cell_html(cell: Cell | None, where: str, sets: Mapping[str, str] | None) -> str:
     if cell is None:
         return "<td></td>"
     style = f"background:{cell.ground};color:{cell.ink};padding:3px 5px;text-align:center;white-space:nowrap"
@@ -281,7 +298,14 @@ def _cell_html(cell: Cell | None, where: str) -> str:
     if cell.framed:
         style += ";outline:3px solid currentColor;outline-offset:-3px;font-weight:bold"
     words = for_html(f"{where}: {cell.hover or cell.words}")
-    return f'<td title="{words}" style="{style}">{for_html(cell.words)}</td>'
+    inside = for_html(cell.words)
+    if sets:
+        inside = (
+            f'<button type="button" data-sets="{for_html(json.dumps(sets))}" aria-label="{words}" '
+            f'aria-pressed="{str(cell.framed).lower()}" style="all:unset;cursor:pointer;display:block;width:100%;'
+            f'outline:revert">{inside}</button>'
+        )
+    return f'<td title="{words}" style="{style}">{inside}</td>'
 
 
 def legend_html(grid: Grid) -> str:

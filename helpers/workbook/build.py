@@ -26,6 +26,7 @@ import click
 from helpers.errors import UserError
 from helpers.files import ROOT, write_text_atomically
 from helpers.processes import Stop, stoppable
+from helpers.workbook.explorer.frame import MAKING_PAGES
 from helpers.workbook.pages import (
     PageEntry,
     figure_evidence,
@@ -138,7 +139,7 @@ async def _execute(path: Path, folder: Path, on_cell: Callable[[int, int], objec
     with tempfile.TemporaryFile() as kernel_log:
         try:
             _live.add(client)
-            environment = {**os.environ, "PYTHONPATH": python_path}
+            environment = {**os.environ, "PYTHONPATH": python_path, MAKING_PAGES: "1"}
             await client.async_execute(env=environment, stdout=kernel_log, stderr=kernel_log)
         except CellExecutionError as exc:
             message = f"{exc.ename}: {exc.evalue}"

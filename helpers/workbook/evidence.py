@@ -11,7 +11,7 @@ from pathlib import Path
 
 from helpers.attention.choice import Choice
 from helpers.compiler.compile import compile_matrix
-from helpers.compiler.report import LIVE, CompileReport, Evidence
+from helpers.compiler.report import LIVE, CompileReport, Evidence, refuse_ill
 from helpers.errors import UserError
 from helpers.inspection.ptx.pressure import pressure_profile
 from helpers.recorded import DATA, read_rows
@@ -53,9 +53,11 @@ def compile_choices(
 
     A stand-in says so in `Evidence.source`; a configuration that is neither here nor recorded keeps its
     `toolchain_missing` report. Recorded rows answer for bundled ptxas only. `executor` as in `compile_matrix`.
+    Raises MachineError where the machine failed a compile.
     """
     requests = [(choice, choice.request()) for choice in choices]
     reports = compile_matrix([request for _, request in requests], executor=executor, progress=progress)
+    refuse_ill(reports)
     evidence = []
     for (choice, request), report in zip(requests, reports, strict=True):
         recorded = None

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import ipywidgets as w
 
-from helpers.workbook.explorer.frame import OWN_KEYS
+from helpers.workbook.explorer.frame import OWN_KEYS, gone_notice
 from helpers.workbook.prose import as_html, paragraphs
 
 CLASS = "rc-exercise"
@@ -111,15 +111,19 @@ class ExerciseForm(w.VBox):
         self.compare.on_click(lambda _button: self.reply())
         # A click overtakes a change of the guess that JupyterLab still holds back while the kernel is busy, so what
         # was said first may answer the guess before. The reply follows the guess.
-        self.guess.observe(lambda _change: self.said.value and self.reply(), names="value")
+        self.guess.observe(self._follow, names="value")
         self.said = w.HTML()
         self.folded = w.HTML(asked.folded())
         unit = [w.Label(asked.unit)] if asked.unit and not asked.choices else []
         asking = w.HBox([self.guess, *unit, self.compare, w.HTML(OWN_KEYS)])
-        super().__init__([w.HTML(asked._question()), asking, self.said, self.folded])
+        super().__init__([w.HTML(asked._question()), asking, self.said, self.folded, gone_notice()])
         self.add_class(CLASS)
         self.layout.border = "1px solid #8888"
         self.layout.padding = "6px 12px"
+
+    def _follow(self, _change: object) -> None:
+        if self.said.value:
+            self.reply()
 
     def reply(self) -> None:
         """Compare the guess with the answer, and open the fold; where nothing was guessed, ask for a guess."""

@@ -11,7 +11,7 @@ from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
 from helpers.show.html import banner, cells_html, facts_html
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, status_colour, use_house_style
-from helpers.workbook.explorer.choices import ANY, values_of
+from helpers.workbook.explorer.choices import ANY, MEANS, values_of
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.pictures import kept_png, rows_digest
 from helpers.workbook.explorer.work import Work
@@ -324,6 +324,8 @@ def numerics_explorer() -> ExplorerFrame:
     table = read_rows("numerics_h200")
     matrix = table[table["study"] == "matrix"].assign(mask=table["mask"].fillna("none"))
     matrix.attrs = table.attrs
-    controls = {name: drop(words, values_of(matrix, name), ANY) for name, words in NUMERICS_FILTERS.items()}
-    controls["option"] = drop("option", OPTIONS, ANY)
+    controls = {
+        name: drop(words, values_of(matrix, name), ANY, MEANS[name]) for name, words in NUMERICS_FILTERS.items()
+    }
+    controls["option"] = drop("option", OPTIONS, ANY, MEANS["option"])
     return ExplorerFrame("numerics", controls, lambda state, work: _numerics_view(matrix, state, work))

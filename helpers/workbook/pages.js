@@ -142,10 +142,11 @@
       var style = getComputedStyle(e), wide = e.scrollWidth > e.clientWidth + 1, tall = e.scrollHeight > e.clientHeight + 1;
       var scrolls = (wide && /auto|scroll/.test(style.overflowX)) || (tall && /auto|scroll/.test(style.overflowY));
       if (scrolls && !e.hasAttribute("tabindex")) { e.tabIndex = 0; }
-      if (!e.matches(".rc-table, .scroll")) { return; }
+      var picture = e.matches(".output_png, .output_jpeg, .output_svg");
+      if (!picture && !e.matches(".rc-table, .scroll")) { return; }
       var note = e.nextElementSibling;
       if (!note || !note.matches(".scroll-note")) {
-        note = made("p", "The table is wider than this page; it scrolls sideways.", "scroll-note");
+        note = made("p", "The " + (picture ? "figure" : "table") + " is wider than this page; it scrolls sideways.", "scroll-note");
         e.insertAdjacentElement("afterend", note);
       }
       note.hidden = !wide;

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import html
+import json
 import platform
 import re
 from collections import Counter
@@ -17,9 +18,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helpers.show.display import table_html
+from helpers.workbook.explorer.frame import KNOBS
 from helpers.workbook.glossary import HOME, TERMS
 from helpers.workbook.prose import as_html
 
@@ -81,11 +83,43 @@ def _with_captions(notebook: NotebookNode) -> NotebookNode:
             outputs.append(output)
             said = _evidence_of(output)
             if said is not None:
-                means = "; ".join(_EVIDENCE_MEANS.get(kind, kind) for kind in said.split(", "))
-                line = f'<p class="evidence">Evidence: {html.escape(means)}.</p>'
-                outputs.append(new_output("display_data", {"text/html": line}))
+                outputs.append(new_output("display_data", {"text/html": _evidence_html(said)}))
         cell.outputs = outputs
     return told
+
+
+def _with_knobs(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which an explorer is its picture together with what the page needs to operate it without a kernel.
+
+    A browser without JavaScript shows the picture; `knobs.js` hides it and puts the controls in its place.
+    """
+    told = copy.deepcopy(notebook)
+    for output in (output for cell in told.cells for output in cell.get("outputs", [])):
+        data = output.get("data", {})
+        facts, png = data.pop(KNOBS, None), data.get("image/png")
+        if facts is None or png is None:
+            continue
+        words = output.get("metadata", {}).get("image/png", {})
+        # Inside <script>, only "</" and "<!" could end it.
+        rows = json.dumps(facts, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
+        data.pop("image/png")
+        data["text/html"] = (
+            f'<div class="rc-knobs"><div class="rc-still output_png"><img alt="{html.escape(words.get("alt", ""))}" '
+            f"{_width(words)}"
+            f'src="data:image/png;base64,{"".join(png.split())}">{_evidence_html(words.get("evidence") or NOT_STATED)}'
+            f'</div><script type="application/json">{rows}</script></div>'
+        )
+    return told
+
+
+def _width(metadata: Mapping[str, Any]) -> str:
+    return f'width="{int(metadata["width"])}" ' if "width" in metadata else ""
+
+
+def _evidence_html(said: str) -> str:
+    """The line under a picture that says what kind of evidence it shows."""
+    means = "; ".join(_EVIDENCE_MEANS.get(kind, kind) for kind in said.split(", "))
+    return f'<p class="evidence">Evidence: {html.escape(means)}.</p>'
 
 
 def notebook_title(notebook: NotebookNode, fallback: str) -> str:
@@ -118,6 +152,7 @@ def without_widget_views(notebook: NotebookNode) -> NotebookNode:
     for cell in plain.cells:
         for output in cell.get("outputs", []):
             data = output.get("data", {})
+            data.pop(KNOBS, None)
             if data.pop(WIDGET_VIEW, None) is None or set(data) - {"text/plain"}:
                 continue
             alone = len(cell.outputs) == 1
@@ -153,7 +188,8 @@ def _cells_html(notebook: NotebookNode, folder: Path | None) -> str:
         exclude_output_prompt=True,
     )  # fmt: skip
     resources = {"metadata": {"path": str(folder)}} if folder else {}
-    body, _ = exporter.from_notebook_node(_with_captions(without_widget_views(notebook)), resources=resources)
+    plain = _with_captions(without_widget_views(_with_knobs(notebook)))
+    body, _ = exporter.from_notebook_node(plain, resources=resources)
     return re.sub(r'<a class="anchor-link"[^>]*>[^<]*</a>', "", body)
 
 
@@ -298,7 +334,11 @@ def _figures_in_words(evidence: Sequence[str]) -> str:
 
 def _page(title: str, content: str, *, foot: str, style: str = "") -> str:
     here = Path(__file__).parent
-    css, script = (here / "pages.css").read_text(encoding="utf-8"), (here / "pages.js").read_text(encoding="utf-8")
+    # The controls of explorers are built before the page looks for what scrolls.
+    css, script = (
+        "".join((here / f"{part}.{kind}").read_text(encoding="utf-8") for part in parts)
+        for kind, parts in (("css", ("pages", "knobs")), ("js", ("knobs", "pages")))
+    )
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
         f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'

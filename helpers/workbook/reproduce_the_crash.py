@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -23,10 +23,18 @@ from helpers.workbook.explorer.choices import (
     verdict_html,
 )
 from helpers.workbook.explorer.frame import ExplorerFrame, View
+from helpers.workbook.explorer.on_page import OnPage, choice_command, choice_words, knobs_of
 from helpers.workbook.explorer.pictures import kept_png, reports_key
+from helpers.workbook.explorer.recorded_choices import (
+    REGISTERS,
+    compile_answer,
+    recorded_compiles,
+    recorded_settings,
+)
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
+    import ipywidgets as w
     import pandas as pd
 
 COMPILE_FIELDS = (
@@ -69,8 +77,25 @@ def compile_view(base: Choice, state: dict, work: Work) -> View:
 def explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of single compiles that starts at `choice` (default: the incident); `view.data` is the Evidence."""
     return ExplorerFrame(
-        "compile", choice_controls(choice, COMPILE_FIELDS), lambda state, work: compile_view(choice, state, work)
+        "compile",
+        choice_controls(choice, COMPILE_FIELDS),
+        lambda state, work: compile_view(choice, state, work),
+        page=lambda controls: compile_page(choice, controls),
     )
+
+
+def compile_page(base: Choice, controls: Mapping[str, w.Dropdown]) -> dict:
+    """The recorded compiles around `base` for a page without a kernel."""
+    knobs = knobs_of(controls, choice_words(base, controls))
+    found = {key: compile_answer(evidence) for key, evidence in recorded_compiles().items()}
+    return OnPage(
+        name="compile",
+        title="One compile of the kernel: choose its configuration",
+        knobs=knobs,
+        answers=dict(recorded_settings(base, knobs, found)),
+        command=choice_command(base, list(controls)),
+        scale=REGISTERS,
+    ).payload()
 
 
 def against_reference(evidence: Sequence[Evidence], reference: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

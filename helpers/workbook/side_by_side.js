@@ -64,7 +64,8 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
   };
   var said = make("span", "rc-sbs-said");
   said.setAttribute("role", "status");
-  var choose = function (key, from) {
+  var chosen, choose = function (key, from) {
+    chosen = key;
     mark_(key, "on");
     var counts = [];
     panes.querySelectorAll(".rc-sbs-pane").forEach(function (box) {
@@ -112,10 +113,23 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
     };
     select.addEventListener("change", apply);
     apply();
-    bar.append(make("label", "", "compare"), select, make("span", "", "A green bar: differs, names of registers aside."));
+    var compare = make("label", "rc-sbs-compare", "compare ");
+    compare.append(select);
+    bar.append(compare, make("span", "", "A green bar: differs, names of registers aside."));
   }
+  // On a narrow screen one pane at a time; the list is there only then.
+  var boxes = Array.from(panes.children), which = document.createElement("select"), label = make("label", "rc-sbs-which", "pane ");
+  boxes.forEach(function (box, number) { which.append(new Option(box.getAttribute("aria-label"), number)); });
+  which.setAttribute("aria-label", "pane to show");
+  var turn = function () {
+    boxes.forEach(function (box, number) { box.classList.toggle("chosen", number === Number(which.value)); });
+    if (chosen !== undefined) { choose(chosen, null); }
+  };
+  which.addEventListener("change", turn);
+  label.append(which);
+  bar.append(label);
   bar.append(make("span", "", "Gutter: registers in use. Click a line to see what became of it."), said);
   figure.replaceChildren(bar, panes);
   // Once the page is laid out: a row's place is not known before.
-  requestAnimationFrame(function () { choose(data.peak, null); });
+  requestAnimationFrame(function () { choose(data.peak, null); turn(); });
 });

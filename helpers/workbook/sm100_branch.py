@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -18,12 +18,21 @@ from helpers.show.plots import cap_line, compile_time_words, conditions, status_
 from helpers.show.reports import counts_frame, ctas_per_sm
 from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, claim, use_house_style
 from helpers.show.verdicts import words_in_sentence
-from helpers.workbook.explorer.choices import choice_controls, choice_of, evidence_words, is_final
+from helpers.workbook.explorer.choices import MEANS, choice_controls, choice_of, evidence_words, is_final
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.on_page import Answer, OnPage, choice_command, choice_words, knobs_of
 from helpers.workbook.explorer.pictures import kept_png, reports_key
+from helpers.workbook.explorer.recorded_choices import (
+    REGISTERS,
+    compile_answer,
+    configuration,
+    recorded_bases,
+    recorded_compiles,
+)
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
+    import ipywidgets as w
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -49,11 +58,9 @@ def _words(tile: TileConfig, rule: str, evidence: Evidence) -> str:
     )
 
 
-def _view(base: Choice, state: dict, work: Work) -> View:
-    choice = choice_of(base, state)
-    (old_choice, old, old_rule), (new_choice, new, new_rule) = _at(choice, "before_fix"), _at(choice, state["after"])
-    before, after = work.compile([old_choice, new_choice])
-    status = after.report.status
+def _told(choice: Choice, chooser: str, before: Evidence, after: Evidence) -> tuple[str, str, dict[str, str]]:
+    """(the verdict in a sentence, the title of the figure, what is said of both tiles) of a pair of compiles."""
+    (_, old, old_rule), (_, new, new_rule) = _at(choice, "before_fix"), _at(choice, chooser)
     name = f"{choice.arch}, head dim {choice.head_dim}, {choice.kv_dtype} cache"
     was, becomes = words_in_sentence(before.report), words_in_sentence(after.report)
     if old == new:
@@ -61,15 +68,20 @@ def _view(base: Choice, state: dict, work: Work) -> View:
     else:
         said = f"{name}: {old} becomes {new}; {was} becomes {becomes}"
         title = f"{old} → {new}: {was} → {becomes}"
-    rows = {
-        "before": _words(old, old_rule, before),
-        "after": _words(new, new_rule, after),
-        "evidence": "; ".join(dict.fromkeys([evidence_words(before), evidence_words(after)])),
-    }
+    return said, title, {"before": _words(old, old_rule, before), "after": _words(new, new_rule, after)}
+
+
+READS = f"Reads are arithmetic, for {EXTEND_LEN:,} new tokens: one per block of rows."
+
+
+def _view(base: Choice, state: dict, work: Work) -> View:
+    choice = choice_of(base, state)
+    old_choice, new_choice = _at(choice, "before_fix")[0], _at(choice, state["after"])[0]
+    before, after = work.compile([old_choice, new_choice])
+    said, title, rows = _told(choice, state["after"], before, after)
+    rows["evidence"] = "; ".join(dict.fromkeys([evidence_words(before), evidence_words(after)]))
     return View(
-        verdict=banner(status, said)
-        + facts_html(rows)
-        + note(f"Reads are arithmetic, for {EXTEND_LEN:,} new tokens: one per block of rows."),
+        verdict=banner(after.report.status, said) + facts_html(rows) + note(READS),
         title=said,
         command=new_choice.command(),
         png=kept_png(
@@ -85,10 +97,54 @@ def _view(base: Choice, state: dict, work: Work) -> View:
     )
 
 
+def tile_page(base: Choice, controls: Mapping[str, w.Dropdown]) -> dict:
+    """What was recorded of the tiles before and after the fix, for a page without a kernel."""
+    knobs = knobs_of(controls, choice_words(base, controls))
+    fields, compiles, answers = knobs[:-1], recorded_compiles(), {}
+    for _, values in recorded_bases(base, fields, (rest for *_, rest in compiles)):
+        choice = choice_of(base, values)
+        before = compiles.get(configuration(_at(choice, "before_fix")[0]))
+        for _, chooser in AFTER:
+            after = compiles.get(configuration(_at(choice, chooser)[0]))
+            if before is not None and after is not None:
+                setting = (*(getattr(choice, knob.name) for knob in fields), chooser)
+                answers[setting] = _answer(choice, chooser, before, after)
+    # The command names the tile that the later table has, which no single word of a knob can say.
+    return OnPage(
+        name="tile",
+        title="The tile before and after the fix: choose a chip and a layer",
+        knobs=knobs,
+        answers=answers,
+        command=choice_command(replace(base, tile="auto"), [knob.name for knob in fields]),
+        scale=REGISTERS,
+        unrecorded="This was not recorded. The command below compiles the tile that the merged fix chooses.",
+    ).payload()
+
+
+def _answer(choice: Choice, chooser: str, before: Evidence, after: Evidence) -> Answer:
+    said, _, rows = _told(choice, chooser, before, after)
+    pair = {"before": compile_answer(before), "after": compile_answer(after)}
+    sources = "; ".join(dict.fromkeys([before.source, after.source]))
+    return Answer(
+        status=after.report.status,
+        said=said,
+        facts=rows | {"reads": READS, "evidence": sources},
+        bars=tuple(replace(answer.bars[0], label=when) for when, answer in pair.items()),
+    )
+
+
 def tile_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of the tile chooser before and after the fix; `view.data` is the pair of Evidence."""
-    controls = {**choice_controls(choice, CHOOSER_FIELDS), "after": drop("compare with", AFTER, "after_fix")}
-    return ExplorerFrame("tile", controls, lambda state, work: _view(choice, state, work))
+    controls = {
+        **choice_controls(choice, CHOOSER_FIELDS),
+        "after": drop("compare with", AFTER, "after_fix", MEANS["after"]),
+    }
+    return ExplorerFrame(
+        "tile",
+        controls,
+        lambda state, work: _view(choice, state, work),
+        page=lambda made: tile_page(choice, made),
+    )
 
 
 def layer_words(choice: Choice) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,14 @@ from helpers.show.style import (
     claim,
     use_house_style,
 )
-from helpers.workbook.explorer.choices import ANY
+from helpers.workbook.explorer.choices import ANY, MEANS
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
+from helpers.workbook.explorer.on_page import Answer, Bar, OnPage, knobs_of
 from helpers.workbook.explorer.pictures import kept_png, rows_digest
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
+    import ipywidgets as w
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -356,47 +359,115 @@ METRICS = {
 GROUPS = {"lean": AFTER_COLOUR, "incident": BEFORE_COLOUR, "hopper": HOPPER_COLOUR}
 
 
-def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
-    rows = case_rows(table, state["case"]).copy()
+def _rows_shown(table: pd.DataFrame, case: str, variants: str) -> pd.DataFrame:
+    """The rows of a case and of a kind of variant; raises UserError where none was run."""
+    rows = case_rows(table, case).copy()
     base = rows.loc[rows["variant"] == BASELINE, "tflops"].max()
     rows["ratio"] = rows["tflops"] / base
-    if state["variants"] != ANY:
-        rows = rows[rows["variant"].str.startswith(state["variants"])]
+    if variants != ANY:
+        rows = rows[rows["variant"].str.startswith(variants)]
         if rows.empty:
-            raise UserError(f"no variant of {state['variants']!r} was run on {state['case']!r}; choose another case")
-    column, axis, higher, unit = METRICS[state["metric"]]
-    rows = rows.sort_values(column, ascending=not higher, na_position="last")
-    measured = rows[rows["status"].isin(["ok", "wrong"]) & rows[column].notna()]
-    first = table.dropna(subset=["gpu"]).iloc[0]
-    source = f"recorded: {first['gpu']}, torch {first['torch']}, Triton {first['triton']}, {first['date_utc'][:10]}"
-    if measured.empty:
-        said, status = f"{state['case']}: no variant has a number for {state['metric']}", "toolchain_missing"
+            raise UserError(f"no variant of {variants!r} was run on {case!r}; choose another case")
+    return rows
+
+
+def _throughput_told(rows: Sequence[Mapping], metric: str) -> tuple[str, str, dict]:
+    """(status, verdict in a sentence, facts) of the rows shown, the best first."""
+    column, _, higher, unit = METRICS[metric]
+    measured = [row for row in rows if _measured(row, column)]
+    shape = rows[0]
+    if measured:
+        best, most = measured[0], "highest" if higher else "lowest"
+        said, status = f"{shape['case']}: {best['variant']} is {most}, {best[column]:.3g} {unit}", "ok"
     else:
-        best = measured.iloc[0]
-        most = "highest" if higher else "lowest"
-        said = f"{state['case']}: {best['variant']} is {most}, {best[column]:.3g} {unit}"
-        status = "ok"
-    shape = rows.iloc[0]
+        said, status = f"{shape['case']}: no variant has a number for {metric}", "toolchain_missing"
     facts = {
         "case": f"hd{shape['head_dim']:.0f}, {shape['kv_dtype']} cache, {shape['num_q_heads']:.0f}/"
         f"{shape['num_kv_heads']:.0f} heads, prefix {shape['prefix_len']}, {shape['extend_len']} new tokens, window "
         f"{'none' if shape['model_window'] != shape['model_window'] else int(shape['model_window'])}",
         "ran": f"{len(measured)} of {len(rows)} variants",
-        "evidence": source,
     }
+    return status, said, facts
+
+
+def _measured(row: Mapping, column: str) -> bool:
+    return row["status"] in ("ok", "wrong") and row[column] == row[column]
+
+
+def _source_of(table: pd.DataFrame) -> str:
+    first = table.dropna(subset=["gpu"]).iloc[0]
+    return f"recorded: {first['gpu']}, torch {first['torch']}, Triton {first['triton']}, {first['date_utc'][:10]}"
+
+
+NO_B200 = "Nothing here was run on a B200."
+
+
+def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
+    column, axis, higher, _ = METRICS[state["metric"]]
+    rows = _rows_shown(table, state["case"], state["variants"])
+    rows = rows.sort_values(column, ascending=not higher, na_position="last")
+    status, said, facts = _throughput_told(rows.to_dict("records"), state["metric"])
     return View(
-        verdict=banner(status, said) + facts_html(facts) + note("Nothing here was run on a B200."),
+        verdict=banner(status, said) + facts_html(facts | {"evidence": _source_of(table)}) + note(NO_B200),
         title=said,
         command=f"register-cliff bench --cases '{state['case']}'"
         + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
         png=kept_png(
-            partial(plot_metric, rows, column, axis, said, source),
+            partial(plot_metric, rows, column, axis, said, _source_of(table)),
             figure="metric",
             column=column,
             rows=rows_digest(rows),
         ),
         data=rows,
     )
+
+
+def _throughput_page(table: pd.DataFrame, controls: Mapping[str, w.Dropdown]) -> dict:
+    """Every recorded case, kind of variant and metric for a page without a kernel."""
+    words = {
+        "case": {value: f"--cases '{value}'" for _, value in controls["case"].options},
+        "variants": {
+            value: "" if value == ANY else f"--variants '{value}'" for _, value in controls["variants"].options
+        },
+    }
+    knobs, answers = knobs_of(controls, words), {}
+    also = {"evidence": _source_of(table), "and": NO_B200}
+    for case, variants in itertools.product(*(knob.values for knob in knobs[:2])):
+        try:
+            rows = _rows_shown(table, str(case), str(variants)).to_dict("records")
+        except UserError:
+            continue
+        for metric in knobs[2].values:
+            column, axis, higher, _ = METRICS[str(metric)]
+            rows.sort(key=lambda row: (row[column] != row[column], (-1 if higher else 1) * row[column]))
+            status, said, facts = _throughput_told(rows, str(metric))
+            bars = tuple(_bar(row, column) for row in rows)
+            answers[case, variants, metric] = Answer(status, said, {"the bars are": axis, **facts, **also}, bars=bars)
+    return OnPage(
+        name="throughput",
+        title="The recorded speeds: choose a case, the variants and a metric",
+        knobs=knobs,
+        answers=answers,
+        command=("register-cliff bench", "case", "variants"),
+        unrecorded="No variant of this kind was run on this case. The command below measures it on your GPU.",
+    ).payload()
+
+
+def _bar(row: Mapping, column: str) -> Bar:
+    """One variant as a bar; what did not run has none, and says why."""
+    value, wrong = row[column], row["status"] == "wrong"
+    if not _measured(row, column):
+        return Bar(row["variant"], None, OTHER_FAILURE_COLOUR, f"{FAILED_MARK} {row['status']}: {_why(row)[:70]}")
+    words = f"{value:.3g}{', WRONG ANSWER' if wrong else ''}"
+    return Bar(row["variant"], float(f"{value:.6g}"), _group_colour(row["variant"]), words, wrong)
+
+
+def _why(row: Mapping) -> str:
+    return row["reason"] if isinstance(row["reason"], str) and row["reason"] else "not measured"
+
+
+def _group_colour(variant: str) -> str:
+    return next((colour for name, colour in GROUPS.items() if variant.startswith(name)), PEER_COLOUR)
 
 
 def plot_metric(rows: pd.DataFrame, column: str, axis: str, title: str, subtitle: str) -> Figure:
@@ -409,13 +480,18 @@ def plot_metric(rows: pd.DataFrame, column: str, axis: str, title: str, subtitle
     for y, row in enumerate(rows.to_dict("records")):
         value = row[column]
         if row["status"] in ("ok", "wrong") and value == value:
-            colour = next((c for name, c in GROUPS.items() if row["variant"].startswith(name)), PEER_COLOUR)
-            ax.barh(y, value, 0.68, color=colour, hatch=None if row["status"] == "ok" else "xx", edgecolor="white")
+            ax.barh(
+                y,
+                value,
+                0.68,
+                color=_group_colour(row["variant"]),
+                hatch=None if row["status"] == "ok" else "xx",
+                edgecolor="white",
+            )
             wrong = "" if row["status"] == "ok" else ", WRONG ANSWER"
             ax.text(value, y, f"  {value:.3g}{wrong}", va="center", fontsize=8.5)
         else:
-            why = row["reason"] if isinstance(row["reason"], str) and row["reason"] else "not measured"
-            text = f" {FAILED_MARK} {row['status']}: {why[:70]}"
+            text = f" {FAILED_MARK} {row['status']}: {_why(row)[:70]}"
             ax.text(0, y, text, va="center", fontsize=8, color=OTHER_FAILURE_COLOUR)
     ax.set_yticks(range(len(rows)), rows["variant"], fontsize=8.5)
     ax.set_ylim(len(rows) - 0.4, -0.7)
@@ -434,8 +510,13 @@ def throughput_explorer(case: str = "sliding") -> ExplorerFrame:
         raise UserError(f"no recorded rows for case {case!r}; there are {', '.join(cases)}")
     names = [ANY, *dict.fromkeys(v.split(",")[0].split()[0] for v in table.loc[table["case"] != "ceiling", "variant"])]
     controls = {
-        "case": drop("case", [(c, c) for c in cases], case),
-        "variants": drop("variants", [(n, n) for n in names], ANY),
-        "metric": drop("metric", [(n, n) for n in METRICS], "TFLOP/s"),
+        "case": drop("case", [(c, c) for c in cases], case, MEANS["case"]),
+        "variants": drop("variants", [(n, n) for n in names], ANY, MEANS["variants"]),
+        "metric": drop("metric", [(n, n) for n in METRICS], "TFLOP/s", MEANS["metric"]),
     }
-    return ExplorerFrame("throughput", controls, lambda state, work: _throughput_view(table, state, work))
+    return ExplorerFrame(
+        "throughput",
+        controls,
+        lambda state, work: _throughput_view(table, state, work),
+        page=lambda made: _throughput_page(table, made),
+    )

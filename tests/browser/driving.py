@@ -90,8 +90,11 @@ class Lab:
 
 
 @contextmanager
-def jupyterlab(folder: Path, notebooks: Sequence[Path]) -> Iterator[Lab]:
-    """JupyterLab over copies of `notebooks`, at a free port, with config, runtime and settings of its own."""
+def jupyterlab(folder: Path, notebooks: Sequence[Path], *, options: Sequence[str] = ()) -> Iterator[Lab]:
+    """JupyterLab over copies of `notebooks`, at a free port, with config, runtime and settings of its own.
+
+    With `options`, which go on its command line, its user has never set anything.
+    """
     served = folder / "served"
     served.mkdir()
     for path in notebooks:
@@ -103,11 +106,13 @@ def jupyterlab(folder: Path, notebooks: Sequence[Path]) -> Iterator[Lab]:
         **folders_of_its_own(folder),
         "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH", "")])),
     }
+    if options:
+        shutil.rmtree(environment["JUPYTERLAB_SETTINGS_DIR"])
     command = [
         sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ServerApp.ip=127.0.0.1",
         "--ServerApp.port=0", f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={served}",
         "--LabApp.extension_manager=readonly", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
-        "--LabApp.expose_app_in_browser=True",
+        "--LabApp.expose_app_in_browser=True", *options,
     ]  # fmt: skip
     log = folder / "jupyterlab.log"
     with log.open("w") as out:

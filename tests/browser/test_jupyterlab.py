@@ -95,6 +95,7 @@ def test_an_explorer_answers_the_keyboard(name: str, lab, browser, pictures, too
         driving.picture(page, pictures / f"explorer_{name}_1.png")
         before = reading(explorer)
         assert explorer.locator(".rc-verdict").inner_text().strip() and explorer.locator(".rc-figure").is_visible()
+        assert explorer.locator(".rc-verdict").get_attribute("aria-live") == "polite"
         command = explorer.locator(".rc-command input").input_value()
         control = explorer.locator(f'.widget-dropdown:has(label:text-is("{case.control}")) select')
         control.focus()
@@ -132,6 +133,51 @@ def test_a_cell_of_the_cliff_map_opens_by_mouse_and_by_key(lab, browser, picture
         assert "C7600" in explorer.locator(".rc-below").inner_text()
         assert "entry" in (explorer.locator(".rc-below details pre").first.text_content() or "")
         driving.picture(page, pictures / "explorer_cliff_map_2.png")
+        assert heard.problems() == []
+
+
+def test_a_cell_of_the_version_matrix_sets_both_lists(lab, browser, toolchain_351):
+    with shown(lab, browser, "matrix", "root_cause_explorer()", "rc-root-cause") as (page, explorer, heard):
+        before = reading(explorer)
+        explorer.get_by_role("button", name=re.compile("^3.8.0, 12.9.86:")).click()
+        wait_for_change(explorer, before)
+        explorer.locator(".rc-verdict", has_text="Triton 3.8.0, ptxas 12.9.86").wait_for(timeout=15_000)
+        lists = explorer.locator(".widget-dropdown select").evaluate_all("all => all.map(s => s.value)")
+        assert lists[:2] == ["3.8.0", "12.9.86"]
+        explorer.get_by_role("button", name=re.compile("^3.5.1, bundled:")).focus()
+        page.keyboard.press("Enter")
+        explorer.locator(".rc-verdict", has_text="Triton 3.5.1, ptxas bundled").wait_for(timeout=15_000)
+        assert heard.problems() == []
+
+
+def test_after_a_restart_an_explorer_says_by_itself_to_run_the_cell_again(lab, browser, pictures):
+    with shown(lab, browser, "restart", "throughput_explorer()", "rc-throughput") as (page, explorer, _):
+        notice = explorer.locator(".rc-gone")
+        assert not notice.is_visible() and explorer.locator(".rc-verdict").is_visible()
+        page.get_by_role("menuitem", name="Kernel", exact=True).click()
+        page.get_by_role("menuitem", name=re.compile("^Restart Kernel…")).click()
+        page.locator(".jp-Dialog button.jp-mod-accept").click()
+        notice.wait_for(timeout=30_000)
+        assert "run this cell again" in notice.inner_text()
+        above = notice.bounding_box()["y"] <= explorer.locator(".rc-verdict").bounding_box()["y"]
+        assert above, "the sentence stands above what it is about"
+        driving.picture(page, pictures / "explorer_after_a_restart.png")
+
+
+def test_the_basket_is_shown_and_a_state_is_taken_out_again(lab, browser, pictures):
+    with shown(lab, browser, "basket", "throughput_explorer()", "rc-throughput") as (page, explorer, heard):
+        basket = explorer.locator(".rc-basket")
+        assert not basket.is_visible()
+        explorer.locator(".rc-show-basket").click()
+        basket.get_by_text("The basket is empty.").wait_for(timeout=15_000)
+        explorer.locator(".rc-add-to-report").click()
+        basket.get_by_text("In the basket: 1.").wait_for(timeout=15_000)
+        assert "register-cliff bench" in basket.inner_text()
+        driving.picture(page, pictures / "explorer_basket.png")
+        basket.get_by_role("button", name="Remove").click()
+        basket.get_by_text("The basket is empty.").wait_for(timeout=15_000)
+        explorer.locator(".rc-show-basket").click()
+        basket.wait_for(state="hidden", timeout=15_000)
         assert heard.problems() == []
 
 

@@ -111,7 +111,7 @@ NAMES = {
     "diagnose": {
         "spec": "register-cliff compile spec", "ptx": "register-cliff pressure ptx", "kernel": "spec --file kernel",
         "folder": "register-cliff matrix folder", "cubin": "give the PTX or the spec", "zip": "unpack it",
-        "program": "takes a crash log",
+        "program": "register-cliff inspect program reads it",
     },
     **{verb: OF_ONE_SPEC for verb in ("compile", "try", "ablate", "bisect", "autotune")},
     **{verb: OF_SPECS for verb in ("matrix", "gate --baseline x.csv --write")},

@@ -181,7 +181,9 @@ def test_seconds_are_a_number_of_seconds(flag, seconds, capfd):
 
 @pytest.fixture
 def workshop(tmp_path, monkeypatch) -> Path:
-    """A folder with the files that the examples name: a log, a PTX, a kernel, a spec, a folder of specs."""
+    """A folder with the files that the examples name: a log, a PTX, a kernel, a spec, a folder of specs, a library."""
+    (tmp_path / "build").mkdir()
+    shutil.copy(FIXTURES / "built" / "library.so", tmp_path / "build")
     shutil.copy(FIXTURES / "logs" / "pr22079_comment.log", tmp_path / "crash.log")
     shutil.copy(ROOT / "data" / "incident_minimized.ptx", tmp_path / "crash.ptx")
     (tmp_path / "k.py").write_text(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -164,9 +165,115 @@ def test_an_unwritable_cache_warns_and_works(write_kernel, tmp_path, monkeypatch
         assert compile_kernel(spec, "sm_90a", Toolchain("environment")).cached
 
 
+@pytest.fixture
+def read_only(own_cache, monkeypatch):
+    """The cache as one that belongs to somebody else: it can be read, and nothing in it be made, moved or removed."""
+
+    def begin() -> None:
+        def guarded(real, writes=lambda *_args: True):
+            def call(path, *args, **options):
+                if Path(os.fsdecode(path)).is_relative_to(own_cache) and writes(*args):
+                    raise PermissionError(errno.EACCES, "Permission denied", os.fsdecode(path))
+                return real(path, *args, **options)
+
+            return call
+
+        for name in ("mkdir", "rename", "unlink", "rmdir", "replace"):
+            monkeypatch.setattr(os, name, guarded(getattr(os, name)))
+        opened = guarded(os.open, lambda flags, *_rest: flags & (os.O_CREAT | os.O_WRONLY | os.O_RDWR))
+        monkeypatch.setattr(os, "open", opened)
+
+    return begin
+
+
+def test_a_cache_that_cannot_be_written_is_read(write_kernel, own_cache, read_only):
+    spec = write_kernel()
+    first = compile_351(spec)
+    before = sorted(own_cache.rglob("*"))
+    read_only()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # nothing is to be written, so there is nothing to say
+        again = compile_351(spec)
+    assert again.cached and again.ptx_path == first.ptx_path
+    with pytest.warns(UserWarning, match=r"cannot write to the cache folder .*Permission denied.*removed at the end"):
+        other = compile_351(spec.with_constexprs(BLOCK=256))
+    assert other.status == "ok" and not other.cached and not Path(other.ptx_path).is_relative_to(own_cache)
+    assert compile_351(spec.with_constexprs(BLOCK=256)).cached
+    assert sorted(own_cache.rglob("*")) == before
+
+
+@pytest.mark.parametrize("file", ["kernel.ptx", "kernel.cubin", "meta.json"])
+def test_a_damaged_entry_that_cannot_be_removed_is_told_and_made_beside(write_kernel, own_cache, read_only, file):
+    spec = write_kernel()
+    whole = compile_351(spec)
+    content = {name: Path(path).read_bytes() for name, path in (("ptx", whole.ptx_path), ("cubin", whole.cubin_path))}
+    for folder in entries(own_cache):
+        if (folder / file).exists():
+            _flip(folder / file)
+    read_only()
+    with pytest.warns(UserWarning) as told:
+        report = compile_351(spec)
+    words = [str(warning.message) for warning in told]
+    assert any("is damaged" in w and "remove it by hand" in w for w in words), words
+    assert report.status == "ok" and Path(report.ptx_path).read_bytes() == content["ptx"]
+    assert Path(report.cubin_path).read_bytes() == content["cubin"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # said once, and what was made beside is read
+        again = compile_351(spec)
+    assert again.cached and Path(again.cubin_path).read_bytes() == content["cubin"]
+
+
+def test_a_damaged_entry_that_stays_where_it_is_hides_nothing(own_cache, monkeypatch):
+    """The folder can be written, and still the old entry does not go away."""
+    key = "cd" * 32
+    cache.write("codegen", key, {"n": 1}, {"f": b"whole"})
+    _flip(cache.entry_folder("codegen", key) / "f")
+    monkeypatch.setattr(cache, "discard_folder", lambda _folder: None)
+    with pytest.warns(UserWarning, match="a damaged entry is in the way"):
+        entry, cached = cache.get_or_make("codegen", key, lambda: ({"n": 1}, {"f": b"whole"}, True))
+    assert not cached and (entry["folder"] / "f").read_bytes() == b"whole"
+    assert cache.get_or_make("codegen", key, lambda: pytest.fail("it is there"))[1]
+
+
+def test_an_entry_that_another_one_removes_at_once_is_stored_again(own_cache, monkeypatch):
+    real, times = cache._store, []
+
+    def store(folder, content):
+        real(folder, content)
+        times.append(folder)
+        if len(times) == 1:
+            shutil.rmtree(folder)
+
+    monkeypatch.setattr(cache, "_store", store)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        entry = cache.write("codegen", "ef" * 32, {"n": 1}, {"f": b"x"})
+    assert len(times) == 2 and (entry["folder"] / "f").read_bytes() == b"x"
+
+
+def test_no_room_to_read_an_entry_is_no_damage(own_cache, monkeypatch):
+    key = "12" * 32
+    cache.write("codegen", key, {"n": 1}, {"f": b"x"})
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "_read_intact", lambda _folder: (_ for _ in ()).throw(OSError(errno.EMFILE, "too many")))
+        assert cache.read("codegen", key) is None
+    assert cache.read("codegen", key)["n"] == 1
+
+
+def test_a_disk_that_was_full_for_a_moment_is_used_again(write_kernel, own_cache, read_only, monkeypatch):
+    spec = write_kernel()
+    with monkeypatch.context() as patch:
+        patch.setattr("helpers.files.tempfile.NamedTemporaryFile", lambda **_options: (_ for _ in ()).throw(
+            OSError(errno.ENOSPC, "No space left on device")))  # fmt: skip
+        with pytest.warns(UserWarning, match="No space left"):
+            beside = compile_351(spec)
+    assert not Path(beside.ptx_path).is_relative_to(own_cache)
+    after = compile_351(spec.with_constexprs(BLOCK=256))
+    assert Path(after.ptx_path).is_relative_to(own_cache)
+
+
 def test_part_of_the_cache_unwritable_warns_and_works(write_kernel, own_cache):
     (own_cache / "assembly").write_text("in the way")
-    cache._substitute_root.cache_clear()
     with pytest.warns(UserWarning, match="cannot write to the cache folder"):
         report = compile_351(write_kernel())
     assert report.status == "ok" and Path(report.cubin_path).is_file()
@@ -180,7 +287,6 @@ def test_full_disk_warns_and_works(write_kernel, own_cache, monkeypatch):
             raise full
         return real(self, content)
 
-    cache._substitute_root.cache_clear()
     monkeypatch.setattr(Path, "write_bytes", write_bytes)
     with pytest.warns(UserWarning, match="No space left on device"):
         report = compile_351(write_kernel())

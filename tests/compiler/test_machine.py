@@ -5,29 +5,30 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import signal
 import subprocess
+import threading
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from helpers.compiler import assembly, cache, codegen, compile, machine
+from helpers.compiler import assembly, codegen, compile, machine, run_ptxas
 from helpers.compiler.codegen import Generated
 from helpers.compiler.report import CompileReport
-from helpers.compiler.run_ptxas import outcome
 from helpers.compiler.toolchain import Tool, Toolchain, ToolchainMissing
-from helpers.compiler.worker.pool import WorkerDied
+from helpers.compiler.worker.pool import WorkerDied, WorkerUnusable
 from helpers.errors import MachineError
 from helpers.files import CACHE_ENV
-from helpers.hardware import get_arch
 from helpers.search import gate
+from tests.compiling import ADD_ONE
 
 PTX = ".version 8.7\n.target sm_90a\n.visible .entry k() { ret; }\n"
 PTXAS = Tool(Path("ptxas"), "12.8.93")
 
 
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path, monkeypatch):
+def empty_cache(tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_ENV, str(tmp_path / "cache"))
 
 
@@ -37,40 +38,103 @@ def generated(folder: Path) -> Generated:
     return Generated(folder, ("kernel.ptx",), False, "key", "3.5.1", "done", 0.0, ptx_sha256=digest)
 
 
-def assembled(tmp_path, monkeypatch, *runs):
-    """What `assemble` says where ptxas ends as told, run after run; and how many of the runs it took."""
-    left = list(runs)
-    monkeypatch.setattr(assembly.run_ptxas, "run_ptxas", lambda *args, **options: left.pop(0))
-    found = assembly.assemble(generated(tmp_path), PTXAS, timeout_s=1)
-    return found, len(runs) - len(left)
+@pytest.fixture
+def ptxas_that(tmp_path, monkeypatch):
+    """`ptxas_that(lines, …)`: a ptxas that does in its runs, one after the other, what these lines of shell say."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+
+    def make(*runs: str) -> tuple[Tool, Path]:
+        program, count = tmp_path / "ptxas", tmp_path / "runs"
+        cases = "\n".join(f"{number}) {lines};;" for number, lines in enumerate(runs, start=1))
+        program.write_text(f'#!/bin/sh\necho x >> {count}\ncase "$(wc -l < {count})" in\n{cases}\nesac\n')
+        program.chmod(0o755)
+        count.unlink(missing_ok=True)
+        return Tool(program, "12.8.93"), count
+
+    return make
 
 
-ILL = outcome(PTX, "ptxas fatal   : Memory allocation failure\n", 1)
-KILLED = outcome(PTX, "", -signal.SIGKILL)
-REFUSED = outcome(PTX, "ptxas fatal   : Unresolved extern function 'f'\n", 255)
+def assembled(tmp_path, made):
+    """(what `assemble` says, how often ptxas was run)."""
+    program, count = made
+    found = assembly.assemble(generated(tmp_path), program, timeout_s=20)
+    return found, len(count.read_text().split()) if count.exists() else 0
 
 
-@pytest.mark.parametrize("run", [ILL, KILLED], ids=["no memory", "killed"])
-def test_ptxas_that_the_machine_failed_is_asked_twice_and_not_kept(tmp_path, monkeypatch, run):
-    found, asked = assembled(tmp_path, monkeypatch, run, run)
+SAID = """echo "ptxas info    : Compiling entry function 'k' for 'sm_90a'"; echo "ptxas info    : Used 8 registers";"""
+REFUSED = "echo \"ptxas fatal   : Unresolved extern function 'f'\"; exit 255"
+ILL = {
+    "no memory": "echo 'ptxas fatal   : Memory allocation failure'; exit 255",
+    "no memory in the other copy": "echo 'ptxas-blackwell fatal   : Memory allocation failure'; exit 255",
+    "no output": "echo \"ptxas fatal   : Output file 'kernel.cubin' could not be opened\"; exit 255",
+    "killed": "kill -KILL $$",
+    "too large a file": "kill -XFSZ $$",
+    "out of processor time": "kill -XCPU $$",
+    "not loaded": 'echo "$0: error while loading shared libraries: libc.so.6: cannot open it: Error 24"; exit 127',
+    "an empty kernel": f"{SAID} : > kernel.cubin",
+    "a cut header": f"{SAID} printf '\\177ELF' > kernel.cubin",
+    "half a kernel": f"{SAID} {{ printf '\\177ELF\\002'; head -c 200 /dev/zero | tr '\\0' '\\77'; }} > kernel.cubin",
+}
+OWN = {
+    "refused": (REFUSED, "ptxas_error"),
+    "a pragma that says so": ("echo \"ptxas error   : Pragma 'Memory allocation failure' not supported\"; exit 255",
+                              "ptxas_error"),
+    "a name that says so": ("echo \"ptxas fatal   : Unresolved extern function 'std::bad_alloc'\"; exit 255",
+                            "ptxas_error"),
+    "a line that says so": ("echo 'ptxas k.ptx, line 5; fatal   : Memory allocation failure: syntax error'; exit 255",
+                            "ptxas_error"),
+    "its own crash": ("kill -SEGV $$", "ptxas_signal"),
+    "exit code 127 of its own": ("exit 127", "ptxas_error"),
+    "no ELF": (f"{SAID} echo x > kernel.cubin", "ok"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ILL)
+def test_ptxas_that_the_machine_failed_is_asked_twice_and_not_kept(tmp_path, ptxas_that, name):
+    found, asked = assembled(tmp_path, ptxas_that(ILL[name], ILL[name]))
     assert found.status == "environment_error" and asked == 2 and machine.WHAT_TO_DO in found.message
-    again, asked = assembled(tmp_path, monkeypatch, REFUSED)
+    again, asked = assembled(tmp_path, ptxas_that(REFUSED))
     assert again.status == "ptxas_error" and asked == 1 and not again.cached
 
 
-def test_ptxas_that_answers_the_second_time_is_believed_and_kept(tmp_path, monkeypatch):
-    found, asked = assembled(tmp_path, monkeypatch, ILL, REFUSED)
+@pytest.mark.parametrize("name", OWN)
+def test_what_ptxas_says_of_the_kernel_is_the_kernels_whatever_words_are_in_it(tmp_path, ptxas_that, name):
+    lines, status = OWN[name]
+    found, asked = assembled(tmp_path, ptxas_that(lines))
+    assert (found.status, asked) == (status, 1)
+
+
+def test_ptxas_that_answers_the_second_time_is_believed_and_kept(tmp_path, ptxas_that):
+    found, asked = assembled(tmp_path, ptxas_that(ILL["no memory"], REFUSED))
     assert found.status == "ptxas_error" and asked == 2
-    assert assembled(tmp_path, monkeypatch)[0].cached
+    found, asked = assembled(tmp_path, ptxas_that())
+    assert found.cached and asked == 0
 
 
-def test_a_full_scratch_folder_is_no_refusal(tmp_path, monkeypatch):
-    silent = outcome(PTX, "", 0)
+def test_a_run_that_was_stopped_is_not_made_again(tmp_path, ptxas_that):
+    program, count = ptxas_that("sleep 60", "sleep 60")
+    thread = threading.Thread(target=assembled, args=(tmp_path, (program, count)))
+    thread.start()
+    deadline = time.monotonic() + 10
+    while not count.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    run_ptxas.stop_runs({thread.ident})
+    thread.join(10)
+    assert not thread.is_alive() and len(count.read_text().split()) == 1 and not run_ptxas._stopped
+
+
+def test_a_full_scratch_folder_is_no_refusal(tmp_path, ptxas_that, monkeypatch):
     monkeypatch.setattr(machine, "no_room", lambda: True)
-    assert assembled(tmp_path, monkeypatch, silent, silent)[0].status == "environment_error"
+    assert assembled(tmp_path, ptxas_that("exit 0", "exit 0"))[0].status == "environment_error"
     monkeypatch.setattr(machine, "no_room", lambda: False)
-    assert assembled(tmp_path, monkeypatch, silent)[0].status == "ptxas_error"
-    assert not assembled(tmp_path, monkeypatch, silent)[0].cached
+    assert assembled(tmp_path, ptxas_that("exit 0"))[0].status == "ptxas_error"
+    assert not assembled(tmp_path, ptxas_that("exit 0"))[0].cached
+
+
+def test_whoever_runs_ptxas_alone_hears_of_it_as_an_exception(ptxas_that):
+    program, _count = ptxas_that(ILL["killed"], ILL["killed"])
+    with pytest.raises(MachineError, match="says nothing of the kernel: ptxas was ended by SIGKILL"):
+        run_ptxas.run_ptxas(program.path, PTX, gpu_name="sm_90a")
 
 
 class Pool:
@@ -87,7 +151,7 @@ class Pool:
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return answer
+        return dict(answer)
 
     def kill(self):
         self.killed += 1
@@ -96,14 +160,31 @@ class Pool:
         return self.stopped
 
 
-FULL = {"stage": "frontend", "error": "OSError: [Errno 28] No space left on device", "stages": {}, "seconds": {}}
+def answer(words: str = "", **link) -> dict:
+    """What a worker answers of an exception."""
+    link = {"type": "OSError", "words": words, "memory": False, "errno": None, "returncode": None, **link}
+    return {"stage": "frontend", "error": words, "stages": {}, "seconds": {}, "raised": [link]}
+
+
+FULL = answer("No space left on device", errno=28)
 DONE = {"stage": "done", "stages": {}, "seconds": {}}
 
 
 @pytest.mark.parametrize(
     "first",
-    [FULL, {**FULL, "error": "RuntimeError: Cannot find ptxas"}, WorkerDied(-9, "")],
-    ids=["disk", "tool", "killed"],
+    [
+        FULL,
+        answer(memory=True),
+        answer("Cannot find ptxas-blackwell", type="RuntimeError"),
+        answer("can't start new thread", type="RuntimeError"),
+        answer("Command '['ptxas', '--version']' died", type="CalledProcessError", returncode=-9),
+        WorkerDied(-9, ""),
+        WorkerDied(-6, "a\nLLVM ERROR: out of memory\nAllocation failed\n"),
+        WorkerDied(-6, "terminate called after throwing an instance of 'std::bad_alloc'\n  what():  std::bad_alloc\n"),
+        WorkerUnusable("no answer within 120 s", of_machine=True),
+        BlockingIOError(11, "Resource temporarily unavailable"),
+    ],
+    ids=["disk", "memory", "tool", "thread", "version", "killed", "LLVM", "C++", "start", "process"],
 )
 def test_a_worker_that_the_machine_failed_is_replaced_once(monkeypatch, first):
     monkeypatch.setattr(codegen, "POOL", Pool(first, DONE))
@@ -122,24 +203,73 @@ def test_an_interrupted_worker_is_not_started_again(monkeypatch):
     assert codegen.answer_of({}, PTXAS, 1)[0]["stage"] == "machine" and len(pool.answers) == 1
 
 
-def test_a_crash_of_the_worker_is_the_kernels(monkeypatch):
-    pool = Pool(WorkerDied(-11, ""))
+@pytest.mark.parametrize(
+    "first",
+    [
+        WorkerDied(-11, ""),
+        WorkerDied(-11, "No space left on device\nMemoryError: Cannot allocate memory\n"),
+        WorkerDied(-6, "the kernel prints: LLVM ERROR: out of memory\n"),
+        WorkerDied(1, "LLVM ERROR: out of memory\n"),
+    ],
+    ids=["crash", "a crash after words", "an abort after words", "an exit after words"],
+)
+def test_a_crash_of_the_worker_is_the_kernels(monkeypatch, first):
+    pool = Pool(first)
     monkeypatch.setattr(codegen, "POOL", pool)
     assert codegen.answer_of({}, PTXAS, 1)[0]["stage"] == "died"
 
 
 @pytest.mark.parametrize(
-    "meta",
+    "first",
     [
-        {"stage": "frontend", "error": "OSError: [Errno 28] No space left on device"},
-        {"status": "ptxas_error", "message": "ptxas ended with exit code 0 and made no kernel, without a word"},
+        answer("No space left on device", type="CompileTimeAssertionFailure"),
+        answer("MemoryError: no", type="ValueError"),
+        answer("No space left on device", errno=28, by_kernel=True),
+        answer("so the kernel says", memory=True, by_kernel=True),
+        answer("Cannot find ptxas", type="RuntimeError", by_kernel=True),
+        answer("No such file", errno=2),
     ],
+    ids=["an assertion", "a message", "a number", "memory", "tool", "another number"],
 )
-def test_failures_that_earlier_versions_kept_are_not_believed(meta):
-    cache.write("codegen", "ab" * 32, meta, {})
-    entry, cached = cache.get_or_make("codegen", "ab" * 32, lambda: ({"stage": "done"}, {}, True))
-    assert not cached and entry["stage"] == "done"
-    assert cache.get_or_make("codegen", "ab" * 32, lambda: pytest.fail("made again"))[1]
+def test_what_a_kernel_says_is_the_kernels_whatever_words_are_in_it(monkeypatch, first):
+    monkeypatch.setattr(codegen, "POOL", Pool(first))
+    found, keep = codegen.answer_of({}, PTXAS, 1)
+    assert found["stage"] == "frontend" and keep
+
+
+MACHINES = {
+    "memory of its own": ("raise MemoryError('no tile is that large')", "frontend_error"),
+    "a number of its own": ("raise OSError(28, 'No space left on device')", "frontend_error"),
+    "a message": ("raise ValueError('No space left on device: Cannot allocate memory')", "frontend_error"),
+    "words before a crash": (
+        "import os, sys\nprint('No space left on device', file=sys.stderr, flush=True)\nos.abort()",
+        "frontend_error",
+    ),
+    "a full disk": ("x = open('/dev/full', 'w').write('x' * 100_000)", "environment_error"),
+    "a full disk, told otherwise": (
+        "try:\n    x = open('/dev/full', 'w').write('x' * 100_000)\nexcept OSError:\n"
+        "    raise ValueError('cannot tune')",
+        "environment_error",
+    ),
+    "no memory": ("x = bytearray(1 << 62)", "environment_error"),
+    "a static_assert": ("", "frontend_error"),
+}
+
+
+# A foreign kernel's own statements may fail without harm.
+OF_THE_SYSTEM = [(name, stubs) for name, (lines, status) in MACHINES.items()
+                 for stubs in (False, True) if not stubs or not lines or status == "environment_error"]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "stubs"), OF_THE_SYSTEM)
+def test_the_system_decides_and_not_the_words(write_kernel, name, stubs):
+    lines, status = MACHINES[name]
+    said = "tl.static_assert(BLOCK < 1, 'No space left on device, Cannot allocate memory')"
+    source = ADD_ONE.replace("    offsets =", f"    {said}\n    offsets =") if not lines else f"{lines}\n{ADD_ONE}"
+    spec = write_kernel(source)
+    spec = replace(spec, kernel=replace(spec.kernel, stub_imports=stubs))
+    report = compile.compile_kernel(spec, "sm_90a", Toolchain("environment"))
+    assert report.status == status, report.message
 
 
 def chained(cause: Exception) -> Exception:
@@ -156,9 +286,10 @@ def chained(cause: Exception) -> Exception:
         MemoryError(),
         RuntimeError("can't start new thread"),
         subprocess.CalledProcessError(-9, ["ptxas", "--version"]),
-        WorkerDied(-9, ""),
+        subprocess.CalledProcessError(127, ["ptxas"], stderr=b"ptxas: error while loading shared libraries: x\n"),
+        WorkerUnusable("it was killed", of_machine=True),
     ],
-    ids=["no process", "no space", "no memory", "no thread", "version killed", "worker killed at its start"],
+    ids=["no process", "no space", "no memory", "no thread", "killed", "not loaded", "worker killed at its start"],
 )
 def test_what_cannot_be_started_for_want_of_room_is_not_a_missing_toolchain(monkeypatch, cause):
     asked = []
@@ -183,26 +314,3 @@ def test_the_gate_takes_no_failure_of_the_machine_for_a_baseline(tmp_path, monke
     with pytest.raises(MachineError, match="k for sm_90a: no space"):
         gate.gate_command_result([spec], ["sm_90a"], baseline, write=True)
     assert not baseline.exists()
-
-
-def test_a_kernel_saved_while_it_compiles_is_not_kept_under_its_old_hash(monkeypatch):
-    keys = ["old", "new", "old", "old"]
-
-    class Spec:
-        kernel = type("Kernel", (), {"stub_imports": False})
-
-        def content_key(self):
-            return keys.pop(0)
-
-    answers = []
-
-    def answer(*args, **options):
-        answers.append(1)
-        return {"stage": "frontend", "error": "no", "stages": {}, "seconds": {"total": 0.0}}, True
-
-    monkeypatch.setattr(codegen, "_request", lambda *args: {})
-    monkeypatch.setattr(codegen, "answer_of", answer)
-    chip, toolchain = get_arch("sm_90a"), Toolchain()
-    for _ in range(2):
-        assert not codegen.generate(Spec(), chip, toolchain, Tool(Path(), "3.5.1"), 1).cached
-    assert len(answers) == 2

@@ -39,7 +39,7 @@ def nonsense(tmp_path, source="import time\ntime.sleep(60)\n"):
         "files": [str(file)],
     }
     spec = {"kernel": kernel, "signature": [], "constexprs": [], "divisible_by_16": [], "options": []}
-    return {"spec": spec, "capability": 90}
+    return {"spec": spec, "target": ("cuda", 90, 32)}
 
 
 def test_a_worker_is_reused_and_busy_ones_are_not_shared(pool):

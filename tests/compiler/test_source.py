@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.compiler.source import source_closure, source_closure_hash
+from helpers.compiler.source import hashed_source, source_closure
 from helpers.errors import UserError
 
 
@@ -37,9 +37,9 @@ def test_packages_count_with_every_init_on_the_way(tmp_path):
     assert names(source_closure(kernel), tmp_path) == [
         "kernel.py", "pkg/__init__.py", "pkg/other.py", "pkg/sub/__init__.py", "pkg/sub/mod.py",
     ]  # fmt: skip
-    before = source_closure_hash(kernel)
+    before = hashed_source(kernel).sha256
     (tmp_path / "pkg" / "__init__.py").write_text("LIMIT = 4")
-    assert source_closure_hash(kernel) != before
+    assert hashed_source(kernel).sha256 != before
 
 
 def test_imports_inside_functions_and_circles(tmp_path):
@@ -61,7 +61,7 @@ def test_imports_inside_functions_and_circles(tmp_path):
 def test_strange_source_is_hashed_like_any_other(tmp_path, source):
     kernel = make(tmp_path, kernel=source)
     assert source_closure(kernel) == [kernel.resolve()]
-    assert len(source_closure_hash(kernel)) == 64
+    assert len(hashed_source(kernel).sha256) == 64
 
 
 def test_files_above_the_root_are_not_ours(tmp_path):

@@ -16,6 +16,7 @@ from helpers.compiler.kernel_spec import read_specs
 from helpers.compiler.report import CompileReport
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.inspection.amdgcn import AmdResources
 from helpers.search.gate import (
     BASELINE_COLUMNS,
     Measured,
@@ -214,3 +215,29 @@ def test_specs_come_out_of_a_pipe_and_a_device_without_an_end_is_refused(tmp_pat
     writer.join(10)
     with pytest.raises(UserError, match="no ordinary file and no pipe"):
         read_specs([Path("/dev/zero")])
+
+
+def amd_row(**changes) -> Measured:
+    fields = {"spec": "k", "arch": "gfx950", "status": "ok", "triton_version": "3.7.1", "tensor_core_path": "mfma",
+              "mfma": 64, "vgprs": 400, "scratch_bytes": 0, "lds_bytes": 65_536}  # fmt: skip
+    return Measured(**{**fields, **changes})
+
+
+def test_a_kernel_for_an_amd_chip_is_held_to_its_scratch_and_its_matrix_instructions():
+    before, worse = amd_row(), amd_row(status="spills", scratch_bytes=472, vgprs=512)
+    assert before.verdict() == "400 VGPRs, 0 B scratch, mfma" and worse.spill_bytes == 472
+    (row,) = compare([worse], [before])
+    assert row.failed and row.regressions == ("spills 472 B, 472 B more",)
+    (row,) = compare([amd_row(mfma=0, tensor_core_path="none")], [before])
+    assert row.regressions == ("lost mfma: now none",)
+    assert not compare([before], [worse])[0].failed
+    assert parse_baseline(baseline_text([before, worse][:1])) == [before]
+    assert parse_baseline(baseline_text([worse])) == [worse]
+
+
+def test_a_report_for_an_amd_chip_is_measured_by_its_own_figures():
+    found = AmdResources(512, 256, 106, 14, 85, 60, 65_536, 256, 64, 1)
+    report = CompileReport("spills", "gfx950", "3.7.1", None, label="k", instructions={"mfma": 272}, amd=found)
+    row = measured(report, lambda r: 1.0)
+    assert (row.vgprs, row.scratch_bytes, row.lds_bytes, row.mfma) == (512, 60, 65_536, 272)
+    assert row.weighted_spill_bytes is None and row.spill_store_bytes is None

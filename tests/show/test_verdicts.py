@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -114,3 +117,12 @@ def test_a_legend_names_no_colour_that_is_not_there(ok):
     blank = Grid(("a",), ("b",), ((None,),))
     assert blank.legend() == [] and "<td></td>" in grid_html(blank, "")
     assert Cell("x", DARK).ink == "black" and Cell("x", STATUS_COLOURS["register_exhausted"]).ink == "white"
+
+
+def test_a_cell_of_a_table_carries_the_lists_it_sets_where_that_is_asked(ok, crash):
+    grid = grid_of(["3.5.1", '"<3>"'], ["bundled"], lambda row, _column: cell_of(crash if row == "3.5.1" else ok))
+    page = grid_html(grid, "", sets=("Triton", "ptxas"))
+    told = [json.loads(html.unescape(found)) for found in re.findall(r'data-sets="([^"]*)"', page)]
+    assert told == [{"Triton": "3.5.1", "ptxas": "bundled"}, {"Triton": '"<3>"', "ptxas": "bundled"}]
+    assert page.count("<button") == 2 and "onclick=" in page and 'aria-label="3.5.1, bundled: dies (C7600)"' in page
+    assert "<button" not in grid_html(grid, "") and "onclick" not in grid_html(grid, "")

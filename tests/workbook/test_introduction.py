@@ -23,11 +23,9 @@ from helpers.workbook.inside_ptxas.introduction import (
     lean_loop,
 )
 from helpers.workbook.inside_ptxas.targets import TARGET_WARPS, ctas_that_fit, target_choices, target_table
-from helpers.workbook.inside_ptxas.tiles_picture import NEVER, SKIPPED, WORK, Scene, tiles_picture
 from helpers.workbook.prose import source_lines_of
 from helpers.workbook.register_sum import register_sum, sum_table
 from helpers.workbook.start_here import CURES, cures_table, reads_of_each_key
-from helpers.workbook.sum_picture import sum_picture
 
 INCIDENT = rc.INCIDENT_CHOICE
 
@@ -133,50 +131,3 @@ def test_ptxas_takes_fewer_than_it_may_with_sixteen_warps(toolchain_351):
     chosen, named = (rc.compile_one(c).report for c in target_choices()[-2:])
     assert chosen.regs_per_thread == 64 < named.regs_per_thread == 128
     assert chosen.spill_store_bytes > named.spill_store_bytes > 0
-
-
-def test_the_drawing_of_the_sum_says_what_the_sum_says():
-    drawn = sum_picture({"the <incident>": INCIDENT, "half the rows": replace(INCIDENT, tile="sm100")}).data
-    words = html.unescape(re.search(r'aria-label="([^"]*)"', drawn)[1])
-    assert "128 registers and the new product 128, which is 1 more than the limit of 255" in words
-    assert "64 registers and the new product 64, which leaves 127 of 255" in words
-    assert "2 x 128 = 256" in drawn and "127 left for everything else" in drawn and "the <incident>" not in drawn
-    bars = [tuple(map(float, found)) for found in re.findall(r'<rect x="([\d.]+)" y="[\d.]+" width="([\d.]+)"', drawn)]
-    limit = float(re.search(r'<line x1="([\d.]+)"', drawn)[1])
-    ends = [x + width for x, width in bars]
-    assert ends[1] > limit > ends[3] and bars[1][0] == pytest.approx(ends[0])
-
-
-@pytest.mark.parametrize(
-    "scene",
-    [
-        Scene(),
-        Scene(prefix=100, new=70, block_m=32, block_n=16, window=40),
-        Scene(prefix=64, new=33, block_m=8, block_n=64),
-        Scene(prefix=20, new=8, block_m=4, block_n=1, window=5),
-    ],
-)
-def test_the_tiles_drawn_are_those_of_the_mask(scene: Scene):
-    keys = np.arange(scene.prefix + scene.new)
-    rows = scene.rows()
-    for block, row in enumerate(rows):
-        queries = scene.prefix + np.arange(block * scene.block_m, min((block + 1) * scene.block_m, scene.new))
-        seen = (keys[None, :] <= queries[:, None]) & (queries[:, None] <= keys[None, :] + scene.window - 1)
-        starts = [*range(0, scene.prefix, scene.block_n)]
-        stops = [min(s + scene.block_n, scene.prefix) for s in starts]
-        ahead = [*range(scene.prefix, scene.prefix + scene.new, scene.block_n)]
-        spans = [*zip(starts, stops, strict=True), *((s, s + scene.block_n) for s in ahead)]
-        assert len(spans) == len(row)
-        for (start, stop), state in zip(spans, row, strict=True):
-            assert (state == WORK) == seen[:, start:stop].any(), (block, start, state)
-            if state == NEVER:
-                assert start - scene.prefix >= (block + 1) * scene.block_m
-
-
-def test_the_drawing_of_the_tiles_counts_what_it_draws():
-    drawn, rows = tiles_picture().data, Scene().rows()
-    states = [state for row in rows for state in row]
-    assert {WORK, SKIPPED, NEVER} == set(states)
-    words = re.search(r'aria-label="([^"]*)"', drawn)[1]
-    assert f"{states.count(WORK)} tiles are worked on, {states.count(SKIPPED)} are tested and skipped" in words
-    assert drawn.count("<rect") == len(states) + 3

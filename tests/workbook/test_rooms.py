@@ -26,7 +26,10 @@ ROOMS = {
     "your_own_crash": "07_your_own_crash",
     "every_chips_tiles": "08_every_chips_tiles",
     "how_good_is_the_estimate": "09_how_good_is_the_estimate",
+    "other_compilers": "10_other_compilers",
 }
+# Drawings stand together, whichever page shows them: they are made of one set of parts.
+SCHEMATICS = "helpers.workbook.schematics"
 # In no room, and used in no cell: what the build calls, and what a reader types with an explorer's answers in hand.
 FOR_NO_CELL = {"workbook_verdict", "basket", "report_basket", "reports_table"}
 
@@ -51,7 +54,7 @@ for _path in sorted((ROOT / "notebooks").glob("*.ipynb")):
 PLACES = [
     (name, room_of(home) or "", USERS[name])
     for home, names in helpers._HOMES.items()
-    if home.split(".")[1] in ("workbook", "show")
+    if home.split(".")[1] in ("workbook", "show") and not home.startswith(SCHEMATICS)
     for name in names
 ]
 
@@ -74,9 +77,14 @@ def test_what_stands_outside_the_rooms_is_used_by_two_notebooks():
     assert not {name: users for name, users in alone.items() if users}, "what one notebook uses goes to its room"
 
 
-def test_no_room_imports_another():
+def test_every_schematic_is_on_a_page():
+    names = {name for home, names in helpers._HOMES.items() if home.startswith(SCHEMATICS) for name in names}
+    assert names and not {name for name in names if not USERS[name]}
+
+
+def test_no_room_imports_another_and_no_schematic_imports_a_room():
     for file in WORKBOOK.rglob("*.py"):
         mine = room_of("helpers.workbook." + ".".join(file.relative_to(WORKBOOK).with_suffix("").parts))
         for node in ast.walk(ast.parse(file.read_text())):
-            if mine and isinstance(node, ast.ImportFrom) and node.module:
+            if (mine or file.parent.name == "schematics") and isinstance(node, ast.ImportFrom) and node.module:
                 assert room_of(node.module) in (None, mine), f"{file.name} imports {node.module}"

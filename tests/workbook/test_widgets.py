@@ -198,6 +198,50 @@ def test_add_to_report_keeps_a_state_once_and_the_basket_is_written_as_specs(emp
     assert str(tmp_path) not in everything and '"path": "kernels/extend_attention.py"' in everything
 
 
+def test_the_basket_can_be_looked_into_and_a_state_taken_out(empty_basket):
+    frame = _made(_plain)
+
+    def says() -> str:
+        return frame.basket.children[0].value
+
+    assert frame.basket.layout.display == "none" and frame.basket_button.description == "Show the basket"
+    frame.basket_button.click()
+    assert frame.basket.layout.display is None and "The basket is empty" in says()
+    for n in (0, 1, 2):
+        frame.controls["n"].value = n
+        assert frame.wait(WAIT_S)
+        frame.add_button.click()
+    lines = frame.basket.children[1:]
+    assert "In the basket: 3." in says()
+    assert all(f"n is {n}" in line.children[1].value for n, line in enumerate(lines))
+    assert "register-cliff compile --n 1" in lines[1].children[1].value
+    lines[1].children[0].click()
+    assert [item.title for item in empty_basket.basket] == ["n is 0", "n is 2"] and "In the basket: 2." in says()
+    lines[1].children[0].click()  # a list that has not heard yet that it is out
+    assert len(empty_basket.basket) == 2
+    frame.basket_button.click()
+    assert frame.basket.layout.display == "none"
+
+
+def test_what_stands_in_the_basket_is_escaped(empty_basket):
+    frame = _made(lambda state, work: replace(_plain(state, work), title="<b>bold</b>", command="x <y>"))
+    frame.add_button.click()
+    frame.basket_button.click()
+    words = frame.basket.children[1].children[1].value
+    assert "<b>" not in words and "&lt;b&gt;" in words and "&lt;y&gt;" in words
+
+
+def test_the_sentence_of_a_restart_is_there_and_unseen_until_the_kernel_is_gone():
+    from helpers.workbook.exercise import Asked, ExerciseForm
+    from helpers.workbook.your_own_crash.paste_box import PasteBox
+
+    for widget in (_made(_plain), ExerciseForm(Asked("?", 1, ".")), PasteBox()):
+        last = widget.children[-1]
+        assert "rc-gone" in last._dom_classes and "run this cell again" in last.value
+        assert ".rc-gone{display:none}" in last.value
+        assert ".rc-gone.jupyter-widgets-disconnected{display:block" in last.value
+
+
 def test_an_empty_basket_and_a_full_folder_are_refused(empty_basket, tmp_path, explorer):
     with pytest.raises(rc.UserError, match="basket is empty"):
         rc.report_basket(tmp_path / "out")

@@ -16,6 +16,7 @@ from pathlib import Path
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.compile import compile_request, usable_cores
+from helpers.compiler.report import refuse_ill
 from helpers.compiler.run_ptxas import DEFAULT_FLAGS, run_ptxas
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
 from helpers.errors import UserError
@@ -79,6 +80,7 @@ class Subject:
 def subject(case: str, triton: str) -> Subject:
     """The PTX of a case; raises ToolchainMissing where that Triton is not here."""
     report = compile_request(replace(cases()[case], triton=triton).request())
+    refuse_ill([report])
     if not report.ptx_path:
         raise ToolchainMissing(report.message or f"Triton {triton} gave no PTX of {case}")
     ptx = Path(report.ptx_path).read_text()

@@ -12,7 +12,7 @@ import rich_click as click
 
 from helpers.attention.choice import MAX_MATRIX, Choice, product
 from helpers.attention.spec import CHOICES
-from helpers.commands.line.given import GIVEN_SPEC, captured_with, spec_path, spec_paths
+from helpers.commands.line.given import GIVEN_SPEC, built_paths, captured_with, spec_path, spec_paths
 from helpers.commands.line.grammar import (
     ARGUMENTS,
     EXTEND_KERNEL,
@@ -76,8 +76,11 @@ def value_option(name: str, *, many: bool, default: object, panel: str):
                         callback=typed_only, **shown(default))  # fmt: skip
 
 
-def choice_options(many: bool):
-    """Options for every field of Choice, the toolchain's in a group of their own; with `many`, several values each."""
+def choice_options(many: bool, *, amd: bool = False):
+    """Options for every field of Choice, the toolchain's in a group of their own; with `many`, several values each.
+
+    With `amd`, the chip may be one of AMD's.
+    """
 
     def decorate(command):
         defaults = {**vars(Choice()), **_DEFAULT_WORDS}
@@ -90,8 +93,8 @@ def choice_options(many: bool):
         command = shared("time_limit")(command)
         command = click.option("--ptxas-for-codegen", is_flag=True, panel=TOOLCHAIN,
                                help="the named ptxas also sets the PTX .version")(command)  # fmt: skip
-        return shared("arch", "triton", "ptxas", "ptxas_flags", many=several, arch=ARCH_DEFAULT, triton=TRITON_DEFAULT,
-                      ptxas="bundled")(command)  # fmt: skip
+        return shared("arch", "triton", "ptxas", "ptxas_flags", many=several, amd=amd, arch=ARCH_DEFAULT,
+                      triton=TRITON_DEFAULT, ptxas="bundled")(command)  # fmt: skip
 
     return decorate
 
@@ -124,8 +127,11 @@ def spec_argument(command):
                           panel=ARGUMENTS)(option(with_spec))  # fmt: skip
 
 
-def specs_argument(*, required: bool = False):
-    """The arguments SPEC… (also as `--spec SPEC`, repeatable): files with KernelSpecs in JSON, or folders of them."""
+def specs_argument(*, required: bool = False, or_built: bool = False):
+    """The arguments SPEC… (also as `--spec SPEC`, repeatable): files with KernelSpecs in JSON, or folders of them.
+
+    With `or_built` they may be what is built already instead; the verb has them as `built`, and no specs.
+    """
 
     def decorate(command):
         @functools.wraps(command)
@@ -133,13 +139,17 @@ def specs_argument(*, required: bool = False):
             given = (*specs, *spec_option)
             if required and not given:
                 raise UserError("no SPEC is given: name the specs (JSON files, or a folder of them) to compile")
+            if or_built:
+                options["built"] = built = built_paths(given)
+                return command(*args, specs=[] if built else spec_paths(given), **options)
             return command(*args, specs=spec_paths(given), **options)
 
         with_specs = shared("trust_root")(with_specs)
         option = click.option("--spec", "spec_option", type=GIVEN, multiple=True, metavar="SPEC", panel=OWN,
                               help="the same as the argument")  # fmt: skip
         metavar = "SPEC..." if required else "[SPEC]..."
-        return click.argument("specs", nargs=-1, type=GIVEN, metavar=metavar, help=GIVEN_SPEC,
+        words = f"{GIVEN_SPEC}; or what is built: libraries, cubins, wheels, folders" if or_built else GIVEN_SPEC
+        return click.argument("specs", nargs=-1, type=GIVEN, metavar=metavar, help=words,
                               panel=ARGUMENTS)(option(with_specs))  # fmt: skip
 
     return decorate

@@ -13,9 +13,11 @@ from pathlib import Path
 from helpers.errors import UserError
 from helpers.files import MAX_TEXT_BYTES, read_text_bounded
 from helpers.inspection.contents import (
+    ARCHIVE,
     BINARY,
     CUBIN,
     EMPTY,
+    FATBIN,
     FOLDER,
     LOG,
     PROGRAM,
@@ -33,9 +35,11 @@ from helpers.inspection.contents import (
 
 # A verb takes what it needs of `contents` from here, beside what it says of it.
 __all__ = [
+    "ARCHIVE",
     "BINARY",
     "CUBIN",
     "EMPTY",
+    "FATBIN",
     "FOLDER",
     "GIVEN_SPEC",
     "LOG",
@@ -47,6 +51,7 @@ __all__ = [
     "TEXT",
     "ZIP",
     "Given",
+    "built_paths",
     "captured_with",
     "kernels_in",
     "read_text",
@@ -70,6 +75,9 @@ _READERS = {
     LOG: ("register-cliff diagnose {}",),
     PTX: ("register-cliff pressure {}", "register-cliff minimize {}", "register-cliff report {}"),
     SPEC: ("register-cliff compile {}", "register-cliff try {}"),
+    PROGRAM: ("register-cliff inspect {}",),
+    FATBIN: ("register-cliff inspect {}",),
+    ARCHIVE: ("register-cliff inspect {}",),
 }
 
 
@@ -85,10 +93,14 @@ def refused(given: Given, *, wants: str = "") -> UserError:
     if given.kind == PYTHON:
         return UserError(f"{what}; make a spec of a kernel in it: {spec_command_line(given.path)}")
     if given.kind == CUBIN:
-        return UserError(f"{what}; a cubin is compiled already: give the PTX or the spec that it was made from")
+        return UserError(
+            f"{what}; a cubin is compiled already: give the PTX or the spec that it was made from, or read what it is "
+            f"with register-cliff inspect {given.shown}"
+        )
     if given.kind == ZIP:
         return UserError(
-            f"{what}; unpack it first, or, for a wheel: register-cliff spec --wheel {given.shown} --member …"
+            f"{what}; unpack it first, or, for a wheel: register-cliff spec --wheel {given.shown} --member …, and for "
+            f"the libraries in it: register-cliff inspect {given.shown}"
         )
     if readers := _READERS.get(given.kind):
         return UserError(f"{what}; {' or '.join(readers).format(*[given.shown] * len(readers))} reads it")
@@ -158,6 +170,28 @@ def spec_paths(paths: Iterable[Path]) -> list[Path]:
         else:
             found.append(spec_path(path))
     return found
+
+
+# What is built already, and is read by its binary (`helpers.compiler.built`).
+_BUILT = (CUBIN, PROGRAM, FATBIN, ARCHIVE, ZIP)
+
+
+def built_paths(paths: Iterable[Path]) -> list[Path]:
+    """The paths where they are of what is built already, none where they are specs; raises UserError for a mixture.
+
+    A folder is of specs where it has some, and a build's where not.
+    """
+    built: list[Path] = []
+    others: list[Path] = []
+    for path in paths:
+        given = recognise(path)
+        is_build = given.kind in _BUILT or (given.kind == FOLDER and not specs_in(path))
+        (built if is_build else others).append(path)
+    if built and others:
+        raise UserError(
+            f"{built[0]} is built already and {others[0]} is not: give specs, which are compiled, or what is built"
+        )
+    return built
 
 
 def read_text(given: Given, *, wants: str, kinds: Sequence[str]) -> str:

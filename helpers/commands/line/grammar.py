@@ -13,7 +13,7 @@ from typing import Any
 import rich_click as click
 
 from helpers.errors import UserError
-from helpers.hardware import get_arch
+from helpers.hardware import get_arch, get_target
 
 DAY_S = 86_400
 HELP_NAMES = {"help_option_names": ["-h", "--help"]}
@@ -115,8 +115,8 @@ class Values(click.ParamType):
 
 
 def chip(word: str) -> str:
-    """The name of the arch that a word stands for, such as sm_100a for B200; raises UserError."""
-    return get_arch(word).name
+    """The name of the arch that a word stands for, such as sm_100a for B200, gfx942 for MI300X; raises UserError."""
+    return get_target(word).name
 
 
 def one(values: list | None) -> Any:
@@ -147,7 +147,8 @@ SECONDS = _Seconds()
 # name -> (spellings, metavar, type, sentence of help, group); a metavar of several gets `,…`.
 _SHARED: dict[str, tuple[tuple[str, ...], str, Any, str, str]] = {
     "arch": (("--arch", "arch"), "CHIP", chip,
-             "what to compile for: sm_100a, or a product such as B200, H100, RTX 5090", TOOLCHAIN),
+             "what to compile for: sm_100a, or a product such as B200, H100, RTX 5090; compile, matrix, gate and audit "
+             "also take gfx942 (MI300X) and gfx950 (MI355X)", TOOLCHAIN),
     "triton": (("--triton", "triton"), "VERSION", str,
                "the Triton that makes the PTX: a release, or `environment`", TOOLCHAIN),
     "ptxas": (("--ptxas", "ptxas"), "VERSION", str,
@@ -164,18 +165,20 @@ _SHARED: dict[str, tuple[tuple[str, ...], str, Any, str, str]] = {
     "out_folder": (("-o", "--out", "folder"), "FOLDER", click.Path(file_okay=False, path_type=Path),
                    "write the specs, and the kernels' sources, into this folder; several programs may share it",
                    OUTPUT),
+    "sass": (("--sass", "sass"), "", None,
+             "read the code too: spills by loops, tensor-core path, register split (slow)", OWN),
     "csv": (("--csv", "csv_path"), "FILE", FILE, "write all rows to this CSV file", OUTPUT),
     "force": (("--force", "force"), "", None, "write over a file that is there, which is kept otherwise", OUTPUT),
     "json": (("--json", "as_json"), "", None, "print the result as JSON", OUTPUT),
     "quiet": (("--quiet", "quiet"), "", None, "no progress bar and no notes on stderr", OUTPUT),
 }  # fmt: skip
-_FLAGS = ("force", "json", "quiet")
+_FLAGS = ("sass", "force", "json", "quiet")
 _SEVERAL = ("arch", "triton", "ptxas")
 DEFAULT_TIME_LIMIT_S = 300
 
 
-def shared(*names: str, many: Sequence[str] = (), **defaults: Any):
-    """Options from the table, in this order; those in `many` take several values.
+def shared(*names: str, many: Sequence[str] = (), amd: bool = False, **defaults: Any):
+    """Options from the table, in this order; those in `many` take several values. With `amd`, the chip may be AMD's.
 
     A default is a value, or words in parentheses that say what it depends on: then the verb is given None. Chip, Triton
     and ptxas are lists, and None where they were not typed.
@@ -183,13 +186,13 @@ def shared(*names: str, many: Sequence[str] = (), **defaults: Any):
 
     def decorate(command):
         for name in reversed(names):
-            command = _option(name, name in many, defaults.get(name))(command)
+            command = _option(name, name in many, defaults.get(name), amd)(command)
         return command
 
     return decorate
 
 
-def _option(name: str, many: bool, default: Any):
+def _option(name: str, many: bool, default: Any, amd: bool):
     spellings, metavar, kind, words, group = _SHARED[name]
     if name in _FLAGS:
         return click.option(*spellings, is_flag=True, help=words, panel=group)
@@ -205,7 +208,7 @@ def _option(name: str, many: bool, default: Any):
         attributes |= {"default": Path("specs"), "show_default": True}
     if name in _SEVERAL:
         attributes |= {"type": Values(kind, many=many), "metavar": metavar + (",…" if many else ""),
-                       "callback": typed_only}  # fmt: skip
+                       "callback": nvidia_s if name == "arch" and not amd else typed_only}  # fmt: skip
     return click.option(*spellings, **attributes)
 
 
@@ -234,6 +237,17 @@ def shown(default: Any) -> dict[str, Any]:
 def typed_only(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
     """The value of an option where it was typed, else None: its default is shown, and whoever asks knows it."""
     return value if ctx.get_parameter_source(param.name) is click.core.ParameterSource.COMMANDLINE else None
+
+
+def nvidia_s(ctx: click.Context, param: click.Parameter, value: Any) -> Any:
+    """`typed_only` for the chip of a verb that takes none of AMD's; the sentence is that of whoever knows the chips."""
+    typed = typed_only(ctx, param, value)
+    for name in typed or ():
+        try:
+            get_arch(name)
+        except UserError as exc:
+            raise click.BadParameter(str(exc), ctx, param) from exc
+    return typed
 
 
 def own_option(*spellings: str, **attributes: Any):

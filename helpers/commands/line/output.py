@@ -211,10 +211,11 @@ def write_result(path: Path, text: str) -> None:
 def _kept_elsewhere(path: Path, text: str) -> Path | None:
     """The file in the cache folder, or among temporary files, that holds a result which its own folder did not take."""
     from helpers.files import cache_root, write_text_atomically
+    from helpers.processes import temporary_place
 
-    for folder in (cache_root() / "kept", Path(tempfile.gettempdir())):
-        with contextlib.suppress(OSError):
-            place = Path(tempfile.mkdtemp(prefix="result-", dir=_made(folder))) / (path.name[-80:] or "result")
+    for folder in (lambda: cache_root() / "kept", lambda: Path(temporary_place())):
+        with contextlib.suppress(OSError, MachineError):
+            place = Path(tempfile.mkdtemp(prefix="result-", dir=_made(folder()))) / (path.name[-80:] or "result")
             write_text_atomically(place, text)
             return place
     return None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from helpers.compiler import machine
 from helpers.compiler.bring.inductor import kernels_in_strings, written_out
 from helpers.compiler.bring.signature import given_items, kernel_source, specialise
 from helpers.compiler.kernel_spec import KernelRef, KernelSpec, Scalar, label_of
@@ -15,7 +16,7 @@ from helpers.compiler.source import guess_import_root, parse_source
 from helpers.compiler.toolchain import ENVIRONMENT, ToolchainMissing, resolve_triton
 from helpers.compiler.trust import remember_kernel
 from helpers.compiler.worker.pool import POOL, WorkerDied, WorkerTimeout, WorkerUnusable
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.hardware import get_arch
 
 
@@ -130,10 +131,18 @@ def configurations(kernel: KernelRef, triton: str, *, arch: str | None = None) -
     try:
         with POOL.borrow(tool, foreign=True) as worker:
             answer = worker.ask({"describe": kernel.for_worker(), "chip": chip}, LOAD_TIMEOUT_S)
-    except (WorkerDied, WorkerTimeout) as exc:
+    except (WorkerDied, WorkerTimeout, WorkerUnusable, OSError, MemoryError) as exc:
+        if machine.from_machine(exc):
+            raise MachineError(machine.sentence(str(exc))) from exc
+        if isinstance(exc, WorkerUnusable):
+            raise ToolchainMissing(f"Triton {tool.version} does not start with this Python: {exc}") from exc
+        if not isinstance(exc, WorkerDied | WorkerTimeout):
+            raise
         raise UserError(f"{kernel.path} does not load: {exc}") from exc
-    except WorkerUnusable as exc:
-        raise ToolchainMissing(f"Triton {tool.version} does not start with this Python: {exc}") from exc
+    if changed := answer.get("changed"):
+        raise MachineError(f"{changed} was saved again while it was read; run the same command again")
+    if machine.raised(answer.get("raised", ())):
+        raise MachineError(machine.sentence(str(answer.get("error") or "a module could not be loaded")))
     if "error" in answer:
         raise UserError(f"{kernel.path} does not load: {answer['error'][:400]}")
     if answer.get("doubt"):

@@ -12,17 +12,18 @@ import json
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from helpers.compiler import machine
 from helpers.compiler.bring.from_file import spec_from_file
 from helpers.compiler.bring.sdists import download_sdist, is_sdist, read_sdist
 from helpers.compiler.bring.wheels import MAX_SOURCE_BYTES, read_members, safe_members
 from helpers.compiler.kernel_spec import KernelSpec
 from helpers.compiler.source import DEVICE_CODE
-from helpers.errors import UserError
-from helpers.files import discard_folder, read_ordinary, refuse_special, staged_folder, writable_cache_root
+from helpers.errors import MachineError, UserError
+from helpers.files import cache_roots, discard_folder, read_ordinary, refuse_special, staged_folder, writable_cache_root
+from helpers.processes import end_with_parent, scratch_folder
 
 MAX_MEMBERS, MAX_TOTAL_BYTES = 20_000, 400_000_000
 DOWNLOAD_TIMEOUT_S = 1800.0
@@ -92,23 +93,26 @@ def fetch_wheel(wheel: str | Path) -> Path:
         )
     name, version = found.groups()
     if version:
-        known = _wheels_folder() / f"{_normal(name)}-{version}"
-        if is_whole(known):
-            return known
-    with tempfile.TemporaryDirectory(prefix="register-cliff-wheel-") as scratch:
+        for root in cache_roots():
+            known = _wheels_folder(root) / f"{_normal(name)}-{version}"
+            if is_whole(known):
+                return known
+    with scratch_folder("wheel") as scratch:
         try:
-            archive = download(found.group(0), Path(scratch))
+            archive = download(found.group(0), scratch)
+        except MachineError:
+            raise
         except UserError:
-            sdist = download_sdist(name, version, Path(scratch)) if version else None
+            sdist = download_sdist(name, version, scratch) if version else None
             if sdist is None:
                 raise
             archive = sdist
         return unpack(archive, requirement=found.group(0), from_index=True)
 
 
-def _wheels_folder() -> Path:
+def _wheels_folder(root: Path | None = None) -> Path:
     # Not "wheels", where earlier releases kept the files with device code alone.
-    return writable_cache_root() / "packages"
+    return (root or writable_cache_root()) / "packages"
 
 
 def _normal(name: str) -> str:
@@ -129,11 +133,19 @@ def download(requirement: str, folder: Path, *, python: str | None = None) -> Pa
         command += ["--platform", f"{platform}_x86_64"]
     try:
         done = subprocess.run(
-            [*command, requirement], capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False
+            [*command, requirement],
+            capture_output=True,
+            text=True,
+            timeout=DOWNLOAD_TIMEOUT_S,
+            check=False,
+            preexec_fn=end_with_parent(),
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
-        raise UserError(f"pip download {requirement} did not finish: {exc}") from None
+        kind = MachineError if isinstance(exc, OSError) and machine.from_machine(exc) else UserError
+        raise kind(f"pip download {requirement} did not finish: {exc}") from None
     got = sorted(folder.glob("*.whl"))
+    if done.returncode and (machine.ended(done.returncode) or machine.no_room(folder)):
+        raise MachineError(machine.sentence(f"pip download {requirement} ended with exit code {done.returncode}"))
     if done.returncode or len(got) != 1:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise UserError(
@@ -171,6 +183,8 @@ def unpack(archive: Path, *, requirement: str, from_index: bool) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
         (scratch / "wheel.json").write_text(json.dumps(about, indent=1))
+    if not is_whole(folder, digest):
+        raise MachineError(f"the damaged folder {folder} cannot be replaced; remove it by hand, then try again")
     return folder
 
 

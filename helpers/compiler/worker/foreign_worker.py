@@ -66,7 +66,7 @@ class ForeignLoader(worker.KernelLoader):
 
     def load(self, kernel):
         first = None
-        tree = tuning_list.parsed(kernel["path"])
+        tree = tuning_list.parsed(kernel["path"], self.told.read)
         self.needed = _lines_behind(tree, kernel["name"])
         for everything, definitions in ((True, True),) if _is_program(tree, self.needed) else _WAYS:
             self.finder.aim(kernel["import_root"], kernel["files"], everything=everything, real=self.real)
@@ -75,7 +75,10 @@ class ForeignLoader(worker.KernelLoader):
             try:
                 return super().load(kernel)
             except Exception as exc:
+                if self.told.changed:
+                    raise
                 first = first or exc
+                stubs.RECORD.pass_over(exc)
                 # What loaded without being the kernel (a decorator that was a stand-in) must not pass for it next time.
                 self.forget(kernel)
                 if self.real:
@@ -156,14 +159,14 @@ class ForeignLoader(worker.KernelLoader):
         return f"{name}, for which a stand-in of register-cliff's answered{why}"
 
     def file_loader(self, name, path):
-        return _Definitions(name, path, self.definitions_only, self.needed)
+        return _Definitions(name, path, self.told, self.definitions_only, self.needed)
 
 
 class _Definitions(worker.SourceLoader):
     """Loads a kernel's file as it is or, with `only`, its definitions and assignments, those that fail left out."""
 
-    def __init__(self, name, path, only, needed):
-        super().__init__(name, path)
+    def __init__(self, name, path, told, only, needed):
+        super().__init__(name, path, told)
         self.only, self.needed = only, needed
 
     def source_to_code(self, data, path, *rest, **options):
@@ -182,7 +185,10 @@ class _Definitions(worker.SourceLoader):
         if _is_text(node) or (isinstance(node, ast.ImportFrom) and node.module == "__future__"):
             return node
         told = ast.parse(
-            f"__import__('sys').modules['_register_cliff_stubs'].RECORD.skipped(__file__, {node.lineno}, 'fails here')"
+            "_told = __import__('sys').modules['_register_cliff_stubs'].RECORD\n"
+            f"_told.skipped(__file__, {node.lineno}, 'fails here')\n"
+            "_told.pass_over(__import__('sys').exc_info()[1])\n"
+            "del _told"
         ).body
         guard = ast.ExceptHandler(type=ast.Name("Exception", ast.Load()), name=None, body=told)
         return ast.copy_location(ast.Try(body=[node], handlers=[guard], orelse=[], finalbody=[]), node)
@@ -211,13 +217,27 @@ def _decode(value):
 
 def answer(request, loader):
     """As `worker.codegen`, and the answer to {"describe": kernel, "chip": …}: the configurations of its autotuner."""
+    stubs.RECORD.passed_over.clear()
+    given = _answer(request, loader)
+    for exc in stubs.RECORD.passed_over:
+        given.setdefault("raised", []).extend(worker.chain_of(exc, loader.files))
+    return given
+
+
+def _answer(request, loader):
     if "describe" not in request:
         return _named_as_ours(worker.codegen(request, loader), request["spec"]["kernel"], loader)
+    loader.told.begin(request["describe"])
     try:
         listed, doubt = loader.describe(request["describe"], request.get("chip"))
+        if loader.told.changed:
+            return {"changed": os.path.basename(loader.told.changed)}
         return {"configurations": [[_plain(v), _plain(o), text] for v, o, text in listed], "doubt": doubt}
     except Exception as exc:
-        return {"error": f"{type(exc).__name__}: {worker.describe(exc)}"[: worker.MAX_MESSAGE_CHARS]}
+        if loader.told.changed:
+            return {"changed": os.path.basename(loader.told.changed)}
+        said = f"{type(exc).__name__}: {worker.describe(exc)}"[: worker.MAX_MESSAGE_CHARS]
+        return {"error": said, "raised": worker.chain_of(exc, loader.files)}
 
 
 def _named_as_ours(answer, kernel, loader):

@@ -6,21 +6,25 @@ import atexit
 import collections
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import selectors
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 
+from helpers.compiler import machine
 from helpers.compiler.run_ptxas import signal_name
 from helpers.compiler.toolchain import Tool
 from helpers.inspection.crash.mlir import front_end_failure
+from helpers.processes import session_folder
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 # The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
@@ -53,13 +57,18 @@ class WorkerDied(RuntimeError):
         self.returncode = returncode
         self.signal_name = signal_name(returncode) if returncode is not None and returncode < 0 else None
         self.log = log
+        self.of_machine = machine.died(returncode, log)
         failure = front_end_failure(log)
         words = failure.headline() if failure else log.strip()[-400:]
         super().__init__(f"the Triton worker ended ({self.signal_name or f'exit code {returncode}'}): {words}")
 
 
 class WorkerUnusable(RuntimeError):
-    """A worker that cannot start at all: the Triton it was given does not import."""
+    """A worker that cannot start at all: its Triton does not import, or the machine did not let it (`of_machine`)."""
+
+    def __init__(self, words: str, *, of_machine: bool = False) -> None:
+        self.of_machine = of_machine
+        super().__init__(words)
 
 
 class WorkerTimeout(RuntimeError):
@@ -82,30 +91,53 @@ def worker_environment(site: Path, extra: Environment = ()) -> dict[str, str]:
 class Worker:
     """One worker process; `ask` sends a request and waits for its answer, within a time limit."""
 
-    def __init__(self, triton: Tool, *, script: Path = WORKER_SCRIPT, environment: Environment = ()) -> None:
+    def __init__(
+        self,
+        triton: Tool,
+        *,
+        script: Path = WORKER_SCRIPT,
+        environment: Environment = (),
+        begun: Callable[[Worker], None] = lambda _worker: None,
+    ) -> None:
+        """Start it, and wait until it is ready; `begun` hears of it before the wait, and may end it.
+
+        Raises WorkerUnusable.
+        """
         self.version = triton.version
-        self._log = tempfile.TemporaryFile()
+        # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
+        # What it leaves in its own folder goes with it, and with this process's folder when both were killed.
+        self._scratch = tempfile.mkdtemp(dir=session_folder("workers"))
+        self._log = tempfile.TemporaryFile(dir=self._scratch)
         # Emptied before each request; without O_APPEND the next words would be written where the old ones ended.
         flags = fcntl.fcntl(self._log, fcntl.F_GETFL)
         fcntl.fcntl(self._log, fcntl.F_SETFL, flags | os.O_APPEND)
-        # -P: the script's own folder stays off sys.path. A session of its own lets a kill reach its children.
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", str(script)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self._log,
-            env=worker_environment(triton.path, environment),
-            cwd=tempfile.gettempdir(),
-            start_new_session=True,
-        )
+        try:
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", str(script)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._log,
+                env={**worker_environment(triton.path, environment), "TMPDIR": self._scratch},
+                cwd=self._scratch,
+                start_new_session=True,
+            )
+        except BaseException:
+            self._log.close()
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            raise
         assert self.process.stdin is not None and self.process.stdout is not None  # pipes, as asked for
         self._requests, self._answers = self.process.stdin, self.process.stdout
         self._buffer = b""
         try:
+            begun(self)
             ready = self._read(START_TIMEOUT_S)
-        except (WorkerDied, WorkerTimeout) as exc:
+        except WorkerTimeout as exc:  # a busy machine: no import takes that long by itself
             self.kill()
-            raise WorkerUnusable(str(exc)) from exc
+            raise WorkerUnusable(str(exc), of_machine=True) from exc
+        except WorkerDied as exc:
+            self.kill()
+            of_machine = machine.died_at_start(exc.returncode, exc.log)
+            raise WorkerUnusable(str(exc), of_machine=of_machine) from exc
         except BaseException:
             self.kill()
             raise
@@ -195,6 +227,7 @@ class Worker:
             self._requests.close()
         self._answers.close()
         self._log.close()
+        shutil.rmtree(self._scratch, ignore_errors=True)
 
     def close(self) -> None:
         """End the process in an orderly way: it stops at the end of its input."""
@@ -224,17 +257,28 @@ class WorkerPool:
         # `environment` and its version are one Triton, a link and its target one folder.
         triton = Tool(triton.path.resolve(), triton.version)
         home = triton, TEXT_SCRIPT if texts else FOREIGN_SCRIPT if foreign else WORKER_SCRIPT, environment
-        worker = self._take(home) or Worker(triton, script=home[1], environment=environment)
-        thread = threading.get_ident()
-        with self._lock:
-            self._busy[worker] = thread
+        lent: list[Worker] = []
         try:
+            if (worker := self._take(home)) is not None:
+                self._lend(worker, lent)
+            else:
+                begun = functools.partial(self._lend, lent=lent)
+                worker = Worker(triton, script=home[1], environment=environment, begun=begun)
             yield worker
         finally:
             with self._lock:
-                del self._busy[worker]
-                if worker.alive:
-                    self._idle[home].append(worker)
+                for worker in lent:
+                    del self._busy[worker]
+                    if worker.alive:
+                        self._idle[home].append(worker)
+
+    def _lend(self, worker: Worker, lent: list[Worker]) -> None:
+        """Note that this thread waits for a worker; one that has been stopped meanwhile waits for none."""
+        with self._lock:
+            self._busy[worker] = threading.get_ident()
+            lent.append(worker)
+            if self.was_stopped():
+                worker.signal_group()
 
     def _take(self, home: Home) -> Worker | None:
         with self._lock:
@@ -270,12 +314,14 @@ class WorkerPool:
         self._stopped.discard(threading.get_ident())
 
     def close(self) -> None:
-        """End every idle worker."""
+        """End every idle worker at once: it holds nothing that would be lost."""
         with self._lock:
             workers = [w for idle in self._idle.values() for w in idle]
             self._idle.clear()
         for worker in workers:
-            worker.close()
+            worker.signal_group()
+        for worker in workers:
+            worker.kill()
 
 
 POOL = WorkerPool()

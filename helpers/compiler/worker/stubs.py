@@ -24,7 +24,7 @@ REAL_NAMES = {"triton": "triton", "tl": "triton.language", "gl": "triton.experim
 
 # Of Inductor's run time, what would look for a GPU; its decorators change nothing, as those of any stand-in.
 ALWAYS_STUBBED = ("torch._inductor.runtime.triton_heuristics",)
-MAX_MOMENTS, MAX_FRAMES = 20_000, 100
+MAX_MOMENTS, MAX_FRAMES, MAX_PASSED_OVER = 20_000, 100, 100
 
 
 class Record:
@@ -40,6 +40,7 @@ class Record:
         self.answers = answers
         self.moments: list[tuple[str, list[tuple[str, int]]]] = []
         self.failed: dict[str, str] = {}
+        self.passed_over: list[BaseException] = []
 
     def note(self, name: str) -> None:
         """Remember that a stand-in of that name gives a value now, and on whose behalf."""
@@ -51,6 +52,15 @@ class Record:
             frames.append((frame.f_code.co_filename, frame.f_lineno))
             frame = frame.f_back
         self.moments.append((name, frames))
+
+    def pass_over(self, exc: BaseException | None) -> None:
+        """Remember an exception that a stand-in takes the place of, where the machine may be the reason of it."""
+        links, link = 0, exc
+        while link is not None and links < 8 and len(self.passed_over) < MAX_PASSED_OVER:
+            if isinstance(link, (OSError, MemoryError, RuntimeError)):
+                self.passed_over.append(link)
+                return
+            links, link = links + 1, link.__cause__ or link.__context__
 
     def skipped(self, path: str, line: int, why: str = "is not run here") -> None:
         """Remember a statement that was left out."""
@@ -255,6 +265,7 @@ class _GuardedLoader(SourceFileLoader):
         try:
             super().exec_module(module)
         except (Exception, SystemExit) as exc:
+            RECORD.pass_over(exc)
             RECORD.failed[module.__name__] = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
             for name in [n for n in vars(module) if not n.startswith("__")]:
                 del module.__dict__[name]
@@ -304,6 +315,7 @@ class LazyPackage(StubModule):
             with open(path, "rb") as file:
                 exec(compile(file.read(), path, "exec", dont_inherit=True), self.__dict__)
         except (Exception, SystemExit) as exc:
+            RECORD.pass_over(exc)
             RECORD.failed[self.__name__] = f"{type(exc).__name__}: {' '.join(str(exc).split())[:200]}"
 
 

@@ -7,7 +7,6 @@ stage its text is of, the text, the capability and the launch options; the answe
 import importlib.util
 import os
 import sys
-import tempfile
 import time
 import traceback
 from typing import Any
@@ -33,7 +32,7 @@ def _parsed(text, backend):
     context = ir.context()
     ir.load_dialects(context)
     backend.load_dialects(context)
-    with tempfile.TemporaryDirectory(prefix="register-cliff-text-") as scratch:
+    with writer.scratch_folder() as scratch:
         path = os.path.join(scratch, "kernel.ttgir")
         with open(path, "w", encoding="utf-8") as file:
             file.write(text)
@@ -79,6 +78,7 @@ def answer_from_text(request, _loader):
         del context
     except Exception as exc:  # what this Triton raises over another's text is the answer
         answer["error_type"] = type(exc).__name__
+        answer["raised"] = writer.chain_of(exc, ())
         answer["error"] = writer.describe(exc)[: writer.MAX_MESSAGE_CHARS]
         answer["traceback"] = traceback.format_exc()[-writer.MAX_MESSAGE_CHARS :]
     answer["seconds"]["total"] = time.perf_counter() - started

@@ -87,13 +87,17 @@ def _binds(statement):
     return found
 
 
-def parsed(path):
-    """The tree of a file; None for one that cannot be read."""
+def parsed(path, read=None):
+    """The tree of a file, of what `read` gives for it; None for one that cannot be read."""
     try:
-        with open(path, "rb") as file:
-            return ast.parse(file.read())
+        return ast.parse(read(path) if read else _bytes_of(path))
     except (OSError, SyntaxError, ValueError, RecursionError):
         return None
+
+
+def _bytes_of(path):
+    with open(path, "rb") as file:
+        return file.read()
 
 
 def regions(path, kernel, root):

@@ -6,9 +6,13 @@ would run is captured, not executed, so that the caller runs ptxas once, with it
 answer is a crash.
 """
 
+import base64
+import dis
+import hashlib
 import importlib.machinery
 import importlib.util
 import json
+import linecache
 import os
 import re
 import signal
@@ -21,6 +25,7 @@ import traceback
 import types
 
 MAX_MESSAGE_CHARS = 20_000
+_RAISE = dis.opmap["RAISE_VARARGS"]
 
 
 class _PtxasCommandCaptured(Exception):
@@ -40,6 +45,7 @@ class KernelLoader:
         self.modules = {}
         self.roots = set()
         self.files = set()
+        self.told = Told()
 
     def load(self, kernel):
         """The JITFunction called `name` in the file `path`."""
@@ -90,8 +96,6 @@ class KernelLoader:
         for name in [n for n, m in sys.modules.items() if self._is_local(m)]:
             del sys.modules[name]
         importlib.invalidate_caches()
-        import linecache
-
         linecache.checkcache()
         # Named as Python itself would import it: Triton writes module names into symbol names and hashes. A name
         # that is taken (a kernel in a file called json.py) would break what comes later in this process.
@@ -117,7 +121,7 @@ class KernelLoader:
 
     def file_loader(self, name, path):
         """What executes a file of the kernel's source."""
-        return SourceLoader(name, path)
+        return SourceLoader(name, path, self.told)
 
     def find_spec(self, fullname, path=None, target=None):
         """As an entry of sys.meta_path: finds the modules that are part of a kernel's source; leaves all others."""
@@ -132,12 +136,51 @@ class KernelLoader:
         return isinstance(file, str) and os.path.realpath(file) in self.files
 
 
+class Told:
+    """What the caller hashed: the sha256 of files by their real path. `changed` is a file that was another one here."""
+
+    def __init__(self):
+        self.sha256, self.changed = {}, None
+
+    def begin(self, kernel):
+        """Take note of what was hashed of a kernel that is asked for now."""
+        self.sha256, self.changed = kernel.get("sha256", {}), None
+
+    def read(self, path):
+        """The bytes of a file, if they are those that were hashed; raises SourceChanged."""
+        with open(path, "rb") as file:
+            data = file.read()
+        known = self.sha256.get(os.path.realpath(path))
+        if known is not None and hashlib.sha256(data).hexdigest() != known:
+            self.changed = path  # whoever imports it may pass over the exception
+            raise SourceChanged(f"{path} is not the file that was hashed")
+        return data
+
+
+class SourceChanged(Exception):
+    """A file was saved between the caller's look at it and this one."""
+
+
 class SourceLoader(importlib.machinery.SourceFileLoader):
-    """Runs the source as it is now. Python's .pyc files are told stale by size and whole seconds of mtime only, so a
-    file edited twice within a second would run as the older text, and be cached under the newer one's hash."""
+    """Runs the very bytes that were hashed, and has Triton read the same.
+
+    Python's .pyc files are told stale by size and whole seconds of mtime only, so a file edited twice within a second
+    would run as the older text, and be cached under the newer one's hash. Triton takes a kernel's text from linecache,
+    which would read the file once more.
+    """
+
+    def __init__(self, name, path, told):
+        super().__init__(name, path)
+        self.told = told
 
     def get_code(self, fullname):
-        return self.source_to_code(self.get_data(self.path), self.path)
+        data = self.told.read(self.path)
+        code = self.source_to_code(data, self.path)
+        lines = importlib.util.decode_source(data).splitlines(keepends=True)
+        if lines and not lines[-1].endswith("\n"):
+            lines[-1] += "\n"
+        linecache.cache[self.path] = (len(data), None, lines, self.path)
+        return code
 
 
 def _module_name(path, root):
@@ -159,6 +202,12 @@ def _make_ir(src, target, options, backend, context):
         return src.make_ir(options, codegen, modules, context)
 
 
+def scratch_folder():
+    """A folder for a `with` block, in the folder for temporary files, which somebody may have swept meanwhile."""
+    os.makedirs(tempfile.gettempdir(), exist_ok=True)
+    return tempfile.TemporaryDirectory()
+
+
 def _capture_ptxas_command(make_cubin, ptx, metadata):
     """The argument list Triton would start ptxas with, captured at the moment it tries to."""
     import triton.backends.nvidia.compiler as nvidia
@@ -172,7 +221,7 @@ def _capture_ptxas_command(make_cubin, ptx, metadata):
             raise _PtxasCommandCaptured(list(argv))
 
     previous_tempdir = tempfile.tempdir
-    with tempfile.TemporaryDirectory(prefix="register-cliff-worker-") as scratch:
+    with scratch_folder() as scratch:
         tempfile.tempdir = scratch
         nvidia.subprocess = Recorder()
         try:
@@ -188,6 +237,16 @@ def _capture_ptxas_command(make_cubin, ptx, metadata):
     return [word for word in argv if not (word.endswith((".ptx", ".o")) or word == "-o")]
 
 
+def _linked(make_hsaco, assembly, metadata):
+    """AMD's binary in base64; None where this Triton has no linker of its own (before 3.5) and the machine has none."""
+    try:
+        return base64.b64encode(make_hsaco(assembly, metadata)).decode("ascii")
+    except Exception as exc:
+        if "lld" not in str(exc):
+            raise
+        return None
+
+
 def codegen(request, loader):
     """The answer to a request for the stages of a spec: their texts, or the error and where it came."""
     from triton._C.libtriton import ir
@@ -196,10 +255,11 @@ def codegen(request, loader):
 
     spec = request["spec"]
     answer = {"stages": {}, "stage": "load", "seconds": {}}
+    loader.told.begin(spec["kernel"])
     started = time.perf_counter()
     try:
         fn = loader.load(spec["kernel"])
-        target = GPUTarget("cuda", request["capability"], 32)
+        target = GPUTarget(*request["target"])
         answer["stage"] = "options"
         backend = make_backend(target)
         # JSON has no tuples, and Triton hashes its options.
@@ -223,9 +283,12 @@ def codegen(request, loader):
         backend.load_dialects(context)
         answer["stage"] = "frontend"
         module = _make_ir(src, target, options, backend, context)
-        metadata = {}
+        metadata = dict(options.__dict__)  # as Triton begins it: AMD's stages read what was asked
         for name, stage in stages.items():
             answer["stage"] = name
+            if name == "hsaco":
+                answer["hsaco"] = _linked(stage, module, metadata)
+                break
             if name == "cubin":
                 argv = _capture_ptxas_command(stage, module, metadata)
                 answer["ptxas_program"], answer["ptxas_flags"] = argv[0], argv[1:]
@@ -240,10 +303,45 @@ def codegen(request, loader):
         answer["kernel_name"] = metadata.get("name")
     except Exception as exc:  # whatever a stranger's kernel or this Triton raises becomes the report's message
         answer["error_type"] = type(exc).__name__
+        answer["raised"] = chain_of(exc, loader.files)
         answer["error"] = describe(exc)[:MAX_MESSAGE_CHARS]
         answer["traceback"] = traceback.format_exc()[-MAX_MESSAGE_CHARS:]
     answer["seconds"]["total"] = time.perf_counter() - started
+    if loader.told.changed:
+        answer["changed"] = os.path.basename(loader.told.changed)
+        loader.forget(spec["kernel"])
     return answer
+
+
+def chain_of(exc, files):
+    """What an exception, and those that it came from, are apart from their words, the outermost first.
+
+    Who asked judges by that whether the machine failed: a number of the system's counts, a kernel's own words do not.
+    """
+    chain = []
+    while exc is not None and len(chain) < 8:
+        chain.append({
+            "type": type(exc).__name__,
+            "words": str(exc)[:200],
+            "memory": isinstance(exc, MemoryError),
+            "errno": exc.errno if isinstance(exc, OSError) and isinstance(exc.errno, int) else None,
+            "returncode": exc.returncode if isinstance(exc, _REAL_SUBPROCESS.CalledProcessError) else None,
+            "by_kernel": _said_by(exc.__traceback__, files),
+        })  # fmt: skip
+        exc = exc.__cause__ or (None if exc.__suppress_context__ else exc.__context__)
+    return chain
+
+
+def _said_by(trace, files):
+    """Whether a `raise` in one of the files is where an exception began: no call of theirs that failed."""
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    code = trace.tb_frame.f_code
+    if os.path.realpath(code.co_filename) not in files:
+        return False
+    return 0 <= trace.tb_lasti < len(code.co_code) and code.co_code[trace.tb_lasti] == _RAISE
 
 
 def describe(exc):

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 from helpers.diagnosis.failure import LIKELY, Answer, Failure, Kind, Suggestion
 from helpers.diagnosis.words import OWNER, is_triton, kernel_of
+from helpers.hardware import AMD_ARCHS
 from helpers.inspection.crash.crash_log import CrashLog
 from helpers.inspection.crash.pasted_text import near
 
@@ -122,7 +123,9 @@ def _amd(log: CrashLog, failure: Failure) -> Answer:
         because.append("the compiler ran out of the chip's registers (SGPRs or VGPRs) and found no room to spill")
     if name:
         because.append(f"the kernel is {name}")
-    because.append("this project covers NVIDIA's chips only: it has no advice that was tried on AMD's")
+    because.append("what this project advises was tried on NVIDIA's chips only: it has no advice for AMD's")
+    if log.arch in AMD_ARCHS:
+        because.append(f"`register-cliff compile SPEC --arch {log.arch}` shows a kernel's registers and scratch there")
     rocm = sure and _ROCM.search(log.text)
     to = "ROCm's compiler (github.com/ROCm/llvm-project)" if rocm else "the makers of that compiler"
     return Answer(

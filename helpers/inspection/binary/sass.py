@@ -16,7 +16,8 @@ __all__ = ["SassInstruction", "SassLine", "SassProfile", "parse_life_ranges", "p
 
 
 _INSTRUCTION = re.compile(r"^\s*/\*([0-9a-fA-F]{4,8})\*/\s+(.{1,400}?);", re.ASCII)
-_SECTION = re.compile(r"^//-+ \.text\.(\S+) -+")
+# A short name is filled up with blanks.
+_SECTION = re.compile(r"^//-+ \.text\.(\S+) +-+")
 _COUNTS = re.compile(r"//\s*\|([^\n]{1,200})$")
 _FILE_LINE = re.compile(r'//## File "([^"\n]{0,4000})", line ([0-9]{1,9})( inlined at)?')
 _OPCODE = re.compile(r"^(?:\{\s*)?(?:@!?U?P(?:T|[0-9])\s+)?([A-Z][A-Z0-9_.]*)", re.ASCII)

@@ -51,7 +51,7 @@ class LoopSpills:
 
 
 @dataclass(slots=True)
-class _Block:
+class SassBlock:
     instructions: list[tuple[str, int, str]]  # function, offset, text
     successors: list[int] = field(default_factory=list)
 
@@ -70,14 +70,14 @@ def loop_spills(disassembly: str) -> LoopSpills:
 
 def loop_depths(disassembly: str) -> list[tuple[str, int, str, int]]:
     """(function, offset, instruction, how many loops lie around it) in order; empty for other text. Never raises."""
-    blocks = _blocks(disassembly)
+    blocks = sass_blocks(disassembly)
     depths = _depths(blocks) if len(blocks) <= _MAX_BLOCKS else [0] * len(blocks)
     return [(*i, depth) for block, depth in zip(blocks, depths, strict=True) for i in block.instructions]
 
 
-def _blocks(disassembly: str) -> list[_Block]:
+def sass_blocks(disassembly: str) -> list[SassBlock]:
     """Basic blocks in the order of the text, with their edges; a block never spans two sections."""
-    blocks: list[_Block] = []
+    blocks: list[SassBlock] = []
     at_label: dict[str, int] = {}
     waiting: list[str] = []  # labels that stand before the next instruction
     jumps: list[tuple[int, str]] = []
@@ -91,7 +91,7 @@ def _blocks(disassembly: str) -> list[_Block]:
             open_block = False
         elif m := _INSTRUCTION.match(line[:600]):
             if not open_block:
-                blocks.append(_Block([]))
+                blocks.append(SassBlock([]))
                 if runs_on:
                     blocks[-2].successors.append(len(blocks) - 1)
                 at_label.update(dict.fromkeys(waiting, len(blocks) - 1))
@@ -121,7 +121,7 @@ def _is_conditional(text: str) -> bool:
     return bool(re.match(r"!?(?:UP|P|UR)[0-9]", operands, re.ASCII))
 
 
-def _depths(blocks: list[_Block]) -> list[int]:
+def _depths(blocks: list[SassBlock]) -> list[int]:
     """Loops around each block: how many different loop heads' natural loops hold it."""
     before: list[list[int]] = [[] for _ in blocks]
     for number, block in enumerate(blocks):
@@ -146,7 +146,7 @@ def _depths(blocks: list[_Block]) -> list[int]:
     return depths
 
 
-def _dominators(blocks: list[_Block], before: list[list[int]]) -> list[int]:
+def _dominators(blocks: list[SassBlock], before: list[list[int]]) -> list[int]:
     """By block, the set (as bits) of blocks that every way to it passes, itself included."""
     everything = (1 << len(blocks)) - 1
     # Where a function begins, and what nothing leads to (code that is only called), is passed by itself alone.

@@ -15,6 +15,7 @@ __all__ = ["Block", "Function", "Instruction", "read_functions", "split_operands
 
 _LABEL = re.compile(r"[A-Za-z_$%][\w$]*(?=[ \t]*:(?!:))", re.ASCII)
 _GUARD = re.compile(r"@[ \t]*(!?)[ \t]*([%\w$]+)", re.ASCII)
+_OPCODE_ALONE = re.compile(r"[a-z][\w:]*(?:\.[\w:]+)+", re.ASCII)
 _NAME = re.compile(r"%?[A-Za-z_$][\w$]*", re.ASCII)
 _FUNC = re.compile(r"\.func\b[^(;]*(?:\([^()]*\))?\s*([\w$%]+)", re.ASCII)
 _DIGITS = "0123456789"
@@ -94,7 +95,8 @@ def _marked(ptx: str) -> str:
         if not continued and (bare[0] in "{}@$_%" or ":" in bare or "@" in bare or "{" in bare):
             bare = ";".join(_marked_piece(piece) for piece in bare.split(";"))
         lines.append(bare)
-        continued = bare[-1] in ",("
+        # NVVM (nvcc, CuTe DSL) writes an mma's opcode on a line of its own.
+        continued = bare[-1] in ",(" or _OPCODE_ALONE.fullmatch(bare[bare.rfind(";") + 1 :].strip()) is not None
     return "\n".join(lines)
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "PressureProfile",
     "TupleDemand",
     "ValueGroup",
+    "circles",
     "estimate_registers",
     "held_across",
     "live_sets",
@@ -190,7 +191,7 @@ def pressure_profile(ptx: str) -> PressureProfile | None:
     raises, on any text.
     """
     live = _analysed(ptx)
-    return None if live is None else live.profile(ptx_header(ptx).reqntid)
+    return None if live is None else live.profile(ptx_header(ptx).threads)
 
 
 def held_across(ptx: str, branch: int | None = None) -> Held | None:
@@ -206,7 +207,7 @@ def held_across(ptx: str, branch: int | None = None) -> Held | None:
 def profile_and_held(ptx: str) -> tuple[PressureProfile | None, Held | None]:
     """`pressure_profile` and `held_across` of a text that is read and solved once."""
     live = _analysed(ptx)
-    return (None, None) if live is None else (live.profile(ptx_header(ptx).reqntid), live.held(None))
+    return (None, None) if live is None else (live.profile(ptx_header(ptx).threads), live.held(None))
 
 
 def _analysed(ptx: str) -> _Liveness | None:
@@ -556,7 +557,7 @@ class _Liveness:
         be reached again.
         """
         blocks, instructions = self.function.blocks, self.function.instructions
-        circle = _circles([block.successors for block in blocks])
+        circle = circles([block.successors for block in blocks])
         found = []
         for number, block in enumerate(blocks):
             if len(block.successors) != 2 or (branch is not None and instructions[block.last - 1].line_no != branch):
@@ -577,12 +578,12 @@ class _Liveness:
         return seen
 
 
-def _circles(successors: Sequence[Sequence[int]]) -> list[int]:
+def circles(successors: Sequence[Sequence[int]]) -> list[int]:
     """A number for each node, the same for nodes that can reach each other (Tarjan's algorithm, without recursion)."""
     count = len(successors)
     index, low, circle = [-1] * count, [0] * count, [-1] * count
     path: list[int] = []
-    seen = circles = 0
+    seen = found = 0
     for root in range(count):
         if index[root] >= 0:
             continue
@@ -606,10 +607,10 @@ def _circles(successors: Sequence[Sequence[int]]) -> list[int]:
                 if low[node] == index[node]:
                     while True:
                         last = path.pop()
-                        circle[last] = circles
+                        circle[last] = found
                         if last == node:
                             break
-                    circles += 1
+                    found += 1
     return circle
 
 

@@ -10,13 +10,15 @@ Line numbers count from 1, by newline characters alone, as ptxas counts when it 
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
 __all__ = [
     "INSTRUCTION_CLASSES",
+    "MATRIX_PATHS",
+    "TENSOR_CORE_PATHS",
     "PtxHeader",
     "SourceLine",
     "WideOperand",
@@ -25,6 +27,7 @@ __all__ = [
     "is_trap_stub",
     "ptx_header",
     "register_declarations",
+    "tensor_core_path",
     "wide_operands",
 ]
 
@@ -53,6 +56,10 @@ _CLASSES: dict[str, tuple[tuple[str, ...], str]] = {
     "ex2": (("ex2.",), ""),
     "branches": (("bra.", "brx."), ""),
 }
+# Fastest first: the tensor-core instructions of a kernel, and the class that counts them.
+TENSOR_CORE_PATHS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
+# With those of AMD's chips, whose assembly has a count of the same kind.
+MATRIX_PATHS = {**TENSOR_CORE_PATHS, "mfma": "mfma"}
 # Bookkeeping around bulk copies, and fetches that go no further than the cache: nothing is copied to shared
 # memory.
 _NOT_A_COPY = ("cp.async.bulk.commit_group.", "cp.async.bulk.wait_group.", "cp.async.bulk.prefetch.")
@@ -92,8 +99,8 @@ class PtxHeader:
     """What the PTX says of itself; None or empty where it does not say.
 
     `version` such as "8.7", `target` such as "sm_100a" (without options), the names of the entries in order;
-    of the first entry the number of parameters, the register cap (`.maxnreg`) and the threads per CTA
-    (`.reqntid`, multiplied).
+    of the first entry the number of parameters, the register cap (`.maxnreg`), the threads per CTA (`.reqntid`,
+    multiplied), the most there may be (`.maxntid`, as nvcc writes a launch bound) and the CTAs an SM shall hold.
     """
 
     version: str | None = None
@@ -102,6 +109,13 @@ class PtxHeader:
     num_params: int = 0
     maxnreg: int | None = None
     reqntid: int | None = None
+    maxntid: int | None = None
+    minnctapersm: int | None = None
+
+    @property
+    def threads(self) -> int | None:
+        """The threads per CTA that ptxas has to reckon with; None where nothing bounds them."""
+        return self.reqntid or self.maxntid
 
 
 @dataclass(frozen=True)
@@ -136,6 +150,11 @@ def count_instructions(ptx: str) -> dict[str, int]:
     return {**counts, "total": total}
 
 
+def tensor_core_path(counts: Mapping[str, int]) -> str:
+    """The fastest matrix instructions among counts by class: tcgen05, wgmma, mma.sync, mfma or none."""
+    return next((path for path, key in MATRIX_PATHS.items() if counts.get(key)), "none")
+
+
 def register_declarations(ptx: str) -> dict[str, int]:
     """Virtual registers declared, by type: {"b32": 3718, "pred": 995, …}.
 
@@ -154,7 +173,7 @@ def register_declarations(ptx: str) -> dict[str, int]:
 
 def ptx_header(ptx: str) -> PtxHeader:
     """The `PtxHeader` of the text."""
-    version = target = maxnreg = reqntid = None
+    version = target = maxnreg = reqntid = maxntid = minnctapersm = None
     entries: list[str] = []
     num_params = 0
     in_signature = False  # of the first entry: its name is read, its body has not begun
@@ -173,10 +192,14 @@ def ptx_header(ptx: str) -> PtxHeader:
             maxnreg = _product(text)
         elif in_signature and directive == ".reqntid":
             reqntid = _product(text)
+        elif in_signature and directive == ".maxntid":
+            maxntid = _product(text)
+        elif in_signature and directive == ".minnctapersm":
+            minnctapersm = _product(text)
         elif in_signature:
             # Parameters may stand on the entry's own line: count the word, not the lines.
             num_params += text.count(".param")
-    return PtxHeader(version, target, tuple(entries), num_params, maxnreg, reqntid)
+    return PtxHeader(version, target, tuple(entries), num_params, maxnreg, reqntid, maxntid, minnctapersm)
 
 
 def wide_operands(ptx: str, min_registers: int = 32) -> list[WideOperand]:

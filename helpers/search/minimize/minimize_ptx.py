@@ -9,7 +9,7 @@ from pathlib import Path
 
 from helpers.compiler.compile import usable_cores
 from helpers.compiler.toolchain import installed_ptxas, resolve_ptxas, version_key
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.files import MAX_TEXT_BYTES
 from helpers.inspection.ptx.scan import count_instructions, ptx_header
 from helpers.search.minimize.prober import LEVELS, UNREADABLE, Check, Prober, ProgressCallback
@@ -60,6 +60,14 @@ class Minimized:
         }
 
 
+class StoppedByMachine(MachineError):
+    """A search without a state file that the machine failed; `ptx` is the smallest that had been found by then."""
+
+    def __init__(self, words: str, ptx: str) -> None:
+        self.ptx = ptx
+        super().__init__(words)
+
+
 def minimize_ptx(
     ptx: str,
     *,
@@ -80,7 +88,7 @@ def minimize_ptx(
     is read wherever that is so in the original. `arch` defaults to the PTX's own target, `ptxas` (a release) to the
     oldest on this machine that fails. `timeout_s` bounds one ptxas run. The result does not depend on `jobs`. With
     `state_path` an interrupted run goes on where it was and ends with the same PTX. Raises UserError for a PTX that
-    does not fail and for a state file of another run.
+    does not fail and for a state file of another run, MachineError where the machine failed a run of ptxas.
     """
     if len(ptx) > MAX_PTX_BYTES:
         raise UserError(f"this PTX has {len(ptx)} characters; up to {MAX_PTX_BYTES} are taken")
@@ -103,6 +111,10 @@ def minimize_ptx(
         search.begin(arch, tuple(flags), candidates, programs if everywhere else {})
         search.run()
         return _result(search)
+    except MachineError as exc:
+        if state_path is not None or search.sound == search.original:
+            raise
+        raise StoppedByMachine(str(exc), search.sound) from exc
     finally:
         search.save()
         search.prober.close()

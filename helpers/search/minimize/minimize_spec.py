@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 from helpers.compiler.compile import DEFAULT_TIMEOUT_S, CompileRequest, compile_kernel, compile_matrix, usable_cores
 from helpers.compiler.kernel_spec import KernelSpec
-from helpers.compiler.report import NO_VERDICT, CompileReport
+from helpers.compiler.report import NO_VERDICT, CompileReport, refuse_ill
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
 from helpers.hardware import get_arch
@@ -82,6 +82,7 @@ def minimize_spec(
     started = time.monotonic()
     base = CompileRequest(spec, get_arch(arch).name, toolchain or Toolchain(), ptxas_flags, timeout_s)
     before = compile_kernel(spec, base.arch, base.toolchain, ptxas_flags=ptxas_flags, timeout_s=timeout_s)
+    refuse_ill([before])
     if before.compiled or before.status in NO_VERDICT:
         raise UserError(
             f"{spec.label or spec.kernel.name} does not fail on {base.arch} ({before.verdict()}), so there is nothing "
@@ -108,6 +109,7 @@ def minimize_spec(
             break
         trials = _applied(candidates, best)
         reports = compile_matrix([replace(base, spec=s) for _, _, s in trials], executor=executor, progress=progress)
+        refuse_ill(reports)
         compiles += len(reports)
         at = ahead
         for (number, change, smaller), report in zip(trials, reports, strict=True):

@@ -51,6 +51,17 @@ def add_to_basket(item: BasketItem) -> int:
     return len(basket)
 
 
+def in_basket() -> list[BasketItem]:
+    """What the basket holds now, in the order in which it was put there."""
+    return list(basket)
+
+
+def remove_from_basket(item: BasketItem) -> None:
+    """Take one state out; nothing happens where it is not there any more."""
+    if item in basket:
+        basket.remove(item)
+
+
 def report_basket(out: str | Path = "report", *, bundles: bool = True) -> list[Path]:
     """Write each state in the basket to `out`, a JSON file each, and with `bundles` the report bundle of each compile.
 

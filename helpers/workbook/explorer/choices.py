@@ -35,6 +35,31 @@ TILES = (
     "128x128",
 )
 INGREDIENT_FIELDS = tuple(CHOICES)
+MEANS = {
+    "arch": "The chip that the kernel is compiled for, by its name in ptxas.",
+    "head_dim": "How many numbers a query, a key or a value has in one attention head.",
+    "kv_dtype": "The type in which the cache holds the keys and values of earlier tokens.",
+    "window": "How many tokens back a query may look; none means back to the first.",
+    "tile": "How many queries by how many keys one CTA works on at once; a name picks the tile of a table.",
+    "num_warps": "How many warps of 32 threads share the work, and the registers, of one CTA.",
+    "num_stages": "In how many stages Triton overlaps loading with computing; 1 is no overlap.",
+    "triton": "The release of Triton that writes the PTX.",
+    "ptxas": "The release of NVIDIA's assembler that turns the PTX into a binary.",
+    "tile_skip": "How a tile without visible keys is left out: by a branch inside the loop, or by the loop's bounds.",
+    "accumulate": "Whether a product is added to the accumulator in a separate step, or by the multiplication itself.",
+    "kv_operands": "Whether fp8 keys and values are multiplied as they are stored, or turned into 16 bits first.",
+    "q_cast": "Where the query is turned into the cache's type: in every tile, or once before the loop.",
+    "v_scale": "Whether each product with the values is multiplied by the cache's scale.",
+    "figure": "What is drawn: the registers needed along the PTX, or the instructions that move many at once.",
+    "after": "Which later table of tiles stands beside the one of the crash.",
+    "tile_table": "Which table of tiles the case takes its tile from.",
+    "mask": "Which tokens a custom mask covers; none means that there is no such mask.",
+    "option": "Shows only the cases in which this part of attention is switched on.",
+    "case": "The attention layer and the lengths that were timed.",
+    "variants": "Shows only the kernels whose name begins like this.",
+    "metric": "The number that the bars show.",
+}
+"""What each control of an explorer means, in a sentence: its tooltip in JupyterLab, its explanation in a page."""
 
 
 def _same(values: Sequence[object]) -> list[tuple[str, object]]:
@@ -47,7 +72,7 @@ def choice_controls(choice: Choice, names: Sequence[str]) -> dict[str, w.Dropdow
         "arch": lambda: [(f"{a.name} ({a.product.split(' / ')[0]})", a.name) for a in ARCHS.values()],
         "head_dim": lambda: _same(HEAD_DIMS),
         "kv_dtype": lambda: _same(KV_DTYPES),
-        "window": lambda: [("none", None), ("512", 512), ("1024", 1024), ("4096", 4096)],
+        "window": lambda: [("none", None), *_same((512, 1024, 4096))],
         "tile": lambda: _same(TILES),
         "num_warps": lambda: [("as the engine", None), *_same((4, 8, 16))],
         "num_stages": lambda: [("1 (as the engine)", None), *_same((2, 3))],
@@ -58,7 +83,8 @@ def choice_controls(choice: Choice, names: Sequence[str]) -> dict[str, w.Dropdow
     labels = {"head_dim": "head dim", "kv_dtype": "KV dtype", "triton": "Triton", "num_warps": "num_warps",
               "num_stages": "num_stages"}  # fmt: skip
     return {
-        name: drop(labels.get(name, name.replace("_", " ")), options[name](), getattr(choice, name)) for name in names
+        name: drop(labels.get(name, name.replace("_", " ")), options[name](), getattr(choice, name), MEANS[name])
+        for name in names
     }
 
 
@@ -69,7 +95,12 @@ def choice_of(base: Choice, state: Mapping[str, object]) -> Choice:
 
 def status_banner(report: CompileReport) -> str:
     """The status of a report with its explanation, in its colour."""
-    return banner(report.status, f"{report.status}: {EXPLANATIONS[report.status]}")
+    return banner(report.status, status_words(report))
+
+
+def status_words(report: CompileReport) -> str:
+    """The status of a report and what it means."""
+    return f"{report.status}: {EXPLANATIONS[report.status]}"
 
 
 def evidence_words(evidence: Evidence) -> str:
@@ -119,8 +150,9 @@ def one_line(report: CompileReport) -> str:
 
 
 def is_final(evidence: Sequence[Evidence]) -> bool:
-    """Whether these reports will be the same next time: not those of a missing toolchain, a timeout, a killed ptxas."""
-    return all(e.report.status not in ("toolchain_missing", "timeout", "ptxas_signal") for e in evidence)
+    """Whether these reports will be the same next time: not those of a timeout, a killed ptxas, an ill machine …"""
+    passing = ("toolchain_missing", "timeout", "ptxas_signal", "environment_error")
+    return all(e.report.status not in passing for e in evidence)
 
 
 ANY = "any"

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import html
+import os
 import re
 import threading
 import time
@@ -21,8 +22,9 @@ from helpers.attention.choice import Choice
 from helpers.cleaning import for_html
 from helpers.errors import UserError
 from helpers.show.display import evidence_label
-from helpers.show.html import alert, command_html, picture
-from helpers.workbook.explorer.basket import BasketItem, add_to_basket
+from helpers.show.html import alert, command_html, picture, png_size
+from helpers.workbook.explorer.basket import BasketItem, add_to_basket, in_basket, remove_from_basket
+from helpers.workbook.explorer.pictures import SHARPNESS
 from helpers.workbook.explorer.work import Cancelled, Work
 
 PATIENCE_S = 0.18
@@ -30,6 +32,10 @@ PATIENCE_S = 0.18
 PROGRESS_EVERY_S = 0.1
 _FAINT = "<style>.rc-busy :is(.rc-verdict, .rc-figure, .rc-below, .rc-command) { opacity: .35 }</style>"
 MOST_VIEWS_KEPT = 64
+KNOBS = "application/vnd.register-cliff.knobs+json"
+"""The MIME type under which an output carries what an exported page needs to operate the explorer (`on_page.py`)."""
+MAKING_PAGES = "REGISTER_CLIFF_MAKING_PAGES"
+"""Set in the environment of a kernel whose outputs become a page."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,8 @@ class ExplorerFrame(w.HBox):
     `view` is what is shown now (None while there is none), `state` the controls' values. `middle` are further widgets
     between the verdict and the figure. The first view is made before the constructor returns; `still` draws the picture
     that stands in for it on pages without widgets where its figure is no PNG; `shown` is called with each view that
-    appears. `extra` adds to the state what is no control's value.
+    appears. `extra` adds to the state what is no control's value. `page` makes of the controls what a page
+    without a kernel needs (`on_page.OnPage.payload`); it is asked for where a page is being made, for it takes a while.
     """
 
     def __init__(
@@ -70,9 +77,10 @@ class ExplorerFrame(w.HBox):
         extra: Callable[[], Mapping[str, object]] | None = None,
         still: Callable[[View], bytes] | None = None,
         shown: Callable[[View], None] | None = None,
+        page: Callable[[dict[str, w.Widget]], dict] | None = None,
     ) -> None:
         self.name, self.controls, self._answer, self._extra = name, dict(controls), answer, extra
-        self._shown = shown
+        self._shown, self._page = shown, page
         self.view: View | None = None
         self.problem: BaseException | None = None
         self._views: dict[tuple, View] = {}
@@ -86,7 +94,7 @@ class ExplorerFrame(w.HBox):
             [self.verdict, self.progress, self.buttons, *middle, self.figure, self.below, self.command],
             layout=w.Layout(flex="1 1 480px", min_width="0"),
         )
-        super().__init__([left, right], layout=w.Layout(align_items="flex-start", flex_flow="row wrap"))
+        super().__init__([left, right, gone_notice()], layout=w.Layout(align_items="flex-start", flex_flow="row wrap"))
         for css in ("rc-explorer", f"rc-{name}"):
             self.add_class(css)
         for control in self.controls.values():
@@ -94,7 +102,7 @@ class ExplorerFrame(w.HBox):
         self.refresh(wait=True)
         if self.view:
             self._static_png = still(self.view) if still else self.view.png
-            self._static_words = _words(self.view)
+            self._static_words = _words(self.view) | png_size(self._static_png, SHARPNESS)
 
     def _make_parts(self, middle: Sequence[w.Widget]) -> None:
         part = lambda css: _with_class(w.HTML(), css)  # noqa: E731
@@ -103,15 +111,22 @@ class ExplorerFrame(w.HBox):
         self.cancel_button = _button("Cancel", "rc-cancel", "stop this; a change starts anew", self.cancel)
         self.again_button = _button("Try again", "rc-again", "answer this state once more", self.refresh)
         self.add_button = _button("Add to report", "rc-add-to-report", "keep this state for report_basket()", self.add)
+        self.basket_button = _button(
+            "Show the basket", "rc-show-basket", "what is kept for the report", self.show_basket
+        )
+        self.basket = w.VBox(layout=w.Layout(display="none", border="1px solid #8888", padding="4px 8px"))
+        self.basket.add_class("rc-basket")
         for hidden in (self.progress, self.cancel_button, self.again_button):
             hidden.layout.display = "none"
-        self.buttons = w.HBox([self.cancel_button, self.again_button, self.add_button, self.noted, w.HTML(OWN_KEYS)])
+        asked = [self.cancel_button, self.again_button, self.add_button, self.basket_button]
+        row = w.HBox([*asked, self.noted, w.HTML(OWN_KEYS)], layout=w.Layout(flex_flow="row wrap"))
+        self.buttons = w.VBox([row, self.basket])
 
     @property
     def state(self) -> dict:
         """The controls' values by name, and what else the explorer adds to them (a cell that was clicked)."""
         values = {name: control.value for name, control in self.controls.items()}
-        values = {name: None if value is NOTHING else value for name, value in values.items()}
+        values = {name: plain_value(value) for name, value in values.items()}
         return values | dict(self._extra() if self._extra else {})
 
     def refresh(self, *, wait: bool = False) -> None:
@@ -163,6 +178,35 @@ class ExplorerFrame(w.HBox):
                 return
             self.noted.value = f"<i>{held} in the basket; <code>rc.report_basket()</code> writes them out</i>"
 
+            if self.basket.layout.display is None:
+                self._list_basket()
+
+    def show_basket(self) -> None:
+        """Open the list of what is in the report basket, or fold it away."""
+        if self.basket.layout.display is None:
+            self.basket.layout.display = "none"
+            self.basket_button.description = "Show the basket"
+        else:
+            self.basket.layout.display = None
+            self.basket_button.description = "Hide the basket"
+            self._list_basket()
+
+    def _list_basket(self) -> None:
+        """Show what the basket holds now, each state with a button that takes it out."""
+
+        def line(item: BasketItem) -> w.HBox:
+            def take_out() -> None:
+                remove_from_basket(item)
+                self._list_basket()
+
+            words = w.HTML(f"{for_html(item.title)}<br><code>{for_html(item.command)}</code>")
+            return w.HBox([_button("Remove", "rc-remove", f"take {item.title} out of the basket", take_out), words])
+
+        held = in_basket()
+        says = "<code>rc.report_basket()</code> writes them to the folder report, a file each."
+        head = f"<b>In the basket: {len(held)}.</b> {says}" if held else "<b>The basket is empty.</b>"
+        self.basket.children = [w.HTML(f'<div role="status">{head}</div>'), *(line(item) for item in held)]
+
     def _progress(self, work: Work, done: int, total: int, words: str, *, at_once: bool = False) -> None:
         now = time.monotonic()
         with self._lock:
@@ -210,7 +254,7 @@ class ExplorerFrame(w.HBox):
         self.problem, self.view = None, view
         with self.hold_sync():
             self.verdict.value = view.verdict
-            self.figure.value = view.figure or picture(view.png, view.title)
+            self.figure.value = view.figure or picture(view.png, view.title, sharpness=SHARPNESS)
             self.below.value = view.below
             self.command.value = command_html(view.command)
         self.figure.layout.display = None if self.figure.value else "none"
@@ -236,6 +280,8 @@ class ExplorerFrame(w.HBox):
         if self._static_png:
             data["image/png"] = base64.b64encode(self._static_png).decode()
             metadata = {**metadata, "image/png": self._static_words}
+            if self._page and os.environ.get(MAKING_PAGES):
+                data[KNOBS] = self._page(self.controls)
         return data, metadata
 
 
@@ -270,25 +316,52 @@ class _Nothing:
 NOTHING = _Nothing()
 
 
-def drop(name: str, options: Sequence[tuple[str, object]], value: object) -> w.Dropdown:
-    """A labelled drop-down list of (label, value) pairs; a value that is not among them is put first."""
+def plain_value(value: object) -> object:
+    """The value of an option as the rest of the program knows it."""
+    return None if value is NOTHING else value
+
+
+def drop(name: str, options: Sequence[tuple[str, object]], value: object, means: str) -> w.Dropdown:
+    """A labelled drop-down list of (label, value) pairs; a value that is not among them is put first.
+
+    `means` says what the control is about; it shows where the pointer rests.
+    """
     pairs = [(str(label), v) for label, v in options]
     if value not in [v for _, v in pairs]:
         pairs.insert(0, (str(value), value))
     chosen = [v for _, v in pairs].index(value)
     return w.Dropdown(
         options=[(label, NOTHING if v is None else v) for label, v in pairs],
-        index=chosen, description=name, layout=w.Layout(width="290px"),
+        index=chosen, description=name, tooltip=means, layout=w.Layout(width="290px"),
         style={"description_width": "92px"},
     )  # fmt: skip
 
 
+GONE = "The kernel was restarted, so these controls lead nowhere: run this cell again."
+
+
+def gone_notice() -> w.HTML:
+    """A sentence that appears by itself, above the widget it is the last part of, once the widget's kernel is gone.
+
+    JupyterLab then marks all of its widgets with a class of ipywidgets; the rest is style, for there is nobody left who
+    could send a message.
+    """
+    style = (
+        "<style>.rc-gone{display:none}.rc-gone.jupyter-widgets-disconnected{display:block;order:-1;flex:0 0 100%}"
+        ":is(.rc-explorer,.rc-exercise).jupyter-widgets-disconnected::before,"
+        ":is(.rc-explorer,.rc-exercise) .jupyter-widgets-disconnected::before{display:none!important}"
+        ".jupyter-widgets-disconnected :is(.rc-verdict,.rc-figure,.rc-below,.rc-command){opacity:.45}</style>"
+    )
+    return _with_class(w.HTML(f"{style}{alert('', GONE)}"), "rc-gone")
+
+
 # JupyterLab takes plain keys for the notebook: an arrow leaves the list that has the focus, a "b" adds a cell. Inside
-# an explorer they are the controls' own; keys with Ctrl, Alt or Meta still reach JupyterLab. Markup in a widget may
-# not hold a script, so a picture of one point does it when it has loaded.
+# an explorer they are the controls' own; keys with Ctrl, Alt or Meta still reach JupyterLab. A verdict that changes is
+# read out. Markup in a widget may not hold a script, so a picture of one point does both when it has loaded.
 OWN_KEYS = (
     '<img alt="" style="display:none" src="data:image/gif;base64,R0lGODlhAQABAAAAACwAAAAAAQABAAACADs=" onload="'
     "var i=this,n=50,own=function(e){if(!e.ctrlKey&&!e.altKey&&!e.metaKey&&!e.shiftKey){e.stopPropagation()}};"
     "(function find(){var r=i.closest('.rc-explorer,.rc-exercise');"
-    "if(r){r.addEventListener('keydown',own)}else if(n--){setTimeout(find,100)}})()\">"
+    "if(r){r.addEventListener('keydown',own);r.querySelectorAll('.rc-verdict').forEach(function(v){"
+    "v.setAttribute('role','status');v.setAttribute('aria-live','polite')})}else if(n--){setTimeout(find,100)}})()\">"
 )

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+SHARPNESS = 2
+"""Points of a picture for one point of the screen: what `frame.py` shows it by."""
+_DPI = 100 * SHARPNESS
 _DRAWING = threading.Lock()  # pyplot is not made for two threads at once
 
 
@@ -27,7 +30,7 @@ def png_of(draw: Callable[[], Figure]) -> bytes:
     """The PNG of a figure; one is drawn at a time."""
     with _DRAWING:
         buffer = io.BytesIO()
-        draw().savefig(buffer, format="png", dpi=100)
+        draw().savefig(buffer, format="png", dpi=_DPI)
         return buffer.getvalue()
 
 
@@ -41,7 +44,7 @@ def kept_picture(make: Callable[[], tuple[dict, Figure]], module: str, **parts: 
     def made() -> tuple[dict, dict[str, bytes], bool]:
         facts, figure = make()
         buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=100)
+        figure.savefig(buffer, format="png", dpi=_DPI)
         return {"facts": facts}, {"figure.png": buffer.getvalue()}, True
 
     key = cache.content_key(code=code_digest(module), **parts)

@@ -7,7 +7,6 @@ is open is always compiled, because its PTX is shown.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 import ipywidgets as w
 
@@ -17,7 +16,6 @@ from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.cleaning import for_html
 from helpers.compiler.report import CompileReport, Evidence
 from helpers.errors import UserError
-from helpers.recorded import provenance, read_rows
 from helpers.show.html import difference_html, facts_html, folded, note
 from helpers.show.verdicts import Cell, Grid, cell_of, grid_figure, grid_of
 from helpers.workbook.evidence import ptx_of
@@ -32,13 +30,13 @@ from helpers.workbook.explorer.choices import (
 from helpers.workbook.explorer.frame import ExplorerFrame, View
 from helpers.workbook.explorer.pictures import png_of
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.inside_ptxas.demand import pressure_picture
-from helpers.workbook.inside_ptxas.landscape import pressure_rows
+from helpers.workbook.inside_ptxas.cliff_page import cliff_page
+from helpers.workbook.inside_ptxas.cliff_rows import ASKED, recorded_reports
+from helpers.workbook.inside_ptxas.demand import pressure_picture, pressure_rows
 
 CLIFF_FIELDS = ("arch", "head_dim", "kv_dtype", "window", "triton")
 Position = tuple[str, int]  # (tile, num_warps)
 PTX_HEAD_LINES = 60
-_ASKED = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "triton")
 
 
 @dataclass(frozen=True)
@@ -49,38 +47,17 @@ class MapCell:
     recorded: bool
 
 
-@lru_cache(maxsize=1)
-def _recorded() -> tuple[dict[tuple, CompileReport], str]:
-    """(reports by what was asked, their provenance); nothing where the file is not there."""
-    try:
-        table = read_rows("cliff_map")
-    except UserError:
-        return {}, ""
-    found = {}
-    whole = ("window", "regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tmem_columns")
-    for raw in table.to_dict("records"):
-        row = {k: (None if v != v else v) for k, v in raw.items()}
-        row |= {k: int(row[k]) for k in whole if row[k] is not None}
-        key = tuple(row.pop(k) for k in _ASKED)
-        path = row.pop("tensor_core_path")
-        counts = {{"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}.get(path, "other"): 1}
-        row["message"] = row["message"] or ""
-        found[key] = CompileReport(**row, arch=key[0], triton_version=key[-1], num_warps=key[5], instructions=counts)
-    return found, provenance(table)
-
-
 def recorded_cells(base: Choice) -> dict[Position, MapCell]:
     """The recorded cells of the map over `base`; none when it differs from a recorded map in anything else."""
-    plain = Choice(**{name: getattr(base, name) for name in _ASKED})
+    plain = Choice(**{name: getattr(base, name) for name in ASKED})
     if replace(base, tile=plain.tile, num_warps=plain.num_warps) != plain:
         return {}
-    reports, _ = _recorded()
+    reports, _ = recorded_reports()
     found = {}
     for choice in cliff_choices(base):
-        report = reports.get(tuple(getattr(choice, name) for name in _ASKED))
+        report = reports.get(tuple(getattr(choice, name) for name in ASKED))
         if report is not None:
-            label = f"hd{choice.head_dim} {choice.kv_dtype} {choice.tile} w{choice.num_warps}"
-            found[choice.tile, choice.num_warps] = MapCell(replace(report, label=label), recorded=True)
+            found[choice.tile, choice.num_warps] = MapCell(report, recorded=True)
     return found
 
 
@@ -177,7 +154,7 @@ class _Map:
         work.say(0, 0, f"opening {at[0]}, {at[1]} warps")
         mine = work.compile_one(choices[at])
         if mine.report.status == "toolchain_missing" and at in cells:
-            mine = Evidence(cells[at].report, _recorded()[1])
+            mine = Evidence(cells[at].report, recorded_reports()[1])
         else:
             cells[at] = MapCell(mine.report, recorded=not mine.live)
         self.show(cells)
@@ -212,7 +189,7 @@ class _Map:
         rows = {"open cell": name, **report_rows(mine)}
         recorded = sum(c.recorded for c in cells.values())
         if recorded:
-            summary += f"; {recorded} of them {_recorded()[1]}"
+            summary += f"; {recorded} of them {recorded_reports()[1]}"
         png, below = b"", ""
         try:
             ptx = ptx_of(mine)
@@ -290,6 +267,7 @@ def cliff_map(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
         extra=lambda: {"cell": f"{state.open[0]} w{state.open[1]}"},
         still=_still,
         shown=lambda view: state.show(view.data),
+        page=lambda made: cliff_page(choice, made, _Map.first),
     )
     state.frame = frame
     return frame

@@ -72,3 +72,14 @@ def pressure_picture(ptx: str, label: str, figure: str = "pressure") -> tuple[di
         return facts, draw_pressure(ptx, title, f"{label}; from the PTX alone")
 
     return kept_picture(make, __name__, ptx=hashlib.sha256(ptx.encode()).hexdigest(), label=label, figure=figure)
+
+
+def pressure_rows(facts: dict) -> dict[str, object]:
+    """The facts in words, for a table."""
+    return {
+        "demand": f"{facts['demand']} registers at the worst point, the cap is {facts['cap']}",
+        "estimate": f"{facts['estimate']} as ptxas's count",
+        "peak": facts["peak"],
+        "held": facts["held"],
+        "widest operand": f"{facts['wide']} registers" if facts["wide"] else None,
+    }

@@ -11,6 +11,7 @@ from helpers.show.html import cells_html, facts_html
 from helpers.workbook.evidence import ptx_of
 from helpers.workbook.explorer.choices import (
     INGREDIENT_FIELDS,
+    MEANS,
     choice_controls,
     choice_of,
     evidence_words,
@@ -20,7 +21,8 @@ from helpers.workbook.explorer.choices import (
 )
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.work import Work
-from helpers.workbook.inside_ptxas.demand import pressure_picture
+from helpers.workbook.inside_ptxas.cliff_page import landscape_page
+from helpers.workbook.inside_ptxas.demand import pressure_picture, pressure_rows
 from helpers.workbook.prose import source_lines_of
 
 LANDSCAPE_FIELDS = ("arch", "head_dim", "kv_dtype", "window", "tile", "num_warps", "triton", *INGREDIENT_FIELDS)
@@ -39,17 +41,6 @@ def lines_html(facts: dict) -> str:
     rows = [(registers, n, line, source.get(line, "").strip()[:90]) for line, registers, n in facts["lines"]]
     heads = ("registers", "PTX instructions", "line", "source")
     return cells_html(heads, rows, caption="the kernel's lines by demand", code_columns={3})
-
-
-def pressure_rows(facts: dict) -> dict[str, object]:
-    """The facts in words, for a table."""
-    return {
-        "demand": f"{facts['demand']} registers at the worst point, the cap is {facts['cap']}",
-        "estimate": f"{facts['estimate']} as ptxas's count",
-        "peak": facts["peak"],
-        "held": facts["held"],
-        "widest operand": f"{facts['wide']} registers" if facts["wide"] else None,
-    }
 
 
 def _view(base: Choice, state: dict, work: Work) -> View:
@@ -80,5 +71,13 @@ def _view(base: Choice, state: dict, work: Work) -> View:
 
 def landscape_explorer(choice: Choice = INCIDENT_CHOICE) -> ExplorerFrame:
     """An explorer of the demand on registers along a PTX, of a compile that failed or not; starts at `choice`."""
-    controls = {"figure": drop("figure", FIGURES, "pressure"), **choice_controls(choice, LANDSCAPE_FIELDS)}
-    return ExplorerFrame("landscape", controls, lambda state, work: _view(choice, state, work))
+    controls = {
+        "figure": drop("figure", FIGURES, "pressure", MEANS["figure"]),
+        **choice_controls(choice, LANDSCAPE_FIELDS),
+    }
+    return ExplorerFrame(
+        "landscape",
+        controls,
+        lambda state, work: _view(choice, state, work),
+        page=lambda made: landscape_page(choice, made),
+    )

@@ -7,14 +7,11 @@ from typing import TYPE_CHECKING
 from helpers.compiler.report import COMPILED, NO_VERDICT
 from helpers.compiler.toolchain import BUNDLED, version_key
 from helpers.show.verdicts import Cell, Grid, cell_of, grid_figure, grid_of
+from helpers.workbook.explorer.recorded_choices import OWN
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
-
-
-OWN = "its own"
-"""What `ptx_written_for` says of the PTX that a Triton writes for the ptxas it bundles."""
 
 
 def version_grid(rows: pd.DataFrame) -> Grid:

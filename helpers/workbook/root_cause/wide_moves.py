@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from helpers.attention.choice import Choice
 from helpers.attention.studies.incident import INCIDENT_CHOICE
 from helpers.compiler.compile import compile_matrix, usable_cores
-from helpers.compiler.report import CompileReport
+from helpers.compiler.report import CompileReport, refuse_ill
 from helpers.compiler.run_ptxas import run_ptxas
 from helpers.compiler.toolchain import ToolchainMissing, resolve_ptxas
 from helpers.errors import UserError
@@ -84,6 +84,7 @@ def tuple_rows(triton: str, ptxas: str | None = None, edits: Sequence[Edit] = ED
     Raises ToolchainMissing when the Triton or that ptxas is not on this machine.
     """
     reports = compile_matrix([choice.request() for choice in choices_of_triton(triton)])
+    refuse_ill(reports)
     if missing := next((r for r in reports if not r.ptx_path), None):
         raise ToolchainMissing(missing.message or f"Triton {triton} gave no PTX of {missing.label}")
     release = ptxas or str(reports[0].ptxas_version)

@@ -11,7 +11,7 @@ from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis
 from helpers.errors import UserError
 from helpers.files import decode_text
-from helpers.workbook.explorer.frame import OWN_KEYS
+from helpers.workbook.explorer.frame import OWN_KEYS, gone_notice
 
 # What a notebook's connection takes comfortably; the command line reads longer logs.
 MAX_UPLOAD_BYTES = 5_000_000
@@ -40,7 +40,7 @@ class PasteBox(w.VBox):
         self.button = w.Button(description="Diagnose", button_style="primary", icon="search")
         self.answer = w.HTML()
         self.answer.add_class("register-cliff-answer")
-        super().__init__([self.text, w.HBox([self.button, self.upload, w.HTML(OWN_KEYS)]), self.answer])
+        super().__init__([self.text, w.HBox([self.button, self.upload, w.HTML(OWN_KEYS)]), self.answer, gone_notice()])
         for css in ("rc-explorer", "rc-paste"):
             self.add_class(css)
         self.button.on_click(lambda _button: self.run())

@@ -7,10 +7,8 @@ import gzip
 import importlib
 import io
 import re
-import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +18,7 @@ from helpers.compiler.compile import CompileRequest
 from helpers.compiler.toolchain import version_key
 from helpers.diagnosis.diagnose import diagnose
 from helpers.diagnosis.diagnosis import Diagnosis, printable
+from helpers.processes import session_folder
 from helpers.recorded import DATA, read_rows
 from helpers.search.try_this import MAX_SHOWN, TriedEdit
 from helpers.search.try_this import try_this as search_try_this
@@ -62,11 +61,9 @@ _PURPOSE = {
 }
 
 
-@lru_cache(maxsize=1)
 def scratch_folder() -> Path:
     """A folder for this session's files, removed when Python ends."""
-    scratch_folder.kept = tempfile.TemporaryDirectory(prefix="register-cliff-")
-    return Path(scratch_folder.kept.name)
+    return session_folder("bundle")
 
 
 def bundle_table(bundle: Bundle) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from helpers.compiler.bring.inductor import kernels_in_strings
 from helpers.compiler.bring.signature import kernel_names
 from helpers.compiler.compile import CompileRequest, compile_request
 from helpers.compiler.kernel_spec import KernelSpec, read_specs
-from helpers.compiler.report import EXPLANATIONS, CompileReport
+from helpers.compiler.report import EXPLANATIONS, CompileReport, refuse_ill
 from helpers.compiler.run_ptxas import PtxasRun, run_ptxas
 from helpers.compiler.source import parse_source
 from helpers.compiler.toolchain import (
@@ -288,6 +288,7 @@ def _with_spec(begun: Yours, request: CompileRequest, origin: str) -> Yours:
     """`begun` with a spec: compiled once, its PTX, and the diagnosis of a failure where none was at hand."""
     has, lacks = [*begun.has, (KERNEL, f"{origin} {_kernel_words(request.spec)}")], []
     report = compile_request(request)
+    refuse_ill([report])
     if report.status == "toolchain_missing":
         return _without_toolchain(begun, request, has, report.message)
     ptx = Path(report.ptx_path).read_text() if report.ptx_path else None

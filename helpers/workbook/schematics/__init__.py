@@ -1,0 +1,1 @@
+"""Schematics: drawings of what the pages explain, each made from the values that its page has."""
