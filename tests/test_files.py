@@ -220,10 +220,28 @@ def test_half_a_folder_of_a_killed_process_goes_at_the_next_start(tmp_path):
     assert not (tmp_path / "entry").exists()
 
 
-def test_a_cache_is_swept_of_half_a_toolchain_when_it_is_first_used(tmp_path, monkeypatch):
-    half = tmp_path / "cache" / "toolchains" / ".triton-9.9.9-x"
-    half.mkdir(parents=True)
-    aged(half)
+def test_a_cache_is_swept_when_it_is_first_used(tmp_path, monkeypatch):
+    halves = [tmp_path / "cache" / name for name in ("toolchains/.triton-9.9.9-x", "codegen/.ab12-x")]
+    for half in halves:
+        half.mkdir(parents=True)
+        aged(half)
     monkeypatch.setenv(CACHE_ENV, str(tmp_path / "cache"))
-    assert writable_cache_root() == tmp_path / "cache" and not half.exists()
-    assert [p.name for p in (tmp_path / "cache").iterdir()] == ["toolchains"]
+    assert writable_cache_root() == tmp_path / "cache" and not any(half.exists() for half in halves)
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == ["codegen", "toolchains"]
+
+
+def test_an_entry_that_is_stored_or_discarded_is_half_of_one_nowhere_but_beside_its_kind(tmp_path, monkeypatch):
+    entry = tmp_path / "codegen" / "ab" / "ab12"
+    with staged_folder(entry, beside=tmp_path / "codegen") as scratch:
+        assert scratch.parent == tmp_path / "codegen" and list(entry.parent.iterdir()) == []
+    assert entry.is_dir()
+
+    def stopped(*_names: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("os.rename", stopped)
+        discard_folder(entry, beside=tmp_path / "codegen")
+    assert [p.name for p in (tmp_path / "codegen").iterdir()] == ["ab"] and entry.is_dir()
+    discard_folder(entry, beside=tmp_path / "codegen")
+    assert not entry.exists() and [p.name for p in (tmp_path / "codegen").iterdir()] == ["ab"]

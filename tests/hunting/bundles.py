@@ -16,7 +16,7 @@ from tests.hunting.records import Outcome
 
 AROUND = ("{}", "x {} y", '"{}"', "a={}", "# {}", "[{}]", "({})", "<{}>", "{},", "log: {}.", "\t{}\t", "{}{{", "'{}'")
 MODES = (
-    "log", "log, withheld", "ptx", "ptx, withheld", "ptx, minimised", "spec, spills", "spec, withheld", "dry run",
+    "log", "withheld log", "ptx", "withheld ptx", "minimised ptx", "spilling spec", "withheld spec", "dry run",
 )  # fmt: skip
 
 
@@ -51,14 +51,14 @@ def seen_in(mode: str, seed: int) -> list[str]:
     options = {
         "identity": ME,
         "withhold_source": "withheld" in mode,
-        "budget_s": 1.0 if not mode.startswith("spec") else 20.0,
+        "budget_s": 1.0 if not mode.endswith("spec") else 20.0,
         "tell": said.append,
     }
     with tempfile.TemporaryDirectory(prefix="hunt-bundle-") as scratch:
         folder, out = Path(scratch), Path(scratch) / "r.zip"
-        if mode.startswith("log"):
+        if mode.endswith("log"):
             report(_log(secrets), out, **options)
-        elif mode.startswith("spec"):
+        elif mode.endswith("spec"):
             text = "\n".join(secrets)
             spec = spec_in(folder, "adalove_wide_sum", source_with(text, "\n# ".join(text.splitlines())), text)
             report(spec, out, arch="sm_90a", triton="3.5.1", symptom="spills", **options)

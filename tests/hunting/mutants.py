@@ -174,7 +174,7 @@ def mutated_json(value: object, rng: random.Random) -> str:
             del box[key]  # type: ignore[arg-type]
         elif what == 1 and isinstance(box, dict):
             box[str(rng.choice(STRANGE_WORDS))] = box.pop(key)  # type: ignore[call-overload]
-        elif what == 2 and isinstance(box, list) and len(box) < 300:
+        elif what == 2 and isinstance(box, list) and len(json.dumps(box)) < 3_000:
             box.extend(json.loads(json.dumps(box)) * rng.choice((1, 30)))
         else:
             box[key] = _strange(rng)  # type: ignore[index]
