@@ -118,6 +118,7 @@ def test_environment_and_its_version_are_one_triton(pool):
     [
         ("raise ImportError('no libtriton for this Python')", "no libtriton"),
         ("__version__ = '9.9.9'", "runs 9.9.9"),
+        ("import sys, types\nsys.modules['triton.backends'] = types.SimpleNamespace(backends={})", "installed in part"),
     ],
 )
 def test_a_triton_that_does_not_start_is_unusable(tmp_path, source, said):

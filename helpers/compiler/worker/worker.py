@@ -371,6 +371,9 @@ def main(loader, answer=codegen):
     threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
     import triton
 
+    # One that pip is just unpacking, or left in part, imports and knows no chip: that is no fact about a kernel.
+    if getattr(sys.modules.get("triton.backends"), "backends", None) == {}:
+        raise ImportError("this Triton has no backends, so it is installed in part: install it again")
     # Triton builds a C launcher only when a driver is active; cross-compiling never needs one.
     print(json.dumps({"ready": True, "triton_version": triton.__version__}), file=answers, flush=True)
     sys.meta_path.insert(0, loader)
