@@ -103,11 +103,12 @@ def tile_page(base: Choice, controls: Mapping[str, w.Dropdown]) -> dict:
     fields, compiles, answers = knobs[:-1], recorded_compiles(), {}
     for _, values in recorded_bases(base, fields, (rest for *_, rest in compiles)):
         choice = choice_of(base, values)
-        for chooser in knobs[-1].values:
-            pair = [compiles.get(configuration(_at(choice, which)[0])) for which in ("before_fix", chooser)]
-            if None not in pair:
+        before = compiles.get(configuration(_at(choice, "before_fix")[0]))
+        for _, chooser in AFTER:
+            after = compiles.get(configuration(_at(choice, chooser)[0]))
+            if before is not None and after is not None:
                 setting = (*(getattr(choice, knob.name) for knob in fields), chooser)
-                answers[setting] = _answer(choice, chooser, *pair)
+                answers[setting] = _answer(choice, chooser, before, after)
     # The command names the tile that the later table has, which no single word of a knob can say.
     return OnPage(
         name="tile",

@@ -94,6 +94,18 @@ def test_names_as_folders_in_the_kernel_and_in_labels_are_replaced_and_the_spec_
     assert json.loads(capsys.readouterr().out)["status"] == "spills"
 
 
+def test_a_withheld_kernel_may_have_parameters_called_like_words_of_ours(tmp_path):
+    """`out` stands in every repro.sh, `count` in every pressure.txt: that is no reason to refuse the bundle."""
+    spec = spec_in(tmp_path, "adalove_wide_sum", source_with("a", "b"), "c")
+    done = report(spec, tmp_path / "r.zip", identity=ME, arch="sm_90a", triton="3.5.1", symptom="spills",
+                  withhold_source=True)  # fmt: skip
+    shown = everything(tmp_path / "r.zip")
+    assert done.reproduced and "adalove" not in shown.lower() and "wide_sum" not in shown
+    scrubber = Scrubber(ME, withheld=("out", "secret_sauce", "Kq"))
+    assert scrubber.remains("repro.sh", b'cat "$out/log"') == []
+    assert scrubber.remains("repro.sh", b"secret_sauce") and scrubber.remains("ptxas.log", b"the out parameter")
+
+
 def test_a_kernel_that_triton_refuses_is_renamed_alike_in_its_repro(tmp_path):
     source = FAILURES.read_text().replace("def wide_sum", "def adalove_wide_sum")
     (tmp_path / "failures.py").write_text(source)

@@ -126,6 +126,28 @@ def test_links_duplicates_bombs_and_damage_are_refused(tmp_path, own_cache, monk
     assert not list((own_cache / "packages").glob("*")), "half a wheel was left in the cache"
 
 
+@pytest.mark.parametrize("damage", ["version", "name", "nameless", "method", "file and folder"])
+def test_whatever_ends_the_zip_reader_is_one_sentence(tmp_path, own_cache, damage):
+    """Python's zipfile has no one exception for damage: each of these ends it in another way."""
+    wheel = make_wheel(tmp_path, FILES | ({"tiny/util.py/x.py": ""} if damage == "file and folder" else {}))
+    if damage == "nameless":
+        with zipfile.ZipFile(wheel, "a") as out:
+            out.writestr(zipfile.ZipInfo(""), "")
+    data = bytearray(wheel.read_bytes())
+    entry = data.index(b"PK\x01\x02")
+    if damage == "version":
+        data[entry + 6] = 99
+    if damage == "name":
+        data[entry + 9] |= 0x08  # says that the name is UTF-8, which it is not
+        data[entry + 46] = 0x8D
+    if damage == "method":
+        data[entry + 10] = 77
+    wheel.write_bytes(data)
+    with pytest.raises(UserError, match=r"tiny-1\.0"):
+        fetch_wheel(wheel)
+    assert not list((own_cache / "packages").rglob("*.py"))
+
+
 def test_one_huge_member_is_passed_over_and_the_rest_is_read(tmp_path):
     wheel = make_wheel(tmp_path, {**FILES, "tiny/ops/huge.py": "# triton.jit\n" + "#" * 5_000_000})
     folder = fetch_wheel(wheel)

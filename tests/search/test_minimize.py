@@ -10,6 +10,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -292,6 +293,30 @@ def test_rubbish_is_one_line_and_exit_2(content, more, said, tmp_path, capsys, m
     assert main(["minimize", str(file), "--quiet", *more]) == 2
     err = capsys.readouterr().err
     assert said in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"code": {}}, {"code": 7}, {"status": None}, {"registers_asked": "255"}, {"registers": 1.5}, {"words": [[]]},
+     {"wall_s": "soon"}, {"more": 1}],
+)  # fmt: skip
+def test_a_verdict_of_a_state_file_is_what_was_written_or_refused(changes):
+    whole = probe.Verdict("register_exhausted", "C7600", 255, wall_s=0.5)
+    assert probe.Verdict.kept(asdict(whole)) == whole
+    with pytest.raises(TypeError):
+        probe.Verdict.kept({**asdict(whole), **changes})
+
+
+def test_a_state_with_numbers_that_are_none_is_refused(fakes, tmp_path):
+    fakes(v1_0_0=3)
+    state = tmp_path / "state.json"
+    minimize_ptx(SHORT, state_path=state, time_limit_s=1)
+    sound = json.loads(state.read_text())
+    (key, *_) = sound["verdicts"]
+    for damage in ({"lines_at_round": float("inf")}, {"verdicts": {**sound["verdicts"], key: {"status": {}}}}):
+        state.write_text(json.dumps({**sound, **damage}))
+        with pytest.raises(UserError, match="cannot be read as the state"):
+            minimize_ptx(SHORT, state_path=state)
 
 
 def test_ctrl_c_keeps_the_state(tmp_path):

@@ -151,6 +151,10 @@ def test_equal_answers_and_texts_are_carried_once_and_markdown_goes():
     assert page["knobs"][0] | {} == {"label": "n", "means": "How many.", "options": ("none", "one", "two"),
                                      "words": ("", "--n 1", "--n 2"), "at": 1}  # fmt: skip
     assert page["answers"][1][3] == [-1]
+    ordered = OnPage(
+        "made", "Made", knobs, {(1,): Answer("ok", "x", {"evidence": "e", "zebra": "z"})}, ("x",)
+    ).payload()
+    assert ordered["heads"] == ["zebra", "evidence"]  # where it comes from stands last
 
 
 def test_the_words_of_a_choice_stand_where_the_command_has_them():

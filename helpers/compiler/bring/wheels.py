@@ -53,7 +53,8 @@ def safe_members(archive: Path) -> dict[str, zipfile.ZipInfo]:
         name = info.filename
         # zipfile cuts a name at its first NUL; the original still shows it.
         parts = name.split("/")
-        if name != info.orig_filename or "\\" in name or ":" in name or name.startswith("/") or ".." in parts:
+        strange = name != info.orig_filename or not name or "\\" in name or ":" in name
+        if strange or name.startswith("/") or ".." in parts:
             raise UserError(f"{archive.name} holds a file named {info.orig_filename[:80]!r}: not a wheel to trust")
         if stat.S_ISLNK(info.external_attr >> 16):
             raise UserError(f"{archive.name} holds a link, {name[:80]!r}: not a wheel to trust")
