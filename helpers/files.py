@@ -79,15 +79,14 @@ def cache_stand_in(reason: str) -> Path:
 
 
 @contextlib.contextmanager
-def staged_folder(final: Path, *, beside: Path | None = None) -> Iterator[Path]:
+def staged_folder(final: Path) -> Iterator[Path]:
     """A scratch folder that becomes `final` in one rename when the block ends well, and vanishes when it does not.
 
-    It lies in the folder `beside` (of the same disk), without one where `final` will lie. Whoever comes second finds
-    `final` already there and keeps it: content-addressed folders are interchangeable.
+    Whoever comes second finds `final` already there and keeps it: content-addressed folders are interchangeable.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
-    sweep_hidden(beside or final.parent)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=beside or final.parent))
+    sweep_hidden(final.parent)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{final.name[:24]}-", dir=final.parent))
     held = contextlib.ExitStack()
     try:
         with contextlib.suppress(OSError):  # some networks' folders have no locks: then it is not swept either
@@ -131,15 +130,10 @@ def sweep_hidden(place: Path) -> int:
     return swept
 
 
-def discard_folder(folder: Path, *, beside: Path | None = None) -> None:
-    """Remove a folder so that no reader ever sees it half gone: rename first, delete after.
-
-    Until it is deleted it lies in the folder `beside` (of the same disk), without one where it was.
-    """
-    if not os.path.lexists(folder):
-        return
+def discard_folder(folder: Path) -> None:
+    """Remove a folder so that no reader ever sees it half gone: rename first, delete after."""
     with contextlib.suppress(OSError):
-        grave = Path(tempfile.mkdtemp(prefix=_GRAVE, dir=beside or folder.parent))
+        grave = Path(tempfile.mkdtemp(prefix=_GRAVE, dir=folder.parent))
         try:
             os.rename(folder, grave / "x")
         finally:

@@ -126,14 +126,9 @@ def write(kind: str, key: str, meta: Mapping, files: Mapping[str, bytes]) -> dic
 
 
 def _store(folder: Path, content: Mapping[str, bytes]) -> None:
-    # What a kill leaves half written lies where the next start looks: in one folder, not in one of hundreds.
-    with staged_folder(folder, beside=folder.parent.parent) as scratch:
+    with staged_folder(folder) as scratch:
         for name, data in content.items():
             (scratch / name).write_bytes(data)
-
-
-def _discard(folder: Path) -> None:
-    discard_folder(folder, beside=folder.parent.parent)
 
 
 def get_or_make(kind: str, key: str, make: Callable[[], tuple[dict, dict[str, bytes], bool]]) -> tuple[dict, bool]:
@@ -146,5 +141,5 @@ def get_or_make(kind: str, key: str, make: Callable[[], tuple[dict, dict[str, by
         # Timeouts and dead workers are not facts about the kernel: shown now, tried again next time.
         key = content_key(transient=key)
         for root in cache_roots():
-            _discard(entry_folder(kind, key, root))
+            discard_folder(entry_folder(kind, key, root))
     return write(kind, key, meta, files), False
