@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from helpers.compiler.kernel_spec import KernelSpec
 
 
-def try_this(source: CompileRequest | Choice, **options: object) -> list[TriedEdit]:
+def try_this(source: CompileRequest | Choice, **options: Any) -> list[TriedEdit]:
     """`helpers.search.try_this.try_this` with the ladder of this study's own kernel where the source is of it."""
     return search_try_this(source.request() if isinstance(source, Choice) else source, ladder_of=ladder_of, **options)
 
