@@ -81,13 +81,16 @@ class Bisection:
             what = f"the first {name}{after} where this failure is gone"
         if first.exact:
             return f"{what} is {first.after}; {first.before} is the one before it{self._instead()}"
-        words = f"{what} lies after {first.before} and is {first.after} at the latest"
+        words = f"{what} is {first.after} at the latest, and {first.before} is not it"
         if first.undecided:
-            words += f"; {', '.join(first.undecided)} between them gave no verdict"
+            words += f"; {' and '.join(first.undecided)} between them gave no verdict"
         if first.untried:
             prefix = "ptxas==" if self.axis == "ptxas" else ""
             middle = f"{prefix}{first.untried[len(first.untried) // 2]}"
-            words += f"; {', '.join(first.untried)} between them: not tried, register-cliff toolchains install {middle}"
+            words += (
+                f"; {' and '.join(first.untried)} between them could not be tried here: to narrow it down, run "
+                f"`register-cliff toolchains install {middle}`"
+            )
         return words + self._instead()
 
     def _instead(self) -> str:

@@ -21,7 +21,7 @@ _TABLE_STYLE = (
     "<style>.rc-table{overflow:auto}.rc-table.long{max-height:27rem}.rc-table table{font-size:.86em;border-collapse:"
     "collapse;font-variant-numeric:tabular-nums}.rc-table th,.rc-table td{text-align:left!important;white-space:nowrap"
     "!important;padding:.3em .8em;max-width:none!important}.rc-table th.n,.rc-table td.n{text-align:right!important}"
-    ".rc-table td.w{white-space:normal!important;min-width:16em}.rc-table td.c{font-family:monospace;white-space:pre"
+    ".rc-table td.w{white-space:normal!important;min-width:12em}.rc-table td.c{font-family:monospace;white-space:pre"
     "!important}.rc-table thead th{position:sticky;top:0;background:var(--jp-layout-color0,var(--ground,#fff));"
     "vertical-align:bottom}.rc-table thead th.h{white-space:normal!important;min-width:4em;max-width:9em!important}"
     ".rc-table.long{border-bottom:1px solid var(--jp-border-color2,var(--line,#ccc))}"
@@ -29,7 +29,7 @@ _TABLE_STYLE = (
     "</style>"
 )
 _CODE_COLUMNS = ("source", "opcode", "command")
-_LONG_WORDS = 60
+_LONG_WORDS = 36
 _WORDS_OF_A_CLAIM = "claim: "
 
 

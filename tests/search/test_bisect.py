@@ -74,6 +74,11 @@ def test_nothing_is_installed_unasked(index, on_hand):
     if found.answer is not None and not found.answer.exact:
         assert "toolchains install" in found.sentence()
         assert all(v not in on_hand for v in found.answer.untried)
+        if untried := found.answer.untried:
+            said = found.sentence()
+            assert f"is {found.answer.after} at the latest, and {found.answer.before} is not it" in said
+            assert f"{' and '.join(untried)} between them could not be tried here" in said
+            assert f"`register-cliff toolchains install {untried[len(untried) // 2]}`" in said
 
 
 def test_everything_on_hand_costs_no_install_and_one_gap_is_halved():
@@ -104,7 +109,7 @@ def test_a_version_that_cannot_be_fetched_or_judged_stays_open():
     answer = found.answer
     assert (answer.before, answer.after, answer.untried) == ("3.7.0", "3.10.0", ())
     assert answer.undecided == ("3.8.0", "3.9.0") and not answer.exact
-    assert "3.8.0, 3.9.0 between them gave no verdict" in found.sentence()
+    assert "3.8.0 and 3.9.0 between them gave no verdict" in found.sentence()
 
 
 @pytest.mark.parametrize("options", [{"find": "maybe"}, {"since": "9.9.9"}])
