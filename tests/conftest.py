@@ -6,8 +6,10 @@ instead, with the command that fetches it: there, `make test` was meant to have 
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
+import sys
 from pathlib import Path
 
 import pytest
@@ -73,6 +75,26 @@ def toolchain_351():
             pytest.fail(str(exc))
         pytest.skip(str(exc))
     return Toolchain(triton="3.5.1", ptxas="bundled")
+
+
+@pytest.fixture(scope="session")
+def built_pages(tmp_path_factory: pytest.TempPathFactory, toolchain_351) -> Path:
+    """The folder that `make workbook` leaves, from the committed notebooks: made once, for all workers of a run.
+
+    Beside each page lies the notebook as it ran. What a notebook that failed left is there as well.
+    """
+    from helpers.workbook.build import build
+
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base
+    out = shared / "pages"
+    with (shared / "pages.lock").open("w") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (out / "index.html").exists():  # it is written last
+            with (shared / "pages.printed").open("w") as printed:
+                patch.setattr(sys, "stdout", printed)
+                build(notebooks=Path(__file__).parents[1] / "notebooks", out=out)
+    return out
 
 
 @pytest.fixture
