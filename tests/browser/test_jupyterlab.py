@@ -204,7 +204,7 @@ def test_the_stages_side_by_side_follow_a_line_and_a_list(lab, browser, pictures
         assert len({first, by_key, said.inner_text()}) == 3
         assert sides.locator(".rc-sbs-run.on").count() >= 2, "a line of the source and what became of it"
         before = sides.locator(".rc-sbs-pane:visible").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
-        sides.locator("select").focus()
+        sides.get_by_label("stage to compare").focus()
         page.keyboard.press("ArrowDown")
         after = sides.locator(".rc-sbs-pane:visible").evaluate_all("all => all.map(e => e.getAttribute('aria-label'))")
         assert before != after and any("SASS" in label for label in after)

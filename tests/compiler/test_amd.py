@@ -62,9 +62,7 @@ def test_the_occupancy_by_registers_is_llvm_s(arch, tile):
 
 
 def test_spills_are_told_with_their_scratch_and_come_from_the_cache_again():
-    request = Choice(
-        arch="gfx950", tile="64x32", v_head_dim=512, **{**BIG, "head_dim": 576, "triton": "3.6.0"}
-    ).request()
+    request = Choice(arch="gfx950", tile="64x64", **{**BIG, "head_dim": 576, "v_head_dim": 512}).request()
     report, again = compile_request(request), compile_request(request)
     assert report.status == "spills" and report.amd.scratch_bytes > 0 and report.amd.vgpr_spills > 0
     assert report.verdict() == f"{report.amd.vgprs} VGPRs, {report.amd.scratch_bytes} B scratch"
@@ -88,6 +86,8 @@ def test_a_kernel_of_one_s_own(write_kernel):
 
 def test_a_chip_that_a_release_does_not_know_is_a_report():
     report = compile_request(Choice(arch="gfx950", tile="auto", **{**BIG, "triton": "3.4.0"}).request())
+    if report.status == "toolchain_missing":
+        pytest.skip(report.message)
     assert report.status == "frontend_error" and report.amd is None and report.message
 
 

@@ -263,7 +263,7 @@ def test_no_room_to_read_an_entry_is_no_damage(own_cache, monkeypatch):
 def test_a_disk_that_was_full_for_a_moment_is_used_again(write_kernel, own_cache, read_only, monkeypatch):
     spec = write_kernel()
     with monkeypatch.context() as patch:
-        patch.setattr("helpers.files.tempfile.NamedTemporaryFile", lambda **_options: (_ for _ in ()).throw(
+        patch.setattr("helpers.files.tempfile.TemporaryFile", lambda **_options: (_ for _ in ()).throw(
             OSError(errno.ENOSPC, "No space left on device")))  # fmt: skip
         with pytest.warns(UserWarning, match="No space left"):
             beside = compile_351(spec)

@@ -88,14 +88,15 @@ def test_stop_ends_the_workers_of_the_threads_named_only(pool, tmp_path):
     def ask():
         with pool.borrow(resolve_triton("3.5.1")) as worker:
             try:
-                worker.ask(nonsense(tmp_path), 30)
+                worker.ask(nonsense(tmp_path, f"open({str(begun)!r}, 'w').close()\nimport time\ntime.sleep(60)\n"), 60)
             except WorkerDied as exc:
                 seen.append(exc.signal_name)
 
+    begun = tmp_path / "begun"
     thread = threading.Thread(target=ask)
     thread.start()
-    deadline = time.monotonic() + 20
-    while not pool._busy and time.monotonic() < deadline:
+    deadline = time.monotonic() + 40
+    while not begun.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     with pool.borrow(resolve_triton("3.5.1")) as mine:
         pool.stop({thread.ident})

@@ -11,7 +11,7 @@ import pytest
 
 from helpers.compiler import toolchain as tc
 from helpers.compiler.compile import compile_kernel
-from helpers.errors import UserError
+from helpers.errors import MachineError, UserError
 from helpers.files import CACHE_ENV
 
 RUBBISH = [
@@ -170,7 +170,8 @@ WHOLE = "(target / 'triton').mkdir(parents=True)\n(target / 'triton' / '__init__
 )
 def test_an_install_that_fails_half_way_leaves_nothing(empty_cache, pip_that, lines):
     pip_that(lines)
-    with pytest.raises(tc.ToolchainMissing):
+    # A pip that was killed is the machine's doing, as by a lack of memory.
+    with pytest.raises(MachineError if "SIGKILL" in lines else tc.ToolchainMissing):
         tc.install("3.5.0", quiet=True)
     assert list((empty_cache / "toolchains").iterdir()) == []
     assert not tc.is_installed("triton", "3.5.0")
@@ -184,7 +185,7 @@ def test_what_pip_unpacks_goes_with_it(empty_cache, pip_that, tmp_path, monkeypa
     monkeypatch.setenv("TMPDIR", str(place))
     monkeypatch.setattr("tempfile.tempdir", None)
     pip_that(f"import tempfile; tempfile.mkdtemp(prefix='pip-unpack-')\n{WHOLE}{end}\n")
-    with pytest.raises(tc.ToolchainMissing) if end else contextlib.nullcontext():
+    with pytest.raises(MachineError) if end else contextlib.nullcontext():
         tc.install("3.5.0", quiet=True)
     assert list(place.iterdir()) == []
 

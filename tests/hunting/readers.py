@@ -292,14 +292,14 @@ def read_wheel(folder: Path) -> None:
 def read_python(folder: Path) -> None:
     """A kernel's file: its kernels, its imports, a spec of the first kernel; nothing of it runs."""
     from helpers.compiler.bring.signature import kernel_names, kernel_source
-    from helpers.compiler.source import source_closure_hash
+    from helpers.compiler.source import hashed_source
     from helpers.inspection.contents import recognise
 
     _own_cache(folder)
     path = folder / "kernel.py"
     recognise(path)
     names = refusing(kernel_names, path) or []
-    refusing(source_closure_hash, path)
+    refusing(hashed_source, path)
     for name in names[:3]:  # type: ignore[index]
         refusing(kernel_source, path, name)
     # The configurations of an autotuned kernel would be asked of a worker process.
