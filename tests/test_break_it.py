@@ -110,7 +110,7 @@ def test_what_a_killed_verb_leaves_is_told(kill_of, tmp_path):
     wait = "\ntime.sleep(60)"
     assert kill_of("signal.signal(signal.SIGTERM, signal.SIG_DFL)" + wait, signal.SIGTERM) == ""
     orphan = kill_of("subprocess.Popen(['sleep', '54.321'], start_new_session=True)" + wait, signal.SIGKILL)
-    assert "orphans" in orphan and "54.321" in orphan and kills.marked("planted") == {}
+    assert "orphans" in orphan and "54.321" in orphan and kills.orphans("planted", 3.0) == {}
     caught = "def end(*_): raise SystemExit(1)\nsignal.signal(signal.SIGTERM, end)"
     assert "ended with 1" in kill_of(caught + wait, signal.SIGTERM)
     assert "left behind" in kill_of("pathlib.Path(os.environ['TMPDIR'], 'x').touch()" + wait, signal.SIGTERM)

@@ -103,6 +103,9 @@ LINES = {
     "gate": [["gate", f"spec{EVIL}.json", "--baseline", f"no{EVIL}"],
              ["gate", f"field{EVIL}.json", "--baseline", f"crash{EVIL}.log"],
              ["gate", f"spec{EVIL}.json", "--baseline", f"crash{EVIL}.log", "--triton", "environment"]],
+    "inspect": [["inspect", f"entry{EVIL}.ptx"], ["inspect", "."], ["inspect", f"none{EVIL}"],
+                ["inspect", f"spec{EVIL}.json"], ["inspect", ".", "--chip", EVIL],
+                ["inspect", ".", "--csv", f"no{EVIL}/x"]],
     "toolchains": [["toolchains", "install", EVIL]],
 }  # fmt: skip
 

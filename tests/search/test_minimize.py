@@ -310,7 +310,7 @@ def test_a_verdict_of_a_state_file_is_what_was_written_or_refused(changes):
 def test_a_state_with_numbers_that_are_none_is_refused(fakes, tmp_path):
     fakes(v1_0_0=3)
     state = tmp_path / "state.json"
-    minimize_ptx(SHORT, state_path=state, time_limit_s=1)
+    minimize_ptx(SHORT, state_path=state, time_limit_s=4)
     sound = json.loads(state.read_text())
     (key, *_) = sound["verdicts"]
     for damage in ({"lines_at_round": float("inf")}, {"verdicts": {**sound["verdicts"], key: {"status": {}}}}):
