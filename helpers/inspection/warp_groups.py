@@ -68,7 +68,7 @@ class WarpGroups:
 
     `roles` are the sizes that groups work with, as the text shows them: what a group asks first, or, where the same
     warps ask again, what they ask then (a return to the first size is no role). `sums` is the lowest and the highest
-    sum over all groups, in registers a thread of each; None where there are more roles than groups, or none.
+    sum over all groups, in registers a thread of each; None where there are more sizes than groups, or none.
     `dropped` says why ptxas will not obey `setmaxnreg`; "" where nothing in the text speaks for that.
     """
 
@@ -244,8 +244,13 @@ def _roles(sites: dict[int, int], states: dict[int, frozenset[int]]) -> tuple[in
 
 
 def _sums(roles: Sequence[int], threads: int | None) -> tuple[int, int] | None:
-    """The lowest and highest sum where each of so many groups has one of the roles, and each role has a group."""
+    """The lowest and highest sum where each of so many groups has one of the roles, and each role has a group.
+
+    Where the text asks at more places than there are groups, several places are one group's: then each size has one.
+    """
     groups = -(-threads // THREADS_OF_A_GROUP) if threads else 0
+    if len(roles) > groups:
+        roles = tuple(dict.fromkeys(roles))
     if not roles or not len(roles) <= groups <= _MOST_GROUPS:
         return None
     spare, base = groups - len(roles), sum(roles)

@@ -137,6 +137,16 @@ def test_more_sizes_than_groups_give_no_sum():
     assert split.sums is None and split.fits is None and "cannot be told" in "\n".join(describe(split))
 
 
+def test_a_size_that_is_asked_for_at_many_places_is_one_size():
+    asks = "\n".join(
+        f"setp.eq.u32 %p2, %r1, {n};\n@%p2 bra $A{n};\nbra $B{n};\n$A{n}:\nsetmaxnreg.dec.sync.aligned.u32 64;\n"
+        f"st.global.u32 [%rd1], %r1;\nbra $DONE;\n$B{n}:"
+        for n in range(4)
+    )
+    split = ptx_warp_groups(kernel(f"{asks}\n{CUTLASS}"))
+    assert sorted(split.roles) == [24, 64, 64, 64, 64, 240] and split.sums == (328, 328) and split.fits is True
+
+
 def test_what_all_groups_run_counts_for_each():
     loads = "\n".join(f"ld.volatile.global.u32 %r{n}, [%rd1+{4 * n}];" for n in range(10, 30))
     stores = "\n".join(f"st.volatile.global.u32 [%rd1+{4 * n}], %r{n};" for n in range(10, 30))
