@@ -13,6 +13,7 @@ from helpers.attention.tiles import TileConfig, parse_tile
 from helpers.compiler.report import NO_VERDICT, CompileReport, Evidence
 from helpers.errors import MachineError, UserError
 from helpers.hardware import CAP, get_arch
+from helpers.inspection.ptx.scan import TENSOR_CORE_PATHS
 from helpers.recorded import provenance, read_rows
 from helpers.show.style import status_colour
 from helpers.workbook.explorer.choices import report_rows, status_words
@@ -22,7 +23,6 @@ T = TypeVar("T")
 
 _PLAIN = vars(Choice())
 _WHOLE = ("regs_per_thread", "spill_store_bytes", "spill_load_bytes", "smem_bytes", "tmem_columns")
-_PATHS = {"tcgen05": "tcgen05_mma", "wgmma": "wgmma", "mma.sync": "mma_sync"}
 OWN = "its own"
 """What `ptx_written_for` says of the PTX that a Triton writes for the ptxas it bundles."""
 
@@ -79,7 +79,7 @@ def report_of_row(row: Mapping[Any, Any], choice: Choice) -> CompileReport:
         wall_s=known.get("wall_s") or 0.0,
         ptxas_code=known.get("ptxas_code"),
         message=known.get("message") or known.get("reason") or "",
-        instructions={_PATHS.get(str(known.get("tensor_core_path")), "other"): 1},
+        instructions={TENSOR_CORE_PATHS.get(str(known.get("tensor_core_path")), "other"): 1},
         **numbers,
     )
 
