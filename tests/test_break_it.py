@@ -205,5 +205,6 @@ def test_what_was_hunted_last_held(break_it):
     there = {(kind, what) for kind, (whats, _) in break_it.HUNTS.items() for what in whats}
     assert set(newest) <= there and {what for kind, what in newest if kind == "input"} == set(MUTATORS)
     assert {pair for pair, row in newest.items() if row["status"] == "broken"} <= OPEN
-    assert all(float(row["slowest_s"]) < 5.5 and float(row["peak_mb"]) < 2_048
-               for row in newest.values() if row["kind"] == "input")  # fmt: skip
+    inputs = {pair: row for pair, row in newest.items() if row["kind"] == "input"}
+    assert {pair for pair, row in inputs.items() if float(row["slowest_s"]) >= 5} <= OPEN
+    assert all(float(row["peak_mb"]) < 2_048 for row in inputs.values())
