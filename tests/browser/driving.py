@@ -213,6 +213,32 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
     )
 
 
+def show_notebook(page: Page, name: str) -> None:
+    """Bring a notebook to the front of a JupyterLab that is open, opened where it is not, and wait for its kernel."""
+    page.set_viewport_size(VIEWPORT)
+    page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => true)", name)
+    page.wait_for_function(
+        """path => {
+            const front = window.jupyterapp.shell.currentWidget;
+            return front?.context?.path === path && front.sessionContext?.session?.kernel?.status === 'idle';
+        }""",
+        arg=name,
+        timeout=60_000,
+    )
+
+
+def put_away(page: Page) -> None:
+    """End the kernel of the notebook in front and close it unsaved: with its compilers it holds a gigabyte."""
+    page.evaluate(
+        """async () => {
+            const front = window.jupyterapp.shell.currentWidget;
+            await front.sessionContext.shutdown();
+            front.context.model.dirty = false;  // whether to save is not asked
+            front.close();
+        }"""
+    )
+
+
 def run_all_cells(page: Page) -> None:
     """Run > Run All Cells, with the mouse, as a person would; returns when every code cell has its number."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -238,11 +264,6 @@ def write_cell(page: Page, source: str) -> None:
     page.evaluate(
         "source => window.jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.setSource(source)", source
     )
-
-
-def end_kernel(page: Page) -> None:
-    """End the kernel of the notebook in front: with its compilers it holds a gigabyte."""
-    page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
 
 
 def clear_outputs(page: Page) -> None:

@@ -12,31 +12,33 @@ import pytest
 
 NOTEBOOKS = sorted(p for p in (driving.ROOT / "notebooks").glob("*.ipynb") if not p.name.startswith("."))
 
+DESK = "desk.ipynb"
+
 pytestmark = pytest.mark.slow
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
-def test_a_notebook_runs_in_the_browser(path: Path, lab, browser, pictures, toolchain_351):
-    with driving.opened(browser, own=lab.url) as (page, heard):
-        driving.open_notebook(page, lab, path.name)
-        driving.clear_outputs(page)
-        driving.run_all_cells(page)
-        driving.all_in_sight(page)
-        pictures.take_notebook(page, f"notebook_{path.stem}.png")
-        assert driving.errors_shown(page) == []
-        assert heard.problems() == []
-        driving.end_kernel(page)
 
 
 @pytest.fixture(scope="module")
 def desk(lab, browser):
-    """(page, heard) of a notebook of one cell and its kernel, where one test after another shows something."""
-    notebook = lab.add_notebook("desk.ipynb", ["import helpers as rc"])
+    """(page, heard) of a JupyterLab at a notebook of one cell, where one test after another shows something."""
     with driving.opened(browser, own=lab.url) as (page, heard):
-        driving.open_notebook(page, lab, notebook)
-        driving.run_all_cells(page)
+        driving.open_notebook(page, lab, lab.add_notebook(DESK, ["import helpers as rc"]))
         yield page, heard
-        driving.end_kernel(page)
+        driving.show_notebook(page, DESK)
+        driving.put_away(page)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+def test_a_notebook_runs_in_the_browser(path: Path, desk, pictures, toolchain_351):
+    page, heard = desk
+    heard.forget()
+    driving.show_notebook(page, path.name)
+    driving.clear_outputs(page)
+    driving.run_all_cells(page)
+    driving.all_in_sight(page)
+    pictures.take_notebook(page, f"notebook_{path.stem}.png")
+    assert driving.errors_shown(page) == []
+    assert heard.problems() == []
+    driving.put_away(page)
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def on_the_desk(desk, source: str):
     """(page, heard) of the desk once its cell has run this source without an error."""
     page, heard = desk
     heard.forget()
-    page.set_viewport_size(driving.VIEWPORT)
+    driving.show_notebook(page, DESK)
     driving.write_cell(page, source)
     driving.run_all_cells(page)
     assert driving.errors_shown(page) == []

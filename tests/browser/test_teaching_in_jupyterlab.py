@@ -41,7 +41,7 @@ def test_an_exercise_takes_a_guess_by_keyboard(lab, browser, pictures):
         choice.get_by_role("status").filter(has_text=CHOSEN.compared("it spills")).wait_for(timeout=15_000)
         pictures.take_notebook(page, "exercise_in_jupyterlab.png")
         assert heard.problems() == []
-        driving.end_kernel(page)
+        driving.put_away(page)
 
 
 def test_the_code_of_sentences_is_hidden_and_other_code_is_not(lab, browser):
