@@ -150,6 +150,7 @@ _HOMES = {
     ),
     "helpers.workbook.prose": (
         "compiler_log",
+        "more",
         "report_summary",
         "say",
     ),
