@@ -514,7 +514,7 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "attention",
             "The step of a language model in which each token looks at the tokens before it: it compares its "
             "query with their keys, and takes the mean of their values, weighted by how well they fit.",
-            ("attention",),
+            ("(?<!xtend )attention",),
         ),
         Term(
             "token",
@@ -548,7 +548,7 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
         Term(
             "softmax",
             "The function that turns scores into weights, which are positive and add up to one.",
-            ("softmax",),
+            ("(?<!nline )softmax",),
         ),
         Term(
             "weight",
@@ -560,7 +560,7 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "head",
             "One of several attentions that a layer computes side by side, each with queries, keys and values of "
             "its own.",
-            ("heads?",),
+            ("heads?(?![ -]dim)",),
         ),
         Term(
             "decode",
