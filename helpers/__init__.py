@@ -150,6 +150,7 @@ _HOMES = {
     ),
     "helpers.workbook.prose": (
         "compiler_log",
+        "more",
         "report_summary",
         "say",
     ),
@@ -188,11 +189,11 @@ _HOMES = {
     "helpers.workbook.every_chips_tiles.tile_audit": (
         "arch_tally",
         "audit_counts",
+        "audit_in_words",
         "audit_offenders",
         "changed_choices",
         "crash_findings",
         "demand_threshold",
-        "outcome_words",
         "plot_audit",
         "reader_question_table",
         "spill_free_choices",

@@ -79,8 +79,9 @@ def read_material(
 ) -> Material:
     """The Material of a compile request, a spec, a file (spec JSON, PTX or log; also .gz) or a text; see `Source`.
 
-    A str with a line break is a text, one without the path of a file (- for stdin). What a file is, its content
-    decides. A spec is compiled (its kernel file runs in a worker process); a log or PTX is only read. Raises UserError.
+    A str with a line break is a text, one without the path of a file (- for stdin). The content of a file
+    decides what it is. A spec is compiled (its kernel file runs in a worker process); a log or PTX is only
+    read. Raises UserError.
     """
     if not isinstance(source, (CompileRequest, KernelSpec, Path, str)) and hasattr(source, "request"):
         source = source.request()

@@ -64,7 +64,7 @@ def at_the_limit(log: CrashLog, *, same: bool) -> tuple[Suggestion, ...]:
     operands = (
         Suggestion(
             "a 16-bit KV cache or operands up-cast before the dot, where fp8 is in the kernel",
-            "fp8 operands are one of the incident's four necessary ingredients",
+            "fp8 operands are one of the five ingredients without which the incident's kernel compiles",
             f"{measured(('bf16 KV cache', 'fp8 up-cast before the dots'), ('3.5.1',))}, {where}",
         ),
     )
@@ -105,7 +105,7 @@ def _newer_triton(log: CrashLog) -> tuple[Suggestion, ...]:
     return (
         Suggestion(
             "Triton 3.7 or later",
-            "its code generation changed: the same source compiles, with heavy spills",
+            "its LLVM writes pairs of floats in another form: the same source compiles, with heavy spills",
             f"{measured(('nothing',))}, {_where(log)}",
         ),
     )

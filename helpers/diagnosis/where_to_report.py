@@ -33,7 +33,8 @@ def where_to_report(
     if tritons:
         return TRITON, (
             f"the identical PTX fails under every ptxas here that reads it ({', '.join(failing)}), and Triton "
-            f"{', '.join(sorted(tritons))} writes PTX for the same kernel that compiles: code generation decides"
+            f"{', '.join(sorted(tritons))} writes PTX for the same kernel that compiles: Triton, or the LLVM in "
+            "it, decides"
         )
     if status in ("unsupported_target", "unsupported_ptx_version"):
         return "nobody yet", "a newer release may know this target or PTX version"

@@ -88,7 +88,7 @@ class Bisection:
             prefix = "ptxas==" if self.axis == "ptxas" else ""
             middle = f"{prefix}{first.untried[len(first.untried) // 2]}"
             words += (
-                f"; {' and '.join(first.untried)} between them could not be tried here: to narrow it down, run "
+                f"; {' and '.join(first.untried)} between them could not be tried here. To narrow it down, run "
                 f"`register-cliff toolchains install {middle}`"
             )
         return words + self._instead()

@@ -69,7 +69,7 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "CTA",
             "A block of threads that runs on one multiprocessor and shares its shared memory. Here one CTA "
             "computes one tile of the output.",
-            ("CTAs?",),
+            ("CTAs?", "blocks? of threads"),
         ),
         Term(
             "warp",
@@ -137,17 +137,75 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "sm_100a",
             "The name of a chip for the compiler: 90a is Hopper (H100, H200), 100a and 103a are datacentre "
             "Blackwell (B200, B300), 120a and 121a are its small relatives.",
-            (
-                "sm_100a",
-                "sm_90a",
-                "sm_103a",
-                "sm_120a",
-            ),
+            (r"sm_\d+a?",),
         ),
         Term(
             "compute capability",
             "The number behind `sm_`: 9.0 for H100, 10.0 for B200, 12.0 for RTX 50.",
             ("(?:compute )?capability",),
+        ),
+        Term(
+            "thread",
+            "One of the many workers that run a kernel at the same time, each on registers of its own.",
+            ("threads?",),
+        ),
+        Term(
+            "global memory",
+            "The GPU's main memory, which all threads can read. The caches named L1 and L2 lie between it and the "
+            "multiprocessors.",
+            (
+                "global memory",
+                "L2",
+                "L1",
+                "HBM3",
+            ),
+        ),
+        Term(
+            "lane",
+            "One of the 128 rows of tensor memory. A warp reads 32 of them, one for each of its threads.",
+            ("lanes?",),
+        ),
+        Term(
+            "product names",
+            "A100 is a chip of the generation Ampere, H100 and H200 are Hopper, B200, GB200, B300 and GB300 are "
+            "datacentre Blackwell, and the RTX 50 cards are small Blackwell.",
+            (
+                "GB200",
+                "GB300",
+                "B200",
+                "B300",
+                "H100",
+                "H200",
+                "A100",
+                r"RTX(?: PRO)?(?: \d+)?",
+            ),
+        ),
+        Term(
+            "TFLOP/s",
+            "A million million floating-point operations in a second.",
+        ),
+        Term(
+            "VGPR",
+            "A register of an AMD chip. A thread of the newer ones has up to 512.",
+            ("VGPRs?",),
+        ),
+        Term(
+            "SGPR",
+            "A register of an AMD chip that all threads of a group share.",
+            ("SGPRs?",),
+        ),
+        Term(
+            "scratch memory",
+            "AMD's name for local memory: spills go there.",
+            ("scratch(?: memory)?",),
+        ),
+        Term(
+            "gfx950",
+            "The name of an AMD chip for the compiler: gfx942 is the MI300X, gfx950 the MI355X.",
+            (
+                "gfx942",
+                "gfx950",
+            ),
         ),
     ),
     "The compiler": (
@@ -231,12 +289,139 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "trap",
             "An instruction that stops the kernel. Triton emits a bare one in place of a kernel that cannot fit, "
             "and `ptxas` accepts it.",
+            ("trap", "trapped", "bare trap"),
         ),
         Term(
             "pack",
             "Two 32-bit registers put together as one 64-bit value, because LLVM multiplies floats in pairs on "
             "Blackwell. How the packs are written decides whether the incident's PTX compiles.",
             ("packs?",),
+        ),
+        Term(
+            "kernel",
+            "A program for the GPU. It is started once and runs in many threads. JupyterLab also calls the Python "
+            "process of a notebook a kernel; these pages call that a running notebook.",
+            ("[Kk]ernels?",),
+        ),
+        Term(
+            "launch option",
+            "A number that is given where a Triton kernel is started: how many warps, how many stages, or `maxnreg`.",
+            ("launch options?",),
+        ),
+        Term(
+            "TTIR",
+            "The first text that Triton makes of a kernel: what is computed, without saying which thread does it.",
+        ),
+        Term(
+            "LLIR",
+            "The last text of Triton's own passes, in the language of LLVM. LLVM turns it into PTX.",
+        ),
+        Term(
+            "virtual register",
+            "A name for a value in PTX. There may be thousands; `ptxas` gives real registers to those that are alive.",
+            (r"[Vv]irtual\*? registers?",),
+        ),
+        Term(
+            "wide load",
+            "A load from tensor memory that fills 128 registers of a thread with one instruction, written `x128`. "
+            "The registers have to be adjacent.",
+            (
+                "wide (?:load|operand)s?",
+                "x128",
+                "x64",
+            ),
+        ),
+        Term(
+            "optimisation level",
+            "How hard `ptxas` optimises: `-O0` hardly, `-O1` a little, `-O3` unless told otherwise.",
+            (
+                "optimisation levels?",
+                r"-O\d?",
+            ),
+        ),
+        Term(
+            "maxnreg",
+            "An option of a Triton launch, and a directive of PTX: the most registers that a thread may have. "
+            "Triton plans with it before `ptxas` runs.",
+            (r"\.?maxnreg(?:[ =]\d+)?",),
+        ),
+        Term(
+            "--maxrregcount",
+            "An option of `ptxas`: the most registers that a thread may have. It comes after Triton has chosen "
+            "its instructions.",
+            (r"--maxrregcount(?:=\d+)?",),
+        ),
+        Term(
+            "min_blocks_per_mp",
+            "An option of a CuTe DSL launch: how many CTAs have to fit on one multiprocessor. In PTX it is "
+            "`.minnctapersm`.",
+            (
+                r"min_blocks_per_mp(?:=\d+)?",
+                r"\.minnctapersm(?: \d+)?",
+            ),
+        ),
+        Term(
+            "setmaxnreg",
+            "An instruction that gives the warps of a group more or fewer registers while the kernel runs.",
+        ),
+        Term(
+            "C7602",
+            "The number that `ptxas` gives to an error when the cap is lower than one single instruction needs.",
+        ),
+        Term(
+            "stack frame",
+            "The part of local memory that a thread of the kernel uses, in bytes.",
+            ("stack frames?",),
+        ),
+        Term(
+            "n_spills",
+            "Triton's own count of local memory, in words of 32 bits for each thread. It is not the number of `ptxas`.",
+        ),
+        Term(
+            "nvdisasm",
+            "NVIDIA's program that prints the SASS of a cubin, and which registers are live in it.",
+        ),
+        Term(
+            "spec",
+            "A file that describes one kernel completely: its source, the types of its arguments, its constexprs "
+            "and its launch. Its name in the code is `KernelSpec`.",
+            (
+                "specs?",
+                "KernelSpec",
+            ),
+        ),
+        Term(
+            "CUDA",
+            "NVIDIA's platform for programs on its GPUs, with a compiler for C++.",
+            ("CUDA",),
+        ),
+        Term(
+            "Gluon",
+            "Triton's lower-level language, in which the writer decides where values lie and which warps do what.",
+            ("Gluon",),
+        ),
+        Term(
+            "CuTe DSL",
+            "NVIDIA's language for kernels in Python, in which FlashAttention-4 is written.",
+        ),
+        Term(
+            "cuTile",
+            "NVIDIA's language for kernels in Python that work on whole tiles.",
+        ),
+        Term(
+            "interpreter",
+            "A part of Triton that runs a kernel in Python on the CPU, slowly, without a GPU.",
+            ("interpreter",),
+        ),
+        Term(
+            "DISABLE_LLVM_OPT",
+            "A variable of the environment that turns off parts of the LLVM in Triton; the part here is called "
+            "`nvptx-no-f32x2`.",
+            (
+                r"DISABLE_LLVM_OPT(?:=[\w-]+)?",
+                "nvptx-no-f32x2",
+                "f32x2",
+            ),
         ),
     ),
     "The kernel": (
@@ -258,17 +443,20 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "KV cache",
-            "Keys and values of the tokens so far, kept so that they need not be computed again.",
+            "Keys and values of the tokens so far, kept so that they need not be computed again. It is called fp8 "
+            "cache or bf16 cache after the type of its numbers.",
             (
                 "KV cache",
-                "fp8 cache",
+                "(?:fp8|bf16) cache",
                 "KV dtype",
+                "KV",
             ),
         ),
         Term(
             "fp8",
             "Eight-bit floating point, `fp8_e4m3` here: half the memory of bf16, with three bits after the "
             "leading one.",
+            ("fp8", "fp8_e4m3", "fp8e4nv"),
         ),
         Term(
             "bf16",
@@ -312,7 +500,7 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
             "branch",
             "An `if` inside the kernel whose outcome is known only when it runs. The incident's kernel has one "
             "around each tile: `if work:`, which skips a tile that no query of the block can see.",
-            ("branch(?:es)?",),
+            ("branch(?:es)?", "if(?: work:)?(?=`)"),
         ),
         Term(
             "stages",
@@ -321,6 +509,139 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
                 "num_stages",
                 r"(?:\d|two|three) stages?",
             ),
+        ),
+        Term(
+            "attention",
+            "The step of a language model in which each token looks at the tokens before it: it compares its "
+            "query with their keys, and takes the mean of their values, weighted by how well they fit.",
+            ("(?<!xtend )attention",),
+        ),
+        Term(
+            "token",
+            "A piece of text, a word or a part of one. The model has one list of numbers for each.",
+            ("tokens?",),
+        ),
+        Term(
+            "prompt",
+            "The text that a user sends to the model.",
+            ("prompts?",),
+        ),
+        Term(
+            "query",
+            "The list of numbers that a token compares with the keys of the tokens before it.",
+            ("quer(?:y|ies)",),
+        ),
+        Term(
+            "key and value",
+            "Two lists of numbers that each token has: the key is compared with queries, the value is what they "
+            "take from it.",
+            (
+                "keys? and (?:cached )?values?",
+                "cached keys",
+            ),
+        ),
+        Term(
+            "score",
+            "The product of a query and a key: how well they fit.",
+            ("scores?",),
+        ),
+        Term(
+            "softmax",
+            "The function that turns scores into weights, which are positive and add up to one.",
+            ("(?<!nline )softmax",),
+        ),
+        Term(
+            "weight",
+            "What a score becomes in the softmax: the share that a value has in the result. The kernel calls the "
+            "weights `p`.",
+            ("weights?",),
+        ),
+        Term(
+            "head",
+            "One of several attentions that a layer computes side by side, each with queries, keys and values of "
+            "its own.",
+            ("heads?(?![ -]dim)",),
+        ),
+        Term(
+            "decode",
+            "The passes of a model that make new tokens, one at a time, after prefill.",
+            (
+                "decode",
+                "decoding",
+            ),
+        ),
+        Term(
+            "paged cache",
+            "A KV cache in pieces: a table says where each page of tokens lies. sglang's pages hold one token.",
+            (
+                "paged(?: cache)?",
+                "pages? of (?:one token|tokens)",
+                "page size",
+            ),
+        ),
+        Term(
+            "custom mask",
+            "A table of the engine's own that says which query sees which key. It is used where several "
+            "continuations are tried at once.",
+            ("[Cc]ustom mask",),
+        ),
+        Term(
+            "causal",
+            "A causal layer lets a token see itself and the tokens before it, and none after.",
+            ("causal(?:ity)?",),
+        ),
+        Term(
+            "dtype",
+            "The type of a number in memory, such as bf16 or fp8.",
+            ("dtypes?",),
+        ),
+        Term(
+            "fp8_e5m2",
+            "The other eight-bit format: a wider range than `fp8_e4m3`, and two bits after the leading one.",
+            ("(?:fp8_)?e5m2",),
+        ),
+        Term(
+            "NVFP4",
+            "A four-bit format of NVIDIA's for the weights of a model.",
+        ),
+        Term(
+            "NaN",
+            "Not a number: what a float holds when a calculation has no result. Every sum that reads one becomes one.",
+        ),
+        Term(
+            "acc",
+            "The name of the accumulator in the kernel's source.",
+            ("acc",),
+        ),
+        Term(
+            "tl.dot",
+            "Triton's product of two matrices, which the tensor cores compute.",
+            (r"tl\.dot(?:\([\w, ]+\))?",),
+        ),
+        Term(
+            "v_scale",
+            "One number by which the values of an fp8 cache are multiplied to have their true size. The "
+            "incident's kernel multiplies each product by it.",
+            ("v_scale",),
+        ),
+        Term(
+            "q cast",
+            "Turning the queries into fp8. The incident's kernel does that anew in every tile; *hoisted* means "
+            "once, before the loop.",
+            (
+                "q cast",
+                "Q_CAST",
+            ),
+        ),
+        Term(
+            "rotary part",
+            "Extra columns of queries and keys that tell where in the text a token stands.",
+            ("rotary part",),
+        ),
+        Term(
+            "matrix product",
+            "The multiplication of two matrices, which tensor cores are made for.",
+            ("matrix products?",),
         ),
     ),
     "The incident and its cures": (
@@ -371,6 +692,56 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
         Term(
             "roofline",
             "The speed that no kernel can pass: bound by arithmetic or by memory, whichever is reached first.",
+        ),
+        Term(
+            "serving engine",
+            "A program that answers the requests of many users with a language model, such as sglang or vLLM.",
+            (
+                "(?:serving )?engines?",
+                "sglang",
+                "vLLM",
+            ),
+        ),
+        Term(
+            "Gemma 4",
+            "A family of language models; the one of these pages has 60 layers.",
+            ("Gemma 4(?: 31B)?",),
+        ),
+        Term(
+            "layer",
+            "One of the steps that a model repeats: an attention and what follows it.",
+            ("layers?",),
+        ),
+        Term(
+            "FlashAttention",
+            "Widely used attention kernels for NVIDIA's chips; 3 is for Hopper, 4 for Hopper and Blackwell.",
+            (r"FlashAttention(?:-\d)?",),
+        ),
+        Term(
+            "FlashInfer",
+            "Another library of attention kernels.",
+        ),
+        Term(
+            "KV_OPERANDS",
+            "The constexpr that says how an fp8 cache is used: `as_stored` turns queries and weights into fp8, "
+            "`upcast` turns keys and values into 16 bits.",
+            (
+                'KV_OPERANDS(?: = "upcast")?',
+                "up-?cast",
+                "as_stored",
+            ),
+        ),
+        Term(
+            "ACCUMULATE",
+            "The constexpr that says how a product joins the accumulator: `separate` makes a new value, scales "
+            "and adds it; `fused` lets the tensor core add it.",
+            ("ACCUMULATE",),
+        ),
+        Term(
+            "TILE_SKIP",
+            "The constexpr that says how tiles without work are skipped: `branch` asks in each of them, `bounds` "
+            "leaves them out of the loop.",
+            ("TILE_SKIP",),
         ),
     ),
     "Short labels": (
@@ -451,9 +822,12 @@ def unlinked_terms(sources: list[str]) -> list[Term]:
 
 
 def link_terms(sources: list[str]) -> list[str]:
-    """The same Markdown cells with the first mention of every term made a link to the glossary."""
+    """The same Markdown cells with the first mention of every term made a link to the glossary.
+
+    Longer terms go first, so that *online softmax* becomes one link and not a link to *softmax* inside it.
+    """
     linked = list(sources)
-    for term in unlinked_terms(linked):
+    for term in sorted(unlinked_terms(linked), key=lambda term: -max(map(len, (*term.written, term.name)))):
         mention = _mention(term, linked)
         if mention is None:  # it was part of the words that became another term's link
             continue

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from helpers.show.display import table_html
 from helpers.workbook.explorer.frame import KNOBS
-from helpers.workbook.glossary import HOME, TERMS
+from helpers.workbook.glossary import HOME, TERMS, glossary_markdown, link_terms
 from helpers.workbook.prose import as_html
 
 if TYPE_CHECKING:
@@ -112,6 +112,22 @@ def _with_knobs(notebook: NotebookNode) -> NotebookNode:
     return told
 
 
+def _with_linked_sentences(notebook: NotebookNode) -> NotebookNode:
+    """A copy in which sentences that a cell computed explain their terms too, where a term is met in one first."""
+    told = copy.deepcopy(notebook)
+    places = [
+        place
+        for cell in told.cells
+        for place in ([cell] if cell.cell_type == "markdown" else [o.get("data", {}) for o in cell.get("outputs", [])])
+        if ("source" in place and place["source"] != glossary_markdown()) or "text/markdown" in place
+    ]
+    names = ["source" if "source" in place else "text/markdown" for place in places]
+    texts = ["".join(place[name]) for place, name in zip(places, names, strict=True)]
+    for place, name, text in zip(places, names, link_terms(texts), strict=True):
+        place[name] = text
+    return told
+
+
 def _width(metadata: Mapping[str, Any]) -> str:
     return f'width="{int(metadata["width"])}" ' if "width" in metadata else ""
 
@@ -188,7 +204,7 @@ def _cells_html(notebook: NotebookNode, folder: Path | None) -> str:
         exclude_output_prompt=True,
     )  # fmt: skip
     resources = {"metadata": {"path": str(folder)}} if folder else {}
-    plain = _with_captions(without_widget_views(_with_knobs(notebook)))
+    plain = _with_captions(without_widget_views(_with_knobs(_with_linked_sentences(notebook))))
     body, _ = exporter.from_notebook_node(plain, resources=resources)
     return re.sub(r'<a class="anchor-link"[^>]*>[^<]*</a>', "", body)
 

@@ -7,9 +7,16 @@ import html
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helpers.attention.spec import EXTEND_KERNEL
 from helpers.compiler.report import EXPLANATIONS, Evidence
+from helpers.show.display import table_html
+from helpers.show.html import folded
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from IPython.display import HTML
 
 
 @lru_cache(maxsize=16)
@@ -30,6 +37,13 @@ def say(text: str) -> None:
     from IPython.display import Markdown, display
 
     display(Markdown(text.strip()))
+
+
+def more(summary: str, table: pd.DataFrame) -> HTML:
+    """A table below a line that a click opens: for who wants the numbers behind what the page already says."""
+    from IPython.display import HTML
+
+    return HTML(folded(summary, table_html(table)))
 
 
 _TELLING = ("say", "exercise")

@@ -12,6 +12,8 @@ from helpers.workbook.reproduce_the_crash import layer_table, layers_in_words
 if TYPE_CHECKING:
     import pandas as pd
 
+    from helpers.attention.choice import Choice
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -21,6 +23,15 @@ class Verdict:
     table: pd.DataFrame
     reproduced: bool
     evidence: str
+
+
+def _words(choice: Choice) -> str:
+    """A configuration as a reader says it, without the short label of tables."""
+    spec = choice.request().spec
+    sizes = dict(spec.constexprs)
+    tile = f"{sizes['BLOCK_M']} queries by {sizes['BLOCK_N']} keys"
+    window = f", window {choice.window:,}" if choice.window else ""
+    return f"head dim {choice.head_dim}, {choice.kv_dtype} cache{window}, {tile}, {spec.num_warps} warps"
 
 
 def workbook_verdict() -> Verdict:
@@ -34,7 +45,8 @@ def workbook_verdict() -> Verdict:
     if report.crashed:
         how = "Crash reproduced" if incident.live else "Crash not run here (its toolchain is missing), but recorded"
         toolchain = f"Triton {report.triton_version}, ptxas {report.ptxas_version}"
-        first = f"{how}: the sliding layer ({report.label}) on {report.arch}, {toolchain}: {report.ptxas_code}."
+        first = f"{how}: the kernel of the sliding layers ({_words(INCIDENT_CHOICE)}) dies on {report.arch} with "
+        first += f"{report.ptxas_code}, under {toolchain}."
     else:
         first = f"Crash NOT reproduced: {report.label} on {report.arch} gave {report.verdict()}: {report.message[:160]}"
     table_before, table_after = layer_table(before, before_choices), layer_table(after, after_choices)

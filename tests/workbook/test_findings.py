@@ -157,7 +157,11 @@ def test_the_audit_says_which_cells_die_and_from_which_demand():
     tally = rc.arch_tally(rc.audit_counts(audit), "sm_120a")
     assert tally["table"] == "blackwell_consumer" and tally["crashes"] == 0
     choices = rc.spill_free_choices(audit)
-    assert rc.outcome_words(choices).startswith(f"{len(rc.changed_choices(choices))} changes, ")
+    changed = rc.changed_choices(choices)
+    assert set(changed["outcome"]) == {"changes"} and len(changed) == (choices["outcome"] == "changes").sum() > 0
+    told = rc.audit_in_words(rc.audit_offenders(audit, top=3))
+    assert set(told["row of the table"]) == {"capability >= 9, at the incident"}
+    assert not [name for frame in (told, rc.audit_in_words(changed)) for name in frame if "_" in name]
 
 
 # --- 07 -----------------------------------------------------------------------------------------------------------

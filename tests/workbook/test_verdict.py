@@ -8,7 +8,7 @@ import helpers as rc
 def test_reproduced_live(toolchain_351):
     verdict = rc.workbook_verdict()
     assert verdict.reproduced and verdict.lines[0].startswith("Crash reproduced: ")
-    assert "hd256 fp8_e4m3 window 1024 128x64" in verdict.lines[0]
+    assert "(head dim 256, fp8_e4m3 cache, window 1,024, 128 queries by 64 keys, 8 warps)" in verdict.lines[0]
     assert "50 of 60 to 0" in verdict.lines[1] and len(verdict.lines) == 2
     assert verdict.table["tiles"].tolist() == ["before the fix"] * 4 + ["after the fix"] * 4
     assert verdict.table["outcome"][0] == "dies (C7600)" and verdict.table["outcome"][4].startswith("255 registers")

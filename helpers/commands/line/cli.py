@@ -87,7 +87,7 @@ def cli() -> None:
 def run(argv: list[str] | None = None) -> int:
     """Run the command line; exit code 0 when it did its job, 2 on bad input, 3 where the machine failed us.
 
-    With 2 and 3 goes one line on stderr.
+    Exit codes 2 and 3 come with one line on stderr.
     """
     if "stdout" in _open_what_is_closed():
         warn("note: stdout is closed, so that the result is printed nowhere")

@@ -156,9 +156,9 @@ def download(requirement: str, folder: Path, *, python: str | None = None) -> Pa
 def unpack(archive: Path, *, requirement: str, from_index: bool) -> Path:
     """The folder in the cache that holds the archive's Python files; raises UserError.
 
-    With it lies `wheel.json`: the archive's name and sha256, and the sha256 of each file. Members are bounded in number
-    and size. What the index gave is known by its release; a file of the user's is known by its content alone, so that
-    it never answers for the release of its name.
+    Beside the files it writes `wheel.json`: the archive's name and sha256, and the sha256 of each file. Members are
+    bounded in number and size. What the index gave is known by its release; a file of the user's is known by its
+    content alone, so that it never answers for the release of its name.
     """
     digest = _sha256(archive)
     words = archive.name.removesuffix(archive.suffix).split("-")

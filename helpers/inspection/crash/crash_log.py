@@ -2,7 +2,7 @@
 
 Takes Python tracebacks with or without line breaks, ptxas's stderr alone, the PTX block that Triton prints, and any of
 them out of a CI log, a chat or an HTML page. Pure: nothing named in the log is opened, imported or run. Never raises on
-any text, and its time grows with the text's length and no faster. What kind of failure it is, `helpers.diagnosis` says.
+any text, and its time grows with the text's length and no faster. `helpers.diagnosis` says what kind of failure it is.
 """
 
 from __future__ import annotations

@@ -29,6 +29,24 @@ _SHORT_TABLE = {"hopper_catch_all": "hopper\ntile", "hopper_0_5_15": "Hopper's,\
                 "ampere_ada": "own\nrow"}  # fmt: skip
 
 
+_HEADINGS = {
+    "arch": "chip", "kv_dtype": "cache", "table": "row of the table",
+    "spill_store_bytes": "spill stores, bytes per thread",
+    "demand": "demand, registers", "tensor_core_path": "tensor cores by", "today_worst": "today, at worst",
+    "spill_free": "largest tile without spills", "path_today": "tensor cores by, today",
+    "path_spill_free": "tensor cores by, without spills", "compiles": "tiles x options compiled",
+}  # fmt: skip
+
+
+def audit_in_words(frame: pd.DataFrame) -> pd.DataFrame:
+    """A table of the audit for a reader: headings in words, and the rules of the tables in place of their names."""
+    told = frame.rename(columns={name: _HEADINGS.get(name, name.replace("_", " ")) for name in frame.columns})
+    place = _HEADINGS["table"]
+    if place in told:
+        told[place] = [", ".join(TILE_ROWS[name].rule for name in names.split(", ")) for names in told[place]]
+    return told
+
+
 def audit_rows(table: pd.DataFrame, triton: str | None = None) -> pd.DataFrame:
     """The rows of one Triton: the one named, else the incident's, else the newest; raises UserError for others."""
     missing = sorted(COLUMNS - set(table))
@@ -259,11 +277,6 @@ def _size(tile: str, today: str) -> tuple[int, bool, int]:
 def _path(by_option: dict[str, dict]) -> str:
     """The tensor-core path of a tile; that of its options is one."""
     return "/".join(sorted({str(row["tensor_core_path"]) for row in by_option.values()}))
-
-
-def outcome_words(choices: pd.DataFrame) -> str:
-    """Of `spill_free_choices`: `103 changes, 24 keeps, 1 none found`."""
-    return ", ".join(f"{n} {word}" for word, n in choices["outcome"].value_counts().items())
 
 
 def changed_choices(choices: pd.DataFrame) -> pd.DataFrame:
