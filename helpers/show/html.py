@@ -117,20 +117,11 @@ def command_html(command: str) -> str:
     )
 
 
-def png_size(png: bytes, sharpness: int = 1) -> dict[str, int]:
-    """Width and height to show a PNG at, with so many of its points for one of the screen; nothing for what is none."""
-    if not png.startswith(b"\x89PNG") or len(png) < 24:
-        return {}
-    width, height = (int.from_bytes(png[at : at + 4], "big") // sharpness for at in (16, 20))
-    return {"width": width, "height": height}
-
-
-def picture(png: bytes, words: str, *, sharpness: int = 1) -> str:
-    """A picture with its words for who cannot see it; empty where there is none. `sharpness` as in `png_size`."""
+def picture(png: bytes, words: str) -> str:
+    """A PNG with its words for who cannot see it; empty where there is none."""
     if not png:
         return ""
-    width = png_size(png, sharpness).get("width") if sharpness > 1 else None
     return (
-        f'<img alt="{for_html(words)}"{f" width={width}" if width else ""} style="max-width:100%;height:auto" '
+        f'<img alt="{for_html(words)}" style="max-width:100%;height:auto" '
         f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
     )

@@ -230,7 +230,9 @@ def grid_figure(
         )
         for _, ground, hatched in grid.legend()
     ]
-    fig.legend(patches, [words for words, *_ in grid.legend()], loc="outside lower left", ncols=6, fontsize=7.5,
+    told = [words for words, *_ in grid.legend()]
+    fits = sum(5 * len(words) + 30 for words in told) < 72 * fig.get_figwidth()
+    fig.legend(patches, told, loc="outside lower left", ncols=len(told) if fits else 3, fontsize=8,
                handlelength=1.4, columnspacing=1.2)  # fmt: skip
     claim(ax, title, subtitle)
     plt.close(fig)
