@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from helpers.cleaning import for_html
@@ -29,7 +30,12 @@ def alert(head: str, words: str) -> str:
 
 def note(text: str) -> str:
     """A quiet paragraph."""
-    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{for_html(text)}</p>'
+    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{_marked(text)}</p>'
+
+
+def _marked(text: object) -> str:
+    """The text, escaped, with what stands between two backticks as code."""
+    return re.sub(r"`([^`\n]{1,200})`", r"<code>\1</code>", for_html(text))
 
 
 def paragraph(text: str, *, label: str = "") -> str:
@@ -91,7 +97,7 @@ def facts_html(rows: Mapping[str, object]) -> str:
     cells = "".join(
         f'<tr><th scope="row" style="text-align:left;padding-right:1em;vertical-align:top;white-space:nowrap">'
         f'{for_html(name)}</th><td style="text-align:left;overflow-wrap:anywhere">'
-        f"{for_html(str(value))}</td></tr>"
+        f"{_marked(value)}</td></tr>"
         for name, value in rows.items()
         if value is not None and value != ""
     )

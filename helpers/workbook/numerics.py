@@ -356,7 +356,7 @@ def _bar(row: Mapping) -> Bar:
     if row["status"] != "ok":
         return Bar(label, None, OTHER_FAILURE_COLOUR, f"{FAILED_MARK} {row['status']}")
     colour = BEFORE_COLOUR if row["kv_dtype"].startswith("fp8") else AFTER_COLOUR
-    return Bar(label, round(_share(row), 4), colour, f"{_share(row):.0%} of {row['row_rel_tolerance']:.1e}")
+    return Bar(label, round(_share(row), 4), colour, f"{_share(row):.0%} of the {row['row_rel_tolerance']:.2g} allowed")
 
 
 def _device_words(row: pd.Series) -> str:

@@ -10,7 +10,7 @@ import pytest
 
 NAMES = sorted(p.stem for p in (driving.ROOT / "notebooks").glob("[0-9]*.ipynb"))
 NOTEBOOK = "07_your_own_crash"
-MOST_BYTES = 1_400_000
+MOST_BYTES = 1_100_000
 
 pytestmark = pytest.mark.slow
 

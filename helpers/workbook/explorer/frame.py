@@ -88,10 +88,15 @@ class ExplorerFrame(w.HBox):
         self._told = 0.0
         self._still = b""
         self._make_parts(middle)
-        left = w.VBox([*self.controls.values()], layout=w.Layout(width="300px", flex="0 0 auto"))
+        # Beside the answer where there is room for both, else above it in as many columns as fit: letters of a figure
+        # that shrinks to the rest of a narrow notebook cannot be read.
+        left = w.HBox(
+            [*self.controls.values()],
+            layout=w.Layout(flex="1 1 300px", flex_flow="row wrap", align_content="flex-start"),
+        )
         right = w.VBox(
             [self.verdict, self.progress, self.buttons, *middle, self.figure, self.below, self.command],
-            layout=w.Layout(flex="1 1 480px", min_width="0"),
+            layout=w.Layout(flex="1000 1 700px", min_width="0"),
         )
         super().__init__([left, right, gone_notice()], layout=w.Layout(align_items="flex-start", flex_flow="row wrap"))
         for css in ("rc-explorer", f"rc-{name}"):
@@ -346,7 +351,8 @@ def gone_notice() -> w.HTML:
     could send a message.
     """
     style = (
-        "<style>.rc-gone{display:none}.rc-gone.jupyter-widgets-disconnected{display:block;order:-1;flex:0 0 100%}"
+        "<style>.rc-explorer .widget-html-content{min-width:0}"
+        ".rc-gone{display:none}.rc-gone.jupyter-widgets-disconnected{display:block;order:-1;flex:0 0 100%}"
         ":is(.rc-explorer,.rc-exercise).jupyter-widgets-disconnected::before,"
         ":is(.rc-explorer,.rc-exercise) .jupyter-widgets-disconnected::before{display:none!important}"
         ".jupyter-widgets-disconnected :is(.rc-verdict,.rc-figure,.rc-below,.rc-command){opacity:.45}</style>"
