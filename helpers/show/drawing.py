@@ -12,7 +12,7 @@ import re
 from typing import TYPE_CHECKING
 
 from helpers.cleaning import for_html
-from helpers.show.style import INK, SOFT_INK, STATUS_COLOURS
+from helpers.show.colours import INK, SOFT_INK, STATUS_COLOURS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -5,23 +5,17 @@ from __future__ import annotations
 import textwrap
 from typing import TYPE_CHECKING
 
+from helpers.show.colours import INK, SOFT_INK, STATUS_COLOURS
 from helpers.show.display import register_formatters, remember_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's palette, one colour per meaning everywhere. Lightness differs as well as hue.
-STATUS_COLOURS = {
-    "ok": "#0072B2",
-    "spills": "#E69F00",
-    "register_exhausted": "#8B1A1A",
-}
+# Of the same palette as the colours of statuses.
 OTHER_FAILURE_COLOUR = "#7F7F7F"
 BEFORE_COLOUR = "#D55E00"
 AFTER_COLOUR = "#0072B2"
 LIMIT_COLOUR = "#222222"
-INK, SOFT_INK = "#1c2128", "#555555"
-"""What stands on the ground of a figure; on a dark page both turn light (`drawing.py`)."""
 FAILED_MARK = "✕"
 
 

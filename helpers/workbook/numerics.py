@@ -312,7 +312,7 @@ def _numerics_told(rows: Sequence[Mapping]) -> tuple[str, str, dict[str, object]
     passed = [row for row in rows if row["status"] == "ok"]
     failed = [row for row in rows if row["status"] != "ok"]
     said = f"{len(passed)} of {len(rows)} cases keep their error budget"
-    facts = {
+    facts: dict[str, object] = {
         "cases": len(rows),
         "passed": len(passed),
         "nearest to its tolerance": _case_words(max(passed, key=_share)) if passed else None,

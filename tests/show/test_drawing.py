@@ -70,6 +70,7 @@ def test_every_reference_inside_is_kept():
     assert asked and asked <= set(re.findall(r' id="([^"]+)"', svg))
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")
 def test_words_of_a_stranger_stay_words():
     svg = figure_svg(drawn(title=EVIL, words=EVIL))
     tags = {element.tag.removeprefix(SVG) for element in ET.fromstring(svg).iter()}

@@ -87,6 +87,7 @@ class ExplorerFrame(w.HBox):
         self._work: Work | None = None
         self._told = 0.0
         self._still = b""
+        self._still_words = {"alt": "", "evidence": ""}
         self._make_parts(middle)
         # Beside the answer where there is room for both, else above it in as many columns as fit: letters of a figure
         # that shrinks to the rest of a narrow notebook cannot be read.
