@@ -12,6 +12,7 @@ from helpers.cleaning import for_html
 
 if TYPE_CHECKING:
     import pandas as pd
+    from IPython.lib.pretty import RepresentationPrinter
     from matplotlib.figure import Figure
 
 _SCROLLING_ROWS = 30
@@ -31,6 +32,8 @@ _TABLE_STYLE = (
 _CODE_COLUMNS = ("source", "opcode", "command")
 _LONG_WORDS = 36
 _WORDS_OF_A_CLAIM = "claim: "
+DRAWN = "drawn"
+"""The key, in the metadata of an output's HTML, that says what is drawn there: a figure, an explorer's first view."""
 
 
 def evidence_label(words: str) -> str:
@@ -54,12 +57,16 @@ def figure_metadata(figure: Figure) -> dict[str, str]:
     return {**({"alt": words} if words else {}), **({"evidence": evidence} if evidence else {})}
 
 
-def _figure_png(figure: Figure) -> tuple[str, dict[str, object]] | None:
-    from IPython.core.pylabtools import retina_figure
+def _figure_html(figure: Figure) -> tuple[str, dict[str, str]]:
+    """The figure as a drawing in HTML, which JupyterLab shows also where it does not trust the notebook."""
+    from helpers.show.drawing import drawing_html, figure_svg
 
-    # Twice the points of the screen, shown at half the size: sharp on every screen.
-    drawn = retina_figure(figure, base64=True)
-    return None if drawn is None else (drawn[0], {**figure_metadata(figure), **drawn[1]})
+    told = figure_metadata(figure)
+    return drawing_html(figure_svg(figure), told.get("alt", "")), {DRAWN: "figure", **told}
+
+
+def _figure_words(figure: Figure, printer: RepresentationPrinter, cycle: bool) -> None:
+    printer.text(figure_metadata(figure).get("alt") or "a figure")
 
 
 def table_html(table: pd.DataFrame) -> str:
@@ -138,7 +145,10 @@ def register_formatters() -> None:
     formatters["text/html"].for_type_by_name("pandas", "DataFrame", table_html)
     if "matplotlib.figure" in sys.modules:
         # Drawing for the first time makes the inline backend register its own formatter, so this comes after it.
-        formatters["image/png"].for_type(sys.modules["matplotlib.figure"].Figure, _figure_png)
+        figures = sys.modules["matplotlib.figure"].Figure
+        formatters["image/png"].for_type(figures, lambda _figure: None)
+        formatters["text/html"].for_type(figures, _figure_html)
+        formatters["text/plain"].for_type(figures, _figure_words)
 
 
 def text_columns(rows: Sequence[Sequence[object]]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from helpers.cleaning import for_html
@@ -29,7 +30,12 @@ def alert(head: str, words: str) -> str:
 
 def note(text: str) -> str:
     """A quiet paragraph."""
-    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{for_html(text)}</p>'
+    return f'<p style="margin:4px 0;opacity:.8;line-height:1.4">{_marked(text)}</p>'
+
+
+def _marked(text: object) -> str:
+    """The text, escaped, with what stands between two backticks as code."""
+    return re.sub(r"`([^`\n]{1,200})`", r"<code>\1</code>", for_html(text))
 
 
 def paragraph(text: str, *, label: str = "") -> str:
@@ -91,7 +97,7 @@ def facts_html(rows: Mapping[str, object]) -> str:
     cells = "".join(
         f'<tr><th scope="row" style="text-align:left;padding-right:1em;vertical-align:top;white-space:nowrap">'
         f'{for_html(name)}</th><td style="text-align:left;overflow-wrap:anywhere">'
-        f"{for_html(str(value))}</td></tr>"
+        f"{_marked(value)}</td></tr>"
         for name, value in rows.items()
         if value is not None and value != ""
     )
@@ -117,20 +123,11 @@ def command_html(command: str) -> str:
     )
 
 
-def png_size(png: bytes, sharpness: int = 1) -> dict[str, int]:
-    """Width and height to show a PNG at, with so many of its points for one of the screen; nothing for what is none."""
-    if not png.startswith(b"\x89PNG") or len(png) < 24:
-        return {}
-    width, height = (int.from_bytes(png[at : at + 4], "big") // sharpness for at in (16, 20))
-    return {"width": width, "height": height}
-
-
-def picture(png: bytes, words: str, *, sharpness: int = 1) -> str:
-    """A picture with its words for who cannot see it; empty where there is none. `sharpness` as in `png_size`."""
+def picture(png: bytes, words: str) -> str:
+    """A PNG with its words for who cannot see it; empty where there is none."""
     if not png:
         return ""
-    width = png_size(png, sharpness).get("width") if sharpness > 1 else None
     return (
-        f'<img alt="{for_html(words)}"{f" width={width}" if width else ""} style="max-width:100%;height:auto" '
+        f'<img alt="{for_html(words)}" style="max-width:100%;height:auto" '
         f'src="data:image/png;base64,{base64.b64encode(png).decode()}">'
     )

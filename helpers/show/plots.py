@@ -79,6 +79,8 @@ def cap_line(ax: Axes) -> None:
     ax.axvline(CAP, color=LIMIT_COLOUR, linewidth=1.2)
     ax.set_xlim(0, 420)
     ax.set_xticks([0, 64, 128, 192, CAP], ["0", "64", "128", "192", f"{CAP}\nthe cap"])
+    # Words and crosses stand beyond the end of the axis.
+    ax.spines["bottom"].set_bounds(0, CAP)
     ax.set_xlabel("registers per thread (ptxas -v)")
 
 
@@ -99,12 +101,29 @@ def plot_registers(evidence: Sequence[Evidence], title: str, labels: Sequence[st
     return fig
 
 
+_MOST_STEPS = 400
+
+
+def _thinned(points: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+    """The highest and the lowest of each stretch of points, in their order: more cannot be told apart in a figure."""
+    step = -(-len(points) // _MOST_STEPS)
+    if step <= 2:
+        return points
+    found: list[tuple[int, int]] = []
+    for at in range(0, len(points), step):
+        part = points[at : at + step]
+        ends = {max(part, key=lambda point: point[1]), min(part, key=lambda point: point[1])}
+        found += sorted(ends)
+    return found
+
+
 def pressure_plot(ax: Axes, profile: PressureProfile, *, marks: Mapping[str, int] | None = None) -> None:
     """Draw demand along the PTX of one kernel with the cap as a line; `marks` are labels and PTX lines to point at."""
     from helpers.show.style import LIMIT_COLOUR, status_colour
 
     cap = profile.cap
-    where, demand = [p[0] for p in profile.points], [p[1] for p in profile.points]
+    drawn = _thinned(profile.points)
+    where, demand = [p[0] for p in drawn], [p[1] for p in drawn]
     ax.fill_between(where, demand, step="mid", color=status_colour("ok"), alpha=0.35, linewidth=0)
     over = [d if d > cap else float("nan") for d in demand]
     ax.plot(where, demand, color=status_colour("ok"), linewidth=0.9, label="demand")

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import TYPE_CHECKING
 
+from helpers.show.colours import INK, SOFT_INK, STATUS_COLOURS
 from helpers.show.display import register_formatters, remember_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-# Okabe & Ito's palette, one colour per meaning everywhere. Lightness differs as well as hue.
-STATUS_COLOURS = {
-    "ok": "#0072B2",
-    "spills": "#E69F00",
-    "register_exhausted": "#8B1A1A",
-}
+# Of the same palette as the colours of statuses.
 OTHER_FAILURE_COLOUR = "#7F7F7F"
 BEFORE_COLOUR = "#D55E00"
 AFTER_COLOUR = "#0072B2"
@@ -55,6 +52,8 @@ def use_house_style() -> None:
             "grid.color": "#DDDDDD",
             "legend.frameon": False,
             "figure.facecolor": "white",
+            **dict.fromkeys(("text.color", "axes.labelcolor", "axes.titlecolor", "xtick.color", "ytick.color"), INK),
+            "axes.edgecolor": INK,
         }
     )
 
@@ -70,9 +69,27 @@ def bare_cells(ax: Axes, columns: int, rows: int) -> None:
 
 def claim(ax: Axes, title: str, subtitle: str) -> None:
     """Put the claim as the title and the conditions (arch, dtype, versions, evidence) under it."""
-    lines = subtitle.count("\n") + 1
-    ax.set_title(title, pad=8 + 13 * lines)
+    from matplotlib.transforms import blended_transform_factory
+
+    points = ax.get_figure(root=True).get_figwidth() * 72
+    said = _wrapped(subtitle, points / _SUBTITLE_LETTER)
+    # Both begin at the left edge of the figure, and not of the axes: long labels leave those little room.
+    head = ax.set_title(_wrapped(title, points / _TITLE_LETTER), pad=8 + 13 * (said.count("\n") + 1))
+    across = ax.get_figure(root=False).transSubfigure
+    head.set_transform(blended_transform_factory(across, ax.transAxes) + ax.titleOffsetTrans)
+    head.set_x(_EDGE)
     # Points, not a share of the axes: a tall figure would lift the subtitle into the title.
-    ax.annotate(subtitle, (0, 1), (0, 6), xycoords="axes fraction", textcoords="offset points", fontsize=8.5,
-                color="#555555", va="bottom", annotation_clip=False)  # fmt: skip
+    words = ax.annotate(said, (_EDGE, 1), (0, 6), xycoords=("subfigure fraction", "axes fraction"),
+                        textcoords="offset points", fontsize=8.5, color=SOFT_INK, va="bottom",
+                        annotation_clip=False)  # fmt: skip
+    words.set_in_layout(False)
     remember_words(ax.figure, title, subtitle)
+
+
+# Points that a letter of a title (12 points, bold) and of a subtitle (8.5 points) takes on the average, and a little.
+_TITLE_LETTER, _SUBTITLE_LETTER = 6.9, 4.6
+_EDGE = 0.008
+
+
+def _wrapped(words: str, letters: float) -> str:
+    return "\n".join(line for part in words.split("\n") for line in textwrap.wrap(part, int(letters)) or [""])

@@ -230,7 +230,9 @@ def grid_figure(
         )
         for _, ground, hatched in grid.legend()
     ]
-    fig.legend(patches, [words for words, *_ in grid.legend()], loc="outside lower left", ncols=6, fontsize=7.5,
+    told = [words for words, *_ in grid.legend()]
+    fits = sum(5 * len(words) + 30 for words in told) < 72 * fig.get_figwidth()
+    fig.legend(patches, told, loc="outside lower left", ncols=len(told) if fits else 3, fontsize=8,
                handlelength=1.4, columnspacing=1.2)  # fmt: skip
     claim(ax, title, subtitle)
     plt.close(fig)
@@ -247,9 +249,10 @@ def _draw_cell(ax: Axes, x: int, y: int, cell: Cell, *, font: float, letters: in
     if cell.framed:
         ax.add_patch(plt.Rectangle((x - 0.44, y - 0.44), 0.88, 0.88, fill=False, edgecolor=cell.ink, linewidth=2.5))
     # A hatch runs through the words: they get a ground of their own.
-    behind = {"facecolor": cell.ground, "edgecolor": "none", "pad": 1} if cell.hatched else None
+    behind = {"facecolor": "#F4F4F4", "edgecolor": "none", "pad": 1.5} if cell.hatched else None
+    ink = "black" if behind else cell.ink
     ax.text(x, y, textwrap.fill(cell.words, letters, break_long_words=False), ha="center", va="center", fontsize=font,
-            color=cell.ink, fontweight="bold" if cell.failed else "normal", bbox=behind)  # fmt: skip
+            color=ink, fontweight="bold" if cell.failed else "normal", bbox=behind)  # fmt: skip
 
 
 # A click on a cell sets the two drop-down lists of the explorer around it, as a hand would.
@@ -259,6 +262,9 @@ _SETS_LISTS = (
     "var l=d.querySelector('label'),c=d.querySelector('select'),v=l&&s[l.textContent.trim()];"
     "if(v&&c&&c.value!==v){c.value=v;c.dispatchEvent(new Event('change',{bubbles:true}))}})"
 )
+
+
+_COLUMNS_IN_VIEW = 10
 
 
 def grid_html(grid: Grid, caption: str, *, sets: tuple[str, str] | None = None) -> str:
@@ -279,11 +285,12 @@ def grid_html(grid: Grid, caption: str, *, sets: tuple[str, str] | None = None) 
         for name, line in zip(grid.rows, grid.cells, strict=True)
     )
     clicked = f' onclick="{for_html(_SETS_LISTS)}"' if sets else ""
+    scrolls = "; the table scrolls sideways" if len(grid.columns) > _COLUMNS_IN_VIEW else ""
     titles = [
         f"{which}: {words}" for which, words in (("rows", grid.row_title), ("columns", grid.column_title)) if words
     ]
     return (
-        f'<div style="font-size:12px">{for_html("; ".join([caption, *titles]))}</div>'
+        f'<div style="font-size:12px;white-space:normal">{for_html("; ".join([caption, *titles]))}{scrolls}</div>'
         f'<div style="overflow-x:auto"><table{clicked} style="font-size:12px;border-collapse:separate;'
         f'border-spacing:2px"><tr><td></td>{head}</tr>{body}</table></div>{legend_html(grid)}'
     )

@@ -97,7 +97,7 @@
     };
 
     var form = made("form", "", "rc-knob-controls"), means = made("p", "", "rc-means");
-    form.setAttribute("aria-label", "What the explorer shows");
+    form.setAttribute("aria-label", "Controls. " + data.title);
     form.addEventListener("submit", function (e) { e.preventDefault(); });
     var selects = data.knobs.map(function (knob, n) {
       var one = made("div"), label = made("label", knob.label), select = made("select"), told = made("span", knob.means, "rc-told");

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,13 +11,24 @@ from typing import TYPE_CHECKING
 from helpers.errors import UserError
 from helpers.recorded import provenance, read_rows
 from helpers.show.html import banner, cells_html, facts_html
-from helpers.show.style import AFTER_COLOUR, BEFORE_COLOUR, LIMIT_COLOUR, claim, status_colour, use_house_style
+from helpers.show.style import (
+    AFTER_COLOUR,
+    BEFORE_COLOUR,
+    FAILED_MARK,
+    LIMIT_COLOUR,
+    OTHER_FAILURE_COLOUR,
+    claim,
+    status_colour,
+    use_house_style,
+)
 from helpers.workbook.explorer.choices import ANY, MEANS, values_of
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
-from helpers.workbook.explorer.pictures import kept_png, rows_digest
+from helpers.workbook.explorer.on_page import Answer, Bar, OnPage, Scale, knobs_of
+from helpers.workbook.explorer.pictures import kept_drawing, rows_digest
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
+    import ipywidgets as w
     import pandas as pd
     from matplotlib.figure import Figure
 
@@ -104,7 +116,7 @@ KERNEL_MARKS = {"extend kernel": "o", "lean kernel": "^", "Gluon kernel": "D"}
 
 
 def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
-    """Each case's worst row error as a share of its derived tolerance, sorted; a failed case is a cross at the top.
+    """Each case's worst row error as a share of its derived tolerance, sorted; a failed case is a cross above the axis.
 
     The colour is the cache's, the shape the kernel's.
     """
@@ -144,6 +156,8 @@ def plot_error_budget(table: pd.DataFrame, title: str, source: str) -> Figure:
         )
     ax.legend(loc="center left", bbox_to_anchor=(0.0, 0.6), ncols=2)
     ax.set_ylim(0, 1.3)
+    ax.set_yticks([0, 0.2, 0.4, 0.6, 0.8, 1.0])
+    ax.spines["left"].set_bounds(0, 1)
     ax.set_xlabel(f"{len(matrix)} cases, sorted")
     ax.set_ylabel("worst row's error / its tolerance")
     claim(ax, title, source)
@@ -270,29 +284,79 @@ def filter_numerics(table: pd.DataFrame, state: dict) -> pd.DataFrame:
 
 def _numerics_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
     rows = filter_numerics(table, state)
-    share = rows["row_rel"] / rows["row_rel_tolerance"]
-    passed = rows["status"] == "ok"
-    status = "ok" if passed.all() else "register_exhausted"
-    said = f"{passed.sum()} of {len(rows)} cases keep their error budget"
-    facts = {
-        "cases": len(rows),
-        "passed": int(passed.sum()),
-        "nearest to its tolerance": _case_words(rows.loc[share.where(passed).idxmax()]) if passed.any() else None,
-        "failed": "; ".join(_case_words(row) for _, row in rows[~passed].iterrows())[:600],
-        "evidence": provenance(table),
-    }
+    status, said, facts = _numerics_told(rows.to_dict("records"))
     return View(
-        verdict=banner(status, said) + facts_html(facts),
+        verdict=banner(status, said) + facts_html(facts | {"evidence": provenance(table)}),
         title=said,
-        command="python benchmarks/record_numerics.py --out numerics.csv",
-        png=kept_png(
+        command=RECORDS_THEM,
+        drawing=kept_drawing(
             partial(plot_error_budget, rows, said, _device_words(rows.iloc[0])),
             figure="error budget",
             rows=rows_digest(rows),
         ),
-        below=_numerics_table(rows.assign(share=share)),
+        below=_numerics_table(rows.assign(share=rows["row_rel"] / rows["row_rel_tolerance"])),
         data=rows,
     )
+
+
+RECORDS_THEM = "python benchmarks/record_numerics.py --out numerics.csv"
+_BARS = 8
+
+
+def _share(row: Mapping) -> float:
+    return row["row_rel"] / row["row_rel_tolerance"]
+
+
+def _numerics_told(rows: Sequence[Mapping]) -> tuple[str, str, dict[str, object]]:
+    """(status, verdict, facts) of these cases."""
+    passed = [row for row in rows if row["status"] == "ok"]
+    failed = [row for row in rows if row["status"] != "ok"]
+    said = f"{len(passed)} of {len(rows)} cases keep their error budget"
+    facts: dict[str, object] = {
+        "cases": len(rows),
+        "passed": len(passed),
+        "nearest to its tolerance": _case_words(max(passed, key=_share)) if passed else None,
+        "failed": "; ".join(_case_words(row) for row in failed)[:600],
+    }
+    return "register_exhausted" if failed else "ok", said, facts
+
+
+def _numerics_page(matrix: pd.DataFrame, controls: Mapping[str, w.Dropdown]) -> dict:
+    """Every choice of recorded cases for a page without a kernel: the verdict, the cases nearest to tolerance."""
+    chosen: dict[tuple, list[dict]] = {}
+    for row in matrix.to_dict("records"):
+        options = [value for _, value in OPTIONS if value == ANY or (row[value] == row[value] and row[value])]
+        for setting in itertools.product(*((ANY, row[name]) for name in NUMERICS_FILTERS), options):
+            chosen.setdefault(setting, []).append(row)
+    also = {"evidence": provenance(matrix)}
+    answers = {}
+    for setting, rows in chosen.items():
+        status, said, facts = _numerics_told(rows)
+        # What failed has no share, and stands first.
+        worst = sorted(rows, key=lambda row: (row["status"] == "ok", -_share(row)))[:_BARS]
+        if len(rows) > _BARS:
+            facts["the bars are"] = f"the {_BARS} cases nearest to their tolerance"
+        answers[setting] = Answer(status, said, facts | also, bars=tuple(_bar(row) for row in worst))
+    return OnPage(
+        name="numerics",
+        title="The recorded cases against exact arithmetic: choose what they have in common",
+        knobs=knobs_of(controls, {}),
+        answers=answers,
+        command=(RECORDS_THEM,),
+        scale=Scale(
+            "the worst row's error as a share of its tolerance, which is the line", 1.1, ((1, "the tolerance"),)
+        ),
+        unrecorded="This was not recorded: no case has all of these. The command records its cases on your GPU.",
+    ).payload()
+
+
+def _bar(row: Mapping) -> Bar:
+    """One case: how much of its tolerance its worst row uses; what failed has no bar."""
+    label = f"{row['variant']}, head dim {row['head_dim']:.0f}, {row['kv_dtype']}, {row['tile_table']}"
+    if row["status"] != "ok":
+        return Bar(label, None, OTHER_FAILURE_COLOUR, f"{FAILED_MARK} {row['status']}")
+    colour = BEFORE_COLOUR if row["kv_dtype"].startswith("fp8") else AFTER_COLOUR
+    return Bar(label, round(_share(row), 4), colour, f"{_share(row):.0%} of the {row['row_rel_tolerance']:.2g} allowed")
 
 
 def _device_words(row: pd.Series) -> str:
@@ -302,9 +366,8 @@ def _device_words(row: pd.Series) -> str:
     )
 
 
-def _case_words(row: pd.Series) -> str:
-    share = row["row_rel"] / row["row_rel_tolerance"]
-    used = "failed" if row["status"] != "ok" else f"{share:.0%} of its tolerance"
+def _case_words(row: Mapping) -> str:
+    used = "failed" if row["status"] != "ok" else f"{_share(row):.0%} of its tolerance"
     return f"{row['variant']}, hd{row['head_dim']:.0f}, {row['kv_dtype']}, {row['tile_table']}: {used}"
 
 
@@ -328,4 +391,9 @@ def numerics_explorer() -> ExplorerFrame:
         name: drop(words, values_of(matrix, name), ANY, MEANS[name]) for name, words in NUMERICS_FILTERS.items()
     }
     controls["option"] = drop("option", OPTIONS, ANY, MEANS["option"])
-    return ExplorerFrame("numerics", controls, lambda state, work: _numerics_view(matrix, state, work))
+    return ExplorerFrame(
+        "numerics",
+        controls,
+        lambda state, work: _numerics_view(matrix, state, work),
+        page=lambda made: _numerics_page(matrix, made),
+    )

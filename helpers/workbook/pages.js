@@ -142,12 +142,13 @@
       var style = getComputedStyle(e), wide = e.scrollWidth > e.clientWidth + 1, tall = e.scrollHeight > e.clientHeight + 1;
       var scrolls = (wide && /auto|scroll/.test(style.overflowX)) || (tall && /auto|scroll/.test(style.overflowY));
       if (scrolls && !e.hasAttribute("tabindex")) { e.tabIndex = 0; }
-      var picture = e.matches(".output_png, .output_jpeg, .output_svg");
+      var picture = e.matches(".output_png, .output_jpeg, .output_svg") || !!e.querySelector(":scope > img.rc-drawing");
       if (!picture && !e.matches(".rc-table, .scroll")) { return; }
-      var note = e.nextElementSibling;
+      // Of a figure it is said above: it may be taller than the window.
+      var note = picture ? e.previousElementSibling : e.nextElementSibling;
       if (!note || !note.matches(".scroll-note")) {
         note = made("p", "The " + (picture ? "figure" : "table") + " is wider than this page; it scrolls sideways.", "scroll-note");
-        e.insertAdjacentElement("afterend", note);
+        e.insertAdjacentElement(picture ? "beforebegin" : "afterend", note);
       }
       note.hidden = !wide;
     });

@@ -18,9 +18,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from helpers.show.display import table_html
+from helpers.show.display import DRAWN, table_html
 from helpers.workbook.explorer.frame import KNOBS
 from helpers.workbook.glossary import HOME, TERMS, glossary_markdown, link_terms
 from helpers.workbook.prose import as_html
@@ -64,10 +64,11 @@ def figure_evidence(notebook: NotebookNode) -> list[str]:
 
 def _evidence_of(output: NotebookNode) -> str | None:
     """What a picture says of its source, `NOT_STATED` where it says nothing; None for an output without a picture."""
-    pictures = [mime for mime in output.get("data", {}) if mime.startswith("image/")]
+    told = output.get("metadata", {})
+    pictures = [mime for mime in output.get("data", {}) if mime.startswith("image/") or DRAWN in told.get(mime, {})]
     if not pictures:
         return None
-    return output.get("metadata", {}).get(pictures[0], {}).get("evidence") or NOT_STATED
+    return told.get(pictures[0], {}).get("evidence") or NOT_STATED
 
 
 def _with_captions(notebook: NotebookNode) -> NotebookNode:
@@ -96,17 +97,15 @@ def _with_knobs(notebook: NotebookNode) -> NotebookNode:
     told = copy.deepcopy(notebook)
     for output in (output for cell in told.cells for output in cell.get("outputs", [])):
         data = output.get("data", {})
-        facts, png = data.pop(KNOBS, None), data.get("image/png")
-        if facts is None or png is None:
+        facts, still = data.pop(KNOBS, None), data.get("text/html")
+        words = output.get("metadata", {}).get("text/html", {})
+        if facts is None or DRAWN not in words:
             continue
-        words = output.get("metadata", {}).get("image/png", {})
         # Inside <script>, only "</" and "<!" could end it.
         rows = json.dumps(facts, separators=(",", ":"), ensure_ascii=False).replace("<", "\\u003c")
-        data.pop("image/png")
+        words.pop(DRAWN)
         data["text/html"] = (
-            f'<div class="rc-knobs"><div class="rc-still output_png"><img alt="{html.escape(words.get("alt", ""))}" '
-            f"{_width(words)}"
-            f'src="data:image/png;base64,{"".join(png.split())}">{_evidence_html(words.get("evidence") or NOT_STATED)}'
+            f'<div class="rc-knobs"><div class="rc-still">{still}{_evidence_html(words.get("evidence") or NOT_STATED)}'
             f'</div><script type="application/json">{rows}</script></div>'
         )
     return told
@@ -126,10 +125,6 @@ def _with_linked_sentences(notebook: NotebookNode) -> NotebookNode:
     for place, name, text in zip(places, names, link_terms(texts), strict=True):
         place[name] = text
     return told
-
-
-def _width(metadata: Mapping[str, Any]) -> str:
-    return f'width="{int(metadata["width"])}" ' if "width" in metadata else ""
 
 
 def _evidence_html(said: str) -> str:

@@ -24,7 +24,7 @@ from helpers.workbook.explorer.choices import (
 )
 from helpers.workbook.explorer.frame import ExplorerFrame, View
 from helpers.workbook.explorer.on_page import OnPage, choice_command, choice_words, knobs_of
-from helpers.workbook.explorer.pictures import kept_png, reports_key
+from helpers.workbook.explorer.pictures import kept_drawing, reports_key
 from helpers.workbook.explorer.recorded_choices import (
     REGISTERS,
     compile_answer,
@@ -63,7 +63,7 @@ def compile_view(base: Choice, state: dict, work: Work) -> View:
         verdict=verdict_html(evidence),
         title=one_line(report),
         command=choice.command(),
-        png=kept_png(
+        drawing=kept_drawing(
             partial(plot_registers, [evidence], report.verdict(), labels=[report.arch]),
             figure="registers",
             reports=reports_key([evidence]),

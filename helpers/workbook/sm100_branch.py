@@ -21,7 +21,7 @@ from helpers.show.verdicts import words_in_sentence
 from helpers.workbook.explorer.choices import MEANS, choice_controls, choice_of, evidence_words, is_final
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.on_page import Answer, OnPage, choice_command, choice_words, knobs_of
-from helpers.workbook.explorer.pictures import kept_png, reports_key
+from helpers.workbook.explorer.pictures import kept_drawing, reports_key
 from helpers.workbook.explorer.recorded_choices import (
     REGISTERS,
     compile_answer,
@@ -84,7 +84,7 @@ def _view(base: Choice, state: dict, work: Work) -> View:
         verdict=banner(after.report.status, said) + facts_html(rows) + note(READS),
         title=said,
         command=new_choice.command(),
-        png=kept_png(
+        drawing=kept_drawing(
             partial(plot_before_after, [before], [after], [f"hd{choice.head_dim}"], title),
             figure="before and after",
             title=title,

@@ -23,7 +23,7 @@ from helpers.show.style import (
 from helpers.workbook.explorer.choices import ANY, MEANS
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.on_page import Answer, Bar, OnPage, knobs_of
-from helpers.workbook.explorer.pictures import kept_png, rows_digest
+from helpers.workbook.explorer.pictures import kept_drawing, rows_digest
 from helpers.workbook.explorer.work import Work
 
 if TYPE_CHECKING:
@@ -123,7 +123,7 @@ def plot_throughput(table: pd.DataFrame, case: str, title: str, subtitle: str) -
                 fontsize=8.5,
             )
         else:
-            words = f"{FAILED_MARK} {row['status']}: {textwrap.shorten(str(row['reason']), 78, placeholder=' …')}"
+            words = f"{FAILED_MARK} {row['status']}: {_why(row)}"
             ax.text(ceiling * 0.01, y, words, va="center", fontsize=8, color=OTHER_FAILURE_COLOUR)
     ax.set_yticks(range(len(rows)), rows["variant"], fontsize=8.5)
     ax.set_ylim(len(rows) - 0.4, -0.7)
@@ -412,7 +412,7 @@ def _throughput_view(table: pd.DataFrame, state: dict, _work: Work) -> View:
         title=said,
         command=f"register-cliff bench --cases '{state['case']}'"
         + ("" if state["variants"] == ANY else f" --variants '{state['variants']}'"),
-        png=kept_png(
+        drawing=kept_drawing(
             partial(plot_metric, rows, column, axis, said, _source_of(table)),
             figure="metric",
             column=column,
@@ -457,13 +457,14 @@ def _bar(row: Mapping, column: str) -> Bar:
     """One variant as a bar; what did not run has none, and says why."""
     value, wrong = row[column], row["status"] == "wrong"
     if not _measured(row, column):
-        return Bar(row["variant"], None, OTHER_FAILURE_COLOUR, f"{FAILED_MARK} {row['status']}: {_why(row)[:70]}")
+        return Bar(row["variant"], None, OTHER_FAILURE_COLOUR, f"{FAILED_MARK} {row['status']}: {_why(row)}")
     words = f"{value:.3g}{', WRONG ANSWER' if wrong else ''}"
     return Bar(row["variant"], float(f"{value:.6g}"), _group_colour(row["variant"]), words, wrong)
 
 
 def _why(row: Mapping) -> str:
-    return row["reason"] if isinstance(row["reason"], str) and row["reason"] else "not measured"
+    reason = row["reason"] if isinstance(row["reason"], str) and row["reason"] else "not measured"
+    return textwrap.shorten(reason, 78, placeholder=" …")
 
 
 def _group_colour(variant: str) -> str:
@@ -491,7 +492,7 @@ def plot_metric(rows: pd.DataFrame, column: str, axis: str, title: str, subtitle
             wrong = "" if row["status"] == "ok" else ", WRONG ANSWER"
             ax.text(value, y, f"  {value:.3g}{wrong}", va="center", fontsize=8.5)
         else:
-            text = f" {FAILED_MARK} {row['status']}: {_why(row)[:70]}"
+            text = f" {FAILED_MARK} {row['status']}: {_why(row)}"
             ax.text(0, y, text, va="center", fontsize=8, color=OTHER_FAILURE_COLOUR)
     ax.set_yticks(range(len(rows)), rows["variant"], fontsize=8.5)
     ax.set_ylim(len(rows) - 0.4, -0.7)

@@ -35,7 +35,7 @@ def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is compiled and nothing drawn: this is about controls."""
     monkeypatch.setattr(work_module, "compile_choices", _compiled_at_once)
     for module in ("reproduce_the_crash", "sm100_branch", "root_cause.explorer", "numerics", "throughput"):
-        monkeypatch.setattr(f"helpers.workbook.{module}.kept_png", lambda *_args, **_parts: b"png")
+        monkeypatch.setattr(f"helpers.workbook.{module}.kept_drawing", lambda *_args, **_parts: b"<svg>")
 
 
 def _answered(frame: ExplorerFrame) -> str:

@@ -50,7 +50,11 @@ def _operate(frame, **values) -> tuple[tuple[str, ...], tuple[str, ...]]:
 def test_operating_an_explorer_changes_what_it_shows(make, values, alike, toolchain_351):
     frame = getattr(rc, make)()
     data, _ = frame._repr_mimebundle_()
-    assert data["image/png"] and data["text/plain"] and f"rc-{frame.name}" in frame._dom_classes
+    assert (
+        "data:image/svg+xml;base64," in data["text/html"]
+        and data["text/plain"]
+        and f"rc-{frame.name}" in frame._dom_classes
+    )
     before, after = _operate(frame, **values)
     assert all(after[i] != before[i] for i in range(3) if i not in alike)
     assert frame.command.value and frame.view.command.startswith(("register-cliff ", "python benchmarks/"))
@@ -155,7 +159,7 @@ def test_the_map_has_a_button_for_each_cell_with_words_and_colour(cliff):
     assert "✕ C7600" in by_words and "0 B" in by_words
     assert by_words["✕ C7600"].style.button_color != by_words["0 B"].style.button_color
     assert all(button.tooltip for button in buttons)
-    assert cliff._static_png.startswith(b"\x89PNG") and cliff._static_png != cliff.view.png
+    assert cliff._still.startswith(b"<svg ") and cliff._still != cliff.view.drawing
 
 
 def test_a_click_opens_a_cell_with_pressure_ptx_and_the_difference_to_a_neighbour_that_compiles(cliff):

@@ -21,6 +21,7 @@ from helpers.workbook.explorer.recorded_choices import (
     recorded_settings,
 )
 from helpers.workbook.inside_ptxas.cliff_rows import ASKED, recorded_profiles, recorded_reports
+from helpers.workbook.numerics import filter_numerics
 
 BASE = rc.INCIDENT_CHOICE
 
@@ -83,7 +84,7 @@ def test_a_page_starts_where_the_explorer_does(cliff):
 def test_a_page_gets_nothing_outside_the_making_of_pages(monkeypatch):
     monkeypatch.delenv(MAKING_PAGES, raising=False)
     data, _ = rc.throughput_explorer()._repr_mimebundle_()
-    assert KNOBS not in data and "image/png" in data
+    assert KNOBS not in data and "text/html" in data
 
 
 @pytest.mark.parametrize("make", ["explorer", "landscape_explorer", "tile_explorer", "root_cause_explorer"])
@@ -97,6 +98,33 @@ def test_the_command_of_a_state_compiles_what_the_state_says(make, toolchain_351
         assert (choice.window or "none") == (labels["window"] if labels["window"] == "none" else int(labels["window"]))
         assert labels["Triton"] == choice.triton and labels.get("ptxas", "bundled") == choice.ptxas
         assert labels.get("tile", choice.tile) == choice.tile
+
+
+def test_every_choice_of_recorded_numerics_is_on_the_page_and_says_what_the_explorer_says():
+    frame = rc.numerics_explorer()
+    page = page_of(frame)
+    assert len(json.dumps(page)) < 150_000
+    matrix = rc.read_rows("numerics_h200")
+    matrix = matrix[matrix["study"] == "matrix"].assign(mask=matrix["mask"].fillna("none"))
+    labels = {knob["label"]: name for knob, name in zip(page["knobs"], frame.controls, strict=True)}
+    for key in [*list(page["states"])[::41], "".join(LETTERS[k["at"]] for k in page["knobs"])]:
+        state = {
+            labels[k["label"]]: frame.controls[labels[k["label"]]].options[LETTERS.index(at)][1]
+            for k, at in zip(page["knobs"], key, strict=True)
+        }
+        rows = filter_numerics(matrix, state)
+        _, said, *_, bars = page["answers"][page["states"][key]]
+        assert page["texts"][said] == f"{len(rows)} of {len(rows)} cases keep their error budget"
+        shares = (rows["row_rel"] / rows["row_rel_tolerance"]).sort_values(ascending=False)[:8]
+        assert [page["bars"][at][1] for at in bars] == pytest.approx(list(shares), abs=1e-4)
+    nowhere = {"tile_table": "Hopper kernel", "head_dim": 80}
+    with pytest.raises(rc.UserError):
+        filter_numerics(matrix, nowhere)
+    places = "".join(
+        LETTERS[[v for _, v in frame.controls[n].options].index(nowhere[n])] if n in nowhere else LETTERS[0]
+        for n in frame.controls
+    )
+    assert places not in page["states"]
 
 
 def test_a_command_is_read_back_as_the_choice_that_wrote_it():

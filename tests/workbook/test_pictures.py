@@ -9,7 +9,7 @@ import pytest
 
 from helpers.show.plots import plot_registers
 from helpers.workbook.explorer import pictures
-from helpers.workbook.explorer.pictures import kept_png, modules_behind
+from helpers.workbook.explorer.pictures import kept_drawing, modules_behind
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def test_a_picture_is_drawn_once_for_the_same_parts(isolated_cache):
         return figure
 
     draw.__module__ = "helpers.show.plots"
-    first = kept_png(partial(draw, "a"), figure="test", title="a")
-    assert first.startswith(b"\x89PNG") and kept_png(partial(draw, "a"), figure="test", title="a") == first
-    kept_png(partial(draw, "b"), figure="test", title="b")
+    first = kept_drawing(partial(draw, "a"), figure="test", title="a")
+    assert first.startswith(b"<svg ") and kept_drawing(partial(draw, "a"), figure="test", title="a") == first
+    kept_drawing(partial(draw, "b"), figure="test", title="b")
     assert drawn == ["a", "b"]

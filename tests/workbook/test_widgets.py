@@ -37,12 +37,15 @@ def _made(answer, **more) -> ExplorerFrame:
 
 
 def _plain(state, _work) -> View:
-    return View(f"<b>{state['n']}</b>", f"n is {state['n']}", f"register-cliff compile --n {state['n']}", png=b"png")
+    return View(
+        f"<b>{state['n']}</b>", f"n is {state['n']}", f"register-cliff compile --n {state['n']}", drawing=b"<svg>"
+    )
 
 
 def test_it_opens_on_the_incident_with_a_picture_for_pages_without_widgets(explorer):
     data, _ = explorer._repr_mimebundle_()
-    assert base64.b64decode(data["image/png"]).startswith(b"\x89PNG")
+    drawn = data["text/html"].partition(";base64,")[2].partition('"')[0]
+    assert base64.b64decode(drawn).startswith(b"<svg ") and "alt=" in data["text/html"]
     assert "register-cliff compile" in data["text/plain"] and "application/vnd.jupyter.widget-view+json" in data
     assert "register_exhausted" in explorer.verdict.value and explorer.view.data.report.crashed
     assert {"rc-explorer", "rc-compile"} <= set(explorer._dom_classes)

@@ -94,7 +94,7 @@ def plot_audit(table: pd.DataFrame, title: str, subtitle: str, *, triton: str | 
         column_title=f"arch and tile table, Triton {rows['triton'].iloc[0]}, compile-time only; ? is a what-if   "
         "(cell: registers per thread, or bytes of spill stores)",
     )
-    fig = grid_figure(grid, title, f"{subtitle}\n{_not_drawn(table, triton)}", cell_inches=(0.74, 0.205), font=6.5)
+    fig = grid_figure(grid, title, f"{subtitle}\n{_not_drawn(table, triton)}", cell_inches=(0.6, 0.22), font=7.5)
     for y in range(1, len(lines)):
         if lines[y][0] != lines[y - 1][0]:
             fig.axes[0].axhline(y - 0.5, color=OTHER_FAILURE_COLOUR, linewidth=0.8)

@@ -7,7 +7,6 @@ do not run (a code host's preview, an HTML export) the picture of the first view
 
 from __future__ import annotations
 
-import base64
 import html
 import os
 import re
@@ -21,10 +20,10 @@ import ipywidgets as w
 from helpers.attention.choice import Choice
 from helpers.cleaning import for_html
 from helpers.errors import UserError
-from helpers.show.display import evidence_label
-from helpers.show.html import alert, command_html, picture, png_size
+from helpers.show.display import DRAWN, evidence_label
+from helpers.show.drawing import drawing_html
+from helpers.show.html import alert, command_html
 from helpers.workbook.explorer.basket import BasketItem, add_to_basket, in_basket, remove_from_basket
-from helpers.workbook.explorer.pictures import SHARPNESS
 from helpers.workbook.explorer.work import Cancelled, Work
 
 PATIENCE_S = 0.18
@@ -40,7 +39,7 @@ MAKING_PAGES = "REGISTER_CLIFF_MAKING_PAGES"
 
 @dataclass(frozen=True)
 class View:
-    """What an explorer shows for one state: a verdict (HTML), a figure (PNG, or HTML), HTML below it, a command.
+    """What an explorer shows for one state: a verdict (HTML), a figure (SVG, or HTML), HTML below it, a command.
 
     `title` says it in one line. `choice` is the configuration a report bundle can be made of, if there is one. `data`
     is for whoever asks the explorer from Python. A view that is not `final` is made anew when its state comes again.
@@ -49,7 +48,7 @@ class View:
     verdict: str
     title: str
     command: str
-    png: bytes = b""
+    drawing: bytes = b""
     figure: str = ""
     below: str = ""
     choice: Choice | None = None
@@ -62,7 +61,7 @@ class ExplorerFrame(w.HBox):
 
     `view` is what is shown now (None while there is none), `state` the controls' values. `middle` are further widgets
     between the verdict and the figure. The first view is made before the constructor returns; `still` draws the picture
-    that stands in for it on pages without widgets where its figure is no PNG; `shown` is called with each view that
+    that stands in for it on pages without widgets where its figure is no drawing; `shown` is called with each view that
     appears. `extra` adds to the state what is no control's value. `page` makes of the controls what a page
     without a kernel needs (`on_page.OnPage.payload`); it is asked for where a page is being made, for it takes a while.
     """
@@ -87,12 +86,18 @@ class ExplorerFrame(w.HBox):
         self._lock = threading.RLock()
         self._work: Work | None = None
         self._told = 0.0
-        self._static_png = b""
+        self._still = b""
+        self._still_words = {"alt": "", "evidence": ""}
         self._make_parts(middle)
-        left = w.VBox([*self.controls.values()], layout=w.Layout(width="300px", flex="0 0 auto"))
+        # Beside the answer where there is room for both, else above it in as many columns as fit: letters of a figure
+        # that shrinks to the rest of a narrow notebook cannot be read.
+        left = w.HBox(
+            [*self.controls.values()],
+            layout=w.Layout(flex="1 1 300px", flex_flow="row wrap", align_content="flex-start"),
+        )
         right = w.VBox(
             [self.verdict, self.progress, self.buttons, *middle, self.figure, self.below, self.command],
-            layout=w.Layout(flex="1 1 480px", min_width="0"),
+            layout=w.Layout(flex="1000 1 700px", min_width="0"),
         )
         super().__init__([left, right, gone_notice()], layout=w.Layout(align_items="flex-start", flex_flow="row wrap"))
         for css in ("rc-explorer", f"rc-{name}"):
@@ -101,8 +106,8 @@ class ExplorerFrame(w.HBox):
             control.observe(lambda _change: self.refresh(), names="value")
         self.refresh(wait=True)
         if self.view:
-            self._static_png = still(self.view) if still else self.view.png
-            self._static_words = _words(self.view) | png_size(self._static_png, SHARPNESS)
+            self._still = still(self.view) if still else self.view.drawing
+            self._still_words = _words(self.view)
 
     def _make_parts(self, middle: Sequence[w.Widget]) -> None:
         part = lambda css: _with_class(w.HTML(), css)  # noqa: E731
@@ -254,7 +259,7 @@ class ExplorerFrame(w.HBox):
         self.problem, self.view = None, view
         with self.hold_sync():
             self.verdict.value = view.verdict
-            self.figure.value = view.figure or picture(view.png, view.title, sharpness=SHARPNESS)
+            self.figure.value = view.figure or drawing_html(view.drawing, view.title)
             self.below.value = view.below
             self.command.value = command_html(view.command)
         self.figure.layout.display = None if self.figure.value else "none"
@@ -277,9 +282,9 @@ class ExplorerFrame(w.HBox):
         data = dict(data or {})
         title = f"{self.view.title}\n{self.view.command}" if self.view else "no answer yet"
         data["text/plain"] = f"{self.name} explorer: {title}"
-        if self._static_png:
-            data["image/png"] = base64.b64encode(self._static_png).decode()
-            metadata = {**metadata, "image/png": self._static_words}
+        if self._still:
+            data["text/html"] = drawing_html(self._still, self._still_words["alt"])
+            metadata = {**metadata, "text/html": {DRAWN: "explorer", **self._still_words}}
             if self._page and os.environ.get(MAKING_PAGES):
                 data[KNOBS] = self._page(self.controls)
         return data, metadata
@@ -347,7 +352,8 @@ def gone_notice() -> w.HTML:
     could send a message.
     """
     style = (
-        "<style>.rc-gone{display:none}.rc-gone.jupyter-widgets-disconnected{display:block;order:-1;flex:0 0 100%}"
+        "<style>.rc-explorer .widget-html-content{min-width:0}"
+        ".rc-gone{display:none}.rc-gone.jupyter-widgets-disconnected{display:block;order:-1;flex:0 0 100%}"
         ":is(.rc-explorer,.rc-exercise).jupyter-widgets-disconnected::before,"
         ":is(.rc-explorer,.rc-exercise) .jupyter-widgets-disconnected::before{display:none!important}"
         ".jupyter-widgets-disconnected :is(.rc-verdict,.rc-figure,.rc-below,.rc-command){opacity:.45}</style>"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import hashlib
-import io
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache, partial
@@ -14,28 +13,24 @@ from typing import TYPE_CHECKING
 from helpers.compiler import cache
 from helpers.compiler.report import Evidence
 from helpers.files import ROOT
+from helpers.show.drawing import figure_svg
 
 if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
 
 
-SHARPNESS = 2
-"""Points of a picture for one point of the screen: what `frame.py` shows it by."""
-_DPI = 100 * SHARPNESS
 _DRAWING = threading.Lock()  # pyplot is not made for two threads at once
 
 
-def png_of(draw: Callable[[], Figure]) -> bytes:
-    """The PNG of a figure; one is drawn at a time."""
+def drawing_of(draw: Callable[[], Figure]) -> bytes:
+    """The SVG of a figure; one is drawn at a time."""
     with _DRAWING:
-        buffer = io.BytesIO()
-        draw().savefig(buffer, format="png", dpi=_DPI)
-        return buffer.getvalue()
+        return figure_svg(draw())
 
 
 def kept_picture(make: Callable[[], tuple[dict, Figure]], module: str, **parts: object) -> tuple[dict, bytes]:
-    """(facts, PNG) of what `make` gives, kept in the cache under `parts` and the code of `module`, which draws it.
+    """(facts, SVG) of what `make` gives, kept in the cache under `parts` and the code of `module`, which draws it.
 
     A change in that module, or in one that it imports, draws anew. For pictures that are slow to make; facts must
     survive JSON. Two threads that draw at once take turns.
@@ -43,18 +38,16 @@ def kept_picture(make: Callable[[], tuple[dict, Figure]], module: str, **parts: 
 
     def made() -> tuple[dict, dict[str, bytes], bool]:
         facts, figure = make()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="png", dpi=_DPI)
-        return {"facts": facts}, {"figure.png": buffer.getvalue()}, True
+        return {"facts": facts}, {"figure.svg": figure_svg(figure)}, True
 
-    key = cache.content_key(code=code_digest(module), **parts)
+    key = cache.content_key(code=code_digest(module) + code_digest(figure_svg.__module__), **parts)
     with _DRAWING:
         entry, _hit = cache.get_or_make("pictures", key, made)
-    return entry["facts"], (entry["folder"] / "figure.png").read_bytes()
+    return entry["facts"], (entry["folder"] / "figure.svg").read_bytes()
 
 
-def kept_png(draw: partial[Figure], **parts: object) -> bytes:
-    """The PNG of `draw()`, kept in the cache under `parts`, which must hold everything that the figure shows.
+def kept_drawing(draw: partial[Figure], **parts: object) -> bytes:
+    """The SVG of `draw()`, kept in the cache under `parts`, which must hold everything that the figure shows.
 
     `draw` is a partial: the module of its function is the code the picture depends on.
     """
@@ -62,7 +55,7 @@ def kept_png(draw: partial[Figure], **parts: object) -> bytes:
 
 
 def reports_key(evidence: Sequence[Evidence]) -> list:
-    """What of these compiles a figure can show, for `kept_png`: not their paths, nor how long they took."""
+    """What of these compiles a figure can show, for `kept_drawing`: not their paths, nor how long they took."""
     left_out = {"wall_s", "cached", "ptxas_command", "log_path"}
     return [
         {

@@ -28,7 +28,7 @@ from helpers.workbook.explorer.choices import (
     status_banner,
 )
 from helpers.workbook.explorer.frame import ExplorerFrame, View
-from helpers.workbook.explorer.pictures import png_of
+from helpers.workbook.explorer.pictures import drawing_of
 from helpers.workbook.explorer.work import Work
 from helpers.workbook.inside_ptxas.cliff_page import cliff_page
 from helpers.workbook.inside_ptxas.cliff_rows import ASKED, recorded_reports
@@ -190,10 +190,10 @@ class _Map:
         recorded = sum(c.recorded for c in cells.values())
         if recorded:
             summary += f"; {recorded} of them {recorded_reports()[1]}"
-        png, below = b"", ""
+        drawing, below = b"", ""
         try:
             ptx = ptx_of(mine)
-            facts, png = pressure_picture(ptx, f"{report.label}, {report.arch}, Triton {report.triton_version}")
+            facts, drawing = pressure_picture(ptx, f"{report.label}, {report.arch}, Triton {report.triton_version}")
             rows |= pressure_rows(facts) if facts["demand"] else {}  # an empty kernel that traps needs none
             below = self._below(mine, theirs, ptx, facts, name, neighbour)
         except UserError as exc:
@@ -202,7 +202,7 @@ class _Map:
             verdict=status_banner(report) + note(summary),
             title=one_line(report),
             command=choice.command(),
-            png=png,
+            drawing=drawing,
             below=facts_html(rows) + below,
             choice=choice,
             data=dict(cells),
@@ -248,7 +248,7 @@ def _still(view: View) -> bytes:
     subtitle = (
         f"hd{choice.head_dim} {choice.kv_dtype} {window}, {choice.arch}, Triton {choice.triton}; compile-time, {how}"
     )
-    return png_of(
+    return drawing_of(
         lambda: grid_figure(
             cliff_grid(cells), f"{dead} of {len(cells)} cells run out of registers", subtitle, cell_inches=(1.8, 0.4)
         )

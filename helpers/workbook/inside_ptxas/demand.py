@@ -59,7 +59,7 @@ def draw_pressure(ptx: str, title: str, subtitle: str) -> Figure:
 
 
 def pressure_picture(ptx: str, label: str, figure: str = "pressure") -> tuple[dict, bytes]:
-    """(facts, PNG) of a PTX: its demand, or its wide operands; kept in the cache by the PTX's content."""
+    """(facts, SVG) of a PTX: its demand, or its wide operands; kept in the cache by the PTX's content."""
 
     def make() -> tuple[dict, Figure]:
         facts = pressure_facts(ptx)

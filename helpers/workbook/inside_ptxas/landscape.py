@@ -51,7 +51,7 @@ def _view(base: Choice, state: dict, work: Work) -> View:
         ptx = ptx_of(evidence)
         work.check()
         where = f"{report.label}, {report.arch}, Triton {report.triton_version}"
-        facts, png = pressure_picture(ptx, where, state["figure"])
+        facts, drawing = pressure_picture(ptx, where, state["figure"])
     except UserError as exc:
         rows = {"ptxas": report.verdict(), "PTX": str(exc), "evidence": evidence_words(evidence)}
         return View(status_banner(report) + facts_html(rows), one_line(report), choice.command(), data=evidence,
@@ -61,7 +61,7 @@ def _view(base: Choice, state: dict, work: Work) -> View:
         verdict=status_banner(report) + facts_html(rows),
         title=f"{one_line(report)}; {facts['demand']} registers needed at once",
         command=ptx_command(choice),
-        png=png,
+        drawing=drawing,
         below=lines_html(facts),
         choice=choice,
         data=evidence,

@@ -10,7 +10,7 @@ import concurrent.futures
 import difflib
 import html
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from helpers.compiler.compile import usable_cores
 from helpers.compiler.run_ptxas import PtxasRun, run_ptxas
 from helpers.compiler.toolchain import installed_ptxas
 from helpers.files import ROOT
+from helpers.show.html import folded
 from helpers.show.style import status_colour
 from helpers.show.verdicts import words_in_cell
 
@@ -122,25 +123,43 @@ def _in_a_cell(run: PtxasRun) -> str:
 
 
 def annotated_pair() -> HTML:
-    """The recorded pair as an HTML listing that scrolls; red lines are of the text that dies, green of its twin."""
+    """The recorded pair as an HTML listing; red lines are of the text that dies, green of its twin."""
     from IPython.display import HTML
 
     return HTML(listing_html(*pack_pair()))
 
 
 def listing_html(fatal: str, cured: str) -> str:
-    """The listing as HTML; all text escaped."""
+    """The listing as HTML, what stands far before and behind the first and last difference folded; all text escaped."""
     colours = {"-": status_colour("register_exhausted"), "+": status_colour("ok")}
     words = {"-": "only in the PTX that dies", "+": "only in the PTX that compiles"}
-    lines = []
-    for mark, line in listing(fatal, cured):
+    lines, told = [], listing(fatal, cured)
+    for mark, line in told:
         style = "font-style:italic;font-weight:bold" if mark == "//" else ""
         if mark in colours:
-            style = f"border-left:5px solid {colours[mark]};padding-left:4px;font-weight:bold"
+            style = f"border-left:5px solid {colours[mark]};padding-left:calc(2em - 5px);font-weight:bold;"
         label = f' aria-label="{words[mark]}: {html.escape(line.strip(), quote=True)}"' if mark in words else ""
-        lines.append(f'<span{label} style="display:block;{style}">{html.escape(f"{mark} {line}")}</span>')
+        lines.append(
+            f'<span{label} style="display:block;padding-left:2em;text-indent:-2em;{style}">'
+            f"{html.escape(f'{mark} {line}')}</span>"
+        )
     key = "; ".join(f"<b>{mark}</b> {what}" for mark, what in words.items())
+    apart = [at for at, (mark, _) in enumerate(told) if mark in words]
+    first, last = (max(0, apart[0] - _AROUND), apart[-1] + 1 + _AROUND) if apart else (0, len(lines))
     return (
         f'<p style="margin:.3em 0">{key}; <b>//</b> what the next line does.</p>'
-        '<pre tabindex="0" style="max-height:34em;overflow:auto;line-height:1.35">' + "".join(lines) + "</pre>"
+        '<div style="font-family:monospace;font-size:.86em;line-height:1.35;white-space:pre-wrap;'
+        'overflow-wrap:anywhere">'
+        f"{_fold(lines[:first], 'before')}{''.join(lines[first:last])}{_fold(lines[last:], 'after')}</div>"
     )
+
+
+_AROUND = 12
+"""Lines shown before the first difference and behind the last one."""
+
+
+def _fold(lines: Sequence[str], where: str) -> str:
+    """Lines that a click opens; a few are not worth one."""
+    if len(lines) <= 3:
+        return "".join(lines)
+    return folded(f"{len(lines)} lines {where} these, the same in both", "".join(lines))

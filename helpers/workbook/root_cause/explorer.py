@@ -26,7 +26,7 @@ from helpers.workbook.explorer.choices import (
 )
 from helpers.workbook.explorer.frame import ExplorerFrame, View, drop
 from helpers.workbook.explorer.on_page import Answer, OnPage, choice_command, choice_words, knobs_of
-from helpers.workbook.explorer.pictures import kept_png, png_of, reports_key
+from helpers.workbook.explorer.pictures import drawing_of, kept_drawing, reports_key
 from helpers.workbook.explorer.recorded_choices import configuration, recorded_compiles, recorded_settings
 from helpers.workbook.explorer.work import Work
 from helpers.workbook.root_cause.versions import OWN, plot_version_matrix, version_grid
@@ -59,10 +59,12 @@ def _how_a_triton_fares(rows: pd.DataFrame, triton: str) -> str:
 
 def _still(rows: pd.DataFrame, view: View) -> bytes:
     """The picture of the first view for pages without widgets."""
-    if view.png or view.choice is None:
-        return view.png
+    if view.drawing or view.choice is None:
+        return view.drawing
     chosen = view.choice.triton, view.choice.ptxas
-    return png_of(lambda: plot_version_matrix(rows, view.title, "the incident; recorded, compile-time", chosen=chosen))
+    return drawing_of(
+        lambda: plot_version_matrix(rows, view.title, "the incident; recorded, compile-time", chosen=chosen)
+    )
 
 
 def _incident_told(rows: pd.DataFrame, choice: Choice) -> tuple[str, str, dict, dict | None]:
@@ -119,7 +121,7 @@ def _changed_view(rows: pd.DataFrame, choice: Choice, work: Work) -> View:
         verdict=status_banner(mine.report) + facts_html(facts),
         title=said,
         command=choice.command(),
-        png=kept_png(
+        drawing=kept_drawing(
             partial(plot_registers, [base, mine], said, labels=["the incident", ", ".join(taken)[:40]]),
             figure="with and without",
             said=said,

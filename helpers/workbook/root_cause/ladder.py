@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from helpers.errors import UserError
 from helpers.search.ablate import NO_SPILLS, Ablation, Rung, SmallestSets
-from helpers.show.style import claim, status_colour, use_house_style
+from helpers.show.style import LIMIT_COLOUR, SOFT_INK, claim, status_colour, use_house_style
 from helpers.show.verdicts import words_in_cell
 
 if TYPE_CHECKING:
@@ -96,7 +96,10 @@ def ingredient_table(ablation: Ablation) -> pd.DataFrame:
 
 
 def plot_ladder(ablation: Ablation, title: str, subtitle: str = "") -> Figure:
-    """One bar a change: bytes of spill stores it leaves; crosses where no binary comes out; the baseline on top."""
+    """One bar a change: bytes of spill stores it leaves; the baseline on top.
+
+    Where no binary comes out there is no bar, and a cross stands beside the axis.
+    """
     import matplotlib.pyplot as plt
 
     use_house_style()
@@ -104,19 +107,23 @@ def plot_ladder(ablation: Ablation, title: str, subtitle: str = "") -> Figure:
     fig, ax = plt.subplots(figsize=(8.5, 1.3 + 0.34 * len(rungs)))
     most = max([r.report.spill_store_bytes or 0 for r in rungs if r.report.compiled] or [1])
     for y, rung in enumerate(rungs):
-        _ladder_bar(ax, y, rung, most)
+        _ladder_bar(ax, y, rung)
     labels = ["nothing: the spec as it is", *(r.description for r in ablation.rungs)]
     ax.set_yticks(range(len(rungs)), labels, fontsize=9)
     for label, rung in zip(ax.get_yticklabels(), rungs, strict=True):
         needed = rung.changes and rung.names[0] in ablation.necessary and rung.report.compiled
         label.set_fontweight("bold" if needed else "normal")
-    ax.set_ylim(len(rungs) - 0.4, -0.8)
-    ax.set_xscale("symlog", linthresh=100)
+    ax.set_ylim(len(rungs) - 0.4, -1.1)
+    ax.set_xscale("symlog", linthresh=_LINEAR_TO)
     ticks = [t for t in (0, 100, 1_000, 10_000, 100_000) if t <= 10 * max(most, 10)]
     ax.set_xticks(ticks, [f"{t:,}" for t in ticks])
     ax.set_xlim(0, 120 * max(most, 20))
     ax.minorticks_off()
-    ax.set_xlabel("bytes of spill stores per thread (linear up to 100, then logarithmic)")
+    ax.axvline(_LINEAR_TO, color=LIMIT_COLOUR, linewidth=0.9, linestyle=":")
+    for words, side, off in (("linear", "right", -4), ("logarithmic", "left", 4)):
+        ax.annotate(words, (_LINEAR_TO, -0.75), (off, 0), textcoords="offset points", ha=side, va="center", fontsize=8,
+                    color=SOFT_INK)  # fmt: skip
+    ax.set_xlabel(f"bytes of spill stores per thread (linear up to {_LINEAR_TO}, then logarithmic)")
     base = ablation.baseline
     words = subtitle or f"{ablation.label}, {base.arch}, Triton {base.triton_version}, ptxas {base.ptxas_version}"
     claim(ax, title, f"{words}\nbold: {ablation.criterion}; every row is one change, compile-time")
@@ -124,12 +131,16 @@ def plot_ladder(ablation: Ablation, title: str, subtitle: str = "") -> Figure:
     return fig
 
 
-def _ladder_bar(ax: Axes, y: int, rung: Rung, most: int) -> None:
+_LINEAR_TO = 100
+
+
+def _ladder_bar(ax: Axes, y: int, rung: Rung) -> None:
     report = rung.report
     colour = status_colour(report.status)
     if not report.compiled:
-        ax.barh(y, 30 * max(most, 20), 0.6, facecolor="none", edgecolor=colour, linestyle=":")
-        ax.text(8, y, words_in_cell(report), va="center", fontsize=9, fontweight="bold", color=colour)
+        # Beside the axis, where no number of bytes can be read off it.
+        ax.text(1.01, y, words_in_cell(report), transform=ax.get_yaxis_transform(), va="center", fontsize=9,
+                fontweight="bold", color=colour)  # fmt: skip
         return
     spilled = report.spill_store_bytes or 0
     ax.barh(y, spilled, 0.6, color=colour, hatch="///", edgecolor="white")

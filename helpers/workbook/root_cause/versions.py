@@ -76,4 +76,4 @@ def plot_version_matrix(
     grid = version_grid(rows)
     if chosen:
         grid = grid.framed(*chosen)
-    return grid_figure(grid, title, subtitle, cell_inches=(0.62, 0.42), font=7.5, slanted=True)
+    return grid_figure(grid, title, subtitle, cell_inches=(0.42, 0.44), font=8.5, slanted=True)

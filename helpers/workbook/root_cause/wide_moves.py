@@ -171,7 +171,7 @@ def pairs_tried(table: pd.DataFrame) -> tuple[int, list[str]]:
 
 
 def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -> Figure:
-    """One row an edit: what came of it (a cross, or bytes of spill stores), beside what was predicted."""
+    """One row an edit: bytes of spill stores, or a cross beyond the end of the axis; beside it what was predicted."""
     import matplotlib.pyplot as plt
 
     use_house_style()
@@ -181,9 +181,8 @@ def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -
         died = row["found"] != COMPILES
         colour = status_colour("register_exhausted" if died else "spills")
         if died:
-            ax.barh(y, most, 0.62, facecolor="none", edgecolor=colour, linestyle=":")
             words = words_in_cell({"status": "register_exhausted", **row})
-            ax.text(0.01 * most, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
+            ax.text(1.04 * most, y, words, va="center", fontsize=9, fontweight="bold", color=colour)
         else:
             spilled = int(row["spill_store_bytes"])
             ax.barh(y, spilled, 0.62, color=colour, hatch="///", edgecolor="white")
@@ -191,11 +190,12 @@ def plot_tuple_experiment(table: pd.DataFrame, title: str, subtitle: str = "") -
         as_said = "as predicted" if row["found"] == row["predicted"] else f"predicted: {row['predicted']}"
         if row["predicted"] == OPEN:
             as_said = "not predicted"
-        ax.text(1.22 * most, y, f"widest load x{row['widest_load']}: {as_said}", va="center", fontsize=8.5)
+        ax.text(1.42 * most, y, f"widest load x{row['widest_load']}: {as_said}", va="center", fontsize=8.5)
     ax.set_yticks(range(len(table)), [f"{r.ptx}: {r.edit}" for r in table.itertuples()], fontsize=8.5)
     ax.set_ylim(len(table) - 0.4, -0.7)
-    ax.set_xlim(0, 1.75 * most)
+    ax.set_xlim(0, 2.35 * most)
     ax.set_xticks([t for t in range(0, most + 1, 500)])
+    ax.spines["bottom"].set_bounds(0, most)
     ax.set_xlabel("bytes of spill stores per thread")
     first = table.iloc[0]
     words = subtitle or (

@@ -43,9 +43,20 @@ def sum_picture(choices: Mapping[str, Choice]) -> Picture:
         for name, found in sums.items():
             y = _two(canvas, y, scale, name, found)
         canvas.line(2 + cap * scale, 8, 2 + cap * scale, y, thick=2)
-        canvas.text(2 + cap * scale, y + canvas.leading, f"{cap} registers, the limit", anchor="end")
+        y = _ruler(canvas, y, scale, cap)
+        canvas.text(2 + cap * scale, y, f"{cap} registers of a thread, the limit", anchor="end")
 
     return Picture(title, words, draw)
+
+
+def _ruler(canvas: Canvas, y: float, scale: float, cap: int) -> float:
+    """A ruler of registers below the rows, which are drawn to it; the base line of what may stand below it."""
+    canvas.line(2, y, 2 + cap * scale, y)
+    for at in (*range(0, cap - 31, 64), cap):
+        canvas.line(2 + at * scale, y - 4, 2 + at * scale, y + 4)
+        anchor = "start" if not at else "end" if at == cap else "middle"
+        canvas.text(2 + at * scale, y + 6 + canvas.size, str(at), anchor=anchor)
+    return y + 8 + canvas.size + canvas.leading
 
 
 def _two(canvas: Canvas, y: float, scale: float, name: str, found: RegisterSum) -> float:
@@ -54,9 +65,11 @@ def _two(canvas: Canvas, y: float, scale: float, name: str, found: RegisterSum) 
     canvas.box(2, y + 23, wide, 26, OLD, f"old, {found.registers}")
     canvas.box(2 + wide, y + 23, wide, 26, NEW, f"new, {found.registers}")
     if left < 0:
-        # How much there is of everything else, this picture does not say.
-        canvas.box(2 + 2 * wide, y + 23, canvas.width - 4 - 2 * wide, 26, dashed=True)
-    said = "everything else (the broken box) comes on top" if left < 0 else f"{left} left for everything else"
+        # How much there is of everything else, this picture does not say: the box has no end.
+        for edge in (y + 23, y + 49):
+            canvas.line(2 + 2 * wide, edge, canvas.width - 2, edge, dashed=True)
+    on_top = "everything else (the open end, not to scale) comes on top"
+    said = on_top if left < 0 else f"{left} left for everything else"
     canvas.text(2, y + 65, said)
     return y + 76
 

@@ -33,7 +33,7 @@ _EDGE = "#444444"
 _THIN, _BROAD = frozenset("fijlrtI!'()[],.-/:;| "), frozenset("mwMW@%+<>=#~&")
 # JupyterLab drops style sheets and SVG of a notebook that it does not trust, and keeps styles of elements: the words
 # are there at first, and the sheet puts the drawing in their place.
-_HIDDEN = ' style="display:none"'
+HIDDEN = ' style="display:none"'
 _STYLE = (
     "<style>.rc-schematic{container-type:inline-size;width:100%;color:inherit;margin:.4em 0}"
     ".rc-schematic svg{display:block;width:100%;height:auto;background:none}"
@@ -207,6 +207,6 @@ class Picture:
         words = html.escape(f"{self.words} (Run the cell to see the drawing.)")
         return (
             f'{_STYLE}<div class="rc-schematic"><div style="font-weight:600;margin:0 0 .4em">{html.escape(self.title)}'
-            f'</div><p class="words">{words}</p><div class="narrow"{_HIDDEN}>{self.svg(NARROW)}</div>'
-            f'<div class="wide"{_HIDDEN}>{self.svg(WIDE)}</div></div>'
+            f'</div><p class="words">{words}</p><div class="narrow"{HIDDEN}>{self.svg(NARROW)}</div>'
+            f'<div class="wide"{HIDDEN}>{self.svg(WIDE)}</div></div>'
         )

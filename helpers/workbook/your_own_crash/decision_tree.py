@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 from helpers.diagnosis.kinds import CATALOGUE
 from helpers.show.html import folded
+from helpers.workbook.schematics.drawing import HIDDEN
 
 TITLE = "My kernel died"
 FIRST = "What does the log say?"
@@ -145,9 +146,10 @@ _STYLE = """<style>
 .rc-tree svg{display:block;width:100%;height:auto}
 .rc-tree svg{font:13px system-ui,-apple-system,"Segoe UI","Liberation Sans",sans-serif}
 .rc-tree svg text{fill:currentColor}
-.rc-tree .narrow{max-width:460px}
-.rc-tree .wide{display:none;max-width:900px}
-@media (min-width:1000px){.rc-tree .narrow{display:none}.rc-tree .wide{display:block}}
+.rc-tree .words{display:none}
+.rc-tree .narrow{display:block!important;max-width:460px}
+.rc-tree .wide{max-width:900px}
+@media (min-width:1000px){.rc-tree .narrow{display:none!important}.rc-tree .wide{display:block!important}}
 .rc-tree .h{font-weight:700}.rc-tree .q{font-weight:600}
 .rc-tree .s{font-family:ui-monospace,Menlo,"DejaVu Sans Mono",monospace;font-size:11.5px;opacity:.85}
 .rc-tree .l{stroke:currentColor;stroke-width:1.2;fill:none;opacity:.55}
@@ -253,6 +255,9 @@ def _alt(mine: str) -> str:
     return f'Decision tree "{TITLE}", from the words of a log to {len(CATALOGUE)} kinds of failure. {named}.{yours}'
 
 
+_UNDRAWN = "Run the cell to see the tree as a drawing. It stands below as text."
+
+
 @dataclass(frozen=True, repr=False)
 class DecisionTree:
     """The tree for a page: the picture in HTML, one column wide on a telephone and two on a desk; text elsewhere."""
@@ -269,7 +274,8 @@ class DecisionTree:
     def _repr_html_(self) -> str:
         narrow, wide = tree_svg(1, self.mine), tree_svg(2, self.mine)
         return (
-            f'{_STYLE}<div class="rc-tree"><div class="narrow">{narrow}</div><div class="wide">{wide}</div>'
+            f'{_STYLE}<div class="rc-tree"><p class="words">{_UNDRAWN}</p><div class="narrow"{HIDDEN}>{narrow}</div>'
+            f'<div class="wide"{HIDDEN}>{wide}</div>'
             f"{folded('The same tree as text', _as_list(self.mine))}</div>"
         )
 
