@@ -49,7 +49,7 @@ def test_pages_are_light_and_their_figures_are_drawings(built_pages: Path):
 
 
 def test_a_notebook_that_is_not_trusted_shows_its_figures_and_its_tree_as_words(
-    built_pages: Path, tmp_path: Path, browser, pictures: Path
+    built_pages: Path, tmp_path: Path, browser, pictures
 ):
     executed = tmp_path / f"{NOTEBOOK}.ipynb"
     shutil.copy(built_pages / executed.name, executed)
@@ -68,7 +68,7 @@ def test_a_notebook_that_is_not_trusted_shows_its_figures_and_its_tree_as_words(
         tree = page.locator(".rc-tree").first
         tree.wait_for(timeout=30_000)
         said = tree.inner_text()
-        page.screenshot(path=pictures / "not_trusted.png")
+        pictures.take(page, "not_trusted.png")
         assert not page.evaluate(trusted)
         assert heard.problems() == []
     assert drawn and all(all(facts) for facts in drawn)
