@@ -18,6 +18,35 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
     if (registers) { node.title = registers + " registers in use at once (cap " + cap + ")"; }
     return node;
   };
+  // The right edge of a pane: dragged, or moved by the arrows, it makes the pane wider; a double click undoes that.
+  var grip = function (box, title) {
+    var edge = make("div", "rc-sbs-grip"), from = null;
+    edge.tabIndex = 0;
+    edge.setAttribute("role", "separator");
+    edge.setAttribute("aria-orientation", "vertical");
+    edge.setAttribute("aria-label", "width of " + title);
+    edge.setAttribute("aria-valuemin", "110");
+    edge.setAttribute("aria-valuenow", "210");
+    edge.title = "drag to change the width of this pane";
+    var set = function (width) {
+      width = Math.max(110, Math.round(width));
+      box.style.flex = "0 0 " + width + "px";
+      edge.setAttribute("aria-valuenow", String(width));
+    };
+    edge.addEventListener("pointerdown", function (event) {
+      from = event.clientX - box.getBoundingClientRect().width;
+      edge.setPointerCapture(event.pointerId);
+      event.preventDefault();
+    });
+    edge.addEventListener("pointermove", function (event) { if (from !== null) { set(event.clientX - from); } });
+    edge.addEventListener("pointerup", function () { from = null; });
+    edge.addEventListener("dblclick", function () { box.style.flex = ""; });
+    edge.addEventListener("keydown", function (event) {
+      var step = { ArrowLeft: -40, ArrowRight: 40 }[event.key];
+      if (step) { event.preventDefault(); set(box.getBoundingClientRect().width + step); }
+    });
+    return edge;
+  };
   var byKey = {};
   var pane = function (packed, title, fill) {
     var box = make("section", "rc-sbs-pane"), head = make("header", "", title), text = make("div", "rc-sbs-text");
@@ -33,7 +62,7 @@ document.querySelectorAll('[data-rc-mark="' + mark + '"]').forEach(function (roo
       text.append(row);
     });
     if (!packed.runs.length) { box.classList.add("empty"); text.append(make("div", "rc-sbs-note", packed.note)); }
-    box.append(head, text);
+    box.append(head, text, grip(box, title));
     return box;
   };
   var panes = make("div", "rc-sbs-panes");

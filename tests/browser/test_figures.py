@@ -49,15 +49,11 @@ def test_pages_are_light_and_their_figures_are_drawings(built_pages: Path):
 
 
 def test_a_notebook_that_is_not_trusted_shows_its_figures_and_its_tree_as_words(
-    built_pages: Path, tmp_path: Path, browser, pictures: driving.Pictures
+    built_pages: Path, lab: driving.Lab, browser, pictures: driving.Pictures
 ):
-    executed = tmp_path / f"{NOTEBOOK}.ipynb"
-    shutil.copy(built_pages / executed.name, executed)
-    (tmp_path / "lab").mkdir()
-    with (
-        driving.jupyterlab(tmp_path / "lab", [executed]) as lab,
-        driving.opened(browser, own=lab.url) as (page, heard),
-    ):
+    executed = lab.folder / "executed_elsewhere.ipynb"
+    shutil.copy(built_pages / f"{NOTEBOOK}.ipynb", executed)
+    with driving.opened(browser, own=lab.url) as (page, heard):
         driving.open_notebook(page, lab, executed.name)
         page.set_viewport_size({**driving.VIEWPORT, "height": driving.TALLEST})
         page.locator("img.rc-drawing").first.wait_for(timeout=30_000)

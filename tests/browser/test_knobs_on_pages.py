@@ -233,6 +233,17 @@ def test_side_by_side_one_pane_at_a_time_where_there_is_no_room(tmp_path: Path, 
         page.goto(path.as_uri())
         panes, which = page.locator(".rc-sbs-pane:visible"), page.get_by_label("pane to show")
         assert panes.count() == 3 and not which.is_visible()
+        # A pane is made wider at its edge, with the mouse and with the keyboard, and stays within the page.
+        edge, wide = panes.first.get_by_role("separator"), panes.first.bounding_box()["width"]
+        at = edge.bounding_box()
+        page.mouse.move(at["x"] + 4, at["y"] + 200)
+        page.mouse.down()
+        page.mouse.move(at["x"] + 124, at["y"] + 200)
+        page.mouse.up()
+        assert abs(panes.first.bounding_box()["width"] - wide - 120) < 3
+        edge.press("ArrowLeft")
+        assert abs(panes.first.bounding_box()["width"] - wide - 80) < 3
+        assert page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
         page.set_viewport_size({"width": 420, "height": 900})
         assert panes.count() == 1 and which.is_visible()
         seen = []
