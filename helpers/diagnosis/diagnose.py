@@ -79,7 +79,10 @@ def _to_whom(answer: Answer, matches: tuple[Match, ...]) -> tuple[str, str]:
     same = next((m for m in matches if m.degree == SAME), None)
     if same is None:
         return answer.report_to, answer.report_why
-    return NOBODY, f"it is known: {same.incident.name}, {same.incident.link}; say there if the remedy fails"
+    return (
+        NOBODY,
+        f"this failure is known as {same.incident.name}, {same.incident.link}; write there if the remedy fails",
+    )
 
 
 def _attach(log: CrashLog, answer: Answer) -> tuple[str, ...]:

@@ -74,14 +74,14 @@ def at_the_limit(log: CrashLog, *, same: bool) -> tuple[Suggestion, ...]:
         *_newer_triton(log),
         Suggestion(
             "maxnreg=255 as a Triton launch option (not as a ptxas flag)",
-            "told of a limit, Triton moves tensor memory in smaller pieces (x64 for x128); the flag comes after",
+            "Triton then moves tensor memory in smaller pieces (x64 instead of x128); a flag of ptxas comes too late",
             f"{measured(('maxnreg=255 as a launch option',))}, {where}; reported for maxnreg=250: "
             "triton-lang/triton #8488",
         ),
         *_llvm_switch(log),
         Suggestion(
             "ptxas -O1 (launch option ptx_options='-O1')",
-            "the allocator survives; the kernel spills more and is scheduled worse",
+            "ptxas then finds a way to spill; the kernel spills more, and its instructions are in a worse order",
             f"{measured(('-O1',))}, {where}",
         ),
         *(operands if same else ()),
@@ -151,7 +151,7 @@ def in_vain_at_the_limit(*, same: bool) -> tuple[Suggestion, ...]:
         "a ptxas flag comes after Triton chose its instructions; 255 is the most an instruction can address",
         measured([f"--maxrregcount={n}" for n in (128, 168, 250, 255)], ("3.5.1",)),
     )
-    level = Suggestion("ptxas -O2, --regAllocOptLevel=2 or 4", "the default is -O3; none of them gives way",
+    level = Suggestion("ptxas -O2, --regAllocOptLevel=2 or 4", "none of these levels helps; the default is -O3",
                        measured(("-O2", "--regAllocOptLevel=2", "--regAllocOptLevel=4"), ("3.5.1",)))  # fmt: skip
     if not same:
         return cap, level
@@ -163,12 +163,13 @@ def in_vain_at_the_limit(*, same: bool) -> tuple[Suggestion, ...]:
         cap,
         Suggestion(
             "another ptxas for the same PTX",
-            "it is the PTX that asks for too much",
+            "every ptxas tried gives up on this PTX, so another one does not help",
             f"measured here (data/version_matrix.csv): Triton 3.5.1's PTX is fatal on every ptxas tried{span}",
         ),
         level,
         Suggestion("more pipeline stages (num_stages)", "they take shared memory and, if anything, registers",
                    measured(("num_stages 2",), ("3.5.1",))),
-        Suggestion("more warps, or fewer: it compiles, badly", "kilobytes of spills, or off the fast tensor-core path",
+        Suggestion("more warps, or fewer",
+                   "it compiles with kilobytes of spills, and with 16 warps without the new tensor-core instructions",
                    measured(("num_warps 4", "num_warps 16"), ("3.5.1",))),
     )  # fmt: skip

@@ -111,6 +111,12 @@ def _with_knobs(notebook: NotebookNode) -> NotebookNode:
     return told
 
 
+def _evidence_html(said: str) -> str:
+    """The line under a picture that says what kind of evidence it shows."""
+    means = "; ".join(_EVIDENCE_MEANS.get(kind, kind) for kind in said.split(", "))
+    return f'<p class="evidence">Evidence: {html.escape(means)}.</p>'
+
+
 def _with_linked_sentences(notebook: NotebookNode) -> NotebookNode:
     """A copy in which sentences that a cell computed explain their terms too, where a term is met in one first."""
     told = copy.deepcopy(notebook)
@@ -125,12 +131,6 @@ def _with_linked_sentences(notebook: NotebookNode) -> NotebookNode:
     for place, name, text in zip(places, names, link_terms(texts), strict=True):
         place[name] = text
     return told
-
-
-def _evidence_html(said: str) -> str:
-    """The line under a picture that says what kind of evidence it shows."""
-    means = "; ".join(_EVIDENCE_MEANS.get(kind, kind) for kind in said.split(", "))
-    return f'<p class="evidence">Evidence: {html.escape(means)}.</p>'
 
 
 def notebook_title(notebook: NotebookNode, fallback: str) -> str:

@@ -136,3 +136,35 @@ def test_a_page_explains_a_term_that_a_sentence_of_a_cell_meets_first():
     )
     assert re.search(r'<a class="term" title="The binary file[^"]*" href="00_start_here\.html#cubin">cubin</a>', page)
     assert json.dumps(notebook) == before
+
+
+# --- how much there is to read -------------------------------------------------------------------------------------
+
+FIRST_HOUR = ("00", "01", "02", "03")
+WORDS_OF_PAGE_02 = 2700
+WORDS_OF_THE_FIRST_HOUR = 6700
+"""At 220 words a minute that is half an hour for 00 to 03; the other half is for pictures, code and exercises."""
+
+
+def words_in_view(notebook: nbformat.NotebookNode) -> int:
+    """The words that a reader of the page sees when it opens: prose, computed sentences, tables that are not folded."""
+    outputs = [o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])]
+    told = [re.sub(r"<details\b.*?</details>", " ", "".join(d.get("text/html", "")), flags=re.DOTALL) for d in outputs]
+    tables = [html.unescape(re.sub(r"<[^>]*>", " ", table)) for text in told if len(text) < 100_000
+              for table in re.findall(r"<table\b.*?</table>", text, flags=re.DOTALL)]  # fmt: skip
+    return sum(len(text.split()) for text in [*_prose(notebook), *tables])
+
+
+def test_the_pages_of_the_first_hour_can_be_read_in_it():
+    words = {p.name[:2]: words_in_view(nbformat.read(p, 4)) for p in PAGES if p.name[:2] in FIRST_HOUR}
+    assert tuple(words) == FIRST_HOUR
+    assert words["02"] <= WORDS_OF_PAGE_02 and sum(words.values()) <= WORDS_OF_THE_FIRST_HOUR, words
+
+
+def test_a_folded_table_is_not_in_view_and_an_open_one_is():
+    def read(text: str) -> int:
+        output = nbformat.v4.new_output("display_data", {"text/html": text})
+        return words_in_view(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])]))
+
+    table = "<table><tr><td>two words</td></tr></table>"
+    assert read(table) == 2 and read(f"<details><summary>more</summary>{table}</details>") == 0

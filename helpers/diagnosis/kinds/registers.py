@@ -117,7 +117,7 @@ def _warps_named(log: CrashLog) -> tuple[int, ...]:
 
 def _about_cap(log: CrashLog, asked: int) -> str:
     if asked >= CAP:
-        return f"{CAP} is the most an instruction can address: no setting raises it, the kernel wants more"
+        return f"{CAP} is the most that an instruction can address. No setting raises it, and the kernel needs more"
     if log.register_cap == asked:
         return f"{asked} is the cap the log itself names (maxnreg or --maxrregcount)"
     if log.num_warps is not None and cap_for(num_warps=log.num_warps) == asked:
