@@ -5,7 +5,9 @@
 # of torch suffices and saves gigabytes: have your pip find one (PIP_FIND_LINKS, PIP_EXTRA_INDEX_URL), the pin takes it.
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -n 2
+# A worker that runs out of tests takes some from the end of the other's list: the tests of a file stay with what they
+# share, and neither waits at the end.
+PYTEST_ARGS ?= -n 2 --dist worksteal
 LAB_ARGS ?=
 
 VENV := .venv

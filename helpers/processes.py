@@ -10,9 +10,11 @@ import atexit
 import contextlib
 import fcntl
 import os
+import select
 import shutil
 import signal
 import stat
+import subprocess
 import tempfile
 import threading
 import time
@@ -34,6 +36,7 @@ __all__ = [
     "session_folder",
     "stoppable",
     "sweep",
+    "wait_for_end",
 ]
 
 _PR_SET_PDEATHSIG = 1
@@ -105,6 +108,28 @@ def end_with_parent() -> Callable[[], None]:
             os._exit(1)
 
     return in_the_child
+
+
+def wait_for_end(process: subprocess.Popen[Any], timeout_s: float) -> int:
+    """`process.wait(timeout=…)`, told by the kernel the moment that the process ends; raises subprocess.TimeoutExpired.
+
+    With a timeout, Python's own looks after naps of up to 50 ms: longer than many a ptxas takes, and a search starts
+    thousands. Where the kernel gives no handle of a process, Python's own is what remains.
+    """
+    if (code := process.poll()) is not None:
+        return code
+    try:
+        handle = os.pidfd_open(process.pid)
+    except OSError:
+        return process.wait(timeout=timeout_s)
+    try:
+        ended = select.poll()
+        ended.register(handle, select.POLLIN)
+        if not ended.poll(min(max(timeout_s, 0) * 1000, 2**31 - 1)):
+            raise subprocess.TimeoutExpired(process.args, timeout_s)
+    finally:
+        os.close(handle)
+    return process.wait()
 
 
 def temporary_place() -> str:

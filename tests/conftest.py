@@ -25,6 +25,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="compile results go to a fresh folder for this run (toolchains are still the user's)",
     )
+    parser.addoption(
+        "--pictures", action="store_true", help="the browser tests leave screenshots in build/screenshots, to look at"
+    )
 
 
 def _isolate(folder: Path) -> Path:

@@ -136,7 +136,7 @@ def test_make_test_needs_no_step_before_it(clone: Path):
         INSTALL,
         "-m pip install --quiet -e .[test]",
         TOOLCHAIN,
-        "-m pytest -n 2",
+        "-m pytest -n 2 --dist worksteal",
     ]
 
 

@@ -18,7 +18,16 @@ import pytest
 
 from helpers.compiler.toolchain import environment_triton, triton_folder
 from helpers.files import CACHE_ENV, ROOT, staged_folder
-from helpers.processes import PREFIX, YOUNGEST_BARE_S, Stopped, end_with_parent, scratch_folder, stoppable, sweep
+from helpers.processes import (
+    PREFIX,
+    YOUNGEST_BARE_S,
+    Stopped,
+    end_with_parent,
+    scratch_folder,
+    stoppable,
+    sweep,
+    wait_for_end,
+)
 from tests.compiling import hear_signals
 
 SLEEP = "97.31"
@@ -361,3 +370,41 @@ def test_nothing_heavy_is_loaded_for_it():
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout) == []
     assert Path(ROOT / "helpers" / "processes.py").is_file()
+
+
+# --- how a process ends, told at once --------------------------------------------------------------------------------
+
+
+def test_an_end_is_told_with_its_code_and_a_timeout_leaves_the_process():
+    assert wait_for_end(subprocess.Popen(["sh", "-c", "exit 7"]), 20) == 7
+    process = subprocess.Popen(["sleep", "60"])
+    try:
+        with pytest.raises(subprocess.TimeoutExpired) as told:
+            wait_for_end(process, 0.05)
+        assert told.value.timeout == 0.05 and process.poll() is None
+        with pytest.raises(subprocess.TimeoutExpired):
+            wait_for_end(process, -1)
+    finally:
+        process.kill()
+    assert wait_for_end(process, float("1e12")) == -signal.SIGKILL
+    assert wait_for_end(process, 0.0) == -signal.SIGKILL, "one that was collected before"
+
+
+def test_without_a_handle_of_the_process_its_end_is_told_too(monkeypatch):
+    def none(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr(os, "pidfd_open", none)
+    assert wait_for_end(subprocess.Popen(["sh", "-c", "exit 7"]), 20) == 7
+    process = subprocess.Popen(["sleep", "60"])
+    with pytest.raises(subprocess.TimeoutExpired):
+        wait_for_end(process, 0.05)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+
+
+def test_nobody_naps_while_a_process_ends(monkeypatch):
+    """Python's own wait naps with `time.sleep`; nothing here does."""
+    naps = []
+    monkeypatch.setattr(subprocess.time, "sleep", naps.append)
+    assert wait_for_end(subprocess.Popen(["sleep", "0.05"]), 20) == 0 and naps == []

@@ -14,7 +14,7 @@ from pathlib import Path
 from helpers.compiler import machine
 from helpers.compiler.toolchain import ToolchainMissing, installed_tritons, resolve_triton
 from helpers.errors import MachineError
-from helpers.processes import end_with_parent
+from helpers.processes import end_with_parent, wait_for_end
 
 __all__ = ["MAX_TEXT_BYTES", "nvidia_programs", "run_program"]
 
@@ -36,7 +36,7 @@ def run_program(argv: Sequence[str], folder: str | Path, timeout_s: float) -> tu
                 preexec_fn=_limited(end_with_parent()),
             )  # fmt: skip
             try:
-                process.wait(timeout=timeout_s)
+                wait_for_end(process, timeout_s)
             except subprocess.TimeoutExpired:
                 return "", f"{name} had not finished after {timeout_s:g} s and was stopped"
             finally:

@@ -18,7 +18,7 @@ from helpers.compiler.toolchain import ToolchainMissing
 from helpers.errors import MachineError
 from helpers.inspection.ptx.scan import ptx_header
 from helpers.inspection.ptxas import classify_failure, parse_ptxas_log
-from helpers.processes import end_with_parent, scratch_folder
+from helpers.processes import end_with_parent, scratch_folder, wait_for_end
 
 DEFAULT_FLAGS = ("-lineinfo", "-v")
 MAX_LOG_CHARS = 2_000_000
@@ -170,7 +170,7 @@ def _run(ptxas: Path, ptx: str, *, gpu_name: str, flags: Sequence[str], timeout_
             timed_out = False
             _running[process] = threading.get_ident()
             try:
-                process.wait(timeout=timeout_s)
+                wait_for_end(process, timeout_s)
             except subprocess.TimeoutExpired:
                 timed_out = True
             finally:

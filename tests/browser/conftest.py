@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import driving
@@ -39,8 +40,18 @@ def browser():
 
 
 @pytest.fixture(scope="session")
-def pictures(request: pytest.FixtureRequest) -> Path:
-    """Where screenshots are kept to be looked at: build/screenshots, git-ignored."""
+def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[driving.Lab]:
+    """JupyterLab over a copy of the notebooks, one for all tests of a worker; the committed ones stay as they are."""
+    notebooks = sorted(p for p in (driving.ROOT / "notebooks").glob("*.ipynb") if not p.name.startswith("."))
+    with driving.jupyterlab(tmp_path_factory.mktemp("lab"), notebooks) as started:
+        yield started
+
+
+@pytest.fixture(scope="session")
+def pictures(request: pytest.FixtureRequest) -> driving.Pictures:
+    """Takes the screenshots that `--pictures` asks for: build/screenshots, git-ignored."""
+    if not request.config.getoption("--pictures"):
+        return driving.Pictures(None)
     folder = request.config.rootpath / "build" / "screenshots"
     folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return driving.Pictures(folder)

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pytest
 from nbformat import v4, write
 
 if TYPE_CHECKING:
@@ -162,6 +163,11 @@ class Heard:
     foreign: list[str] = field(default_factory=list)
     requested: list[str] = field(default_factory=list)
 
+    def forget(self) -> None:
+        """Begin anew: what was heard belongs to another test."""
+        for heard in (self.console, self.foreign, self.requested):
+            heard.clear()
+
     def problems(self) -> list[str]:
         """Everything that is not on the list of allowed noise."""
         loud = [line for line in self.console if not any(re.fullmatch(p, line, re.DOTALL) for p in ALLOWED_CONSOLE)]
@@ -207,6 +213,32 @@ def open_notebook(page: Page, lab: Lab, name: str) -> None:
     )
 
 
+def show_notebook(page: Page, name: str) -> None:
+    """Bring a notebook to the front of a JupyterLab that is open, opened where it is not, and wait for its kernel."""
+    page.set_viewport_size(VIEWPORT)
+    page.evaluate("path => window.jupyterapp.commands.execute('docmanager:open', {path}).then(() => true)", name)
+    page.wait_for_function(
+        """path => {
+            const front = window.jupyterapp.shell.currentWidget;
+            return front?.context?.path === path && front.sessionContext?.session?.kernel?.status === 'idle';
+        }""",
+        arg=name,
+        timeout=60_000,
+    )
+
+
+def put_away(page: Page) -> None:
+    """End the kernel of the notebook in front and close it unsaved: with its compilers it holds a gigabyte."""
+    page.evaluate(
+        """async () => {
+            const front = window.jupyterapp.shell.currentWidget;
+            await front.sessionContext.shutdown();
+            front.context.model.dirty = false;  // whether to save is not asked
+            front.close();
+        }"""
+    )
+
+
 def run_all_cells(page: Page) -> None:
     """Run > Run All Cells, with the mouse, as a person would; returns when every code cell has its number."""
     page.get_by_role("menuitem", name="Run", exact=True).click()
@@ -223,6 +255,14 @@ def run_all_cells(page: Page) -> None:
             return failed || (ran && idle && !code.some(cell => cell.executionState === 'running'));
         }""",
         timeout=RUN_ALL_TIMEOUT_S * 1000,
+    )
+
+
+def write_cell(page: Page, source: str) -> None:
+    """Put another source into the one cell of the notebook in front, which then shows nothing and was never run."""
+    clear_outputs(page)
+    page.evaluate(
+        "source => window.jupyterapp.shell.currentWidget.content.widgets[0].model.sharedModel.setSource(source)", source
     )
 
 
@@ -243,23 +283,70 @@ def errors_shown(page: Page) -> list[str]:
     )
 
 
-def picture(page: Page, path: Path) -> Path:
-    """A picture of the whole notebook in front: the window is made as tall as its cells."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    page.set_viewport_size({**VIEWPORT, "height": TALLEST})  # cells out of sight are not measured, so: all in sight
+def all_in_sight(page: Page) -> None:
+    """Make the window as tall as a notebook can be, and wait until JupyterLab has drawn every cell that fits in it.
+
+    A cell out of sight is not drawn, and what is wrong with its output is not heard.
+    """
+    page.set_viewport_size({**VIEWPORT, "height": TALLEST})
     page.evaluate("() => window.jupyterapp.shell.currentWidget.content.scrollToItem(0)")
-    page.wait_for_timeout(600)
-    bottom = page.evaluate(
-        "() => Math.max(...[...document.querySelectorAll('.jp-Notebook .jp-Cell')]"
-        ".map(cell => cell.getBoundingClientRect().bottom))"
+    page.wait_for_function(
+        """() => {
+            const front = window.jupyterapp.shell.currentWidget;
+            const drawn = [...front.node.querySelectorAll('.jp-Notebook .jp-Cell')];
+            const bottom = Math.max(0, ...drawn.map(cell => cell.getBoundingClientRect().bottom));
+            const all = drawn.length >= front.content.model.cells.length;
+            return drawn.length && (bottom >= innerHeight || (all && !front.content.widgets.some(w => w.placeholder)));
+        }""",
+        timeout=30_000,
     )
-    page.set_viewport_size({**VIEWPORT, "height": min(max(int(bottom) + 80, VIEWPORT["height"]), TALLEST)})
-    page.wait_for_timeout(300)
-    page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(e => { e.scrollTop = 0; })")
-    page.wait_for_timeout(300)
-    page.screenshot(path=path)
-    page.set_viewport_size(VIEWPORT)
-    return path
+    settled(page)
+
+
+def settled(page: Page) -> None:
+    """Wait until the page has drawn twice: what a change of its size brought about has then happened."""
+    page.evaluate("() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Takes pictures into a folder, to be looked at; without a folder it takes none: no test reads them."""
+
+    folder: Path | None
+
+    def take(self, page: Page, name: str, *, full_page: bool = True) -> None:
+        """A picture of a page."""
+        if self.folder:
+            page.screenshot(path=self.folder / name, full_page=full_page)
+
+    def take_notebook(self, page: Page, name: str) -> None:
+        """A picture of the whole notebook in front: the window is made as tall as its cells."""
+        if not self.folder:
+            return
+        all_in_sight(page)
+        page.wait_for_timeout(600)
+        bottom = page.evaluate(
+            "() => Math.max(...[...document.querySelectorAll('.jp-Notebook .jp-Cell')]"
+            ".map(cell => cell.getBoundingClientRect().bottom))"
+        )
+        page.set_viewport_size({**VIEWPORT, "height": min(max(int(bottom) + 80, VIEWPORT["height"]), TALLEST)})
+        page.wait_for_timeout(300)
+        page.evaluate("() => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(e => { e.scrollTop = 0; })")
+        page.wait_for_timeout(300)
+        page.screenshot(path=self.folder / name)
+        page.set_viewport_size(VIEWPORT)
+
+
+def serious_faults(page: Page) -> list[str]:
+    """What axe finds serious or critical on a page, an entry for each element; nothing is told of what passes."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
+    found = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+    return [
+        f"{fault['id']}: {node['html'][:200]}"
+        for fault in found
+        if fault["impact"] in ("serious", "critical")
+        for node in fault["nodes"]
+    ]
 
 
 def shown_text(part: Locator) -> str:

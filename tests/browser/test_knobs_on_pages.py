@@ -65,7 +65,7 @@ def test_the_cliff_map_takes_every_knob_from_disk_without_network(cliff: Path, b
         assert len(seen) >= 3 and "head dim 512, bf16 cache" in verdict(live)
         live.get_by_label("warps", exact=True).select_option(label="16 warps")
         assert "16 warps" in verdict(live)
-        page.screenshot(path=pictures / "page_cliff_map.png", full_page=True)
+        pictures.take(page, "page_cliff_map.png")
         assert heard.problems() == [] and [u for u in heard.requested if not u.startswith("data:")] == [cliff.as_uri()]
 
 
@@ -124,7 +124,7 @@ def test_on_a_telephone_nothing_is_cut_without_a_sign(cliff: Path, scheme: str, 
     with driving.opened(browser, color_scheme=scheme) as (page, _):
         page.set_viewport_size({"width": 420, "height": 900})
         page.goto(cliff.as_uri())
-        page.screenshot(path=pictures / f"page_cliff_map_420_{scheme}.png", full_page=True)
+        pictures.take(page, f"page_cliff_map_420_{scheme}.png")
         assert _faults(page) == []
 
 
@@ -181,7 +181,7 @@ def test_every_explorer_answers_from_the_recorded_rows_by_keyboard(case_page, br
             live.get_by_label(control, exact=True).select_option(label=f"{option} (not recorded)")
             assert "was not recorded" in verdict(live)
             assert live.get_by_label("the command that compiles this").input_value().startswith("register-cliff ")
-        page.screenshot(path=pictures / f"page_knobs_{case.make}.png", full_page=True)
+        pictures.take(page, f"page_knobs_{case.make}.png")
         box = live.locator("select").first
         box.focus()
         assert live.locator(".rc-means").inner_text() and box.get_attribute("aria-describedby")
@@ -194,19 +194,19 @@ def test_every_explorer_fits_a_telephone_and_axe_finds_nothing_serious(case_page
     with driving.opened(browser, color_scheme=scheme) as (page, _):
         page.set_viewport_size({"width": 420, "height": 900})
         page.goto(path.as_uri())
-        page.screenshot(path=pictures / f"page_knobs_{case.make}_420_{scheme}.png", full_page=True)
+        pictures.take(page, f"page_knobs_{case.make}_420_{scheme}.png")
         assert _faults(page) == []
 
 
 def _faults(page) -> list[str]:
     """What is cut without a sign, what makes the page scroll sideways, and what axe finds serious."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     cut = page.evaluate(_CUT)
-    faults = axe.Axe().run(page).response["violations"]
-    serious = [f"{f['id']}: {n['html'][:150]}" for f in faults if f["impact"] in ("serious", "critical")
-               for n in f["nodes"]]  # fmt: skip
-    return [*(["scrolls sideways"] if wide > 0 else []), *(f"cut: {name}" for name in cut), *serious]
+    return [
+        *(["scrolls sideways"] if wide > 0 else []),
+        *(f"cut: {name}" for name in cut),
+        *driving.serious_faults(page),
+    ]
 
 
 _CUT = """() => [...document.querySelectorAll('.rc-live *')].filter(e => {
@@ -234,7 +234,7 @@ def test_side_by_side_one_pane_at_a_time_where_there_is_no_room(tmp_path: Path, 
             seen.append(panes.first.get_attribute("aria-label"))
             assert panes.first.bounding_box()["width"] > 300
         assert seen == ["source", "TTGIR A", "PTX A", "SASS A", "TTGIR B", "PTX B", "SASS B"]
-        page.screenshot(path=pictures / "page_side_by_side_420.png")
+        pictures.take(page, "page_side_by_side_420.png", full_page=False)
         page.set_viewport_size({"width": 1280, "height": 900})
         assert panes.count() == 3
         assert heard.problems() == []

@@ -72,7 +72,9 @@ def test_the_crash_is_in_sight_within_three_minutes(make_lab, browser, pictures)
             timeout=PROMISED_S * 1000,
         )
         seconds = time.monotonic() - began
-        page.screenshot(path=pictures / "make_lab.png")
-    (pictures / "make_lab.json").write_text(json.dumps({"make lab to C7600 in the browser, s": round(seconds, 1)}))
+        pictures.take(page, "make_lab.png", full_page=False)
+    if pictures.folder:
+        told = {"make lab to C7600 in the browser, s": round(seconds, 1)}
+        (pictures.folder / "make_lab.json").write_text(json.dumps(told))
     assert seconds < PROMISED_S
     assert (driving.ROOT / "notebooks" / NOTEBOOK).read_bytes() == committed

@@ -59,7 +59,7 @@ _SEEN = """() => {
 def test_a_page_stands_alone(name: str, scheme: str, pages: Path, browser, pictures):
     with driving.opened(browser, color_scheme=scheme) as (page, heard):
         page.goto((pages / f"{name}.html").as_uri())
-        page.screenshot(path=pictures / f"page_{name}_{scheme}.png", full_page=True)
+        pictures.take(page, f"page_{name}_{scheme}.png")
         asked = [url for url in heard.requested if not url.startswith(("data:", "blob:"))]
         assert asked == [(pages / f"{name}.html").as_uri()]
         assert heard.problems() == []
@@ -80,39 +80,31 @@ def test_a_page_stands_alone(name: str, scheme: str, pages: Path, browser, pictu
     [*((name, "light") for name in NAMES), *((name, "dark") for name in NAMES if name[:2] in IN_DARK)],
 )
 def test_axe_finds_no_serious_fault(name: str, scheme: str, pages: Path, browser):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python")
     with driving.opened(browser, color_scheme=scheme) as (page, _):
         page.goto((pages / f"{name}.html").as_uri())
         page.evaluate("document.querySelectorAll('details').forEach(d => { d.open = true; })")
-        found = axe.Axe().run(page).response["violations"]
-    serious = [
-        f"{fault['id']}: {node['html'][:200]}"
-        for fault in found
-        if fault["impact"] in ("serious", "critical")
-        for node in fault["nodes"]
-    ]
-    assert serious == []
+        assert driving.serious_faults(page) == []
 
 
-@pytest.mark.parametrize("width", [1280, 1000, 420])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_page_fits_its_window_and_keeps_its_contents_in_view(name: str, width: int, pages: Path, browser, pictures):
+def test_a_page_fits_its_window_and_keeps_its_contents_in_view(name: str, pages: Path, browser, pictures):
     with driving.opened(browser) as (page, _):
-        page.set_viewport_size({"width": width, "height": 900})
-        page.goto((pages / f"{name}.html").as_uri())
-        page.screenshot(path=pictures / f"page_{name}_{width}.png", full_page=True)
-        seen = page.evaluate(
-            """() => {
-            const root = document.documentElement, list = document.querySelector('nav.contents');
-            window.scrollTo(0, root.scrollHeight / 2);
-            const box = list?.getBoundingClientRect();
-            return {wide: root.scrollWidth - root.clientWidth, high: root.scrollHeight,
-                    listed: !!list, open: list?.firstChild.open, inView: box && box.top >= 0 && box.top < innerHeight};
-        }"""
-        )
-    assert seen["wide"] <= 0, "the page scrolls sideways"
-    if name != "index":
-        assert seen["listed"] and seen["open"] == (width >= 1152) == seen["inView"]
+        for width in (1280, 1000, 420):
+            page.set_viewport_size({"width": width, "height": 900})
+            page.goto((pages / f"{name}.html").as_uri())
+            pictures.take(page, f"page_{name}_{width}.png")
+            seen = page.evaluate(
+                """() => {
+                const root = document.documentElement, list = document.querySelector('nav.contents');
+                window.scrollTo(0, root.scrollHeight / 2);
+                const box = list?.getBoundingClientRect();
+                return {wide: root.scrollWidth - root.clientWidth, listed: !!list, open: list?.firstChild.open,
+                        inView: box && box.top >= 0 && box.top < innerHeight};
+            }"""
+            )
+            assert seen["wide"] <= 0, f"at {width} the page scrolls sideways"
+            if name != "index":
+                assert seen["listed"] and seen["open"] == (width >= 1152) == seen["inView"], width
 
 
 def test_no_page_shows_a_sentence_and_its_formula_both(pages: Path, browser):

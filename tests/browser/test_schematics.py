@@ -50,11 +50,13 @@ def page_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize(("width", "layout"), [(1280, "wide"), (420, "narrow")])
-def test_every_schematic_can_be_read(width: int, layout: str, scheme: str, page_of_all: Path, browser, pictures: Path):
+def test_every_schematic_can_be_read(
+    width: int, layout: str, scheme: str, page_of_all: Path, browser, pictures: driving.Pictures
+):
     with driving.opened(browser, color_scheme=scheme) as (page, heard):
         page.set_viewport_size({"width": width, "height": 900})
         page.goto(page_of_all.as_uri())
-        page.screenshot(path=pictures / f"schematics_{width}_{scheme}.png", full_page=True)
+        pictures.take(page, f"schematics_{width}_{scheme}.png")
         shown = page.evaluate(
             "() => [...document.querySelectorAll('.rc-schematic svg')].filter(s => s.getBoundingClientRect().width)"
             ".map(s => s.parentElement.className)"
@@ -80,9 +82,9 @@ _SHOWN = """() => [...document.querySelectorAll('.rc-schematic svg, .rc-schemati
 
 
 @pytest.mark.slow
-def test_jupyterlab_shows_words_at_first_and_then_the_layout_that_fits(tmp_path: Path, browser, pictures: Path):
+def test_jupyterlab_shows_words_at_first_and_then_the_layout_that_fits(lab, browser, pictures: driving.Pictures):
     """A notebook from elsewhere is not trusted: its drawings are dropped until their cells are run."""
-    with driving.jupyterlab(tmp_path, []) as lab, driving.opened(browser, own=lab.url) as (page, heard):
+    with driving.opened(browser, own=lab.url) as (page, heard):
         name = lab.add_notebook("schematic.ipynb", ["import helpers as rc\nrc.register_file_picture()"])
         path = lab.folder / name
         written = nbformat.read(path, 4)
@@ -102,5 +104,5 @@ def test_jupyterlab_shows_words_at_first_and_then_the_layout_that_fits(tmp_path:
             page.wait_for_timeout(500)
             (shown,) = page.evaluate(_SHOWN)
             assert shown[0] == layout and shown[1] >= 330
-            page.screenshot(path=pictures / f"schematic_in_jupyterlab_{width}.png")
+            pictures.take(page, f"schematic_in_jupyterlab_{width}.png", full_page=False)
         assert heard.problems() == []

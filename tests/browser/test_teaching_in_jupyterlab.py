@@ -18,12 +18,6 @@ CELLS = [
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module")
-def lab(tmp_path_factory: pytest.TempPathFactory):
-    with driving.jupyterlab(tmp_path_factory.mktemp("lab"), [NOTEBOOK]) as started:
-        yield started
-
-
 def test_an_exercise_takes_a_guess_by_keyboard(lab, browser, pictures):
     notebook = lab.add_notebook("exercise.ipynb", CELLS)
     with driving.opened(browser, own=lab.url) as (page, heard):
@@ -45,15 +39,15 @@ def test_an_exercise_takes_a_guess_by_keyboard(lab, browser, pictures):
         page.keyboard.press("ArrowDown")
         choice.get_by_role("button", name="Compare").press("Enter")
         choice.get_by_role("status").filter(has_text=CHOSEN.compared("it spills")).wait_for(timeout=15_000)
-        driving.picture(page, pictures / "exercise_in_jupyterlab.png")
+        pictures.take_notebook(page, "exercise_in_jupyterlab.png")
         assert heard.problems() == []
+        driving.put_away(page)
 
 
 def test_the_code_of_sentences_is_hidden_and_other_code_is_not(lab, browser):
     with driving.opened(browser, own=lab.url) as (page, _):
         driving.open_notebook(page, lab, NOTEBOOK.name)
-        page.set_viewport_size({**driving.VIEWPORT, "height": driving.TALLEST})
-        page.wait_for_timeout(1500)
+        driving.all_in_sight(page)
         seen = page.evaluate(
             """() => window.jupyterapp.shell.currentWidget.content.widgets.filter(w => w.model.type === 'code')
                 .map(w => [w.model.sharedModel.getSource(), w.inputHidden])"""

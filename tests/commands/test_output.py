@@ -251,6 +251,7 @@ def test_a_result_that_cannot_be_written_is_kept_elsewhere_and_is_3(tmp_path, mo
 @pytest.mark.parametrize("verb", ["matrix", "audit", "spec", "minimize", "report", "cross", "gate", "bench"])
 def test_no_folder_is_made_and_no_device_is_written_over(verb, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("helpers.files.NO_WRITER_S", 0.3)
     (tmp_path / "k.py").write_text("import triton\n@triton.jit\ndef a(x):\n    pass\n")
     (tmp_path / "s.json").write_text("{}")
     minimized = str(ROOT / "data" / "incident_minimized.ptx")

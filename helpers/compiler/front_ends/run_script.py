@@ -14,7 +14,7 @@ from pathlib import Path
 
 from helpers.compiler.front_ends.extras import Installed
 from helpers.compiler.run_ptxas import MAX_LOG_CHARS
-from helpers.processes import end_with_parent
+from helpers.processes import end_with_parent, wait_for_end
 
 __all__ = ["Compiled", "run_script"]
 
@@ -65,7 +65,7 @@ def run_script(
             stdout=log, stderr=log, start_new_session=True, preexec_fn=end_with_parent(),
         )  # fmt: skip
         try:
-            exit_code: int | None = process.wait(timeout=timeout_s)
+            exit_code: int | None = wait_for_end(process, timeout_s)
         except subprocess.TimeoutExpired:
             exit_code = None
         finally:

@@ -24,7 +24,7 @@ from helpers.compiler import machine
 from helpers.compiler.run_ptxas import signal_name
 from helpers.compiler.toolchain import Tool
 from helpers.inspection.crash.mlir import front_end_failure
-from helpers.processes import session_folder
+from helpers.processes import session_folder, wait_for_end
 
 WORKER_SCRIPT = Path(__file__).with_name("worker.py")
 # The same worker for kernels whose imports are stubbed: in a process of their own, since the stubs stay.
@@ -234,7 +234,7 @@ class Worker:
         with contextlib.suppress(OSError):
             self._requests.close()
         try:
-            self.process.wait(timeout=2)
+            wait_for_end(self.process, 2)
         except subprocess.TimeoutExpired:
             self.kill()
         self._release()
