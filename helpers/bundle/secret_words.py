@@ -157,7 +157,9 @@ def _is_host(found: re.Match[str]) -> bool:
         return False
     # `threading.local`, `ld.local`, `entry.home` are no machines.
     told = (len(labels) > 2 and labels[-1] in _INSIDE.split("|")) or any(re.search("[0-9-]", x) for x in labels[:-1])
-    told = told or labels[0] in _SERVICES or re.match(r":[0-9]{2,5}\b", found.string[found.end() : found.end() + 6])
+    told = (
+        told or labels[0] in _SERVICES or bool(re.match(r":[0-9]{2,5}\b", found.string[found.end() : found.end() + 6]))
+    )
     return told or labels[-1] in ("internal", "corp", "intra", "intranet", "localdomain")
 
 

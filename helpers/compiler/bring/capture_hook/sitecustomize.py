@@ -65,7 +65,7 @@ def _say_what_was_missed():
         _mark("missed")
 
 
-_STARTED = []
+_STARTED: list = []
 
 
 def _start():
