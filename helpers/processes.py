@@ -78,9 +78,9 @@ def stoppable() -> Iterator[Stop]:
         raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
-                before[number] = signal.signal(number, end)
+        for asked in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(asked) in (signal.SIG_DFL, signal.default_int_handler):
+                before[asked] = signal.signal(asked, end)
     try:
         yield stop
     finally:

@@ -45,8 +45,22 @@ _PART = r"""[^\s"'`<>|*?:;,(){}\[\]\\/\x00]{1,255}"""
 # An absolute path of two parts or more. Not: the rest of a relative path, of a URL, of a division; but also after -I.
 _PATH = re.compile(rf"(?:(?<![\w./~$>+*)\]\\-])|(?<=file://)|(?<=[ \t\"']-[ILo]))/{_PART}(?:/{_PART}){{1,64}}/?")
 _QUOTED = re.compile(r"""(["'])(/[^"'\n;]{2,8000})\1""")
-_WINDOWS = re.compile(r"(?<![A-Za-z])[A-Za-z]:(?:\\{1,2}[^\s\"'<>|*?:\\/]{1,255}){1,64}")
-_HOME = re.compile(r"(?:/home|/Users|[A-Za-z]:\\{1,2}Users)[/\\]{1,2}([^\s\"'`<>|*?:;,()\[\]{}/\\]{1,64})")
+# A part that another follows may have blanks: `C:\\Users\\Ada Lovelace\\k.py`.
+_WINDOWS = re.compile(
+    r"(?<![A-Za-z])[A-Za-z]:(?:\\{1,2}[^\n\"'<>|*?:\\/]{1,255}(?=\\)){0,64}\\{1,2}[^\s\"'<>|*?:\\/]{1,255}"
+)
+_HOME = re.compile(
+    r"(?:/home|/Users|/users|/user/[a-z]|(?<![\w.])/u|[A-Za-z]:\\{1,2}(?:Users|Documents and Settings)|\\home)"
+    r"[/\\]{1,2}"
+    r"([^\s\"'`<>|*?:;,()\[\]{}/\\]{1,64})(?=[/\\\s\"':;,)]|$)|torchinductor_([A-Za-z][\w.-]{2,31})(?=[/\s\"':]|$)"
+)
+# The owner in a line of `ls -l`, and in one of `ps aux`.
+_BLANK, _LINE = r"[ \t]+", r"(?:^|(?<=[\"']))[ \t#/\"']{0,8}"
+_OWNER = re.compile(
+    rf"{_LINE}[bcdlps-](?:[r-][w-][xsStT-]){{3}}[.+@]?{_BLANK}[0-9]+{_BLANK}([a-z_][\w.-]{{2,31}}){_BLANK}[\w.-]+{_BLANK}[0-9]"
+    rf"|{_LINE}([a-z_][\w.-]{{2,31}}){_BLANK}[0-9]+{_BLANK}[0-9]{{1,3}}\.[0-9]{_BLANK}[0-9]{{1,3}}\.[0-9]{_BLANK}",
+    re.MULTILINE,
+)
 # Variables whose value is somebody's name, or a machine's.
 _NAMED_USER = re.compile(
     r"(?<![A-Za-z0-9_@])(?:USER|LOGNAME|USERNAME|SUDO_USER|SLURM_JOB_USER|PBS_O_LOGNAME)"
@@ -143,7 +157,8 @@ class Scrubber:
 
     def learn(self, text: str) -> None:
         """Remember the users whose home folders `text` names, and who it says that a user or a host is."""
-        users = {m[1] for pattern in (_HOME, _NAMED_USER) for m in pattern.finditer(text)} - set(self._users)
+        told = (m[m.lastindex or 1] for pattern in (_HOME, _NAMED_USER, _OWNER) for m in pattern.finditer(text))
+        users = set(told) - set(self._users)
         hosts = {m[1] for m in _NAMED_HOST.finditer(text)} - set(self._hosts) - users
         if users or hosts:
             self._users += sorted(users)
@@ -343,7 +358,10 @@ class Scrubber:
             return said
         # A word that is cut off would be neither one nor the other.
         new = new.encode("latin-1", "replace").decode("latin-1")
-        return new.ljust(len(said), "_") if len(new) <= len(said) else "_" * len(said)
+        if len(new) == len(said):
+            return new
+        # The blank keeps the filling apart: `example.com___` would be another host.
+        return f"{new} ".ljust(len(said), "_") if len(new) < len(said) else "_" * len(said)
 
 
 def _byte_groups(text: str) -> list[list[tuple[int, int, int]]]:

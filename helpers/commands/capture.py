@@ -41,7 +41,7 @@ def capture_command(folder: Path, as_json: bool, quiet: bool, command: tuple[str
 
     Every distinct specialisation that it or its child processes launch or fail to compile becomes a JSON file for
     `compile SPEC` and the other verbs; failures that an autotuner swallows are among them. The program runs once, as it
-    would without, in its own Python; the exit code is its own. Python's -I and -E switch the recording off.
+    would without, in its own Python; the exit code is its own. Python's -I, -E and -S switch the recording off.
     """
     from helpers.compiler.bring.capture import CAPTURE_ENV, HOOK_FOLDER, MARKS_ENV
 
@@ -134,16 +134,21 @@ def in_foreground() -> bool:
 
 @dataclass(frozen=True)
 class Seen:
-    """What the program's processes left word of: how many loaded Triton, and what could not be written."""
+    """What the program's processes left word of: how many loaded Triton, what could not be written.
+
+    `missed` is how many loaded it in a way that the recording does not see.
+    """
 
     loaded: int
     failed: tuple[str, ...]
+    missed: int = 0
 
 
 def seen_by(marks: Path) -> Seen:
     """Read the marks that the hook left."""
     failed = [path.read_text(errors="replace").strip()[:300] for path in sorted(marks.glob("failed-*"))]
-    return Seen(sum(1 for _ in marks.glob("loaded-*")), tuple(dict.fromkeys(failed)))
+    loaded, missed = (sum(1 for _ in marks.glob(f"{word}-*")) for word in ("loaded", "missed"))
+    return Seen(loaded, tuple(dict.fromkeys(failed)), missed)
 
 
 def _make(folder: Path) -> None:
@@ -189,6 +194,11 @@ def format_recorded(rows: list[dict], folder: Path, seen: Seen | None = None) ->
         lines.append("  ".join(words))
     if seen:
         lines += [f"not all was recorded: {words}" for words in seen.failed]
+        if seen.missed:
+            lines.append(
+                f"not all was recorded: {_processes(seen.missed)} of a program that has import finders of its own "
+                "(sys.meta_path) loaded Triton unseen; `helpers.capture(folder)` around the launches records them"
+            )
     if rows:
         lines.append(f"next: register-cliff compile {rows[0]['spec']} --arch {rows[0]['arch']}")
         return "\n".join(lines)
@@ -205,10 +215,16 @@ def _nothing_recorded(seen: Seen | None) -> str:
     if seen is None:
         return "the folder holds no spec"
     if seen.loaded:
-        many = "one process" if seen.loaded == 1 else f"{seen.loaded} processes"
+        many = _processes(seen.loaded)
         what = "what it compiled could not be recorded" if seen.failed else "no kernel was compiled or launched"
         return f"Triton was loaded by {many}, and {what}"
+    if seen.missed:
+        return "what was compiled is not known"
     return (
-        "no process of the program was seen to load Triton (a Python started with -I or -E, or another one that does "
-        "not read PYTHONPATH, is not seen)"
+        "no process of the program was seen to load Triton (a Python started with -I, -E or -S, or whose PYTHONPATH "
+        "was set anew, is not seen)"
     )
+
+
+def _processes(count: int) -> str:
+    return "one process" if count == 1 else f"{count} processes"

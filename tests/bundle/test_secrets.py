@@ -18,7 +18,18 @@ from helpers.bundle.scrub import Identity, Scrubber
 from helpers.bundle.secret_words import forms_in, without_secrets
 from helpers.compiler.toolchain import resolve_triton
 from helpers.errors import UserError
-from tests.hunting.planted import LETTERS, ME, everything, in_bytes, made_up, planted, source_with, spec_in, through
+from tests.hunting.planted import (
+    LETTERS,
+    LINES,
+    ME,
+    everything,
+    in_bytes,
+    made_up,
+    planted,
+    source_with,
+    spec_in,
+    through,
+)
 
 ROOT = Path(__file__).parents[2]
 FAILURES = ROOT / "tests" / "fixtures" / "kernels" / "failures.py"
@@ -44,6 +55,55 @@ def test_there_are_at_least_as_many_as_the_hunt_planted():
 def test_each_is_found_whatever_stands_around_it(kind, around):
     text, secret = PLANTED[kind]
     assert secret.lower() not in Scrubber(ME).text(f"before\n{around.format(text)}\nafter\n").lower()
+
+
+@pytest.mark.parametrize("kind", LINES)
+@pytest.mark.parametrize("where", ["text", "comment", "string", "PTX"])
+def test_what_only_its_line_tells_is_found_wherever_the_line_stands(kind, where):
+    text, secrets = LINES[kind]
+    scrubber = Scrubber(ME)
+    if where == "text":
+        said = scrubber.text(f"before\n{text}\nafter\n")
+    elif where == "comment":
+        said = scrubber.python("x = 1\n" + "".join(f"# {line}\n" for line in text.splitlines()))
+    elif where == "string":
+        said = scrubber.python(f"x = {text!r}\n")
+    else:
+        said = scrubber.code("".join(f"// {line}\n" for line in text.splitlines()) + ".version 8.0\n")
+    assert [secret for secret in secrets if secret.lower() in said.lower()] == []
+
+
+@pytest.mark.parametrize("seed", [0, 9])
+def test_what_stands_in_the_place_of_a_secret_is_no_secret_of_another_kind(seed):
+    lines = [around.format(text) for text, _ in planted(seed).values() for around in ("{}", "x {} y", "[{}]", "{},")]
+    spelt = "".join(f"\t.section .debug_x{n}\n\t{{\n{in_bytes(line)}\n\t}}\n" for n, line in enumerate(lines))
+    text = "".join(f"// {line}\n" for line in lines) + spelt
+    scrubber = Scrubber(ME)
+    done = scrubber.code(text)
+    assert scrubber.remains("kernel.ptx", done.encode()) == []
+
+
+HARMLESS = """token: str = 'a'
+num_tokens = 16384, max_tokens: 32768
+auth = None
+password = get_password()
+key = tl.load(k_ptr + offs_n[0, 1])
+offs[0-3] regs[0,1] x[00] layer-3[0]
+tokenizer = AutoTokenizer.from_pretrained("meta-llama/Llama-3.1-8B")
+Host code: the host is slow
+User error
+connect the two: 128 nodes: 4
+kernel.ptx:1234: error at line 5:17
+machine learning, login required
+at triton/language/core.py:42 in wrapper
+loc("k.py":12:3)
+_ZN7cutlass13device_kernelIN5flash12FlashAttnFwdSm90I5FirstEEvT_
+"""
+
+
+def test_what_only_looks_like_one_stays():
+    assert Scrubber(Identity()).text(HARMLESS) == HARMLESS
+    assert Scrubber(Identity()).python(HARMLESS) == HARMLESS
 
 
 @pytest.mark.parametrize("withhold", [False, True])

@@ -68,6 +68,30 @@ def test_a_question_for_triton_does_not_end_the_listening(program, tmp_path, que
     assert [spec["kernel"]["name"] for spec in specs] == ["add"] and "1 specialisations" in done.stderr
 
 
+FINDERS = """
+import sys
+from importlib.machinery import BuiltinImporter, FrozenImporter, PathFinder
+class Own:
+    def find_spec(self, name, path=None, target=None):
+        return PathFinder.find_spec(name, path, target) if name == "triton" else None
+"""
+
+
+def test_a_finder_of_the_programs_own_before_ours_does_not_hide_triton(program, tmp_path):
+    body = f"{FINDERS}\nsys.meta_path.insert(0, Own())\nfrom launching import launch\nlaunch()"
+    done, specs = captured(tmp_path, program(body))
+    assert done.returncode == 0, done.stderr
+    assert [spec["kernel"]["name"] for spec in specs] == ["add"] and "not all was recorded" not in done.stderr
+
+
+def test_a_program_that_takes_our_finder_away_is_told_so(program, tmp_path):
+    body = f"{FINDERS}\nsys.meta_path[:] = [BuiltinImporter, FrozenImporter, PathFinder]\n"
+    done, specs = captured(tmp_path, program(f"{body}from launching import launch\nlaunch()"))
+    assert done.returncode == 0 and specs == [], done.stderr
+    assert "one process of a program that has import finders of its own" in done.stderr
+    assert "no process of the program was seen" not in done.stderr and "what was compiled is not known" in done.stderr
+
+
 def test_the_loader_is_the_programs_own_again(program, tmp_path):
     body = """
     import triton, sys

@@ -7,6 +7,7 @@ import random
 import re
 import string
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 from helpers.bundle.scrub import Identity
@@ -73,11 +74,84 @@ def planted(seed: int = 0) -> dict[str, tuple[str, str]]:
         "WANDB_API_KEY=0f1e2d3c4b5a69788796a5b4c3d2e1f0aabbccdd",
         "0f1e2d3c4b5a69788796a5b4c3d2e1f0aabbccdd",
     )
+    plant_more(plant, letters)
     plant("this user", "as adalove here", "adalove")
     plant("this host", "on fjord-12 here", "fjord-12")
     plant("home folder", "/home/adalove/secret_project/k.py", "secret_project")
     plant("another's home folder", "/home/turing/enigma_kernels/k.py", "enigma_kernels")
     return found
+
+
+HEX = "0123456789abcdef"
+# Kinds of keys that a prefix tells: prefix, its letters, how many.
+PREFIXED = [
+    ("GitLab, deploy", "gldt-", LETTERS, 20), ("Google, client", "GOCSPX-", LETTERS, 28),
+    ("Stripe", "sk_live_", LETTERS, 24), ("Stripe, restricted", "rk_test_", LETTERS, 24),
+    ("Stripe, hook", "whsec_", LETTERS, 32), ("DigitalOcean", "dop_v1_", HEX, 64), ("Databricks", "dapi", HEX, 32),
+    ("Vault", "hvs.", LETTERS, 24), ("Grafana", "glsa_", LETTERS, 32), ("Linear", "lin_api_", LETTERS, 40),
+    ("Notion", "ntn_", LETTERS, 46), ("Replicate", "r8_", LETTERS, 37), ("Groq", "gsk_", LETTERS, 52),
+    ("xAI", "xai-", LETTERS, 80), ("Perplexity", "pplx-", LETTERS, 48), ("Together", "tgp_v1_", LETTERS, 43),
+    ("New Relic", "NRAK-", string.ascii_uppercase, 27), ("Sentry", "sntrys_", LETTERS, 60),
+    ("Shopify", "shpat_", HEX, 32), ("Atlassian", "ATATT3xFfGF0", LETTERS, 60),
+    ("Docker, group", "dckr_oat_", LETTERS, 32),
+    ("Pulumi", "pul-", HEX, 40), ("age", "AGE-SECRET-KEY-1", string.ascii_uppercase, 58),
+]  # fmt: skip
+
+
+def plant_more(plant: Callable[..., None], letters: Callable[[str, int, int], str]) -> None:
+    """What a second hunt found that the first had not planted."""
+    for number, (kind, before, alphabet, length) in enumerate(PREFIXED, start=50):
+        plant(kind, before + letters(alphabet, length, number))
+    for number, (kind, text, length) in enumerate([
+        ("npm, basic", "//registry.npmjs.org/:_auth={}", 32),
+        ("Azure, signature", "?sv=2022-11-02&sr=b&sig={}&se=2026", 43),
+        ("S3, signature", "https://cdn.huggingface.co/x?X-Amz-Signature={}&x=1", 64),
+        ("Azure, account", "AccountName=v;AccountKey={}==;EndpointSuffix=core.windows.net", 86),
+        ("Slack, hook", "https://hooks.slack.com/services/T01ABCDEF/B02ABCDEF/{}", 24),
+        ("cluster, key", "client-key-data: {}", 80), ("cluster, token", "token: {}", 40),
+        ("Docker", '"auths": {{"x": {{"auth": "{}"}}}}', 40), ("cookie", "Cookie: session={}", 40),
+        ("key in a header", "X-Api-Key: {}", 32), ("token in a header", "Authorization: token {}", 32),
+        (".netrc", "machine git.vaultcorp.net login a1 password {}", 12),
+        ("curl", "curl -u a1:{} https://example.com", 12),
+        ("ODBC", "Server=x;User Id=sa;Pwd={};", 12), ("AWS, secret", "aws_secret_access_key = {}", 40),
+        ("SSH key", "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAI{} x", 43), ("W&B", "wandb login {}", 40),
+        ("basic auth", "https://ci:{}@example.com/simple", 20),
+    ], start=90):  # fmt: skip
+        secret = letters(LETTERS, length, number)
+        plant(kind, text.format(secret), secret)
+    for kind, text, secret in [
+        ("IPv6, zone", "bind fe80::a00:27ff:fe4e:66a1%enp3s0f0 now", "enp3s0f0"),
+        ("host, ssh", "ssh gpu-vault-17 nvidia-smi", "gpu-vault-17"),
+        ("host, scp", "scp k.ptx vault-18:/data/k.ptx", "vault-18"),
+        ("SLURM, a list", "srun: Nodes dgx-hidden-[001-016,020] allocated", "dgx-hidden"),
+        ("SLURM, -w", "srun -w dgx-other[01-04],gpu-b[2-3] x", "dgx-other"),
+        ("SLURM, account", "sbatch --account=secretproj x.sh", "secretproj"),
+        ("SLURM, a step", "slurmstepd: error: *** STEP 1.0 ON dgx-step17 CANCELLED", "dgx-step17"),
+        ("rendezvous", "--rdzv-endpoint=dgxmeet17:29500", "dgxmeet17"),
+        ("socket", "The server socket on [dgx-sock17]:29500 failed", "dgx-sock17"),
+        ("registry", "pull registry.hypercorp.net:5000/team/x", "hypercorp"),
+        ("image", "gcr.io/secret-proj/trainer:1", "secret-proj"),
+        ("pod", "pod/trainer-hidden-7d9f8b6c5-x2x4z", "trainer-hidden"),
+        ("account of a cloud", "arn:aws:iam::123456789012:role/x", "123456789012"),
+        ("user, WSL", r"\\wsl$\Ubuntu\home\turingw\k.py", "turingw"),
+        ("user with a blank", r"C:\Users\Alan Turingb\k.py", "Turingb"),
+        ("user, old Windows", r"C:\Documents and Settings\turingo\k.py", "turingo"),
+        ("user, Inductor", "/tmp/torchinductor_turingi/ab/c.py", "turingi"),
+    ]:  # fmt: skip
+        plant(kind, text, secret)
+
+
+# What is told by the line that it stands in alone: the line, and what must not be seen of it.
+LINES = {
+    "config of ssh": ("Host gpu-vault\n  HostName 10.4.5.6\n  User turingx", ("gpu-vault", "turingx", "10.4.5.6")),
+    "elastic launch": ("  host      : dgx-vault17", ("dgx-vault17",)),
+    "ls": ("-rw-r--r-- 1 turingx staff 12 Jan 1 x.py\nturingx was here", ("turingx",)),
+    "ps": ("turingx   1234  0.0  0.1 python x.py", ("turingx",)),
+    ".pgpass": ("db.vault.net:5432:app:turingx:correct-horse", ("correct-horse", "turingx")),
+    ".netrc": ("machine git.vaultcorp.net\n  login turingx\n  password enigma-1942",
+              ("vaultcorp", "turingx", "enigma-1942")),
+    "author": ("Author: Alan Turingx <alan@bletchley.uk>", ("Turingx", "alan@")),
+}  # fmt: skip
 
 
 def in_bytes(text: str) -> str:

@@ -5,6 +5,7 @@ that `capture` can say it at the end. A sitecustomize of the program's own is ru
 sys.path: programs hand that path to children of theirs (Inductor to its compile workers), which are to be recorded too.
 """
 
+import atexit
 import importlib
 import importlib.util
 import os
@@ -24,6 +25,8 @@ class _AfterTriton:
         self._asking = threading.local()
 
     def find_spec(self, fullname, path=None, target=None):
+        if fullname != "triton":
+            self._look_again()
         if fullname != "triton" or getattr(self._asking, "now", False):
             return None
         self._asking.now = True
@@ -34,6 +37,14 @@ class _AfterTriton:
         if spec is not None and spec.loader is not None:
             self._listen_at(spec.loader)
         return spec
+
+    def _look_again(self):
+        """Start where Triton has been loaded past this finder: by one that the program has put before it."""
+        module = sys.modules.get("triton")
+        if module is not None and not getattr(getattr(module, "__spec__", None), "_initializing", False):
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
+                _start()
 
     def _listen_at(self, loader):
         load = loader.exec_module
@@ -48,7 +59,17 @@ class _AfterTriton:
         loader.exec_module = load_and_listen
 
 
+def _say_what_was_missed():
+    """At the end: Triton is there, and nobody listened, because the program has taken our finder away."""
+    if "triton" in sys.modules and not _STARTED:
+        _mark("missed")
+
+
+_STARTED: list = []
+
+
 def _start():
+    _STARTED.append(True)
     _mark("loaded")
     # The program may have a package called `helpers` too: ours is loaded and taken out of its sight again.
     held = {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "helpers"}
@@ -87,6 +108,7 @@ def _tell(words):
 
 if os.environ.get("REGISTER_CLIFF_CAPTURE"):
     sys.meta_path.insert(0, _AfterTriton())
+    atexit.register(_say_what_was_missed)
 _next = PathFinder.find_spec("sitecustomize", [entry for entry in sys.path if os.path.realpath(entry) != _HERE])
 if _next is not None and _next.loader is not None:
     _module = importlib.util.module_from_spec(_next)
