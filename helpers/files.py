@@ -20,8 +20,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import IO, BinaryIO
 
-from helpers.errors import UserError, cannot_read
-from helpers.processes import locked, session_folder, sweep
+from helpers.errors import MachineError, UserError, cannot_read
+from helpers.processes import YOUNGEST_SWEPT_S, hold, locked, session_folder, sweep, temporary_place
 
 CACHE_ENV = "REGISTER_CLIFF_CACHE"
 # The folder that holds helpers/, kernels/ and data/: the checkout.
@@ -56,11 +56,27 @@ def writable_cache_root() -> Path:
         root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=root):  # without a name where that can be: a kill leaves nothing
             pass
-        for place in root.iterdir():
-            sweep_hidden(place)
+        _sweep_cache(root)
         return root
     except OSError as exc:
         return cache_stand_in(str(exc.strerror or exc))
+
+
+def _sweep_cache(root: Path) -> None:
+    for place in root.iterdir():
+        sweep_hidden(place)
+
+
+def clear_crumbs() -> None:
+    """Remove what killed runs left among temporary files and in the cache; for the start of whatever writes there.
+
+    A verb whose answer is in the cache makes no folder of its own, so this cannot wait for one. Nothing is raised: what
+    cannot be removed now is removed another time.
+    """
+    with contextlib.suppress(OSError, MachineError):
+        sweep(Path(temporary_place()))
+    with contextlib.suppress(OSError):
+        _sweep_cache(cache_root())
 
 
 def cache_stand_in(reason: str) -> Path:
@@ -458,23 +474,54 @@ def write_bytes_atomically(path: Path, content: bytes, *, make_folder: bool = Tr
     write_together({path: content}, make_folder=make_folder)
 
 
+# What stands in the name of a file half written, between its own name and random letters.
+_HALF = "-register-cliff-"
+
+
 def write_together(contents: Mapping[Path, bytes], *, make_folder: bool = False) -> None:
-    """Write files that belong together, as `write_bytes_atomically` does: none before there is room for all."""
+    """Write files that belong together, as `write_bytes_atomically` does: none before there is room for all.
+
+    A temporary file is locked until it has its name. One that a killed run left beside the same file is not, and goes.
+    """
     scratches: dict[str, Path] = {}
-    try:
-        for named, content in contents.items():
-            path = Path(os.path.realpath(named)) if named.is_symlink() else named
-            if make_folder:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            handle, scratch = tempfile.mkstemp(prefix=f".{path.name[:24]}-", dir=path.parent)
-            scratches[scratch] = path
-            with os.fdopen(handle, "wb") as file:
+    with contextlib.ExitStack() as open_until_named:
+        try:
+            for named, content in contents.items():
+                path = Path(os.path.realpath(named)) if named.is_symlink() else named
+                if make_folder:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                begin = f".{path.name[:24]}{_HALF}"
+                _sweep_half_written(path.parent, begin)
+                handle, scratch = tempfile.mkstemp(prefix=begin, dir=path.parent)
+                scratches[scratch] = path
+                file = open_until_named.enter_context(os.fdopen(handle, "wb"))
+                with contextlib.suppress(OSError):  # some networks' folders have no locks: then it is not swept either
+                    hold(handle)
                 file.write(content)
-            os.chmod(scratch, 0o644)
-        for scratch, path in scratches.items():
-            os.replace(scratch, path)
-    except BaseException:
-        for scratch in scratches:
+                file.flush()
+                os.chmod(scratch, 0o644)
+            for scratch, path in scratches.items():
+                os.replace(scratch, path)
+        except BaseException:
+            for scratch in scratches:
+                with contextlib.suppress(OSError):
+                    os.unlink(scratch)
+            raise
+
+
+def _sweep_half_written(folder: Path, begin: str) -> None:
+    """Remove files of ours whose name begins so, and whose writer is gone: nobody holds their lock.
+
+    An empty one may be a file that its writer has not locked yet, as long as it is young.
+    """
+    with contextlib.suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            if not entry.name.startswith(begin):
+                continue
             with contextlib.suppress(OSError):
-                os.unlink(scratch)
-        raise
+                about = entry.stat(follow_symlinks=False)
+                young = not about.st_size and time.time() - about.st_mtime < YOUNGEST_SWEPT_S
+                if young or about.st_uid != os.getuid() or not stat.S_ISREG(about.st_mode):
+                    continue
+                with locked(Path(entry.path)):
+                    os.unlink(entry.path)

@@ -27,15 +27,25 @@ from typing import IO, Any
 from helpers.errors import MachineError
 
 __all__ = [
-    "Stop", "Stopped", "end_with_parent", "locked", "scratch_folder", "session_folder", "stoppable", "sweep",
+    "Stop",
+    "Stopped",
+    "end_with_parent",
+    "hold",
+    "locked",
+    "scratch_folder",
+    "session_folder",
+    "stoppable",
+    "sweep",
     "wait_for_end",
-]  # fmt: skip
+]
 
 _PR_SET_PDEATHSIG = 1
 PREFIX = "register-cliff-scratch-"
 _LOCK = ".in-use"
 # A folder this young may belong to somebody who has not locked it yet.
 YOUNGEST_SWEPT_S = 60.0
+# Nobody needs so long between making a folder and its lock, not even on a machine that was put to sleep between.
+YOUNGEST_BARE_S = 3_600.0
 
 
 class Stopped(KeyboardInterrupt):
@@ -57,18 +67,19 @@ class Stop:
 def stoppable() -> Iterator[Stop]:
     """While the block runs, SIGTERM and SIGHUP end it as Ctrl-C does: by an exception, so that it can clean up.
 
-    Gives what says afterwards which signal it was, for libraries make exceptions of their own of an interrupt. What
-    the caller ignores stays ignored, and outside the main thread nothing is changed.
+    Gives what says afterwards which signal it was, Ctrl-C included, for libraries make exceptions of their own of an
+    interrupt. What the caller ignores stays ignored, and outside the main thread nothing is changed.
     """
-    stop, before = Stop(), {}
+    stop = Stop()
+    before: dict[int, Any] = {}
 
     def end(number: int, _frame: object) -> None:
         stop.number = number
-        raise Stopped(number)
+        raise KeyboardInterrupt if number == signal.SIGINT else Stopped(number)
 
     if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if signal.getsignal(number) is signal.SIG_DFL:
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
                 before[number] = signal.signal(number, end)
     try:
         yield stop
@@ -183,12 +194,17 @@ def _begun(name: str, place: str) -> tuple[Path, IO[str]]:
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold the lock of a file or a folder for the block; raises OSError where somebody else has it."""
-    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
     try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        hold(handle)
         yield
     finally:
         os.close(handle)
+
+
+def hold(handle: int) -> None:
+    """Lock an open file for as long as it is open; raises OSError where somebody else has the lock."""
+    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @lru_cache(maxsize=8)
@@ -200,7 +216,8 @@ def sweep(place: Path, pattern: str = f"{PREFIX}*", *, lock: str = _LOCK) -> int
     """Remove folders of ours whose owner is gone, and return how many.
 
     An owner holds a lock on the file `lock` in its folder (or, where that is empty, on the folder) as long as it lives,
-    so one in another container counts as well.
+    so one in another container counts as well. A folder of ours that is old and has no such file is one whose owner was
+    killed before it made the file, or while it removed the folder.
     """
     swept = 0
     with contextlib.suppress(OSError):
@@ -210,7 +227,9 @@ def sweep(place: Path, pattern: str = f"{PREFIX}*", *, lock: str = _LOCK) -> int
                 young = time.time() - about.st_mtime < YOUNGEST_SWEPT_S
                 if young or about.st_uid != os.getuid() or not stat.S_ISDIR(about.st_mode):
                     continue
-                with locked(folder / lock):
+                if lock and not (folder / lock).exists() and time.time() - about.st_mtime < YOUNGEST_BARE_S:
+                    continue
+                with locked(folder / lock if (folder / lock).exists() else folder):
                     shutil.rmtree(folder, ignore_errors=True)
                     swept += 1
     return swept

@@ -144,6 +144,32 @@ def test_interrupt_is_clean(isolated_cache):
     assert time.monotonic() - started < 20
 
 
+@pytest.mark.parametrize(("number", "code", "words"), [
+    (signal.SIGTERM, 143, "stopped by SIGTERM"), (signal.SIGINT, 130, "interrupted"), (signal.SIGHUP, 129, "by SIGHUP"),
+])  # fmt: skip
+def test_an_exception_that_a_library_makes_of_a_signal_is_the_signal(monkeypatch, capsys, number, code, words):
+    def importing(*_words: object, **_more: object) -> None:
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        except KeyboardInterrupt as exc:
+            raise ImportError("initialization failed") from exc
+
+    monkeypatch.setattr("helpers.commands.line.cli.cli.main", importing)
+    before = {n: signal.signal(n, h) for n, h in HEARD.items()}
+    try:
+        assert main(["diagnose"]) == code
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+    assert words in capsys.readouterr().err
+
+
+HEARD = {
+    signal.SIGTERM: signal.SIG_DFL, signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler,
+}  # fmt: skip
+
+
 def test_an_interrupt_before_the_command_line_is_loaded_is_clean_as_well():
     code = """
 import sys

@@ -26,6 +26,7 @@ from helpers.files import (
     staged_folder,
     sweep_hidden,
     writable_cache_root,
+    write_text_atomically,
 )
 from helpers.recorded import recorded, rows_of
 
@@ -228,6 +229,68 @@ def test_a_cache_is_swept_when_it_is_first_used(tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_ENV, str(tmp_path / "cache"))
     assert writable_cache_root() == tmp_path / "cache" and not any(half.exists() for half in halves)
     assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == ["codegen", "toolchains"]
+
+
+KILLED_WRITER = """
+import os, signal, sys, time
+from pathlib import Path
+from helpers import files
+def die(*_names):
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), signal.SIGKILL)
+    print("half", flush=True)
+    time.sleep(60)
+os.replace = die
+files.write_text_atomically(Path(sys.argv[1]), "new" * 1000)
+"""
+
+
+def test_a_file_half_written_goes_when_the_same_file_is_written_and_no_other_does(tmp_path):
+    target = tmp_path / "rows [1].csv"
+    target.write_text("old")
+    mine = [
+        tmp_path / name
+        for name in (".rows [1].csv-mine", ".rows [1].csv.swp", ".rows [1].csv~", ".other.csv-register-cliff-x")
+    ]
+    for path in mine:
+        path.write_text("x")
+        aged(path)
+    words = [sys.executable, "-c", KILLED_WRITER, str(target)]
+    assert subprocess.run([*words, "die"], cwd=ROOT, check=False).returncode == -9
+    (half,) = set(tmp_path.iterdir()) - {target, *mine}
+    assert target.read_text() == "old" and half.read_text() == "new" * 1000
+    with subprocess.Popen([*words, "wait"], cwd=ROOT, text=True, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout.readline() == "half\n"
+        assert not half.exists(), "the next write removes it"
+        (busy,) = set(tmp_path.iterdir()) - {target, *mine}
+        aged(busy)
+        write_text_atomically(target, "newest")
+        assert busy.exists(), "its writer lives"
+        writer.kill()
+    write_text_atomically(target, "the last")
+    assert set(tmp_path.iterdir()) == {target, *mine} and target.read_text() == "the last"
+
+
+def test_an_empty_file_half_written_may_be_one_that_is_not_locked_yet(tmp_path):
+    write_text_atomically(tmp_path / "a", "1")
+    young, old = tmp_path / ".a-register-cliff-1", tmp_path / ".a-register-cliff-2"
+    young.touch()
+    old.touch()
+    aged(old)
+    write_text_atomically(tmp_path / "a", "2")
+    assert young.exists() and not old.exists()
+
+
+def test_what_only_looks_like_half_a_file_of_ours_stays(tmp_path):
+    folder, link, pipe = (tmp_path / f".a-register-cliff-{n}" for n in range(3))
+    folder.mkdir()
+    (tmp_path / "kept").write_text("x")
+    link.symlink_to(tmp_path / "kept")
+    os.mkfifo(pipe)
+    for path in (folder, link, pipe):
+        os.utime(path, (1, 1), follow_symlinks=False)
+    write_text_atomically(tmp_path / "a", "1")
+    assert {p.name for p in tmp_path.iterdir()} == {"a", "kept", folder.name, link.name, pipe.name}
 
 
 def test_an_interrupt_leaves_no_grave(tmp_path, monkeypatch):

@@ -18,7 +18,16 @@ import pytest
 
 from helpers.compiler.toolchain import environment_triton, triton_folder
 from helpers.files import CACHE_ENV, ROOT, staged_folder
-from helpers.processes import PREFIX, Stopped, end_with_parent, scratch_folder, stoppable, sweep, wait_for_end
+from helpers.processes import (
+    PREFIX,
+    YOUNGEST_BARE_S,
+    Stopped,
+    end_with_parent,
+    scratch_folder,
+    stoppable,
+    sweep,
+    wait_for_end,
+)
 from tests.compiling import hear_signals
 
 SLEEP = "97.31"
@@ -142,13 +151,42 @@ def test_a_folder_in_use_is_not_swept(tmp_path, monkeypatch):
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert sweep(tmp_path) == 0
     assert sweep(tmp_path) == 1 and not other.exists()
-    # What is not ours to judge stays: another name, no lock file, a link.
+    # What is not ours to judge stays: another name, a link.
     (tmp_path / "somebody").mkdir()
-    bare = tmp_path / f"{PREFIX}bare"
-    bare.mkdir()
-    os.utime(bare, (1, 1))
-    assert sweep(tmp_path) == 0 and bare.exists() and (tmp_path / "somebody").exists()
+    (tmp_path / f"{PREFIX}link").symlink_to(tmp_path / "somebody")
+    for path in tmp_path.iterdir():
+        os.utime(path, (1, 1), follow_symlinks=False)
+    assert sweep(tmp_path) == 0 and len(list(tmp_path.iterdir())) == 2
     assert sweep(tmp_path / "nowhere") == 0
+
+
+def test_a_folder_whose_owner_was_killed_before_it_locked_it_is_swept_once_it_is_old(tmp_path):
+    bare, now = tmp_path / f"{PREFIX}bare", time.time()
+    (bare / "half").mkdir(parents=True)
+    os.utime(bare, (now, now - YOUNGEST_BARE_S / 2))
+    assert sweep(tmp_path) == 0 and bare.is_dir()
+    os.utime(bare, (now, now - YOUNGEST_BARE_S - 1))
+    assert sweep(tmp_path) == 1 and not bare.exists()
+
+
+@pytest.mark.parametrize("words", [["compile", "{spec}", "--arch", "sm_90a"], ["diagnose", "{log}"]])
+def test_every_verb_sweeps_at_its_start_also_one_whose_answer_is_there(own_cache, write_kernel, tmp_path, words):
+    place, spec, log = tmp_path / "tmp", tmp_path / "spec.json", tmp_path / "log"
+    place.mkdir()
+    spec.write_text(write_kernel().to_json())
+    log.write_text("ptxas fatal   : (C7600) Register allocation failed with register count of '255'.\n")
+    line = [sys.executable, "-m", "helpers", *(word.format(spec=spec, log=log) for word in words)]
+    line += ["--trust-root", str(tmp_path)] if words[0] == "compile" else []
+    env = {**os.environ, CACHE_ENV: str(own_cache), "TMPDIR": str(place)}
+    for _once_more in range(2):
+        left, half = place / f"{PREFIX}workers-x", own_cache / "codegen" / ".ab-x"
+        for folder in (left, half):
+            (folder / "y").mkdir(parents=True)
+            (folder / ".in-use").touch()
+            os.utime(folder, (1, 1))
+        done = subprocess.run(line, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert not left.exists() and not half.exists()
 
 
 def run_python(code: str, place: Path, **env: str) -> subprocess.CompletedProcess:

@@ -8,7 +8,15 @@ import rich_click as click
 
 from helpers.commands.line.common import WORTH_TRYING, choice_options, choices_of, requests_of, specs_argument
 from helpers.commands.line.grammar import Verb, own_option, shared
-from helpers.commands.line.output import check_writable, command_line, echo_json, say, trust_words, write_result
+from helpers.commands.line.output import (
+    check_writable,
+    command_line,
+    echo_json,
+    kept_elsewhere,
+    say,
+    trust_words,
+    write_result,
+)
 from helpers.commands.line.progress import progress
 from helpers.compiler.compile import compile_matrix
 from helpers.compiler.report import CompileReport, refuse_ill
@@ -43,9 +51,17 @@ def matrix_command(
         reports = compile_matrix(requests, executor=executor, progress=bar.compiled)
     from helpers.show.reports import reports_table
 
+    answered = [report for report in reports if report.status != "environment_error"]
+    unwritten = ""
     # Before the table: whoever reads that may leave early.
-    if csv_path is not None:
+    if csv_path is not None and len(answered) == len(reports):
         write_result(csv_path, reports_table(reports, columns=None).to_csv(index=False))
+    elif csv_path is not None:
+        # A row of the moment in a file would be taken for a fact, and a file that is there would stop the next run.
+        kept = kept_elsewhere(csv_path, reports_table(answered, columns=None).to_csv(index=False)) if answered else None
+        unwritten = f"{csv_path} was not written" + (
+            f", the rows that have an answer are in {kept}: " if kept else ": "
+        )
     if as_json:
         echo_json([r.to_dict() for r in reports])
     else:
@@ -55,7 +71,7 @@ def matrix_command(
     missing = [r for r in reports if r.status == "toolchain_missing"]
     if missing and len(missing) == len(reports):
         raise UserError(missing[0].message)
-    refuse_ill(reports)
+    refuse_ill(reports, before=unwritten)
 
 
 def next_step(specs: list[Path], options: dict, reports: list[CompileReport]) -> str | None:

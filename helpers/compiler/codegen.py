@@ -267,11 +267,18 @@ def answer_of(
 ) -> tuple[dict, bool]:
     """(what the worker answers, whether it is a fact about the kernel: a timeout and a dead worker are not).
 
-    A failure of the machine is asked again once, of a fresh worker; its stage is `machine`.
+    A failure of the machine is asked again once, of a fresh worker; its stage is `machine`. Where the same signal ends
+    both workers and Linux ended nobody for want of memory, the kernel's own code may have sent it: then the error says
+    so, and its stage is the same, since nobody can tell.
     """
+    ended_before = machine.ended_for_memory()
     answer, keep = _asked(request, triton, timeout_s, foreign=foreign, texts=texts, environment=environment)
+    first = answer.pop("ended_by", None)
     if answer["stage"] == "machine" and not POOL.was_stopped():
         answer, keep = _asked(request, triton, timeout_s, foreign=foreign, texts=texts, environment=environment)
+        second = answer.pop("ended_by", None)
+        if first and first == second and machine.ended_for_memory() == ended_before:
+            answer["error"] = machine.killed_sentence(first, ", and so was a fresh one that was asked the same")
     return answer, keep
 
 
@@ -293,7 +300,7 @@ def _asked(
         return {"stage": "timeout", "error": str(exc), "stages": {}, "seconds": {"total": timeout_s}}, False
     except WorkerDied as exc:
         if exc.of_machine:
-            return _ill(exc), False
+            return {**_ill(exc), "ended_by": exc.signal_name}, False
         return {"stage": "died", "error": str(exc), "log": exc.log, "stages": {}, "seconds": {"total": 0.0}}, False
     except (OSError, MemoryError, RuntimeError) as exc:
         if machine.from_machine(exc):  # no room to start a worker, or to talk to it

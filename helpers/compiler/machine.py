@@ -105,6 +105,24 @@ def from_machine(exc: BaseException | None) -> bool:
     return False
 
 
+def ended_for_memory() -> int | None:
+    """How many processes Linux has ended for want of memory since it started; None where it does not say."""
+    try:
+        found = re.search(r"^oom_kill (\d+)$", Path("/proc/vmstat").read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def killed_sentence(signal_name: str, times: str = "") -> str:
+    """What to tell of a process with the user's own code in it that got a signal which any process may have sent."""
+    return (
+        f"the process that loads the kernel was ended by {signal_name}{times}. Either the machine did that, which says "
+        "nothing of the kernel (a guard of the memory, a limit), or the kernel's file, or what it imports, sends the "
+        f"signal itself. In the first case, {WHAT_TO_DO}; in the second, the same will come again"
+    )
+
+
 def sentence(words: str) -> str:
     """What to tell: that the machine failed, its words, and what to do."""
     return f"the machine failed, this says nothing of the kernel: {words.strip()[:600]}; {WHAT_TO_DO}"

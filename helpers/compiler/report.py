@@ -204,15 +204,16 @@ class CompileReport:
         }
 
 
-def refuse_ill(reports: Sequence[CompileReport]) -> None:
+def refuse_ill(reports: Sequence[CompileReport], before: str = "") -> None:
     """Raise MachineError where the machine failed one of these compiles: nothing may be concluded from that one.
 
-    For whoever concludes something from reports, right after the compiles. The others are in the cache by then.
+    For whoever concludes something from reports, right after the compiles. The others are in the cache by then. The
+    error begins with `before`.
     """
     ill = [report for report in reports if report.status == "environment_error"]
     if ill:
         some = f"{len(ill)} of {len(reports)} compiles have no answer, " if len(reports) > 1 else ""
-        raise MachineError(f"{some}{ill[0].label or 'the kernel'} for {ill[0].arch}: {ill[0].message}")
+        raise MachineError(f"{before}{some}{ill[0].label or 'the kernel'} for {ill[0].arch}: {ill[0].message}")
 
 
 LIVE = "live, compiled on this machine (no GPU involved)"

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+from pathlib import Path
 
 from helpers.__main__ import main
+from helpers.commands import matrix
+from helpers.compiler.compile import compile_matrix
+from helpers.compiler.report import CompileReport
 
 SMALL = ["--head-dim", "64", "--window", "none", "--tile", "16x64"]
 
@@ -43,3 +48,39 @@ def test_matrix_is_the_product_in_a_csv_and_cached_the_second_time(isolated_cach
 def test_matrix_with_every_toolchain_missing_is_exit_two(capfd):
     assert main(["matrix", "--triton", "9.9.8,9.9.9", "--quiet"]) == 2
     assert "install 9.9.8" in capfd.readouterr().err
+
+
+def test_a_matrix_that_the_machine_failed_writes_no_csv_and_the_same_command_ends_it(
+    isolated_cache, tmp_path, capfd, monkeypatch, write_kernel
+):
+    spec, file = tmp_path / "spec.json", tmp_path / "rows.csv"
+    spec.write_text(write_kernel().to_json())
+    words = [
+        "matrix",
+        str(spec),
+        "--arch",
+        "sm_80,sm_90a",
+        "--csv",
+        str(file),
+        "--quiet",
+        "--trust-root",
+        str(tmp_path),
+    ]
+
+    def failing(requests, **options):
+        first, second = compile_matrix(requests, **options)
+        return [first, CompileReport("environment_error", second.arch, "3.7.1", None, label="k", message="disk full")]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(matrix, "compile_matrix", failing)
+        assert main(words) == 3
+        _out, said = capfd.readouterr()
+        assert not file.exists() and "was not written" in said and "disk full" in said, said
+        (kept,) = re.findall(r"are in (\S+/rows.csv): ", said)
+        assert [row["arch"] for row in csv.DictReader(Path(kept).read_text().splitlines())] == ["sm_80"]
+        patch.setattr(matrix, "compile_matrix", lambda requests, **_: [failing(requests, progress=None)[1]] * 2)
+        assert main(words) == 3 and "answer are in" not in capfd.readouterr().err and not file.exists()
+    assert main(words) == 0
+    assert [(row["arch"], row["status"]) for row in csv.DictReader(file.read_text().splitlines())] == [
+        ("sm_80", "ok"), ("sm_90a", "ok"),
+    ]  # fmt: skip

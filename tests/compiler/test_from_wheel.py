@@ -6,7 +6,10 @@ import hashlib
 import http.server
 import io
 import json
+import os
+import signal
 import subprocess
+import sys
 import tarfile
 import threading
 import zipfile
@@ -20,6 +23,8 @@ from helpers.compiler.bring.sdists import sdist_link
 from helpers.compiler.compile import compile_kernel
 from helpers.compiler.toolchain import Toolchain
 from helpers.errors import UserError
+from helpers.files import CACHE_ENV, ROOT
+from helpers.processes import PREFIX, sweep
 
 pytestmark = pytest.mark.usefixtures("own_cache")
 KERNEL = """
@@ -358,3 +363,30 @@ def test_a_release_without_a_wheel_comes_as_an_sdist_that_is_what_the_index_says
     finally:
         server.shutdown()
         server.server_close()
+
+
+PIP = """
+import os, signal, sys, tempfile
+if sys.argv[1] == "download":
+    open(os.path.join(tempfile.mkdtemp(prefix="pip-unpack-"), "half.whl"), "w").write("x")
+    os.kill(os.getppid(), signal.SIGKILL)
+    signal.pause()
+sys.exit(1)
+"""
+
+
+def test_what_a_killed_download_has_unpacked_goes_at_the_next_start(tmp_path):
+    place, packages = tmp_path / "tmp", tmp_path / "packages"
+    place.mkdir()
+    (packages / "pip").mkdir(parents=True)
+    (packages / "pip" / "__init__.py").touch()
+    (packages / "pip" / "__main__.py").write_text(PIP)
+    code = "from helpers.compiler.bring.from_wheel import fetch_wheel\nfetch_wheel('tiny==1.0')"
+    env = {**os.environ, "TMPDIR": str(place), "PYTHONPATH": f"{packages}{os.pathsep}{ROOT}",
+           CACHE_ENV: str(tmp_path / "cache")}  # fmt: skip
+    assert subprocess.run([sys.executable, "-c", code], env=env, check=False).returncode == -signal.SIGKILL
+    left = list(place.iterdir())
+    assert any(path.rglob("half.whl") for path in left) and all(path.name.startswith(PREFIX) for path in left), left
+    for path in left:
+        os.utime(path, (1, 1))
+    assert sweep(place) == len(left) and list(place.iterdir()) == []

@@ -203,6 +203,60 @@ def test_an_interrupted_worker_is_not_started_again(monkeypatch):
     assert codegen.answer_of({}, PTXAS, 1)[0]["stage"] == "machine" and len(pool.answers) == 1
 
 
+KILLED, OUT_OF_TIME = WorkerDied(-9, ""), WorkerDied(-24, "")
+
+
+@pytest.mark.parametrize(
+    ("deaths", "ended_for_memory", "by_itself"),
+    [
+        ((KILLED, KILLED), (7, 7), True),
+        ((KILLED, KILLED), (None, None), True),
+        ((OUT_OF_TIME, OUT_OF_TIME), (7, 7), True),
+        ((KILLED, KILLED), (7, 8), False),
+        ((KILLED, OUT_OF_TIME), (7, 7), False),
+        ((FULL, KILLED), (7, 7), False),
+        ((KILLED, FULL), (7, 7), False),
+    ],
+    ids=[
+        "twice",
+        "Linux does not say",
+        "a limit",
+        "out of memory",
+        "two signals",
+        "disk and killed",
+        "killed and disk",
+    ],
+)
+def test_a_worker_killed_twice_may_be_the_kernels_doing_and_the_sentence_says_so(
+    monkeypatch, deaths, ended_for_memory, by_itself
+):
+    counts = iter(ended_for_memory)
+    monkeypatch.setattr(machine, "ended_for_memory", lambda: next(counts))
+    monkeypatch.setattr(codegen, "POOL", Pool(*deaths))
+    found, keep = codegen.answer_of({}, PTXAS, 1)
+    assert found["stage"] == "machine" and not keep and "ended_by" not in found and machine.WHAT_TO_DO in found["error"]
+    assert ("sends the signal itself" in found["error"]) == by_itself
+    assert ("the machine failed, this says nothing of the kernel" in found["error"]) != by_itself
+
+
+def test_a_kernel_file_that_kills_its_own_process_is_not_called_the_machines_fault(write_kernel):
+    spec = write_kernel(f"import os, signal\nos.kill(os.getpid(), signal.SIGKILL)\n{ADD_ONE}")
+    for _once_more in range(2):
+        report = compile.compile_kernel(spec, "sm_90a", Toolchain("environment"))
+        assert report.status == "environment_error" and not report.cached
+        assert (
+            "ended by SIGKILL, and so was a fresh one" in report.message and "sends the signal itself" in report.message
+        )
+
+
+def test_linux_says_how_many_it_ended_for_memory(monkeypatch):
+    assert isinstance(machine.ended_for_memory(), int | None)
+    monkeypatch.setattr(Path, "read_text", lambda self: "nr_free_pages 3\noom_kill 12\nx_oom_kill 4\n")
+    assert machine.ended_for_memory() == 12
+    monkeypatch.setattr(Path, "read_text", lambda self: "nr_free_pages 3\n")
+    assert machine.ended_for_memory() is None
+
+
 @pytest.mark.parametrize(
     "first",
     [

@@ -129,32 +129,39 @@ def _run(argv: list[str] | None, stop: Stop) -> int:
         code = cli.main(args=argv, prog_name="register-cliff", standalone_mode=False)
         _flush()
         return code if isinstance(code, int) else 0
-    except click.exceptions.NoArgsIsHelpError as exc:
-        say(exc.format_message())
-        return 2
-    except click.ClickException as exc:
-        warn(f"error: {' '.join(exc.format_message().split())}")
-        return 2
-    except MachineError as exc:
-        warn(f"error: {' '.join(str(exc).split())}")
-        return 3
-    except UserError as exc:
-        warn(f"error: {' '.join(str(exc).split())}")
-        return 2
-    except (BrokenPipeError, SystemExit):
-        drop_stdout()  # `… --help | head` has seen enough (click turns that into an exit of its own)
-        return 0
-    except (KeyboardInterrupt, click.Abort):
-        if stop.number:
-            warn(f"stopped by {signal.Signals(stop.number).name}; what was finished is in the cache")
-            return 128 + stop.number
-        warn("interrupted; what was finished is in the cache")
-        return 130
-    except (OSError, MemoryError, RuntimeError) as exc:
-        if (words := of_the_machine(exc)) is None:
-            raise
-        warn(f"error: {words}")
-        return 3
+    except BaseException as exc:
+        # After a signal all else follows from it: a library that was being imported makes an ImportError of it.
+        if stop.number or isinstance(exc, (KeyboardInterrupt, click.Abort)):
+            return _ended_by(stop.number or signal.SIGINT)
+        return _failed(exc)
+
+
+def _ended_by(number: int) -> int:
+    by = "interrupted" if number == signal.SIGINT else f"stopped by {signal.Signals(number).name}"
+    warn(f"{by}; what was finished is in the cache")
+    return 128 + number
+
+
+def _failed(exc: BaseException) -> int:
+    """Say on stderr what is wrong, and return the exit code; what no sentence is known for is raised again."""
+    match exc:
+        case click.exceptions.NoArgsIsHelpError():
+            say(exc.format_message())
+            return 2
+        case click.ClickException():
+            warn(f"error: {' '.join(exc.format_message().split())}")
+            return 2
+        case UserError():
+            warn(f"error: {' '.join(str(exc).split())}")
+            return 3 if isinstance(exc, MachineError) else 2
+        case BrokenPipeError() | SystemExit():
+            drop_stdout()  # `… --help | head` has seen enough (click turns that into an exit of its own)
+            return 0
+        case OSError() | MemoryError() | RuntimeError():
+            if words := of_the_machine(exc):
+                warn(f"error: {words}")
+                return 3
+    raise exc
 
 
 def _flush() -> None:

@@ -59,6 +59,12 @@ class Verb(WithExamples):
         settings = {**HELP_NAMES, **(kwargs.get("context_settings") or {})}
         super().__init__(*args, **{**kwargs, "context_settings": settings, "panels": panels})
 
+    def invoke(self, ctx: click.Context) -> Any:
+        from helpers.files import clear_crumbs  # not for --help
+
+        clear_crumbs()
+        return super().invoke(ctx)
+
     def get_help_option(self, ctx: click.Context) -> click.Option | None:
         option = super().get_help_option(ctx)
         if option is not None:

@@ -203,12 +203,12 @@ def write_result(path: Path, text: str) -> None:
     try:
         write_text_atomically(path, text, make_folder=False)
     except OSError as exc:
-        kept = _kept_elsewhere(path, text)
+        kept = kept_elsewhere(path, text)
         where = f"the result is kept in {kept}" if kept else "nor can it be kept anywhere else"
         raise MachineError(f"cannot write {path}: {exc.strerror or exc}; {where}") from exc
 
 
-def _kept_elsewhere(path: Path, text: str) -> Path | None:
+def kept_elsewhere(path: Path, text: str) -> Path | None:
     """The file in the cache folder, or among temporary files, that holds a result which its own folder did not take."""
     from helpers.files import cache_root, write_text_atomically
     from helpers.processes import temporary_place

@@ -133,7 +133,8 @@ def configurations(kernel: KernelRef, triton: str, *, arch: str | None = None) -
             answer = worker.ask({"describe": kernel.for_worker(), "chip": chip}, LOAD_TIMEOUT_S)
     except (WorkerDied, WorkerTimeout, WorkerUnusable, OSError, MemoryError) as exc:
         if machine.from_machine(exc):
-            raise MachineError(machine.sentence(str(exc))) from exc
+            by = exc.signal_name if isinstance(exc, WorkerDied) else None
+            raise MachineError(machine.killed_sentence(by) if by else machine.sentence(str(exc))) from exc
         if isinstance(exc, WorkerUnusable):
             raise ToolchainMissing(f"Triton {tool.version} does not start with this Python: {exc}") from exc
         if not isinstance(exc, WorkerDied | WorkerTimeout):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import subprocess
 import sys
@@ -132,14 +133,12 @@ def download(requirement: str, folder: Path, *, python: str | None = None) -> Pa
     for platform in _PLATFORMS:
         command += ["--platform", f"{platform}_x86_64"]
     try:
-        done = subprocess.run(
-            [*command, requirement],
-            capture_output=True,
-            text=True,
-            timeout=DOWNLOAD_TIMEOUT_S,
-            check=False,
-            preexec_fn=end_with_parent(),
-        )
+        # pip that is ended leaves what it has unpacked: among files of ours, where it goes with them.
+        with scratch_folder("pip") as scratch:
+            done = subprocess.run(
+                [*command, requirement], capture_output=True, text=True, timeout=DOWNLOAD_TIMEOUT_S, check=False,
+                env={**os.environ, "TMPDIR": str(scratch)}, preexec_fn=end_with_parent(),
+            )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired) as exc:
         kind = MachineError if isinstance(exc, OSError) and machine.from_machine(exc) else UserError
         raise kind(f"pip download {requirement} did not finish: {exc}") from None

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from helpers.compiler.bring.wheels import check_member_name
 from helpers.errors import UserError
+from helpers.processes import end_with_parent
 
 MAX_INDEX_BYTES, MAX_ARCHIVE_BYTES = 20_000_000, 400_000_000
 INDEX_TIMEOUT_S = 60.0
@@ -166,7 +167,9 @@ def index_url() -> str:
     default = [sys.executable, "-c", "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"]
     for command in (pip, default):
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=60, check=False, preexec_fn=end_with_parent()
+            )
         except (OSError, subprocess.TimeoutExpired):
             return ""
         if done.returncode == 0 and done.stdout.strip():

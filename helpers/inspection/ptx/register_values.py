@@ -138,8 +138,12 @@ def _uniforms(function: Function, defined: list[list[int]]) -> list[bool]:
     work += [register for register, places in enumerate(defined) if not places]
     for register in work:
         uniform[register] = False
+    seen = [False] * len(function.instructions)  # of what one varying value has reached, nothing is left to say
     while work:
         for at in users[work.pop()]:
+            if seen[at]:
+                continue
+            seen[at] = True
             for register in function.instructions[at].defs:
                 if uniform[register]:
                     uniform[register] = False

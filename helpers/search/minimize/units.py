@@ -39,7 +39,7 @@ class Unit:
     @property
     def targets(self) -> tuple[int, ...]:
         """The labels it names."""
-        return tuple(p.number for p in self.pieces if isinstance(p, Label))
+        return tuple([p.number for p in self.pieces if isinstance(p, Label)])
 
     @property
     def word(self) -> str:
