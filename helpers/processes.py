@@ -71,7 +71,7 @@ def stoppable() -> Iterator[Stop]:
     interrupt. What the caller ignores stays ignored, and outside the main thread nothing is changed.
     """
     stop = Stop()
-    before: dict[int, Any] = {}
+    before: dict[signal.Signals, Any] = {}
 
     def end(number: int, _frame: object) -> None:
         stop.number = number

@@ -122,7 +122,19 @@ def _why_no_gpu() -> str:
     return f"needs a CUDA device, and torch {torch.__version__} ({build}) sees none"
 
 
+def _place(item: pytest.Item) -> int:
+    """Where a test belongs in a run: what takes longest first, so that no worker is left with it at the end.
+
+    The pages are made by the first of all: notebooks that run in a browser after that find compiled what they compile,
+    where two at the same time would compile it twice.
+    """
+    if "built_pages" in getattr(item, "fixturenames", ()):
+        return 0
+    return 1 if "browser" in item.path.parts else 2
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=_place)
     on_gpu = [item for item in items if item.get_closest_marker("gpu")]
     reason = _why_no_gpu() if on_gpu else ""  # torch takes seconds to import: only when something asks
     if reason:

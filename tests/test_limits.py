@@ -58,8 +58,10 @@ def folder(own_cache, write_kernel, tmp_path):
     return place
 
 
-# Four limits for the verbs that people have met them with, the two that differ for the rest.
-CASES = [(verb, limit) for verb in VERBS for limit in ("-n 8", "-f 0", "-n 5", "-f 1")
+# Four limits for the verbs that people have met them with, the two that differ for the rest. Eight files are enough for
+# a `minimize` whose ptxas happen to run one after the other; six are too few for a single one.
+CASES = [(verb, "-n 6" if (verb, limit) == ("minimize", "-n 8") else limit)
+         for verb in VERBS for limit in ("-n 8", "-f 0", "-n 5", "-f 1")
          if verb in ("compile", "matrix") or limit in ("-n 8", "-f 0")]  # fmt: skip
 
 
