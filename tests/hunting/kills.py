@@ -89,10 +89,15 @@ class Place:
     def work(self) -> Path:
         return self.folder / "work"
 
+    @property
+    def program_tmp(self) -> Path:
+        """For temporary files of a program that `capture` watches: what its own Triton leaves there is its own."""
+        return self.folder / "program_tmp"
+
     def begin(self, prepare: Callable[[Place], list[str]]) -> list[str]:
         """Make it anew, toolchains linked into its cache; the words of the verb."""
         shutil.rmtree(self.folder, ignore_errors=True)
-        for part in (self.cache / "toolchains", self.tmp, self.work):
+        for part in (self.cache / "toolchains", self.tmp, self.work, self.program_tmp):
             part.mkdir(parents=True)
         there = cache_root() / "toolchains"
         for toolchain in there.glob("[a-z]*") if there.is_dir() else ():
@@ -109,7 +114,8 @@ class Place:
     def crumbs(self) -> set[str]:
         """Scratch files: all that lies among temporary files, and what is hidden in the cache or beside the results."""
         hidden = [p for base in (self.cache, self.work) for p in _walk(base) if p.name.startswith(".")]
-        return {str(p.relative_to(self.folder)) for p in [*self.tmp.iterdir(), *hidden]}
+        beside_the_program = [p for p in self.program_tmp.iterdir() if "register-cliff" in p.name]
+        return {str(p.relative_to(self.folder)) for p in [*self.tmp.iterdir(), *beside_the_program, *hidden]}
 
     def age(self) -> None:
         """Let what lies here be an hour old: what is young may be somebody's who has not locked it yet."""
@@ -225,7 +231,8 @@ def _capture(place: Place) -> list[str]:
     (place.work / "kernels_of_mine.py").write_text(KERNELS)
     (place.work / "torch_like.py").write_text("from triton.runtime.jit import MockTensor\nx = MockTensor('fp32')\n")
     (place.work / "program.py").write_text(FAKE_DRIVER + "import triton.language as tl\n" + PROGRAM)
-    return ["capture", "-o", str(place.work / "specs"), "--json", "--", sys.executable, str(place.work / "program.py")]
+    program = ["env", f"TMPDIR={place.program_tmp}", sys.executable, str(place.work / "program.py")]
+    return ["capture", "-o", str(place.work / "specs"), "--json", "--", *program]
 
 
 VERBS: dict[str, Callable[[Place], list[str]]] = {
