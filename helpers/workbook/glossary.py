@@ -119,7 +119,7 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
         Term(
             "mma.sync",
             "The older tensor-core instructions, which every chip of this project has. Triton uses them for tiles"
-            " with fewer than 64 rows, and on the small Blackwell chips.",
+            " with fewer than 64 rows, for kernels of 16 warps, and on the small Blackwell chips.",
             (r"mma\.sync",),
         ),
         Term(
@@ -226,8 +226,8 @@ SUBJECTS: dict[str, tuple[Term, ...]] = {
         ),
         Term(
             "PTX",
-            "NVIDIA's portable assembly language, with as many *virtual* registers as the writer likes. Triton "
-            "writes it.",
+            "NVIDIA's portable assembly language, with as many *virtual* registers as the writer likes. "
+            "Triton's LLVM writes it.",
         ),
         Term(
             "ptxas",

@@ -53,7 +53,7 @@ def _words(tile: TileConfig, rule: str, evidence: Evidence) -> str:
     ctas = ctas_per_sm(report)
     reads = math.ceil(EXTEND_LEN / tile.block_m)
     path = f", {report.tensor_core_path}" if report.instructions else ""
-    return f"{tile} ({rule}): {report.verdict()}{path}; {reads} reads of each key and value" + (
+    return f"{tile} ({rule}): {report.verdict()}{path}; at most {reads} reads of a key or value" + (
         f", {ctas} CTA{'' if ctas == 1 else 's'} per SM" if ctas is not None else ""
     )
 
@@ -212,7 +212,7 @@ def cost_in_words(table: pd.DataFrame) -> pd.DataFrame:
         "layer": "layer",
         "when": "when",
         "tile": "tile, queries x keys",
-        "kv_reads": "reads of each key and value",
+        "kv_reads": "reads of a key or value, at most",
         "ctas": "CTAs",
         "ctas_per_sm": "CTAs at once on an SM",
         "smem_bytes": "shared memory, bytes per CTA",
@@ -297,7 +297,7 @@ def plot_cost(table: pd.DataFrame, title: str, subtitle: str) -> Figure:
     ax.set_yticks([2.3 * i + 0.5 for i in range(len(layers))], layers, fontsize=9)
     ax.set_ylim(2.3 * len(layers) - 0.6, -0.9)
     ax.set_xlim(0, table["kv_reads"].max() * 1.6)
-    ax.set_xlabel("times each query head's CTAs read the same keys and values (blocks of new tokens)")
+    ax.set_xlabel("times that the blocks of new tokens read one key or value, at most")
     claim(ax, title, compile_time_words(subtitle))
     plt.close(fig)
     return fig

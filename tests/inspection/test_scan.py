@@ -122,6 +122,8 @@ def test_wide_operands_threshold():
     # The widest operand decides, not the sum of all, and an operand may go on over lines.
     text = "wgmma.mma_async.x\n {%a, %b,\n %c}, {%d, %e};\nmov.b32 %a, %b;"
     assert [(w.line_no, w.registers) for w in wide_operands(text, min_registers=2)] == [(1, 3)]
+    zeros = "tcgen05.st.sync.aligned.32x32b.x4.b32 [%r9], {%r1, %r1, %r1,%r2};"
+    assert [(w.registers, w.different) for w in wide_operands(zeros, min_registers=2)] == [(4, 2)]
 
 
 def test_tensor_core_work_is_found_at_the_python_line_of_the_dots(crash):

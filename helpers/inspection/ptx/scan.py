@@ -122,6 +122,7 @@ class PtxHeader:
 class WideOperand:
     """An instruction that reads or writes `registers` registers as one operand, all of them live at once.
 
+    `different` counts the names among them: a store of 128 zeros may name one register 128 times.
     `line_no` is the line of the PTX; `source_file` and `source_line` the Python line it came from (`.loc`),
     None before the first.
     """
@@ -129,6 +130,7 @@ class WideOperand:
     line_no: int
     opcode: str
     registers: int
+    different: int
     source_line: int | None
     source_file: str | None = None
 
@@ -215,10 +217,12 @@ def wide_operands(ptx: str, min_registers: int = 32) -> list[WideOperand]:
         if event.opcode == ".loc":
             source = _source(event.text, files) or source
         elif event.opcode[0] != "." and "{" in event.text:
-            widest = max(group.partition("}")[0].count(",") + 1 for group in event.text.split("{")[1:])
-            if widest >= min_registers:
+            groups = [group.partition("}")[0].split(",") for group in event.text.split("{")[1:]]
+            widest = max(groups, key=len)
+            if len(widest) >= min_registers:
                 file, line = source or (None, None)
-                found.append(WideOperand(event.line_no, event.opcode, widest, line, file))
+                different = len({name.strip() for name in widest})
+                found.append(WideOperand(event.line_no, event.opcode, len(widest), different, line, file))
     return found
 
 

@@ -75,12 +75,14 @@ def ptx_facts(ptx: str) -> pd.DataFrame:
 
 
 def wide_operand_table(ptx: str, min_registers: int = 64) -> pd.DataFrame:
-    """The widest operands of a PTX: opcode, registers moved as one, lines of the PTX and of the kernel's file."""
+    """The widest operands of a PTX: opcode, registers moved as one and how many names they have, lines of the PTX and
+    of the kernel's file."""
     lines = source_lines_of(EXTEND_KERNEL.path)
     return counts_frame(
         [
             {"PTX line": w.line_no, "opcode": w.opcode, "registers per thread": w.registers,
-             "kernel line": w.source_line, "source": lines.get(w.source_line, "").strip()}
+             "of them different": w.different, "kernel line": w.source_line,
+             "source": lines.get(w.source_line, "").strip()}
             for w in wide_operands(ptx, min_registers)
         ]
     )  # fmt: skip

@@ -33,7 +33,9 @@ def sum_picture(choices: Mapping[str, Choice]) -> Picture:
     sums = {name: register_sum(choice) for name, choice in choices.items()}
     words = " ".join(sum_words(name, found) for name, found in sums.items())
     over = [name for name, found in sums.items() if not found.fits]
-    title = f"Two accumulators do not fit in: {', '.join(over)}" if over else "Two accumulators fit"
+    title = (
+        f"Two accumulators do not fit into a thread's registers: {', '.join(over)}" if over else "Two accumulators fit"
+    )
 
     def draw(canvas: Canvas) -> None:
         cap = max(found.cap for found in sums.values())

@@ -64,5 +64,5 @@ def _walks(canvas: Canvas, y: float, reads: Reads, blocks: int) -> float:
             canvas.box(left + cell * wide, y, wide, high, NEW, f"{reads.keys} keys" if canvas.wide else str(reads.keys))
         canvas.text(left + cells * wide + 8, y + high / 2 + 4, "…")
         y += high + 6
-    said = f"{reads.tokens:,} new tokens: {reads.blocks} blocks, so {reads.blocks} reads of each key"
+    said = f"{reads.tokens:,} new tokens: {reads.blocks} blocks, so at most {reads.blocks} reads of a key"
     return canvas.paragraph(2, y + 12, said)

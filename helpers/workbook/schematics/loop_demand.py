@@ -97,7 +97,7 @@ def loop_demand_picture(kernels: Mapping[str, str]) -> Picture:
         for name, turn in turns.items()
     )
     under = [name for name, turn in turns.items() if not turn.over]
-    title = f"Under the limit all along: {', '.join(under)}" if under else "Each of them goes over the limit"
+    title = f"Never over the limit: {', '.join(under)}" if under else "Each of them goes over the limit"
 
     def draw(canvas: Canvas) -> None:
         columns = 2 if canvas.wide else 1
