@@ -9,6 +9,7 @@ import struct
 import subprocess
 import threading
 import time
+import weakref
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ _ELF64, _ELF_HEADER_BYTES = b"\x7fELF\x02", 64
 _running: dict[subprocess.Popen[bytes], int] = {}
 # Those of them that were ended so: their death is nobody else's doing, and nothing is asked again.
 _stopped: set[subprocess.Popen[bytes]] = set()
+# Threads whose runs were ended so: a run that one of them has only just started is ended too.
+_stopped_threads: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
 
 
 @dataclass(frozen=True)
@@ -169,6 +172,8 @@ def _run(ptxas: Path, ptx: str, *, gpu_name: str, flags: Sequence[str], timeout_
                 raise ToolchainMissing(f"cannot run the ptxas at {ptxas}: {exc.strerror or exc}") from exc
             timed_out = False
             _running[process] = threading.get_ident()
+            if threading.current_thread() in _stopped_threads:
+                stop_runs({threading.get_ident()})
             try:
                 wait_for_end(process, timeout_s)
             except subprocess.TimeoutExpired:
@@ -217,7 +222,9 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def stop_runs(threads: Container[int]) -> None:
-    """Kill the ptxas runs that these threads wait for; each of them then sees a death by signal."""
+    """Kill the ptxas runs that these threads wait for, or start from now on; each then sees a death by signal."""
+    # The marks come first: a run that is not in `_running` yet will find its thread's.
+    _stopped_threads.update(t for t in threading.enumerate() if t.ident in threads)
     for process, thread in list(_running.items()):
         if thread in threads:
             _stopped.add(process)

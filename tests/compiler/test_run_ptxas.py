@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
 from pathlib import Path
@@ -141,6 +142,32 @@ def test_stop_runs_ends_only_the_runs_of_the_threads_named(tmp_path):
     threads["left"].join(10)
     assert ended["left"] is None  # its own time limit
     assert assemble._running == {}
+
+
+def test_a_run_that_had_only_just_begun_is_ended_too(tmp_path, monkeypatch):
+    program = tmp_path / "ptxas"
+    program.write_text("#!/bin/sh\nsleep 60\n")
+    program.chmod(0o755)
+    start = subprocess.Popen
+    stops = [True, False]
+
+    def popen(*args, **kwargs):
+        process = start(*args, **kwargs)
+        if stops.pop(0):
+            assemble.stop_runs({threading.get_ident()})  # before the run is known to be under way
+        return process
+
+    monkeypatch.setattr(assemble.subprocess, "Popen", popen)
+    codes = []
+    for limit_s in (30.0, 0.2):
+        thread = threading.Thread(
+            target=lambda limit_s=limit_s: codes.append(
+                assemble.run_ptxas(program, "", gpu_name="sm_90a", timeout_s=limit_s).exit_code
+            )
+        )
+        thread.start()
+        thread.join(10)
+    assert codes == [-9, None]  # a thread that comes later is not meant
 
 
 def test_scratch_folders_are_gone(write_kernel, fake_ptxas, tmp_path, monkeypatch):

@@ -37,7 +37,7 @@ def halved_tile_picture(before: Choice, after: Choice, tokens: int = 4_096) -> P
     words = (
         f"{large.rows} queries are one block of {large.rows} rows, which walks over the tiles of {large.keys} keys and "
         f"values once, or {times} block{'s' * (times > 1)} of {small.rows} rows, each of which walks over all of them. "
-        f"{tokens:,} new tokens are {large.blocks} blocks and read each key and value {large.blocks} times, or "
+        f"{tokens:,} new tokens are {large.blocks} blocks and read a key or value at most {large.blocks} times, or "
         f"{small.blocks} blocks and read it {small.blocks} times."
     )
 
