@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _SCROLLING_ROWS = 30
+# A heading of more letters gets a wider column, or it would be as tall as it has words.
+_LONG_HEADING = 24
+_DOTTED = re.compile(r"[\w:]+(?:\.[\w:]+){3,}")
 # JupyterLab sets every cell to the right and lets words wrap; both are hard to read. Rules of a class of our own,
 # because a code host drops them and then its own table style applies.
 _TABLE_STYLE = (
@@ -25,6 +28,7 @@ _TABLE_STYLE = (
     ".rc-table td.w{white-space:normal!important;min-width:12em}.rc-table td.c{font-family:monospace;white-space:pre"
     "!important}.rc-table thead th{position:sticky;top:0;background:var(--jp-layout-color0,var(--ground,#fff));"
     "vertical-align:bottom}.rc-table thead th.h{white-space:normal!important;min-width:4em;max-width:9em!important}"
+    ".rc-table thead th.l{min-width:8em}"
     ".rc-table.long{border-bottom:1px solid var(--jp-border-color2,var(--line,#ccc))}"
     ".rc-rows{font-size:.82em;opacity:.75}"
     "</style>"
@@ -79,14 +83,15 @@ def table_html(table: pd.DataFrame) -> str:
     shown = table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
     kinds = [_column_class(name, shown.iloc[:, at]) for at, name in enumerate(shown.columns)]
     head = "".join(
-        f'<th class="{kind} h">{for_html(_heading(name))}</th>' for name, kind in zip(shown.columns, kinds, strict=True)
+        f'<th class="{kind} h{" l" if len(heading) > _LONG_HEADING else ""}">{for_html(heading)}</th>'
+        for heading, kind in zip(map(_heading, shown.columns), kinds, strict=True)
     )
     limit = pd.get_option("display.max_rows") or len(shown)
     precision = pd.get_option("display.precision")
     rows = "".join(
         "<tr>"
         + "".join(
-            f'<td class="{kind}">{for_html(_cell(value, precision).strip())}</td>'
+            f'<td class="{kind}">{_breakable(for_html(_cell(value, precision).strip()))}</td>'
             for value, kind in zip(row, kinds, strict=True)
         )
         + "</tr>"
@@ -100,6 +105,11 @@ def table_html(table: pd.DataFrame) -> str:
         f'{_TABLE_STYLE}<div class="rc-table{long}"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table>'
         f"</div>{rest}"
     )
+
+
+def _breakable(cell: str) -> str:
+    """The HTML of a cell whose opcodes may break after a dot, where a column is narrow: not inside a word."""
+    return _DOTTED.sub(lambda found: found[0].replace(".", ".<wbr>"), cell)
 
 
 def _heading(name: object) -> str:

@@ -62,6 +62,14 @@ def test_an_index_with_names_is_a_column_and_a_plain_one_is_not_shown():
     assert "TFLOP/s lean" in table_html(wide)
 
 
+def test_opcodes_break_after_a_dot_and_long_headings_have_room():
+    shown = table_html(
+        pd.DataFrame({"opcode": ["tcgen05.ld.sync.x128", "rc.more"], "registers that one thread has": 7})
+    )
+    assert "tcgen05.<wbr>ld.<wbr>sync.<wbr>x128<" in shown and ">rc.more<" in shown
+    assert '<th class="n h l">registers that one thread has</th>' in shown and '<th class="c h">opcode</th>' in shown
+
+
 def test_a_long_table_scrolls_and_a_very_long_one_says_how_much_is_left_out():
     assert "scrolls" in table_html(pd.DataFrame({"a": range(60)})) and "scrolls" not in table_html(
         pd.DataFrame({"a": [1]})

@@ -70,7 +70,8 @@ def _two(canvas: Canvas, y: float, scale: float, name: str, found: RegisterSum) 
         # How much there is of everything else, this picture does not say: the box has no end.
         for edge in (y + 23, y + 49):
             canvas.line(2 + 2 * wide, edge, canvas.width - 2, edge, dashed=True)
-    on_top = "everything else (the open end, not to scale) comes on top"
+    # Short enough to end before the line of the limit.
+    on_top = "everything else (the open end, not to scale) comes on top" if canvas.wide else "everything else: open end"
     said = on_top if left < 0 else f"{left} left for everything else"
     canvas.text(2, y + 65, said)
     return y + 76
