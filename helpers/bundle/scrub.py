@@ -45,9 +45,11 @@ _PART = r"""[^\s"'`<>|*?:;,(){}\[\]\\/\x00]{1,255}"""
 # An absolute path of two parts or more. Not: the rest of a relative path, of a URL, of a division; but also after -I.
 _PATH = re.compile(rf"(?:(?<![\w./~$>+*)\]\\-])|(?<=file://)|(?<=[ \t\"']-[ILo]))/{_PART}(?:/{_PART}){{1,64}}/?")
 _QUOTED = re.compile(r"""(["'])(/[^"'\n;]{2,8000})\1""")
-# A part that another follows may have blanks: `C:\\Users\\Ada Lovelace\\k.py`.
+# A part that another follows may have blanks: `C:\\Users\\Ada Lovelace\\k.py`. An escaped tab or line end may stand
+# before the drive.
 _WINDOWS = re.compile(
-    r"(?<![A-Za-z])[A-Za-z]:(?:\\{1,2}[^\n\"'<>|*?:\\/]{1,255}(?=\\)){0,64}\\{1,2}[^\s\"'<>|*?:\\/]{1,255}"
+    r"(?:(?<![A-Za-z])|(?<=\\[nrt]))[A-Za-z]:"
+    r"(?:\\{1,2}[^\n\"'<>|*?:\\/]{1,255}(?=\\)){0,64}\\{1,2}[^\s\"'<>|*?:\\/]{1,255}"
 )
 _HOME = re.compile(
     r"(?:/home|/Users|/users|/user/[a-z]|(?<![\w.])/u|[A-Za-z]:\\{1,2}(?:Users|Documents and Settings)|\\home)"

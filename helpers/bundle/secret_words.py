@@ -35,6 +35,8 @@ _SERVICES = frozenset(
 )
 # A line end as Python, JSON and shells write it inside a string.
 _ESCAPE = re.compile(r"((?<!\\)\\[nrt])")
+# Shorter words of a secret may stand elsewhere as words of another kind.
+_SHORTEST = 5
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _NOT_A_VALUE = (
     r"(?!WITHHELD|SECRET|[tg]l\.|(?:str|int|bool|bytes|float|optional|none|null|true|false)\b"
@@ -76,8 +78,33 @@ def without_secrets(text: str, forms: Iterable[Form], seen: Callable[[str, str],
     forms = tuple(forms)
     if not forms:
         return text
-    # The whole goes first: a key has many lines, and a path of Windows may have such letters in it.
-    return "".join(_without(piece, forms, seen) for piece in pieces(_without(text, forms, seen)))
+    # The whole goes first: a key has many lines, and a path of Windows may have such letters in it. But there a value
+    # may reach over an escaped line end and take the beginning of the next line with it, by which a secret is known.
+    # So the lines are read as they were, too.
+    of_lines = _in_lines(text, forms)
+    text = "".join(_without(piece, forms, seen) for piece in pieces(_without(text, forms, seen)))
+    for what in sorted(of_lines, key=len, reverse=True):
+        if what in text:
+            kind, word = of_lines[what]
+            # The words have no backslash, which a replacement would read as more than itself.
+            text, count = re.subn(rf"(?<!\w){re.escape(what)}(?!\w)", word, text)
+            if count and seen is not None:
+                seen(kind, what)
+    return text
+
+
+def _in_lines(text: str, forms: Iterable[Form]) -> dict[str, tuple[str, str]]:
+    """What is secret in a line by itself -> (kind, word), for a text with escaped line ends."""
+    found: dict[str, tuple[str, str]] = {}
+    lines = pieces(text)
+    for form in forms if len(lines) > 1 else ():
+
+        def put(kind: str, what: str, word: str = form.word) -> None:
+            found.setdefault(what, (kind, word))
+
+        for line in lines:
+            _without(line, (form,), put)
+    return {what: told for what, told in found.items() if len(what) >= _SHORTEST}
 
 
 def _without(text: str, forms: Iterable[Form], seen: Callable[[str, str], None] | None) -> str:

@@ -36,6 +36,7 @@ def spelt(ptx: str) -> str:
         ("ran on FJORD-12 by Ada.", ["FJORD", "Ada"], ["ran on"]),
         ("cd /home/bob/x; # bob did it", ["bob"], ["cd ", "did it"]),
         (r"C:\Users\Eve\k.py and eve said", ["Users", "Eve", "eve"], ["k.py", "said"]),
+        (r"at\tC:\\Users\\Eve Blanky\\k.py said", ["Users", "Eve", "Blanky"], ["said"]),
         ("mail ada.l@example.org now", ["ada", "example"], ["mail", "now"]),
         ("a=/srv/team/kernel.py:55,b=file:///home/ada/z.txt", ["/srv", "team", "/home"], ["kernel.py:55", "z.txt"]),
         ("/usr/lib/python3/dist-packages/triton/a.py", ["/usr"], ["triton/a.py"]),

@@ -73,6 +73,18 @@ def test_what_only_its_line_tells_is_found_wherever_the_line_stands(kind, where)
     assert [secret for secret in secrets if secret.lower() in said.lower()] == []
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        r"aws_secret_access_key = AbCdEf1234567890AbCdEf1234567890AbCdEf12\na=curl -u a1:hunter2Long https://example.com",
+        r"secret = V4lue9xQQ7\npassword: hunter2Long",
+        r"api_key=abcd1234efgh\nsshpass -p hunter2Long host",
+    ],
+)
+def test_a_value_that_swallows_the_beginning_of_the_next_line_does_not_hide_what_is_secret_there(text):
+    assert "hunter2Long" not in without_secrets(text, forms_in(text))
+
+
 @pytest.mark.parametrize("seed", [0, 9])
 def test_what_stands_in_the_place_of_a_secret_is_no_secret_of_another_kind(seed):
     lines = [around.format(text) for text, _ in planted(seed).values() for around in ("{}", "x {} y", "[{}]", "{},")]
