@@ -116,6 +116,9 @@ def _without(text: str, forms: Iterable[Form], seen: Callable[[str, str], None] 
             if seen is not None:
                 seen(form.kind, found[form.group])
             begin, end = (place - found.start() for place in found.span(form.group))
+            taken = found[0][begin:end]
+            # A backslash that escapes what follows stays: without it, a quote after it would end the string.
+            end -= (len(taken) - len(taken.rstrip("\\"))) % 2
             return found[0][:begin] + form.word + found[0][end:]
 
         text = form.pattern.sub(put, text)

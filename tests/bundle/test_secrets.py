@@ -85,6 +85,13 @@ def test_a_value_that_swallows_the_beginning_of_the_next_line_does_not_hide_what
     assert "hunter2Long" not in without_secrets(text, forms_in(text))
 
 
+def test_a_quote_that_is_escaped_stays_so_and_what_follows_is_looked_at():
+    said = "X-Api-Key: hunter2Hunter2Hunter2\n'connect to 10.42.7.19 failed'\n\"x\""
+    scrubbed = Scrubber(Identity(users=("ada",))).python(f"SAID = {said!r}\n")
+    compile(scrubbed, "kernel.py", "exec")
+    assert "10.42.7.19" not in scrubbed and "hunter2" not in scrubbed
+
+
 @pytest.mark.parametrize("seed", [0, 9])
 def test_what_stands_in_the_place_of_a_secret_is_no_secret_of_another_kind(seed):
     lines = [around.format(text) for text, _ in planted(seed).values() for around in ("{}", "x {} y", "[{}]", "{},")]
