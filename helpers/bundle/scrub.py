@@ -43,7 +43,11 @@ _OF_OUR_WORDS = ("repro.sh", "pressure.txt")
 _PLAIN = re.compile(r"[a-z]+|[A-Z]+")
 _PART = r"""[^\s"'`<>|*?:;,(){}\[\]\\/\x00]{1,255}"""
 # An absolute path of two parts or more. Not: the rest of a relative path, of a URL, of a division; but also after -I.
-_PATH = re.compile(rf"(?:(?<![\w./~$>+*)\]\\-])|(?<=file://)|(?<=[ \t\"']-[ILo]))/{_PART}(?:/{_PART}){{1,64}}/?")
+_PATH = re.compile(
+    rf"(?:(?<![\w./~$>+*)\]\\-])|(?<=file://)|(?<=[ \t\"']-[ILo])"
+    # A path of Windows before it may have taken an escaped line end for the beginning of its last part.
+    rf"|(?:(?<=FOLDER[0-9])|(?<=FOLDER[0-9][0-9]))(?=/(?:home|Users|root)/))/{_PART}(?:/{_PART}){{1,64}}/?"
+)
 _QUOTED = re.compile(r"""(["'])(/[^"'\n;]{2,8000})\1""")
 # A part that another follows may have blanks: `C:\\Users\\Ada Lovelace\\k.py`. An escaped tab or line end may stand
 # before the drive.

@@ -150,6 +150,7 @@ def words_in_view(notebook: nbformat.NotebookNode) -> int:
     """The words that a reader of the page sees when it opens: prose, computed sentences, tables that are not folded."""
     outputs = [o.get("data", {}) for c in notebook.cells for o in c.get("outputs", [])]
     told = [re.sub(r"<details\b.*?</details>", " ", "".join(d.get("text/html", "")), flags=re.DOTALL) for d in outputs]
+    told = [text.replace("<wbr>", "") for text in told]  # where a word may break it is still one word
     tables = [html.unescape(re.sub(r"<[^>]*>", " ", table)) for text in told if len(text) < 100_000
               for table in re.findall(r"<table\b.*?</table>", text, flags=re.DOTALL)]  # fmt: skip
     return sum(len(text.split()) for text in [*_prose(notebook), *tables])
