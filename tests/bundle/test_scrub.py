@@ -170,3 +170,10 @@ def test_time_grows_with_the_text_and_no_faster(piece):
 def test_a_home_folder_goes_wherever_it_stands(way, text):
     scrubber = Scrubber(ADA)
     assert "/home/ada" not in getattr(scrubber, way)(text).lower()
+
+
+def test_what_stands_for_a_name_in_a_scrubbed_text_is_nobodys_name():
+    scrubber = Scrubber(ADA)
+    once = scrubber.text("SLURM_JOB_USER=WITHHELD sbatch --account=WITHHELD x.sh")
+    assert once == "SLURM_JOB_USER=WITHHELD sbatch --account=WITHHELD x.sh"
+    assert scrubber.remains("kernel.ptx", f"// {once}".encode()) == []
