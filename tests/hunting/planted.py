@@ -103,7 +103,7 @@ def plant_more(plant: Callable[..., None], letters: Callable[[str, int, int], st
     for number, (kind, before, alphabet, length) in enumerate(PREFIXED, start=50):
         plant(kind, before + letters(alphabet, length, number))
     for number, (kind, text, length) in enumerate([
-        ("npm, basic", "//registry.npmjs.org/:_auth={}", 32),
+        ("npm, basic", "//packages.example.org/:_auth={}", 32),
         ("Azure, signature", "?sv=2022-11-02&sr=b&sig={}&se=2026", 43),
         ("S3, signature", "https://cdn.huggingface.co/x?X-Amz-Signature={}&x=1", 64),
         ("Azure, account", "AccountName=v;AccountKey={}==;EndpointSuffix=core.windows.net", 86),
